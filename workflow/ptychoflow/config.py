@@ -1,0 +1,489 @@
+"""The one schema: every setting of every step, with its unit, range and default.
+
+A setting has one reader. Sections are named for the verb or noun that reads them; defaults stand at the top level, a scan or a
+model overrides what it names. What cannot change a result (devices, workers, tracking) stands in ``runtime`` and
+``tracking`` and reruns nothing.
+"""
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+HALVES = ("even", "odd")
+
+
+class ConfigError(ValueError):
+    """A config that cannot be run: the message names each culprit and the remedy."""
+
+
+class Section(BaseModel):
+    """Settings that are read together: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _named(value: Any) -> Any:
+    """``dead_leaves`` is short for ``{name: dead_leaves}``."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _increasing(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"expected [low, high], got {list(pair)}")
+    return pair
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_increasing)]
+PatternSize = Annotated[int, Field(ge=16, le=1024, multiple_of=2)]
+
+
+# --- scans -----------------------------------------------------------------------------------------------------------
+
+
+class ObjectRecipe(Section):
+    """The sample to simulate."""
+
+    name: Literal["dead_leaves", "siemens_star", "photograph"] = "dead_leaves"
+    """Kind of object; `docs/objects-and-probes.md` shows each."""
+    size: PositiveInt = 400
+    """Side of the object, px."""
+    amplitude: Range = (0.7, 1.0)
+    """Least and greatest amplitude, dimensionless."""
+    phase_rad: Range = (-0.8, 0.8)
+    """Least and greatest phase, rad."""
+    pink_noise: NonNegativeFloat = 0.2
+    """Share of 1/f noise mixed into dead leaves, of the amplitude and phase range."""
+    images: tuple[str, str] = ("camera", "brick")
+    """For photographs: phase image, amplitude image; names of scikit-image's `data`, or paths."""
+
+
+class ProbeRecipe(Section):
+    """The beam to simulate."""
+
+    name: Literal["zone_plate", "disc", "gaussian", "reconstruction"] = "zone_plate"
+    """Kind of probe; `reconstruction` takes the probe refined in `reconstruction`."""
+    reconstruction: str | None = None
+    """`MODEL/SCAN` whose refined probe to use."""
+    diameter_px: PositiveFloat = 24.0
+    """Diameter of the illuminated spot, object px."""
+    defocus: float = 1.0
+    """Defocus, waves at the edge of the aperture."""
+
+
+class Trajectory(Section):
+    """Where the beam goes."""
+
+    name: Literal["raster", "jittered_raster", "fermat"] = "jittered_raster"
+    """Kind of path."""
+    step_px: PositiveFloat = 8.0
+    """Mean step, object px."""
+    jitter_px: NonNegativeFloat = 2.0
+    """Greatest random deviation from the raster along each axis, px; for `jittered_raster`."""
+
+
+class Simulation(Section):
+    """A simulated scan (read by `simulate`)."""
+
+    object: Annotated[ObjectRecipe, BeforeValidator(_named)] = ObjectRecipe()
+    """The sample."""
+    probe: Annotated[ProbeRecipe, BeforeValidator(_named)] = ProbeRecipe()
+    """The beam."""
+    trajectory: Annotated[Trajectory, BeforeValidator(_named)] = Trajectory()
+    """The path."""
+    size: PatternSize = 64
+    """Side of a pattern, px."""
+    photons: PositiveFloat = 1e5
+    """Photons per pattern in the beam, before the sample absorbs any."""
+    seed: NonNegativeInt = 0
+    """Seed of object, path and noise."""
+
+
+class NominalGeometry(Section):
+    """Lengths that a measured file does not carry. The report says that they are nominal."""
+
+    energy_ev: PositiveFloat
+    """Photon energy, eV."""
+    detector_distance_m: PositiveFloat
+    """Sample to detector, m."""
+    detector_pixel_m: PositiveFloat
+    """Side of a detector pixel, m."""
+
+
+class Source(Section):
+    """A measured scan (read by `convert`)."""
+
+    file: str
+    """Path of the measurement; a bare name is looked for in the data cache (`PTYCHOFLOW_DATA`)."""
+    format: Literal["tike_npz"] = "tike_npz"
+    """What the file is."""
+    url: str | None = None
+    """Where to download it when the cache does not hold it."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Checksum the file must have."""
+    geometry: NominalGeometry | None = None
+    """Lengths, where the file has none."""
+    reconstruction: str | None = None
+    """`MODEL/SCAN` whose refined probe replaces the one in the file."""
+
+
+class Packing(Section):
+    """The dataset a scan becomes (read by `pack`)."""
+
+    crop: PatternSize | None = None
+    """Keep this central square of each pattern, px. Object pixels grow by the same factor; probe and positions follow."""
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+class Network(Section):
+    """The network (read by `train`; `infer` takes it from the checkpoint)."""
+
+    architecture: Literal["unet"] = "unet"
+    """Kind of network."""
+    group_size: Annotated[int, Field(ge=1, le=16)] = 4
+    """Patterns per group, C."""
+    width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
+    """Channels of the first level."""
+    levels: Annotated[int, Field(ge=1, le=5)] = 3
+    """Levels of the U-Net; each doubles the channels."""
+
+
+class Stage(Section):
+    """A stretch of training with one weighting of the physics loss against the guide loss."""
+
+    epochs: PositiveInt
+    """Length."""
+    physics_weight: Annotated[float, Field(ge=0, le=1)] | Literal["linear", "cosine", "exponential"] = 1.0
+    """w in `(1 - w) L_guide + w L_physics`; a name ramps it from 0 to 1."""
+
+
+class Grouping(Section):
+    """Which patterns are seen together."""
+
+    method: Literal["nearest"] = "nearest"
+    """How the members beside the anchor are chosen."""
+    neighbours: PositiveInt = 6
+    """K, how many nearest neighbours to draw from."""
+
+
+class Training(Section):
+    """The training of a network (read by `train`)."""
+
+    stages: tuple[Stage, ...] = (Stage(epochs=3),)
+    """Stages, one after another."""
+    learning_rate: PositiveFloat = 2e-3
+    """Peak rate of AdamW."""
+    batch_size: PositiveInt = 16
+    """Groups per step, over all devices."""
+    groups_per_epoch: PositiveInt | None = None
+    """Groups per epoch; one per training pattern without it."""
+    loss: Literal["poisson", "amplitude", "mae"] = "poisson"
+    """Physics loss on the counts."""
+    grouping: Grouping = Grouping()
+    """Which patterns form a group."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of each scan, one spatial block, kept for validation."""
+    seed: NonNegativeInt = 0
+    """Seed of weights, groups and order."""
+
+
+class Inference(Section):
+    """The prediction of patches (read by `infer`)."""
+
+    trim: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
+    """Keep this central square of each patch, px; None keeps where the illumination lives."""
+
+
+class Stitching(Section):
+    """The reassembly of patches (read by `stitch`)."""
+
+    weighting: Literal["illumination", "uniform"] = "illumination"
+    """What weight each pixel of a patch has."""
+    phase: Literal["synchronise", "none"] = "synchronise"
+    """Solve for the phase offset of each patch, or leave them."""
+
+
+class Refinement(Section):
+    """The iterative fit to the counts (read by `refine`)."""
+
+    epochs: PositiveInt = 20
+    """Passes over all patterns."""
+    batch_size: PositiveInt = 16
+    """Patterns per update."""
+
+
+class Evaluation(Section):
+    """The measures (read by `evaluate`)."""
+
+    split_half: bool = False
+    """Reconstruct even and odd patterns apart as well and compare them by Fourier ring correlation."""
+
+
+# --- what reruns nothing ---------------------------------------------------------------------------------------------
+
+
+class Runtime(Section):
+    """Where and how to run; never changes a result, never triggers a rerun."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """What to compute on."""
+    devices: PositiveInt = 1
+    """Processes and devices of training and inference."""
+    workers: NonNegativeInt = 0
+    """Loader processes."""
+
+
+class Tracking(Section):
+    """Where MLflow keeps runs; never triggers a rerun."""
+
+    uri: str | None = "sqlite:///results/mlflow.db"
+    """Tracking store; None tracks nothing."""
+    experiment: str = "ptychoflow"
+    """Name of the experiment."""
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+class ScanEntry(Section):
+    """A scan by name: simulated or measured, with what differs from the defaults."""
+
+    simulation: Simulation | None = None
+    """Makes it a simulated scan: what differs from the top-level `simulation`."""
+    source: Source | None = None
+    """Makes it a measured scan."""
+    packing: Packing | None = None
+    """What differs from the top-level `packing`."""
+
+
+class ModelEntry(Section):
+    """A way to reconstruct scans, with what differs from the defaults."""
+
+    start: Literal["network", "flat"] = "network"
+    """`network` trains one; `flat` is the iterative baseline, refined from an empty object."""
+    train_on: tuple[str, ...] = ()
+    """Scans to train on."""
+    reconstructs: tuple[str, ...]
+    """Scans to reconstruct."""
+    network: Network | None = None
+    """What differs from the top-level `network`."""
+    training: Training | None = None
+    """What differs from the top-level `training`."""
+    inference: Inference | None = None
+    """What differs from the top-level `inference`."""
+    stitching: Stitching | None = None
+    """What differs from the top-level `stitching`."""
+    refinement: Refinement | None = None
+    """What differs from the top-level `refinement`."""
+    evaluation: Evaluation | None = None
+    """What differs from the top-level `evaluation`."""
+
+
+READS: dict[str, tuple[str, ...]] = {
+    "simulate": ("simulation",),
+    "convert": ("source",),
+    "pack": ("packing",),
+    "train": ("network", "training"),
+    "infer": ("inference",),
+    "stitch": ("stitching",),
+    "refine": ("refinement",),
+    "evaluate": ("evaluation",),
+    "report": (),
+}
+"""The sections each step reads: what its rerun depends on."""
+
+
+class Config(Section):
+    """A whole run: scans, models, and the defaults of every step."""
+
+    title: str = "ptychoflow"
+    """Heading of the report."""
+    scans: dict[str, ScanEntry]
+    """Scans by name."""
+    models: dict[str, ModelEntry]
+    """Models by name."""
+    simulation: Simulation = Simulation()
+    packing: Packing = Packing()
+    network: Network = Network()
+    training: Training = Training()
+    inference: Inference = Inference()
+    stitching: Stitching = Stitching()
+    refinement: Refinement = Refinement()
+    evaluation: Evaluation = Evaluation()
+    runtime: Runtime = Runtime()
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _names_meet(self) -> "Config":
+        problems = [*self._problems_of_scans(), *self._problems_of_models()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def section(self, name: str, scan: str | None = None, model: str | None = None) -> Section:
+        """One section, with what the scan or the model overrides laid over the default."""
+        default = getattr(self, name, None)
+        owner = self.scans[whole_scan(scan)] if scan is not None else self.models[model] if model is not None else None
+        override = getattr(owner, name, None)
+        if default is None or override is None:
+            return override or default
+        merged = merge(default.model_dump(exclude_unset=True), override.model_dump(exclude_unset=True))
+        return type(default).model_validate(merged)
+
+    def settings(self, step: str, scan: str | None = None, model: str | None = None) -> str:
+        """Exactly what a step reads, as canonical JSON: the parameter its rerun depends on."""
+        sections = {name: self.section(name, scan, model).model_dump(mode="json") for name in READS[step]}
+        return json.dumps(sections, sort_keys=True, separators=(",", ":"))
+
+    def probe_source(self, scan: str) -> str | None:
+        """``MODEL/SCAN`` whose refined probe this scan is made with, if any."""
+        entry = self.scans[whole_scan(scan)]
+        if entry.source is not None:
+            return entry.source.reconstruction
+        return self.section("simulation", scan=scan).probe.reconstruction
+
+    def reconstructions(self) -> list[tuple[str, str]]:
+        """Every ``(model, scan)`` to reconstruct, in the order written."""
+        return [(model, scan) for model, entry in self.models.items() for scan in entry.reconstructs]
+
+    def _problems_of_scans(self):
+        if not self.scans:
+            yield "scans is empty: name at least one, such as `leaves: {simulation: {object: dead_leaves}}`"
+        for name, entry in self.scans.items():
+            if not NAME.fullmatch(name):
+                yield f"scans.{name}: expected letters, digits, - and _ in a name, because files are named so"
+            if (entry.simulation is None) == (entry.source is None):
+                yield f"scans.{name}: expected either simulation (made here) or source (measured), not both or neither"
+            elif (reference := self.probe_source(name)) is not None:
+                yield from self._problems_of_reference(f"scans.{name}", reference)
+
+    def _problems_of_reference(self, where: str, reference: str):
+        model, _, scan = reference.partition("/")
+        if model not in self.models or scan not in self.models[model].reconstructs:
+            known = [f"{m}/{s}" for m, s in self.reconstructions()]
+            yield f"{where}: takes its probe from {reference}, which is not reconstructed{_nearest(reference, known)}"
+
+    def _problems_of_models(self):
+        if not self.models:
+            yield "models is empty: name at least one, such as `flat: {start: flat, reconstructs: [...]}`"
+        for name, entry in self.models.items():
+            if not NAME.fullmatch(name):
+                yield f"models.{name}: expected letters, digits, - and _ in a name, because files are named so"
+            if entry.start == "network" and not entry.train_on:
+                yield f"models.{name}.train_on is empty: name the scans to train on, or set start: flat to iterate only"
+            if entry.start == "flat" and entry.train_on:
+                yield f"models.{name}: start: flat trains nothing, remove train_on"
+            if not entry.reconstructs:
+                yield f"models.{name}.reconstructs is empty: name the scans to reconstruct"
+            for key in ("train_on", "reconstructs"):
+                for scan in getattr(entry, key):
+                    if scan not in self.scans:
+                        yield f"models.{name}.{key}: there is no scan {scan}{_nearest(scan, self.scans)}"
+
+
+def whole_scan(name: str) -> str:
+    """The scan that a name means: ``star`` for ``star`` and for its halves ``star.even`` and ``star.odd``."""
+    whole, _, half = name.partition(".")
+    return whole if half in HALVES else name
+
+
+def load_config(source: Path | str | dict) -> Config:
+    """Validate a config from a YAML file or plain data.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ConfigError: naming every culprit: unknown keys with the nearest known one, wrong types, scans that do not exist.
+    """
+    raw = source
+    if not isinstance(source, dict):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"there is no config {source}")
+        try:
+            raw = yaml.safe_load(Path(source).read_text())
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    return validate(Config, raw)
+
+
+def validate(schema: type[Section], data: Any) -> Any:
+    """Plain data as a section; every error in one readable line.
+
+    Raises:
+        ConfigError: saying where, what was expected and what came.
+    """
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("config: " + "; ".join(_explain(schema, e) for e in error.errors())) from None
+
+
+def step_sections(step: str, data: dict) -> dict[str, Section]:
+    """The sections a step reads, from the JSON its rule hands over; defaults for what is not there."""
+    known = {name: Config.model_fields[name].annotation if name != "source" else Source for name in READS[step]}
+    for name in data:
+        if name not in known:
+            raise ConfigError(f"config: {step} reads {', '.join(known) or 'no settings'}, not {name}")
+    return {name: validate(schema, data.get(name, {})) for name, schema in known.items()}
+
+
+def merge(base: dict, override: dict) -> dict:
+    """``base`` with ``override`` laid over it, nested dictionaries merged, everything else replaced."""
+    merged = dict(base)
+    for key, value in override.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if nested else value
+    return merged
+
+
+def _explain(schema: type[Section], error: dict) -> str:
+    where = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("function-", "constrained-")))
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_nearest(str(error['loc'][-1]), _known_keys(schema, error['loc'][:-1]))}"
+    if error["type"] == "value_error":
+        text = str(error["ctx"]["error"])
+        return f"{where}: {text}" if where else text
+    if error["type"] == "missing":
+        return f"{where}: missing, it has no default"
+    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _known_keys(schema: type[Section], path: tuple) -> list[str]:
+    """Keys allowed at a place of the config; empty where that cannot be told."""
+    for part in path:
+        if isinstance(schema, type) and issubclass(schema, Section) and part in schema.model_fields:
+            schema = _section_in(schema.model_fields[part].annotation) or schema
+    return list(schema.model_fields)
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section class inside ``X | None``, ``dict[str, X]``, ``tuple[X, ...]`` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next(filter(None, map(_section_in, getattr(annotation, "__args__", ()))), None)
+
+
+def _nearest(word: str, known) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; known: {', '.join(known)}" if known else ""

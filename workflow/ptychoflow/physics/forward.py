@@ -1,0 +1,59 @@
+"""The forward model: what a detector is expected to count."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .propagation import far_field
+
+
+def shift_probe(probe: Tensor, shift: Tensor) -> Tensor:
+    """The probe moved by a sub-pixel shift, exactly for a band-limited probe: a Fourier phase ramp.
+
+    Content moves by ``+shift``. The Nyquist line keeps its cosine only, so that a shift and its reverse are adjoint.
+
+    Args:
+        probe: modes, ``(M, N, N)`` complex.
+        shift: ``(y, x)`` px, ``(..., 2)``.
+
+    Returns:
+        Shifted probes, ``(..., M, N, N)``.
+    """
+    ramp = fourier_ramp(shift, probe.shape[-1], probe.real.dtype)[..., None, :, :]
+    return torch.fft.ifft2(torch.fft.fft2(probe) * ramp)
+
+
+def fourier_ramp(shift: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """``exp(-2 pi i q . shift)`` on the (corner) frequency grid, ``(..., N, N)``: multiplying by it shifts by ``+shift``."""
+    frequency = torch.fft.fftfreq(size, dtype=torch.float64, device=shift.device)
+    angle = -2 * math.pi * shift.double()[..., None] * frequency
+    ramp = torch.polar(torch.ones_like(angle), angle)
+    if size % 2 == 0:
+        ramp[..., size // 2] = ramp[..., size // 2].real.to(ramp.dtype)
+    ramp = ramp.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
+    return ramp[..., 0, :, None] * ramp[..., 1, None, :]
+
+
+def expected_counts(
+    patches: Tensor,
+    probe: Tensor,
+    background: Tensor | float = 0.0,
+    propagate: Callable[[Tensor], Tensor] = far_field,
+) -> Tensor:
+    """Expected photon counts of each pattern: ``I = sum_m |F[P_m O]|^2 + background``.
+
+    Modes add as intensities. There is no scale factor: the probe is in sqrt(photons), the object dimensionless.
+
+    Args:
+        patches: the object under each position, ``(..., N, N)``.
+        probe: modes, already moved to each position's sub-pixel rest, broadcastable to ``(..., M, N, N)``.
+        background: counts added to every pattern, broadcastable to ``(..., N, N)``.
+        propagate: from the exit wave to the detector wave.
+
+    Returns:
+        Counts, ``(..., N, N)``, laid out as ``propagate`` leaves them.
+    """
+    wave = propagate(patches[..., None, :, :] * probe)
+    return (wave.real.square() + wave.imag.square()).sum(-3) + background
