@@ -135,6 +135,17 @@ def check_counts(counts: np.ndarray, what: str = "counts") -> None:
         )
 
 
+def smallest_dtype(counts: np.ndarray) -> np.dtype:
+    """The smallest dtype that holds these counts without loss: uint8, 16, 32, else float32, else float64."""
+    whole = counts.dtype.kind in "ui" or bool(np.array_equal(counts, np.rint(counts)))
+    greatest = counts.max(initial=0)
+    for dtype in (np.uint8, np.uint16, np.uint32) if whole else ():
+        if greatest <= np.iinfo(dtype).max:
+            return np.dtype(dtype)
+    single = counts.astype(np.float32)
+    return np.dtype(np.float32 if np.array_equal(single, counts) else np.float64)
+
+
 def write_scan(path: Path, scan: Scan, chunks: Iterator[np.ndarray] | None = None) -> None:
     """Write a scan as a CXI 1.6 file, whole or not at all.
 
@@ -194,14 +205,15 @@ def read_scan(path: Path, counts: bool = True) -> Scan:
             ) from None
 
 
-def iterate_counts(path: Path, chunk: int = 256) -> Iterator[np.ndarray]:
-    """The patterns of a CXI file in order, ``chunk`` at a time: bounded memory at any size.
+def iterate_counts(path: Path, chunk_bytes: int = 1 << 24) -> Iterator[np.ndarray]:
+    """The patterns of a CXI file in order, about ``chunk_bytes`` at a time: bounded memory at any size.
 
     Raises:
         ValueError: for damaged data, or values that no detector gives.
     """
     with _open(path) as file:
         data = file["entry_1/instrument_1/detector_1/data"]
+        chunk = max(1, chunk_bytes // (data.dtype.itemsize * data.shape[-1] ** 2))
         for start in range(0, len(data), chunk):
             try:
                 piece = data[start : start + chunk]
