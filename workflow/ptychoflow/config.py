@@ -424,8 +424,8 @@ def load_config(source: Path | str | dict) -> Config:
     return validate(Config, raw)
 
 
-def validate(schema: type[Section], data: Any) -> Any:
-    """Plain data as a section; every error in one readable line.
+def validate(schema: type[Section], data: Any, where: str = "") -> Any:
+    """Plain data as a section; every error in one readable line, its place told from ``where`` on.
 
     Raises:
         ConfigError: saying where, what was expected and what came.
@@ -433,7 +433,7 @@ def validate(schema: type[Section], data: Any) -> Any:
     try:
         return schema.model_validate(data)
     except ValidationError as error:
-        raise ConfigError("config: " + "; ".join(_explain(schema, e) for e in error.errors())) from None
+        raise ConfigError("config: " + "; ".join(where + _explain(schema, e) for e in error.errors())) from None
 
 
 def step_sections(step: str, data: dict) -> dict[str, Section]:
@@ -442,7 +442,7 @@ def step_sections(step: str, data: dict) -> dict[str, Section]:
     for name in data:
         if name not in known:
             raise ConfigError(f"config: {step} reads {', '.join(known) or 'no settings'}, not {name}")
-    return {name: validate(schema, data.get(name, {})) for name, schema in known.items()}
+    return {name: validate(schema, data.get(name, {}), f"{name}.") for name, schema in known.items()}
 
 
 def merge(base: dict, override: dict) -> dict:

@@ -39,7 +39,7 @@ class Geometry:
     def from_detector(
         cls, size: int, energy_ev: float, detector_distance_m: float, detector_pixel_m: float
     ) -> "Geometry":
-        """The geometry of patterns of ``size`` pixels: object pixel = wavelength x distance / (size x detector pixel)."""
+        """The geometry of patterns of ``size`` px: object pixel = wavelength x distance / (size x detector pixel)."""
         wavelength_m = PLANCK_J_S * LIGHT_M_S / (energy_ev * ELEMENTARY_CHARGE_C)
         return cls(wavelength_m * detector_distance_m / (size * detector_pixel_m), wavelength_m, detector_distance_m)
 
@@ -72,7 +72,8 @@ class Scan:
 
     Attributes:
         counts: photons, ``(J, N, N)``, zero frequency at ``[N // 2, N // 2]``.
-        positions: centres ``(y, x)`` in object pixels, float64, ``(J, 2)``; index ``n`` of a patch lies at ``n - N // 2``.
+        positions: centres ``(y, x)`` in object pixels, float64, ``(J, 2)``; index ``n`` of a patch lies at
+            ``n - N // 2``.
         probe: modes in sqrt(photons), complex64, ``(M, N, N)``; ``sum(abs(probe)**2)`` is the photons per pattern.
         geometry: lengths.
         mask: True where a detector pixel counts, ``(N, N)``; None where all do.

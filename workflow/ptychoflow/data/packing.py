@@ -1,7 +1,7 @@
 """The dataset folder: a scan as plain arrays that open in no time at any size, each pattern once.
 
-``counts.npy`` in the smallest dtype that loses nothing, ``positions.npy``, ``probe.npy``, and ``mask.npy`` and ``truth.npy``
-where the scan has them. ``manifest.json`` is written last and says what each array must be.
+``counts.npy`` in the smallest dtype that loses nothing, ``positions.npy``, ``probe.npy``, and ``mask.npy`` and
+``truth.npy`` where the scan has them. ``manifest.json`` is written last and says what each array must be.
 """
 
 from collections.abc import Iterable
@@ -138,7 +138,7 @@ def _open_array(path: Path, told: dict) -> np.ndarray:
 
 
 def _write_counts(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, int, int]) -> None:
-    """Stream the counts to an npy file in one pass; what is written is widened when a later piece needs a wider dtype."""
+    """Stream the counts to an npy file in one pass, widening what is written when a piece needs a wider dtype."""
     dtype, done = np.dtype(np.uint8), 0
     file = _start(path, dtype, shape)
     try:

@@ -1,0 +1,242 @@
+"""The command line: paths in, settings as JSON, paths out. Each verb is imported only when it is called."""
+
+import argparse
+import importlib
+import json
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+ABOUT = """Ptychography as a workflow. Each verb is one step: it reads files, makes one product, and says on stderr what it
+did. A product appears whole or not at all. The workflow (`snakemake`) calls these verbs in order; run one by hand to
+try a setting."""
+SETTINGS = "the sections this step reads, as JSON text or a path to a JSON or YAML file; defaults without it"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: what help says about it, and its arguments as ``add_argument`` takes them."""
+
+    summary: str
+    about: str
+    example: str
+    arguments: dict[str, dict]
+    runs: bool = True
+    """Whether it is a step of the workflow, which takes ``--config``."""
+
+
+def _path(help: str, **more) -> dict:
+    return {"type": Path, "help": help} | more
+
+
+RUNTIME = {"--runtime": {"metavar": "JSON", "help": "devices and workers; never changes the result"}}
+TRACKING = {"--tracking": {"metavar": "JSON", "help": "where MLflow keeps runs; never changes the result"}}
+PROBE = {"--probe": _path("a reconstruction whose refined probe to use", metavar="RECON.h5")}
+
+VERBS: dict[str, Verb] = {
+    "simulate": Verb(
+        "make a scan from an object, a probe and a trajectory",
+        "Reads nothing, or the probe of a reconstruction. Makes a CXI file with counts, positions, probe and truth.",
+        'ptychoflow simulate star.cxi --config \'{"simulation": {"object": "siemens_star", "photons": 1e4}}\'',
+        {"output": _path("the scan, .cxi", metavar="OUT.cxi"), **PROBE},
+    ),
+    "convert": Verb(
+        "read a measurement, downloading it where needed",
+        "Reads another program's file (section `source`). Makes a CXI file. The folder in PTYCHOFLOW_DATA is looked in "
+        "first and keeps what is downloaded.",
+        "ptychoflow convert siemens.cxi --config source.yaml",
+        {"output": _path("the scan, .cxi", metavar="OUT.cxi"), **PROBE},
+    ),
+    "pack": Verb(
+        "turn a scan into a dataset that opens in no time",
+        "Reads a CXI file in pieces. Makes a folder of plain arrays with a manifest, cropped where asked.",
+        'ptychoflow pack star.cxi datasets/star --config \'{"packing": {"crop": 64}}\'',
+        {
+            "scan": _path("the scan", metavar="SCAN.cxi"),
+            "output": _path("the dataset folder", metavar="OUTDIR"),
+            "--half": {"choices": ["even", "odd"], "help": "keep every second pattern, for split-half measures"},
+        },
+    ),
+    "train": Verb(
+        "train a network on datasets",
+        "Reads dataset folders. Makes a checkpoint and, beside it, a JSON file with loss curves and timings.",
+        'ptychoflow train datasets/leaves pinn.ckpt --config \'{"training": {"stages": [{"epochs": 3}]}}\'',
+        {
+            "datasets": _path("datasets to train on", nargs="+", metavar="DATASET"),
+            "output": _path("the checkpoint", metavar="OUT.ckpt"),
+            **RUNTIME,
+            **TRACKING,
+        },
+    ),
+    "infer": Verb(
+        "predict the object patch under every pattern",
+        "Reads a checkpoint and a dataset. Makes a folder of patches, one part per process.",
+        "ptychoflow infer pinn.ckpt datasets/star patches/star --runtime '{\"devices\": 2}'",
+        {
+            "model": _path("the checkpoint", metavar="MODEL.ckpt"),
+            "dataset": _path("the scan to reconstruct", metavar="DATASET"),
+            "output": _path("the patches", metavar="OUTDIR"),
+            **RUNTIME,
+        },
+    ),
+    "stitch": Verb(
+        "put predicted patches together to one object",
+        "Reads a dataset and its patches. Makes a reconstruction, a ptychodus product.",
+        'ptychoflow stitch datasets/star patches/star star.h5 --config \'{"stitching": {"weighting": "uniform"}}\'',
+        {
+            "dataset": _path("the scan", metavar="DATASET"),
+            "patches": _path("its patches", metavar="PATCHES"),
+            "output": _path("the reconstruction, .h5", metavar="OUT.h5"),
+        },
+    ),
+    "refine": Verb(
+        "fit an object to the counts, from a reconstruction or from nothing",
+        "Reads a dataset and where to start. Makes a reconstruction, a ptychodus product. Without --start this is "
+        "plain iterative ptychography from a flat object.",
+        'ptychoflow refine datasets/star refined.h5 --start star.h5 --config \'{"refinement": {"epochs": 20}}\'',
+        {
+            "dataset": _path("the scan", metavar="DATASET"),
+            "output": _path("the refined reconstruction, .h5", metavar="OUT.h5"),
+            "--start": _path("the reconstruction to start from", metavar="RECON.h5"),
+            **RUNTIME,
+        },
+    ),
+    "evaluate": Verb(
+        "measure how good reconstructions are",
+        "Reads a dataset and its reconstructions. Makes a JSON file of measures and the pictures beside it.",
+        "ptychoflow evaluate datasets/star star.json --refined refined.h5 --stitched star.h5",
+        {
+            "dataset": _path("the scan", metavar="DATASET"),
+            "output": _path("the measures, .json", metavar="OUT.json"),
+            "--refined": _path("the refined reconstruction", metavar="R.h5", required=True),
+            "--stitched": _path("the stitched reconstruction", metavar="S.h5"),
+            "--halves": _path("refined from even and from odd patterns", nargs=2, metavar=("E.h5", "O.h5")),
+        },
+    ),
+    "report": Verb(
+        "put everything on one page",
+        "Reads measures and the models' records. Makes one HTML page that needs no other file, and a table.",
+        "ptychoflow report report.html metrics/*/*.json --models models/*.json --csv metrics.csv",
+        {
+            "output": _path("the page", metavar="OUT.html"),
+            "metrics": _path("measures", nargs="+", metavar="METRICS.json"),
+            "--models": _path("records of training", nargs="*", default=[], metavar="M.json"),
+            "--csv": _path("the table", required=True, metavar="OUT.csv"),
+        },
+    ),
+    "verify": Verb(
+        "check that a dataset is what was packed",
+        "Reads a dataset folder and compares each array with its checksum. Makes nothing.",
+        "ptychoflow verify datasets/star",
+        {"folder": _path("the dataset", metavar="FOLDER")},
+        runs=False,
+    ),
+    "schema": Verb(
+        "write the JSON schema of the config",
+        "Reads nothing. Makes the file that editors use to complete and check a config.",
+        "ptychoflow schema config/config.schema.json",
+        {"output": _path("the schema", metavar="OUT.json")},
+        runs=False,
+    ),
+}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 0, 2 for bad input, 130 when interrupted, 143 when terminated."""
+    arguments = vars(_parser().parse_args(words))
+    verb, show_traceback = arguments.pop("verb"), arguments.pop("traceback")
+    logging.basicConfig(format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("ptychoflow").setLevel(logging.INFO)
+    # a step told to stop leaves no half product: the exception lets it tidy up
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        _run(verb, arguments)
+    except KeyboardInterrupt:
+        print(f"ptychoflow {verb}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except (ValueError, OSError) as error:
+        if show_traceback:
+            raise
+        print(f"ptychoflow {verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def _run(verb: str, arguments: dict) -> None:
+    if verb == "verify":
+        _verify(arguments["folder"])
+    elif verb == "schema":
+        _schema(arguments["output"])
+    else:
+        step = getattr(importlib.import_module(f".{verb}", __package__), verb)
+        step(**_with_settings(verb, arguments))
+
+
+def _with_settings(verb: str, arguments: dict) -> dict:
+    """The arguments with every settings text in its place as a section."""
+    from .config import Runtime, Tracking, step_sections, validate
+
+    sections = step_sections(verb, _settings(arguments.pop("config")))
+    for name, schema in {"runtime": Runtime, "tracking": Tracking}.items():
+        if name in arguments:
+            sections[name] = validate(schema, _settings(arguments.pop(name)), f"{name}.")
+    return arguments | sections
+
+
+def _settings(text: str | None) -> dict:
+    """Settings from JSON text, or from a JSON or YAML file.
+
+    Raises:
+        FileNotFoundError: if it is neither JSON text nor a file.
+        ValueError: if it does not hold sections.
+    """
+    import yaml
+
+    if not text:
+        return {}
+    if not text.lstrip().startswith("{"):
+        text, where = Path(text).read_text(), text
+    else:
+        where = "--config"
+    try:
+        data = yaml.safe_load(text) if where != "--config" else json.loads(text)
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise ValueError(f"{where} is neither JSON nor YAML ({error})") from None
+    if not isinstance(data, dict):
+        raise ValueError(
+            f"{where} holds {type(data).__name__}, expected sections such as {{'packing': {{'crop': 64}}}}"
+        )
+    return data
+
+
+def _verify(folder: Path) -> None:
+    from .data.packing import verify_dataset
+
+    for name, checksum in verify_dataset(folder).items():
+        logging.getLogger(__name__).info("%s/%s.npy is whole, SHA-256 %s", folder, name, checksum)
+
+
+def _schema(output: Path) -> None:
+    from .config import Config
+    from .files import write_json
+
+    write_json(output, Config.model_json_schema())
+
+
+def _parser() -> argparse.ArgumentParser:
+    shape = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = argparse.ArgumentParser("ptychoflow", description=ABOUT, **shape)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
+    for name, verb in VERBS.items():
+        sub = verbs.add_parser(
+            name, help=verb.summary, description=verb.about, epilog=f"example:\n  {verb.example}", **shape
+        )
+        for argument, how in verb.arguments.items():
+            sub.add_argument(argument, **how)
+        if verb.runs:
+            sub.add_argument("--config", metavar="SETTINGS", help=SETTINGS)
+        sub.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
+    return parser

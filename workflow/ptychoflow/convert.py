@@ -1,0 +1,92 @@
+"""Convert a measurement to a scan: find or fetch the file, read it, put in a refined probe where there is one."""
+
+import dataclasses
+import logging
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from .config import Source
+from .data.cropping import resize_far_field
+from .files import provenance, sha256
+from .readers.tike import read_tike_npz
+from .reconstruction import read_reconstruction
+from .scan import Scan, write_scan
+
+logger = logging.getLogger(__name__)
+
+FORMATS = {"tike_npz": read_tike_npz}
+"""Readers by the names of their formats in the config: ``(path, geometry) -> Scan``."""
+
+
+def convert(output: Path, source: Source, probe: Path | None = None) -> None:
+    """Convert a measurement to a CXI scan.
+
+    Args:
+        output: the scan; it appears whole or not at all.
+        source: what to read.
+        probe: a reconstruction whose refined probe replaces the one in the measurement.
+
+    Raises:
+        FileNotFoundError: if the measurement is nowhere and there is no address to fetch it from.
+        ValueError: if it is damaged, is not what its checksum says, or holds impossible values.
+    """
+    began = time.perf_counter()
+    path = locate(source)
+    scan = FORMATS[source.format](path, source.geometry)
+    logger.info("read %s: %d patterns of %d px, %s", path, len(scan), scan.size, scan.counts.dtype)
+    if probe is not None:
+        scan = _with_probe(scan, probe)
+        logger.info("took the probe of %s: %d modes, %.4g photons", probe, len(scan.probe), scan.photons)
+    made_by = provenance({"source": source.model_dump(mode="json")}, measurement=path, probe=probe)
+    facts = scan.facts | {"counts_per_pattern": float(np.sum(scan.counts, dtype=np.float64) / len(scan))}
+    write_scan(output, dataclasses.replace(scan, facts=facts | {"provenance": made_by}))
+    logger.info("converted to %s in %.1f s", output, time.perf_counter() - began)
+
+
+def locate(source: Source) -> Path:
+    """The measurement on disk: the path as given, else in the data cache, else fetched into it; its checksum holds.
+
+    Raises:
+        FileNotFoundError: if it is nowhere and there is no address.
+        ValueError: if the checksum differs.
+    """
+    cache = _cache()
+    path = next((place for place in (Path(source.file), cache / source.file) if place.is_file()), None)
+    if path is None:
+        if source.url is None:
+            raise FileNotFoundError(
+                f"there is no {source.file}, nor in the data cache {cache}: set PTYCHOFLOW_DATA or give source.url"
+            )
+        path = _fetch(source, cache)
+    if source.sha256 is not None and (found := sha256(path)) != source.sha256:
+        raise ValueError(f"{path} has SHA-256 {found}, expected {source.sha256}: remove it and fetch it again")
+    return path
+
+
+def _cache() -> Path:
+    import pooch
+
+    folder = os.environ.get("PTYCHOFLOW_DATA")
+    return Path(folder) if folder else pooch.os_cache("ptychoflow")
+
+
+def _fetch(source: Source, cache: Path) -> Path:
+    import pooch
+
+    logger.info("fetching %s to %s", source.url, cache)
+    try:
+        return Path(pooch.retrieve(source.url, known_hash=source.sha256, fname=source.file, path=cache))
+    except OSError as error:
+        raise ValueError(
+            f"{source.url} cannot be fetched ({error}): put the file at {cache / source.file} yourself"
+        ) from None
+
+
+def _with_probe(scan: Scan, path: Path) -> Scan:
+    """The scan with a refined probe; where that was refined on a cropped detector, it is dark outside the crop."""
+    probe = read_reconstruction(path).probe
+    facts = scan.facts | {"probe_from": path.name}
+    return dataclasses.replace(scan, probe=resize_far_field(probe, scan.size), facts=facts)
