@@ -1,7 +1,7 @@
 """tike's test archives: an npz, plain or bz2-compressed, with ``data``, ``scan`` and ``probe``.
 
-Counts come with zero frequency at the corner, positions in object pixels ``(y, x)`` of each patch's first corner. The
-files carry no lengths.
+Counts come with zero frequency at the corner, positions in object pixels ``(y, x)`` of each patch's first corner, the
+probe in arbitrary units. The files carry no lengths.
 """
 
 import bz2
@@ -44,11 +44,18 @@ def read_tike_npz(path: Path, geometry: NominalGeometry | None) -> Scan:
     return Scan(
         counts=np.fft.fftshift(counts.astype(smallest_dtype(counts)), axes=(-2, -1)),
         positions=positions.astype(np.float64) + size // 2,
-        probe=probe.astype(np.complex64),
+        probe=_in_photons(probe, counts),
         geometry=Geometry.from_detector(size, **geometry.model_dump()),
         name=path.name.partition(".")[0],
         facts={"source": path.name, "nominal_geometry": True},
     )
+
+
+def _in_photons(probe: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The probe scaled to sqrt(photons)."""
+    # ASSUME the sample absorbs little: the beam carries what a pattern counts on average
+    light, photons = np.sum(np.abs(probe) ** 2), counts.sum(dtype=np.float64) / len(counts)
+    return (probe * np.sqrt(photons / light if light > 0 else 0)).astype(np.complex64)
 
 
 @contextmanager
