@@ -84,7 +84,7 @@ class ProbeRecipe(Section):
     """`MODEL/SCAN` whose refined probe to use."""
     diameter_px: PositiveFloat = 24.0
     """Diameter of the illuminated spot, object px."""
-    defocus: float = 1.0
+    defocus: float = 1.7
     """Defocus, waves at the edge of the aperture."""
 
 
@@ -97,6 +97,17 @@ class Trajectory(Section):
     """Mean step, object px."""
     jitter_px: NonNegativeFloat = 2.0
     """Greatest random deviation from the raster along each axis, px; for `jittered_raster`."""
+
+
+class NominalGeometry(Section):
+    """Lengths of a simulated scan, or those that a measured file does not carry. The report says that they are nominal."""
+
+    energy_ev: PositiveFloat
+    """Photon energy, eV."""
+    detector_distance_m: PositiveFloat
+    """Sample to detector, m."""
+    detector_pixel_m: PositiveFloat
+    """Side of a detector pixel, m."""
 
 
 class Simulation(Section):
@@ -112,19 +123,10 @@ class Simulation(Section):
     """Side of a pattern, px."""
     photons: PositiveFloat = 1e5
     """Photons per pattern in the beam, before the sample absorbs any."""
+    geometry: NominalGeometry = NominalGeometry(energy_ev=8800.0, detector_distance_m=2.0, detector_pixel_m=172e-6)
+    """Lengths; a probe from a reconstruction brings its own."""
     seed: NonNegativeInt = 0
     """Seed of object, path and noise."""
-
-
-class NominalGeometry(Section):
-    """Lengths that a measured file does not carry. The report says that they are nominal."""
-
-    energy_ev: PositiveFloat
-    """Photon energy, eV."""
-    detector_distance_m: PositiveFloat
-    """Sample to detector, m."""
-    detector_pixel_m: PositiveFloat
-    """Side of a detector pixel, m."""
 
 
 class Source(Section):
