@@ -167,6 +167,8 @@ class Network(Section):
     """Channels of the first level."""
     levels: Annotated[int, Field(ge=1, le=5)] = 3
     """Levels of the U-Net; each doubles the channels."""
+    iterations: NonNegativeInt = 0
+    """Iterations of the back-projected estimate that the network starts from, after the first."""
 
 
 class Stage(Section):
@@ -176,6 +178,8 @@ class Stage(Section):
     """Length."""
     physics_weight: Annotated[float, Field(ge=0, le=1)] | Literal["linear", "cosine", "exponential"] = 1.0
     """w in `(1 - w) L_guide + w L_physics`; a name ramps it from 0 to 1."""
+    rate_factor: PositiveFloat = 1.0
+    """Learning rate of the stage over that of the training; a ramp comes to it from the stage before."""
 
 
 class Grouping(Section):
@@ -192,8 +196,19 @@ class Training(Section):
 
     stages: tuple[Stage, ...] = (Stage(epochs=3),)
     """Stages, one after another."""
+    guide: Literal["auto", "truth", "amplitude"] = "auto"
+    """Guide loss: the error against the truth (every scan needs one), the scale-free amplitude error, or, with `auto`, the
+    one where a scan has a truth and the other where not."""
     learning_rate: PositiveFloat = 2e-3
     """Peak rate of AdamW."""
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the training over which the rate rises."""
+    anneal_to: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of the rate left at the end of training, reached along a cosine; 1 keeps it."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decay of AdamW."""
+    gradient_clip: PositiveFloat = 1.0
+    """Greatest norm of the gradient."""
     batch_size: PositiveInt = 16
     """Groups per step, over all devices."""
     groups_per_epoch: PositiveInt | None = None
@@ -252,6 +267,10 @@ class Runtime(Section):
     """Processes and devices of training and inference."""
     workers: NonNegativeInt = 0
     """Loader processes."""
+    threads: PositiveInt | None = None
+    """CPU threads of each process; None takes every core."""
+    prediction_batch: PositiveInt = 64
+    """Groups predicted at once."""
 
 
 class Tracking(Section):
@@ -344,8 +363,9 @@ class Config(Section):
     def section(self, name: str, scan: str | None = None, model: str | None = None) -> Section:
         """One section, with what the scan or the model overrides laid over the default."""
         default = getattr(self, name, None)
-        owner = self.scans[whole_scan(scan)] if scan is not None else self.models[model] if model is not None else None
-        override = getattr(owner, name, None)
+        owners = [self.scans[whole_scan(scan)]] if scan is not None else []
+        owners += [self.models[model]] if model is not None else []
+        override = next((getattr(owner, name) for owner in owners if name in type(owner).model_fields), None)
         if default is None or override is None:
             return override or default
         merged = merge(default.model_dump(exclude_unset=True), override.model_dump(exclude_unset=True))

@@ -1,0 +1,42 @@
+# make run                             the default configuration
+# make run CONFIG=config/siemens.yaml  another one
+# make test, make lint, make clean
+
+PYTHON ?= python3
+CONFIG ?= config/config.yaml
+CORES ?= all
+ARGS ?=
+
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# measurements that are on this machine already; without it they are downloaded where a config names them
+export PTYCHOFLOW_DATA ?= $(wildcard ../shared/data)
+
+.PHONY: run test lint clean
+
+run: $(VENV)/ready
+	snakemake --cores $(CORES) --configfile $(CONFIG) $(ARGS)
+
+test: $(VENV)/ready-to-test
+	pytest -n auto $(ARGS)
+
+lint: $(VENV)/ready-to-test
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/ready: envs/constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; old = sys.version_info < (3, 11); \
+	    sys.exit(f"ptychoflow needs Python 3.11 or newer, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.12" if old else 0)'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable .
+	@touch $@
+
+$(VENV)/ready-to-test: $(VENV)/ready
+	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[test]'
+	@touch $@

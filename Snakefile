@@ -1,0 +1,56 @@
+"""Simulate or read scans, train networks on some of them, reconstruct others, refine, evaluate, report."""
+
+import os
+import sys
+from pathlib import Path
+
+import ptychoflow
+from ptychoflow.config import ConfigError, load_config
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if "scans" not in config:  # --configfile was not given; the two would be merged
+
+    configfile: "config/config.yaml"
+
+
+try:
+    CONFIG = load_config(config)
+except ConfigError as error:
+    sys.exit(f"ptychoflow: {error}")
+
+
+# Steps run the library that checked the config, in whatever environment they run. What changes no result reaches them
+# through the environment as well, so that it triggers no rerun.
+os.environ.update(
+    PYTHONPATH=str(Path(ptychoflow.__file__).parents[1]),
+    PTYCHOFLOW_RUNTIME=CONFIG.runtime.model_dump_json(),
+    PTYCHOFLOW_TRACKING=CONFIG.tracking.model_dump_json(),
+)
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/scans.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/reconstructions.smk"
+include: "workflow/rules/evaluation.smk"
+
+
+rule all:
+    """Everything the config asks for, on one page."""
+    default_target: True
+    input:
+        page="results/report.html",
+        table="results/metrics.csv",
+
+
+onsuccess:
+    print("ptychoflow: done; open results/report.html")
+
+
+onerror:
+    print(f"ptychoflow: a step failed; {last_words()}")

@@ -1,0 +1,78 @@
+"""What the rules share: the names in the config, the inputs that depend on it, settings and options."""
+
+from ptychoflow.config import HALVES, whole_scan
+
+SIMULATED = [name for name, scan in CONFIG.scans.items() if scan.simulation is not None]
+MEASURED = [name for name, scan in CONFIG.scans.items() if scan.source is not None]
+NETWORKS = [name for name, model in CONFIG.models.items() if model.start == "network"]
+GPUS = CONFIG.runtime.devices if CONFIG.runtime.accelerator == "gpu" else 0
+
+
+def one_of(names):
+    """The wildcard constraint that only these names meet."""
+    return "|".join(names) if names else "(?!)"
+
+
+wildcard_constraints:
+    scan=rf"({one_of(CONFIG.scans)})(\.({one_of(HALVES)}))?",
+    model=one_of(CONFIG.models),
+
+
+def settings(step):
+    """The parameter function of a step: exactly the sections it reads, as JSON."""
+
+    def of(wildcards):
+        return CONFIG.settings(step, scan=wildcards.get("scan"), model=wildcards.get("model"))
+
+    return of
+
+
+def option(name):
+    """The parameter function of an optional input: ``--name PATH``, or nothing where there is none."""
+
+    def of(wildcards, input):
+        return f"--{name} {input.get(name)}" if input.get(name) else ""
+
+    return of
+
+
+def half_option(wildcards):
+    half = wildcards.scan.partition(".")[2]
+    return f"--half {half}" if half else ""
+
+
+def probe_source(wildcards):
+    """The refined reconstruction that a scan's probe comes from, if any."""
+    source = CONFIG.probe_source(wildcards.scan)
+    return f"results/refined/{source}.h5" if source else []
+
+
+def scan_file(wildcards):
+    """The file of a scan; its halves share it."""
+    return f"results/scans/{whole_scan(wildcards.scan)}.cxi"
+
+
+def training_datasets(wildcards):
+    return [f"results/datasets/{scan}" for scan in CONFIG.models[wildcards.model].train_on]
+
+
+def stitched(wildcards):
+    """What the network made, which refinement starts from; nothing for the baseline, which starts from a flat object."""
+    network = wildcards.model in NETWORKS
+    return f"results/reconstructions/{wildcards.model}/{wildcards.scan}.h5" if network else []
+
+
+def refined_halves(wildcards):
+    """Reconstructions of even and of odd patterns, where the config asks to compare them."""
+    if not CONFIG.section("evaluation", model=wildcards.model).split_half:
+        return []
+    return [f"results/refined/{wildcards.model}/{wildcards.scan}.{half}.h5" for half in HALVES]
+
+
+def last_words():
+    """The last line of the log written last."""
+    logs = sorted(Path("results/logs").rglob("*.log"), key=lambda path: path.stat().st_mtime)
+    if not logs:
+        return "Snakemake says above why"
+    lines = logs[-1].read_text(errors="replace").strip().splitlines()
+    return f"{logs[-1]} ends with: {lines[-1] if lines else 'nothing'}"

@@ -1,0 +1,56 @@
+"""From reconstructions to judgement: results/metrics/{model}/{scan}.json, results/report.html, results/metrics.csv."""
+
+
+rule evaluate:
+    """Measure reconstructions against the truth, the counts and each other."""
+    input:
+        dataset="results/datasets/{scan}",
+        refined="results/refined/{model}/{scan}.h5",
+        stitched=stitched,
+        halves=refined_halves,
+    output:
+        metrics="results/metrics/{model}/{scan}.json",
+    log:
+        "results/logs/evaluate/{model}/{scan}.log",
+    benchmark:
+        "results/benchmarks/evaluate/{model}/{scan}.tsv"
+    wildcard_constraints:
+        scan=one_of(CONFIG.scans),
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        config=settings("evaluate"),
+        stitched=option("stitched"),
+        halves=option("halves"),
+    shell:
+        "python -m ptychoflow evaluate {input.dataset} {output.metrics} --refined {input.refined}"
+        " {params.stitched} {params.halves} --config {params.config:q} > {log} 2>&1"
+
+
+rule report:
+    """Put pictures, measures and timings on one page."""
+    input:
+        metrics=[f"results/metrics/{model}/{scan}.json" for model, scan in CONFIG.reconstructions()],
+        models=[f"results/models/{model}.json" for model in NETWORKS],
+    output:
+        page=report("results/report.html", caption="../report/page.rst", category="Report"),
+        table=report("results/metrics.csv", caption="../report/table.rst", category="Report"),
+    log:
+        "results/logs/report.log",
+    benchmark:
+        "results/benchmarks/report.tsv"
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        config=settings("report"),
+    shell:
+        "python -m ptychoflow report {output.page} {input.metrics} --models {input.models} --csv {output.table}"
+        " --config {params.config:q} > {log} 2>&1"

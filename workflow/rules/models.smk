@@ -1,0 +1,28 @@
+"""From datasets to a trained network: results/models/{model}.ckpt and its record {model}.json."""
+
+
+rule train:
+    """Train a network; half-trained checkpoints live in results/checkpoints/{model}/, so that a rerun resumes."""
+    input:
+        datasets=training_datasets,
+    output:
+        model="results/models/{model}.ckpt",
+        record="results/models/{model}.json",
+    log:
+        "results/logs/train/{model}.log",
+    benchmark:
+        "results/benchmarks/train/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(NETWORKS),
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 8
+    resources:
+        gpu=GPUS,
+        mem_mb=8000,
+        runtime=720,
+    params:
+        config=settings("train"),
+    shell:
+        "python -m ptychoflow train {input.datasets} {output.model} --config {params.config:q}"
+        ' --runtime "$PTYCHOFLOW_RUNTIME" --tracking "$PTYCHOFLOW_TRACKING" > {log} 2>&1'

@@ -1,0 +1,80 @@
+"""From a dataset to its object: results/patches/, results/reconstructions/ and results/refined/, each {model}/{scan}."""
+
+
+rule infer:
+    """Predict the object under every pattern."""
+    input:
+        model="results/models/{model}.ckpt",
+        dataset="results/datasets/{scan}",
+    output:
+        patches=directory("results/patches/{model}/{scan}"),
+    log:
+        "results/logs/infer/{model}/{scan}.log",
+    benchmark:
+        "results/benchmarks/infer/{model}/{scan}.tsv"
+    wildcard_constraints:
+        model=one_of(NETWORKS),
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 2
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        config=settings("infer"),
+    shell:
+        "python -m ptychoflow infer {input.model} {input.dataset} {output.patches} --config {params.config:q}"
+        ' --runtime "$PTYCHOFLOW_RUNTIME" > {log} 2>&1'
+
+
+rule stitch:
+    """Put the predicted patches together to one object."""
+    input:
+        dataset="results/datasets/{scan}",
+        patches="results/patches/{model}/{scan}",
+    output:
+        reconstruction="results/reconstructions/{model}/{scan}.h5",
+    log:
+        "results/logs/stitch/{model}/{scan}.log",
+    benchmark:
+        "results/benchmarks/stitch/{model}/{scan}.tsv"
+    wildcard_constraints:
+        model=one_of(NETWORKS),
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        config=settings("stitch"),
+    shell:
+        "python -m ptychoflow stitch {input.dataset} {input.patches} {output.reconstruction}"
+        " --config {params.config:q} > {log} 2>&1"
+
+
+rule refine:
+    """Fit the object to the counts, from the network's reconstruction or from a flat object."""
+    input:
+        dataset="results/datasets/{scan}",
+        start=stitched,
+    output:
+        reconstruction="results/refined/{model}/{scan}.h5",
+    log:
+        "results/logs/refine/{model}/{scan}.log",
+    benchmark:
+        "results/benchmarks/refine/{model}/{scan}.tsv"
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 2
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+        runtime=120,
+    params:
+        config=settings("refine"),
+        start=option("start"),
+    shell:
+        "python -m ptychoflow refine {input.dataset} {output.reconstruction} {params.start}"
+        ' --config {params.config:q} --runtime "$PTYCHOFLOW_RUNTIME" > {log} 2>&1'

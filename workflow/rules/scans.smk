@@ -1,0 +1,74 @@
+"""From a recipe or a measurement to a dataset: results/scans/{scan}.cxi, results/datasets/{scan}/."""
+
+
+rule simulate:
+    """Simulate the patterns that a detector would count."""
+    input:
+        probe=probe_source,
+    output:
+        scan="results/scans/{scan}.cxi",
+    log:
+        "results/logs/simulate/{scan}.log",
+    benchmark:
+        "results/benchmarks/simulate/{scan}.tsv"
+    wildcard_constraints:
+        scan=one_of(SIMULATED),
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        config=settings("simulate"),
+        probe=option("probe"),
+    shell:
+        "python -m ptychoflow simulate {output.scan} {params.probe} --config {params.config:q} > {log} 2>&1"
+
+
+rule convert:
+    """Read a measurement, downloading it where needed."""
+    input:
+        probe=probe_source,
+    output:
+        scan="results/scans/{scan}.cxi",
+    log:
+        "results/logs/convert/{scan}.log",
+    benchmark:
+        "results/benchmarks/convert/{scan}.tsv"
+    wildcard_constraints:
+        scan=one_of(MEASURED),
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        config=settings("convert"),
+        probe=option("probe"),
+    shell:
+        "python -m ptychoflow convert {output.scan} {params.probe} --config {params.config:q} > {log} 2>&1"
+
+
+rule pack:
+    """Pack a scan, or the even or odd half of its patterns, into a dataset that opens in no time."""
+    input:
+        scan=scan_file,
+    output:
+        dataset=directory("results/datasets/{scan}"),
+    log:
+        "results/logs/pack/{scan}.log",
+    benchmark:
+        "results/benchmarks/pack/{scan}.tsv"
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=60,
+    params:
+        config=settings("pack"),
+        half=half_option,
+    shell:
+        "python -m ptychoflow pack {input.scan} {output.dataset} {params.half} --config {params.config:q} > {log} 2>&1"
