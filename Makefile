@@ -10,7 +10,7 @@ ARGS ?=
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # measurements that are on this machine already; without it they are downloaded where a config names them
-export PTYCHOFLOW_DATA ?= $(wildcard ../shared/data)
+export PTYCHOFLOW_DATA ?= $(abspath $(wildcard ../shared/data))
 
 .PHONY: run test lint clean
 

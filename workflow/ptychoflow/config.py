@@ -1,7 +1,7 @@
 """The one schema: every setting of every step, with its unit, range and default.
 
-A setting has one reader. Sections are named for the verb or noun that reads them; defaults stand at the top level, a scan or a
-model overrides what it names. What cannot change a result (devices, workers, tracking) stands in ``runtime`` and
+A setting has one reader. Sections are named for the verb or noun that reads them; defaults stand at the top level, a scan
+or a model overrides what it names. What cannot change a result (devices, workers, tracking) stands in ``runtime`` and
 ``tracking`` and reruns nothing.
 """
 
@@ -100,7 +100,7 @@ class Trajectory(Section):
 
 
 class NominalGeometry(Section):
-    """Lengths of a simulated scan, or those that a measured file does not carry. The report says that they are nominal."""
+    """Lengths of a simulated scan, or those that a measured file does not carry. The report calls them nominal."""
 
     energy_ev: PositiveFloat
     """Photon energy, eV."""
@@ -150,7 +150,7 @@ class Packing(Section):
     """The dataset a scan becomes (read by `pack`)."""
 
     crop: PatternSize | None = None
-    """Keep this central square of each pattern, px. Object pixels grow by the same factor; probe and positions follow."""
+    """Keep this central square of each pattern, px. Object pixels grow by as much; probe and positions follow."""
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
@@ -228,6 +228,8 @@ class Inference(Section):
 
     trim: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
     """Keep this central square of each patch, px; None keeps where the illumination lives."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Of real and imaginary parts on disk."""
 
 
 class Stitching(Section):
@@ -403,6 +405,20 @@ class Config(Section):
         if model not in self.models or scan not in self.models[model].reconstructs:
             known = [f"{m}/{s}" for m, s in self.reconstructions()]
             yield f"{where}: takes its probe from {reference}, which is not reconstructed{_nearest(reference, known)}"
+        elif where.removeprefix("scans.") in self._scans_behind(reference):
+            yield f"{where}: takes its probe from {reference}, which is itself made from this scan: use another scan"
+
+    def _scans_behind(self, reference: str) -> set[str]:
+        """Every scan that a reconstruction ``MODEL/SCAN`` is made from, directly or through the probes of others."""
+        behind: set[str] = set()
+        waiting = [reference]
+        while waiting:
+            model, _, scan = waiting.pop().partition("/")
+            for name in {scan, *self.models[model].train_on} & self.scans.keys() - behind:
+                behind.add(name)
+                further = self.probe_source(name)
+                waiting += [further] if further and further.partition("/")[0] in self.models else []
+        return behind
 
     def _problems_of_models(self):
         if not self.models:
@@ -433,7 +449,7 @@ def load_config(source: Path | str | dict) -> Config:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ConfigError: naming every culprit: unknown keys with the nearest known one, wrong types, scans that do not exist.
+        ConfigError: naming every culprit: unknown keys with the nearest known one, wrong types, missing scans.
     """
     raw = source
     if not isinstance(source, dict):

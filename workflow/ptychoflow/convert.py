@@ -41,7 +41,7 @@ def convert(output: Path, source: Source, probe: Path | None = None) -> None:
         scan = _with_probe(scan, probe)
         logger.info("took the probe of %s: %d modes, %.4g photons", probe, len(scan.probe), scan.photons)
     made_by = provenance({"source": source.model_dump(mode="json")}, measurement=path, probe=probe)
-    facts = scan.facts | {"counts_per_pattern": float(np.sum(scan.counts, dtype=np.float64) / len(scan))}
+    facts = scan.facts | {"photons_measured": float(np.sum(scan.counts, dtype=np.float64) / len(scan))}
     write_scan(output, dataclasses.replace(scan, facts=facts | {"provenance": made_by}))
     logger.info("converted to %s in %.1f s", output, time.perf_counter() - began)
 

@@ -39,7 +39,7 @@ def write_dataset(
         check_counts(scan.counts)
         chunks = [scan.counts]
     with whole_folder(folder) as partial:
-        _write_counts(partial / "counts.npy", chunks, scan.counts.shape)
+        total = _write_counts(partial / "counts.npy", chunks, scan.counts.shape)
         np.save(partial / "positions.npy", scan.positions.astype(np.float64))
         np.save(partial / "probe.npy", scan.probe.astype(np.complex64))
         if scan.mask is not None:
@@ -51,7 +51,7 @@ def write_dataset(
             "name": scan.name,
             "geometry": vars(scan.geometry),
             "truth_origin": None if scan.truth is None else list(scan.truth.origin),
-            "facts": scan.facts,
+            "facts": scan.facts | {"photons_measured": total / len(scan)},
             "arrays": {path.stem: _describe(path) for path in sorted(partial.glob("*.npy"))},
             "provenance": provenance() if made_by is None else made_by,
         }
@@ -137,9 +137,9 @@ def _open_array(path: Path, told: dict) -> np.ndarray:
     return array
 
 
-def _write_counts(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, int, int]) -> None:
-    """Stream the counts to an npy file in one pass, widening what is written when a piece needs a wider dtype."""
-    dtype, done = np.dtype(np.uint8), 0
+def _write_counts(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, int, int]) -> float:
+    """Stream the counts to an npy file in one pass, widening what is written when a piece needs it; gives their sum."""
+    dtype, done, total = np.dtype(np.uint8), 0, 0.0
     file = _start(path, dtype, shape)
     try:
         for piece in chunks:
@@ -151,10 +151,12 @@ def _write_counts(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, in
                 file, dtype = _widen(path, wider, dtype, done, shape), wider
             piece.astype(dtype).tofile(file)
             done += len(piece)
+            total += float(piece.sum(dtype=np.float64))
     finally:
         file.close()
     if done != shape[0]:
         raise ValueError(f"{done} patterns came, {shape[0]} were announced")
+    return total
 
 
 def _start(path: Path, dtype: np.dtype, shape: tuple[int, int, int]) -> BinaryIO:
