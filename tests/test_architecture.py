@@ -13,7 +13,7 @@ ROOMS = {
     "data": {"physics"},
     "networks": {"physics"},
     "metrics": {"physics"},
-    "readers": set(),
+    "readers": {"data", "physics"},
     "learning": {"physics", "networks", "data", "metrics"},
 }
 VERBS = {"simulate", "convert", "pack", "train", "infer", "stitch", "refine", "evaluate", "report"}

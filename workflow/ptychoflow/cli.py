@@ -134,11 +134,11 @@ VERBS: dict[str, Verb] = {
         {"folder": _path("the dataset", metavar="FOLDER")},
         runs=False,
     ),
-    "schema": Verb(
-        "write the JSON schema of the config",
-        "Reads nothing. Makes the file that editors use to complete and check a config.",
-        "ptychoflow schema config/config.schema.json",
-        {"output": _path("the schema", metavar="OUT.json")},
+    "settings": Verb(
+        "describe every setting",
+        "Reads nothing. Makes a Markdown page, or the JSON schema that editors complete and check a config with.",
+        "ptychoflow settings settings.md",
+        {"output": _path("the description, .md or .json", metavar="OUT")},
         runs=False,
     ),
 }
@@ -168,8 +168,8 @@ def main(words: list[str] | None = None) -> int:
 def _run(verb: str, arguments: dict) -> None:
     if verb == "verify":
         _verify(arguments["folder"])
-    elif verb == "schema":
-        _schema(arguments["output"])
+    elif verb == "settings":
+        importlib.import_module(".manual", __package__).settings(arguments["output"])
     else:
         step = getattr(importlib.import_module(f".{verb}", __package__), verb)
         step(**_with_settings(verb, arguments))
@@ -217,13 +217,6 @@ def _verify(folder: Path) -> None:
 
     for name, checksum in verify_dataset(folder).items():
         logging.getLogger(__name__).info("%s/%s.npy is whole, SHA-256 %s", folder, name, checksum)
-
-
-def _schema(output: Path) -> None:
-    from .config import Config
-    from .files import write_json
-
-    write_json(output, Config.model_json_schema())
 
 
 def _parser() -> argparse.ArgumentParser:

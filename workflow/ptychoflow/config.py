@@ -113,11 +113,11 @@ class NominalGeometry(Section):
 class Simulation(Section):
     """A simulated scan (read by `simulate`)."""
 
-    object: Annotated[ObjectRecipe, BeforeValidator(_named)] = ObjectRecipe()
+    object: Annotated[ObjectRecipe, BeforeValidator(_named, json_schema_input_type=str | ObjectRecipe)] = ObjectRecipe()
     """The sample."""
-    probe: Annotated[ProbeRecipe, BeforeValidator(_named)] = ProbeRecipe()
+    probe: Annotated[ProbeRecipe, BeforeValidator(_named, json_schema_input_type=str | ProbeRecipe)] = ProbeRecipe()
     """The beam."""
-    trajectory: Annotated[Trajectory, BeforeValidator(_named)] = Trajectory()
+    trajectory: Annotated[Trajectory, BeforeValidator(_named, json_schema_input_type=str | Trajectory)] = Trajectory()
     """The path."""
     size: PatternSize = 64
     """Side of a pattern, px."""
@@ -129,19 +129,89 @@ class Simulation(Section):
     """Seed of object, path and noise."""
 
 
+class MeasuredGeometry(Section):
+    """Lengths that a measured file does not carry, or carries wrongly. The report says that they are nominal."""
+
+    energy_ev: PositiveFloat | None = None
+    """Photon energy, eV."""
+    wavelength_m: PositiveFloat | None = None
+    """Wavelength, m, instead of an energy; for electrons the only way."""
+    detector_distance_m: PositiveFloat | None = None
+    """Sample to detector, m."""
+    detector_pixel_m: PositiveFloat | None = None
+    """Side of a detector pixel, m."""
+    pixel_size_m: PositiveFloat | None = None
+    """Side of an object pixel, m, of the patterns as they stand in the file; follows from the others where known."""
+
+    @model_validator(mode="after")
+    def _one_wavelength(self) -> "MeasuredGeometry":
+        if self.energy_ev is not None and self.wavelength_m is not None:
+            raise ValueError("give energy_ev or wavelength_m, not both")
+        return self
+
+
+class Orientation(Section):
+    """How the scan axes lie against the detector; applied to the positions in this order. `inspect` finds it."""
+
+    swap: bool = False
+    """Exchange y and x."""
+    flip_y: bool = False
+    """Reverse y."""
+    flip_x: bool = False
+    """Reverse x."""
+    rotation_deg: float = 0.0
+    """Then turn from y towards x, degrees."""
+
+
+FORMATS = (
+    *("cxi", "nxcxi_ptycho", "nexus", "hxn", "fold_slice", "ptypy", "emd", "matlab"),
+    *("tike_npz", "ptychopinn_npz", "slac_npz", "ptychodus_npz", "npz", "stack"),
+    *("ptychodus", "ptychodus_training"),
+)
+"""Names of the formats that are read natively; `docs/formats.md` tells of each."""
+
+
+def _known_format(name: str) -> str:
+    if name not in ("auto", *FORMATS) and not name.startswith("ptychodus:"):
+        raise ValueError(f"{name} is no format{_nearest(name, FORMATS)}")
+    return name
+
+
 class Source(Section):
-    """A measured scan (read by `convert`)."""
+    """A measured scan (read by `convert`). `ptychoflow inspect FILE` writes one that is ready to use."""
 
     file: str
     """Path of the measurement; a bare name is looked for in the data cache (`PTYCHOFLOW_DATA`)."""
-    format: Literal["tike_npz"] = "tike_npz"
-    """What the file is."""
+    format: Annotated[str, AfterValidator(_known_format), Field(json_schema_extra={"examples": list(FORMATS)})] = "auto"
+    """What the file is; `auto` looks into it; `ptychodus:NAME` asks that reader of an installed ptychodus."""
+    dataset: str | None = None
+    """Name of the patterns in the file, where it holds several or calls them something unusual."""
+    positions: str | None = None
+    """Another file with the positions, where this one has none; looked for beside it too."""
+    probe: str | None = None
+    """Another file with the probe to start from: a ptychodus product, `.ptyr`, `.mat`, `.npy`; looked for beside it too."""
     url: str | None = None
     """Where to download it when the cache does not hold it."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """Checksum the file must have."""
-    geometry: NominalGeometry | None = None
-    """Lengths, where the file has none."""
+    geometry: MeasuredGeometry | None = None
+    """Lengths, where the file has none or wrong ones."""
+    domain: Literal["auto", "counts", "amplitude"] = "auto"
+    """Whether patterns are counts or their square roots; `auto` is what the format says."""
+    zero_frequency: Literal["auto", "centre", "corner"] = "auto"
+    """Where the direct beam lies in a pattern; `auto` is what the format says, else where the light is."""
+    position_unit: Literal["auto", "m", "mm", "um", "nm", "px"] = "auto"
+    """Unit of the positions; `auto` is what the format says."""
+    orientation: Orientation = Orientation()
+    """How the scan axes lie against the detector."""
+    centre: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
+    """Pixel `(y, x)` of the direct beam; what the format says, else the middle, without it."""
+    size: PatternSize | None = None
+    """Cut patterns to this square around the beam; the largest that fits where they are no squares."""
+    defocus_m: float | None = None
+    """Distance from focus to sample of the probe that is made up where the file has none, m."""
+    object_is_truth: bool = False
+    """The object in the file is what the scan was simulated from, not a guess."""
     reconstruction: str | None = None
     """`MODEL/SCAN` whose refined probe replaces the one in the file."""
 

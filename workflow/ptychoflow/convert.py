@@ -17,7 +17,7 @@ from .scan import Scan, write_scan
 
 logger = logging.getLogger(__name__)
 
-FORMATS = {"tike_npz": read_tike_npz}
+FORMATS = {"tike_npz": read_tike_npz, "auto": read_tike_npz}
 """Readers by the names of their formats in the config: ``(path, geometry) -> Scan``."""
 
 

@@ -16,10 +16,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..config import NominalGeometry
+from ..config import Section
 from ..scan import Geometry, Scan, check_counts, smallest_dtype
 
 LARGEST_BYTES = 1 << 34
+LENGTHS = ("energy_ev", "detector_distance_m", "detector_pixel_m")
 ARRAYS = {
     "data": ("f", 4, "real (angles, patterns, N, N)"),
     "scan": ("f", 3, "real (angles, patterns, 2)"),
@@ -28,13 +29,14 @@ ARRAYS = {
 """What an archive must hold: kind of number, dimensions, and both in words."""
 
 
-def read_tike_npz(path: Path, geometry: NominalGeometry | None) -> Scan:
+def read_tike_npz(path: Path, geometry: Section | None) -> Scan:
     """The first angle of a tike archive as a scan: zero frequency in the centre, positions at the patches' centres.
 
     Raises:
         ValueError: if the archive is damaged, holds something else, or no ``geometry`` is given.
     """
-    if geometry is None:
+    lengths = [] if geometry is None else [getattr(geometry, name) for name in LENGTHS]
+    if not lengths or None in lengths:
         raise ValueError(f"{path.name} carries no lengths: give energy, distance and pixel size in source.geometry")
     with _archive(path) as archive:
         arrays = {name: _read_array(archive, name, path) for name in ARRAYS}
@@ -45,7 +47,7 @@ def read_tike_npz(path: Path, geometry: NominalGeometry | None) -> Scan:
         counts=np.fft.fftshift(counts.astype(smallest_dtype(counts)), axes=(-2, -1)),
         positions=positions.astype(np.float64) + size // 2,
         probe=_in_photons(probe, counts),
-        geometry=Geometry.from_detector(size, **geometry.model_dump()),
+        geometry=Geometry.from_detector(size, *lengths),
         name=path.name.partition(".")[0],
         facts={"source": path.name, "nominal_geometry": True},
     )

@@ -1,0 +1,125 @@
+"""The command line teaches, and turns what a user can do wrong into one line and an exit code."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ptychoflow.cli import VERBS, main
+from ptychoflow.config import READS
+from ptychoflow.data.packing import open_dataset, write_dataset
+from ptychoflow.scan import write_scan
+
+
+@pytest.fixture
+def path(tmp_path, scan):
+    write_scan(tmp_path / "sample.cxi", scan)
+    return tmp_path / "sample.cxi"
+
+
+def _run(*words) -> int:
+    return main([str(word) for word in words])
+
+
+def test_every_step_of_the_workflow_is_a_verb():
+    assert {name for name, verb in VERBS.items() if verb.runs} == set(READS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_says_what_a_verb_reads_makes_and_gives_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as caught:
+        _run(verb, "--help")
+    said = " ".join(capsys.readouterr().out.split())
+    assert caught.value.code == 0
+    assert "Reads" in said and "Makes" in said and f"example: ptychoflow {verb}" in said
+
+
+def test_help_imports_no_heavy_library():
+    code = "import sys; from ptychoflow.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print([name for name in ('torch', 'lightning', 'numpy', 'pydantic', 'h5py') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("form", ["text", "json", "yaml"])
+def test_settings_come_as_text_or_from_a_file(path, tmp_path, form):
+    settings = '{"packing": {"crop": 16}}'
+    if form != "text":
+        (tmp_path / f"settings.{form}").write_text(settings if form == "json" else "packing: {crop: 16}  # px\n")
+        settings = tmp_path / f"settings.{form}"
+    assert _run("pack", path, tmp_path / "d", "--config", settings) == 0
+    assert open_dataset(tmp_path / "d").size == 16
+
+
+def test_without_settings_the_defaults_hold(path, tmp_path):
+    assert _run("pack", path, tmp_path / "d", "--half", "even", "--config", "") == 0
+    assert len(open_dataset(tmp_path / "d")) == 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ('{"packing": {"crp": 16}}', "packing.crp: unknown key; did you mean crop?"),
+        ('{"packing": {"crop": "big"}}', "packing.crop: input should be a valid integer"),
+        ('{"packing": {"crop": 128}}', "packing.crop is 128 px but the patterns of sample are 32 px"),
+        ('{"training": {}}', "pack reads packing, not training"),
+        ('{"packing": ', "--config is neither JSON nor YAML"),
+        ("nowhere.json", "nowhere.json"),
+    ],
+)
+def test_wrong_settings_end_in_one_line_and_exit_code_2(path, tmp_path, capsys, settings, message):
+    assert _run("pack", path, tmp_path / "d", "--config", settings) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("ptychoflow pack: ") and message in last
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_missing_scan_ends_in_one_line_and_exit_code_2(tmp_path, capsys):
+    assert _run("pack", tmp_path / "a.cxi", tmp_path / "d") == 2
+    assert capsys.readouterr().err.strip() == f"ptychoflow pack: there is no scan {tmp_path / 'a.cxi'}"
+
+
+def test_an_unknown_verb_or_option_ends_in_exit_code_2(capsys):
+    for words in (["pak"], ["pack", "a", "b", "--haf", "odd"], []):
+        with pytest.raises(SystemExit) as caught:
+            _run(*words)
+        assert caught.value.code == 2
+
+
+def test_an_interrupt_ends_in_exit_code_130(path, tmp_path, monkeypatch, capsys):
+    def interrupted(*_args, **_settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ptychoflow.pack.pack", interrupted)
+    assert _run("pack", path, tmp_path / "d") == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_keeps_its_traceback(path, tmp_path, monkeypatch):
+    def faulty(*_args, **_settings):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("ptychoflow.pack.pack", faulty)
+    with pytest.raises(RuntimeError, match="a bug"):
+        _run("pack", path, tmp_path / "d")
+
+
+def test_traceback_shows_where_a_users_error_arose(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        _run("pack", tmp_path / "a.cxi", tmp_path / "d", "--traceback")
+
+
+def test_verify_tells_a_whole_dataset_from_a_changed_one(tmp_path, scan, capsys):
+    write_dataset(tmp_path / "d", scan)
+    assert _run("verify", tmp_path / "d") == 0
+    np.save(tmp_path / "d" / "positions.npy", scan.positions + 1)
+    assert _run("verify", tmp_path / "d") == 2
+    assert "positions.npy changed since packing" in capsys.readouterr().err
+
+
+def test_settings_are_described_in_both_forms(tmp_path):
+    assert _run("settings", tmp_path / "a.json") == _run("settings", tmp_path / "a.md") == 0
+    assert "properties" in json.loads((tmp_path / "a.json").read_text())
+    assert "| `crop` |" in (tmp_path / "a.md").read_text()
