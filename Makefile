@@ -39,4 +39,5 @@ $(VENV)/ready: envs/constraints.txt pyproject.toml
 
 $(VENV)/ready-to-test: $(VENV)/ready
 	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[test]'
+	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --no-deps ptychi  # our peer; it asks for torchvision
 	@touch $@

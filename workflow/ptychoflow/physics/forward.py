@@ -1,4 +1,8 @@
-"""The forward model: what a detector is expected to count."""
+"""The forward model: what a detector is expected to count.
+
+Waves are complex and keep the better precision of object and probe; autocast does not touch complex numbers, so that a
+network in half precision loses no counts here. Shifts are turned into phases in float64.
+"""
 
 import math
 from collections.abc import Callable
@@ -26,7 +30,7 @@ def shift_probe(probe: Tensor, shift: Tensor) -> Tensor:
 
 
 def fourier_ramp(shift: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """``exp(-2 pi i q . shift)`` on the (corner) frequency grid, ``(..., N, N)``: multiplying by it shifts by ``+shift``."""
+    """``exp(-2 pi i q . shift)``, zero frequency at the corner, ``(..., N, N)``: its product shifts by ``+shift``."""
     frequency = torch.fft.fftfreq(size, dtype=torch.float64, device=shift.device)
     angle = -2 * math.pi * shift.double()[..., None] * frequency
     ramp = torch.polar(torch.ones_like(angle), angle)
@@ -50,7 +54,7 @@ def expected_counts(
         patches: the object under each position, ``(..., N, N)``.
         probe: modes, already moved to each position's sub-pixel rest, broadcastable to ``(..., M, N, N)``.
         background: counts added to every pattern, broadcastable to ``(..., N, N)``.
-        propagate: from the exit wave to the detector wave.
+        propagate: from the exit wave to the detector wave; far field, near field or any other.
 
     Returns:
         Counts, ``(..., N, N)``, laid out as ``propagate`` leaves them.

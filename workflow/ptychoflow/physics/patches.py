@@ -1,7 +1,12 @@
-"""Cutting patches out of an image and placing them back: an exact adjoint pair, bilinear."""
+"""Cutting patches out of an image and placing them back: exact adjoint pairs, at whole pixels and bilinear.
+
+Positions stay in float64 until their whole pixels are taken off, so that a fraction is as exact far from the origin as
+near it. Everything else follows the dtype and device of the image or the patches, and can be differentiated.
+"""
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def split_positions(positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,9 +36,33 @@ def cut_windows(image: Tensor, corners: Tensor, size: int) -> Tensor:
     Raises:
         ValueError: if a window would reach outside the image.
     """
-    _check_inside(corners, size, image.shape[-2:])
+    _check_inside(corners, corners + size, image.shape[-2:])
     windows = image.unfold(0, size, 1).unfold(1, size, 1)
     return windows[corners[:, 0], corners[:, 1]]
+
+
+def add_windows(windows: Tensor, corners: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Add whole-pixel windows to an empty image; the adjoint of :func:`cut_windows`.
+
+    On CUDA the order of the sums, and so the last bit, is fixed only under ``torch.use_deterministic_algorithms``.
+
+    Args:
+        windows: ``(J, size, size)``.
+        corners: first row and column of each window, int64, ``(J, 2)``.
+        shape: height and width of the image, px.
+
+    Returns:
+        The sum, ``(H, W)``.
+
+    Raises:
+        ValueError: if a window would reach outside the image.
+    """
+    size = windows.shape[-1]
+    _check_inside(corners, corners + size, shape)
+    line = torch.arange(size, device=windows.device)
+    rows, columns = corners[:, :1] + line, corners[:, 1:] + line
+    pixels = rows[:, :, None] * shape[1] + columns[:, None, :]
+    return windows.new_zeros(shape[0] * shape[1]).index_add(0, pixels.flatten(), windows.flatten()).view(*shape)
 
 
 def extract_patches(image: Tensor, positions: Tensor, size: int) -> Tensor:
@@ -53,15 +82,12 @@ def extract_patches(image: Tensor, positions: Tensor, size: int) -> Tensor:
     Raises:
         ValueError: if a patch would reach outside the image.
     """
-    corners, weights = _corners_and_weights(positions, size, image.real.dtype if image.is_complex() else image.dtype)
-    padded = torch.nn.functional.pad(image, (0, 1, 0, 1))
-    _check_inside(corners, size, image.shape[-2:])
-    patches = 0
-    for dy in (0, 1):
-        for dx in (0, 1):
-            weight = (weights[dy][:, 0] * weights[dx][:, 1])[:, None, None]
-            patches = patches + weight * cut_windows(padded, corners + torch.tensor([dy, dx]).to(corners), size)
-    return patches
+    corners, rest = _corners_and_rests(positions, size, image)
+    _check_inside(corners, corners + size + (rest > 0), image.shape[-2:])
+    windows = cut_windows(pad(image, (0, 1, 0, 1)), corners, size + 1)  # the row beyond the last has weight 0 there
+    down, right = rest[:, 0, None, None], rest[:, 1, None, None]
+    rows = (1 - down) * windows[:, :-1] + down * windows[:, 1:]
+    return (1 - right) * rows[:, :, :-1] + right * rows[:, :, 1:]
 
 
 def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -81,33 +107,28 @@ def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) ->
         ValueError: if a patch would reach outside the image.
     """
     size = patches.shape[-1]
-    corners, weights = _corners_and_weights(
-        positions, size, patches.real.dtype if patches.is_complex() else patches.dtype
-    )
-    _check_inside(corners, size, shape)
-    image = patches.new_zeros(shape[0] + 1, shape[1] + 1)
-    for patch, (y, x), (top, left), (bottom, right) in zip(patches, corners.tolist(), *weights, strict=True):
-        rows = torch.nn.functional.pad(top * patch, (0, 0, 0, 1)) + torch.nn.functional.pad(
-            bottom * patch, (0, 0, 1, 0)
-        )
-        image[y : y + size + 1, x : x + size] += left * rows
-        image[y : y + size + 1, x + 1 : x + size + 1] += right * rows
-    return image[: shape[0], : shape[1]]
+    corners, rest = _corners_and_rests(positions, size, patches)
+    _check_inside(corners, corners + size + (rest > 0), shape)
+    down, right = rest[:, 0, None, None], rest[:, 1, None, None]
+    rows = (1 - right) * pad(patches, (0, 1)) + right * pad(patches, (1, 0))
+    windows = (1 - down) * pad(rows, (0, 0, 0, 1)) + down * pad(rows, (0, 0, 1, 0))
+    return add_windows(windows, corners, (shape[0] + 1, shape[1] + 1))[: shape[0], : shape[1]]
 
 
-def _corners_and_weights(positions: Tensor, size: int, dtype: torch.dtype) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """First pixel of each patch and the ``(J, 2)`` weights of that pixel and of the next one along each axis."""
+def _corners_and_rests(positions: Tensor, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """First pixel of each patch, int64, and how far beyond it the patch begins, in the real dtype of ``like``."""
     whole = torch.floor(positions)
-    rest = (positions - whole).to(dtype)
-    return whole.long() - size // 2, (1 - rest, rest)
+    rest = (positions - whole).to(like.real.dtype if like.is_complex() else like.dtype)
+    return whole.long() - size // 2, rest
 
 
-def _check_inside(corners: Tensor, size: int, shape: tuple[int, int]) -> None:
-    if corners.numel() == 0:
+def _check_inside(first: Tensor, end: Tensor, shape: tuple[int, int]) -> None:
+    """Refuse windows from pixel ``first`` to before ``end``, ``(J, 2)`` each, that leave an image of ``shape``."""
+    if first.numel() == 0:
         return
-    low, high = corners.amin(0).tolist(), (corners.amax(0) + size).tolist()
-    if min(low) < 0 or high[0] > shape[0] + 1 or high[1] > shape[1] + 1:
+    low, high = first.amin(0).tolist(), end.amax(0).tolist()
+    if min(low) < 0 or high[0] > shape[0] or high[1] > shape[1]:
         raise ValueError(
-            f"patches reach from pixel {tuple(low)} to {tuple(high)}, the image is {tuple(shape)}: "
-            "enlarge the image or drop the positions outside it"
+            f"patches reach from pixel {tuple(low)} to {tuple(index - 1 for index in high)}, "
+            f"the image is {tuple(shape)}: enlarge the image or drop the positions outside it"
         )

@@ -1,0 +1,73 @@
+"""Propagators conserve light, are inverted by their inverses, and agree with optics that has a closed form."""
+
+import math
+
+import pytest
+import torch
+
+from ptychoflow.physics.propagation import far_field, far_field_corner, far_field_inverse, near_field
+
+WAVELENGTH_M, PIXEL_M, SIZE = 0.5e-6, 4e-6, 256
+
+
+def _wave(size: int = 12) -> torch.Tensor:
+    return torch.randn(3, size, size, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+
+
+def _gaussian_beam(waist_m: float, distance_m: float) -> torch.Tensor:
+    """A paraxial Gaussian beam at a distance from its waist, relative to a plane wave: the closed form."""
+    axis = (torch.arange(SIZE, dtype=torch.float64) - SIZE // 2) * PIXEL_M
+    square = axis[:, None] ** 2 + axis**2
+    rayleigh_m = math.pi * waist_m**2 / WAVELENGTH_M
+    q = 1 / (1 + 1j * distance_m / rayleigh_m)
+    return q * torch.exp(-q * square / waist_m**2)
+
+
+@pytest.mark.parametrize("size", [12, 13])
+def test_the_far_field_is_unitary_and_inverted_by_its_adjoint(size):
+    wave = _wave(size)
+    torch.testing.assert_close(far_field_inverse(far_field(wave)), wave)
+    torch.testing.assert_close(far_field(wave).norm(), wave.norm())
+
+
+def test_a_tilted_wave_goes_to_its_own_pixel_of_the_centred_far_field():
+    y, x = torch.meshgrid(torch.arange(12) - 6, torch.arange(12) - 6, indexing="ij")
+    spot = far_field(torch.exp(2j * math.pi * (2 * y - 3 * x) / 12))
+    assert spot[6 + 2, 6 - 3].abs() == pytest.approx(12)
+    assert spot[6 + 2, 6 - 3].angle() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_corner_far_field_is_the_centred_one_rolled():
+    wave = _wave()
+    rolled = torch.fft.ifftshift(far_field(wave), dim=(-2, -1))
+    torch.testing.assert_close(far_field_corner(torch.fft.ifftshift(wave, dim=(-2, -1))), rolled)
+
+
+@pytest.mark.parametrize("rayleigh_lengths", [0.3, 1.0, -1.0])
+def test_the_near_field_of_a_gaussian_beam_is_a_gaussian_beam(rayleigh_lengths):
+    waist_m = 30e-6
+    distance_m = rayleigh_lengths * math.pi * waist_m**2 / WAVELENGTH_M
+    propagate = near_field(SIZE, PIXEL_M, WAVELENGTH_M, distance_m)
+    expected = _gaussian_beam(waist_m, distance_m)
+    assert (propagate(_gaussian_beam(waist_m, 0)) - expected).abs().max() < 1e-4  # what is beyond paraxial is 1e-5
+
+
+def test_the_near_field_keeps_light_and_a_negative_distance_undoes_it():
+    there, back = (near_field(64, 1e-6, WAVELENGTH_M, distance_m) for distance_m in (1e-4, -1e-4))
+    wave = _wave(64)
+    torch.testing.assert_close(there(wave).norm(), wave.norm())
+    torch.testing.assert_close(back(there(wave)), wave)
+
+
+def test_the_near_field_follows_the_precision_of_the_wave():
+    wave = _wave(64)
+    propagate = near_field(64, 1e-6, WAVELENGTH_M, 1e-4)
+    single = propagate(wave.to(torch.complex64))
+    assert single.dtype == torch.complex64
+    torch.testing.assert_close(single, propagate(wave).to(torch.complex64), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("distance_m", [2e-3, -2e-3, math.nan])
+def test_a_distance_too_long_for_the_grid_is_refused(distance_m):
+    with pytest.raises(ValueError, match=r"at most 0\.000128 m: use more or larger pixels"):
+        near_field(64, 1e-6, WAVELENGTH_M, distance_m)
