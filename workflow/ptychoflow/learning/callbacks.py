@@ -1,0 +1,170 @@
+"""What watches a training: its curves, its speed, its checkpoints, and whether it learns at all."""
+
+import logging
+import time
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from .schedule import physics_weight, stage_at
+from .task import GroupTask
+
+logger = logging.getLogger(__name__)
+
+
+class Collapsed(ValueError):
+    """A network whose output has gone flat: more training does not bring it back."""
+
+
+class Curves(Callback):
+    """The losses of every step and the measures of every validation, as plain columns.
+
+    Attributes:
+        steps: ``epoch``, ``loss``, ``guide``, ``physics``, ``physics_weight``, ``learning_rate``, ``stage``; NaN where
+            a step did not compute a loss.
+        validations: ``epoch`` and the measures.
+    """
+
+    PARTS = ("loss", "guide", "physics")
+
+    def __init__(self) -> None:
+        self.steps: dict[str, list[float]] = {}
+        self.validations: dict[str, list[float]] = {}
+        self._pending: list[torch.Tensor] = []
+
+    def on_train_batch_end(self, trainer: Trainer, task: GroupTask, outputs: dict, batch, index: int) -> None:
+        """Note the losses on the device; they are fetched once an epoch."""
+        missing = torch.full_like(outputs["loss"], torch.nan)
+        self._pending.append(torch.stack([outputs.get(part, missing).detach() for part in self.PARTS]))
+        stages, epoch = (
+            task.training_settings.stages,
+            trainer.current_epoch + (index + 1) / trainer.num_training_batches,
+        )
+        _append(
+            self.steps,
+            epoch=epoch,
+            physics_weight=physics_weight(stages, epoch),
+            learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
+            stage=stage_at(stages, epoch)[0],
+        )
+
+    def on_validation_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """Note the measures of this validation."""
+        measures = {k.partition("/")[2]: float(v) for k, v in trainer.callback_metrics.items() if "validation/" in k}
+        _append(self.validations, epoch=len(self.steps["epoch"]) / trainer.num_training_batches, **measures)
+
+    def state_dict(self) -> dict:
+        self._fetch()
+        return {"steps": self.steps, "validations": self.validations}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.steps, self.validations = state["steps"], state["validations"]
+
+    def columns(self) -> dict[str, list[float]]:
+        """Every step so far."""
+        self._fetch()
+        return self.steps
+
+    def _fetch(self) -> None:
+        if self._pending:
+            rows = torch.stack(self._pending).tolist()
+            self._pending = []
+            for row in rows:
+                _append(self.steps, **dict(zip(self.PARTS, row, strict=True)))
+
+
+class Throughput(Callback):
+    """How fast training goes and what share of its time it waits for data.
+
+    Attributes:
+        seconds: within training epochs, validation apart.
+        waiting: of those, between the end of a step and the next batch.
+        groups: trained on in that time.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = self.waiting = 0.0
+        self.groups = 0
+        self._mark = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, task: LightningModule) -> None:
+        self._mark = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, task: LightningModule, batch, index: int) -> None:
+        self.waiting += self._lap()
+
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs, batch, index: int) -> None:
+        self._lap()
+        self.groups += len(batch.counts) * trainer.world_size
+
+    def on_validation_end(self, trainer: Trainer, task: LightningModule) -> None:
+        self._mark = time.perf_counter()
+
+    def state_dict(self) -> dict:
+        return {"seconds": self.seconds, "waiting": self.waiting, "groups": self.groups}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.seconds, self.waiting, self.groups = state["seconds"], state["waiting"], state["groups"]
+
+    def summary(self, group_size: int) -> dict[str, float]:
+        """Plain numbers for the record of the training."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "training_seconds": self.seconds,
+            "data_wait_share": self.waiting / seconds,
+            "milliseconds_per_group": 1e3 * seconds / max(self.groups, 1),
+            "patterns_per_second": self.groups * group_size / seconds,
+        }
+
+    def _lap(self) -> float:
+        now = time.perf_counter()
+        lap, self._mark = now - self._mark, now
+        self.seconds += lap
+        return lap
+
+
+class CollapseGuard(Callback):
+    """Stops a training whose canvases have gone flat at two validations in a row.
+
+    The data error alone cannot tell: a flat object explains patterns rather well.
+    """
+
+    LEAST_SPREAD = 0.05
+    LEAST_CORRELATION = 0.1
+
+    def __init__(self) -> None:
+        self._flat = 0
+
+    def on_validation_end(self, trainer: Trainer, task: LightningModule) -> None:
+        spread = float(trainer.callback_metrics["validation/spread"])
+        correlation = float(trainer.callback_metrics["validation/correlation"])
+        learns = spread >= self.LEAST_SPREAD and correlation >= self.LEAST_CORRELATION
+        self._flat = 0 if learns else self._flat + 1
+        if self._flat == 2:
+            raise Collapsed(
+                f"training collapsed in epoch {trainer.current_epoch + 1}: beside the back-projected estimate the "
+                f"objects found have a spread of {spread:.2g} and a correlation of {correlation:.2g} (at least "
+                f"{self.LEAST_SPREAD} and {self.LEAST_CORRELATION}): lower training.learning_rate, or check the probe"
+            )
+
+
+class HalfTrained(ModelCheckpoint):
+    """Keeps the latest state of an unfinished training: after every epoch, and when the process is told to stop."""
+
+    NAME = "latest"
+
+    def __init__(self, folder) -> None:
+        super().__init__(folder, self.NAME, save_on_train_epoch_end=True, enable_version_counter=False)
+
+    def on_exception(self, trainer: Trainer, task: LightningModule, exception: BaseException) -> None:
+        """SIGTERM comes between two steps, where the state is whole; other interruptions may come anywhere."""
+        if isinstance(exception, SIGTERMException):
+            trainer.save_checkpoint(self.format_checkpoint_name({}))
+            logger.warning("told to stop after %d steps: the same training resumes from here", trainer.global_step)
+
+
+def _append(columns: dict[str, list[float]], **row: float) -> None:
+    for name, value in row.items():
+        columns.setdefault(name, []).append(value)

@@ -1,0 +1,80 @@
+"""The trained network as a file that opens without trusting it, and the folder of a training that is not done."""
+
+import hashlib
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .. import __version__
+from ..config import Network, validate
+from ..files import whole_file
+from ..networks.canvas import CanvasNetwork
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network and what it was trained for.
+
+    Attributes:
+        network: with its weights and its normalisation.
+        size: side of the patterns, px.
+        facts: config, data fingerprints, version: plain data.
+    """
+
+    network: CanvasNetwork
+    size: int
+    facts: dict
+
+
+def write_model(path: Path, model: Model) -> None:
+    """Write a network, whole or not at all: tensors and plain data only."""
+    content = {
+        "format": FORMAT,
+        "network": model.network.settings.model_dump(mode="json"),
+        "window": model.network.window,
+        "size": model.size,
+        "weights": {name: value.detach().cpu() for name, value in model.network.state_dict().items()},
+        "facts": model.facts,
+    }
+    with whole_file(path) as partial:
+        torch.save(content, partial)
+
+
+def read_model(path: Path) -> Model:
+    """Read a network that :func:`write_model` wrote; runs no code from the file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged, another program's or of another format.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no model {path}: train one first")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
+        raise ValueError(f"{path} is no ptychoflow model or is truncated: train it again") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        came = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path} is in format {came}, this version reads {FORMAT}: train the model again")
+    try:
+        network = CanvasNetwork(validate(Network, content["network"]), int(content["window"]))
+        network.load_state_dict(content["weights"])
+        return Model(network.eval(), int(content["size"]), content["facts"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} does not hold the network it names ({reason}): train the model again") from None
+
+
+def half_trained_folder(output: Path, recipe: dict) -> Path:
+    """Where a training keeps its state until it is done: by model name and everything that shapes the result.
+
+    It lies outside the workflow's outputs, which are deleted when a job is killed.
+    """
+    text = json.dumps({"version": __version__, "format": FORMAT, **recipe}, sort_keys=True)
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Path(output).parent.parent / "checkpoints" / Path(output).stem / key

@@ -1,0 +1,54 @@
+"""What training does when: pure functions of the epoch."""
+
+import math
+from collections.abc import Sequence
+
+from ..config import Stage
+
+RAMPS = {
+    "linear": lambda p: p,
+    "cosine": lambda p: (1 - math.cos(math.pi * p)) / 2,
+    "exponential": lambda p: p**2,
+}
+"""How far a ramp has come after a share ``p`` of its stage."""
+
+
+def total_epochs(stages: Sequence[Stage]) -> int:
+    """Length of a training."""
+    return sum(stage.epochs for stage in stages)
+
+
+def stage_at(stages: Sequence[Stage], epoch: float) -> tuple[int, float]:
+    """Which stage an epoch lies in, and what share of it has passed; the end of the last stage for later epochs."""
+    begin = 0
+    for index, stage in enumerate(stages):
+        if epoch < begin + stage.epochs:
+            return index, (epoch - begin) / stage.epochs
+        begin += stage.epochs
+    return len(stages) - 1, 1.0
+
+
+def physics_weight(stages: Sequence[Stage], epoch: float) -> float:
+    """w of ``(1 - w) L_guide + w L_physics``: the stage's own, or its ramp from 0 to 1."""
+    index, passed = stage_at(stages, epoch)
+    weight = stages[index].physics_weight
+    return RAMPS[weight](passed) if isinstance(weight, str) else weight
+
+
+def rate_factor(stages: Sequence[Stage], epoch: float, warm_up: float, anneal_to: float) -> float:
+    """Learning rate over its peak.
+
+    It rises linearly over the first share ``warm_up`` of all epochs, then falls as a cosine to ``anneal_to``. Each
+    stage multiplies it by its own factor, which a ramp approaches from the stage before along the same ramp.
+    """
+    index, passed = stage_at(stages, epoch)
+    stage, before = stages[index], stages[index - 1] if index else None
+    factor = stage.rate_factor
+    if isinstance(stage.physics_weight, str):
+        start = before.rate_factor if before else 1.0
+        factor = start + (stage.rate_factor - start) * RAMPS[stage.physics_weight](passed)
+    progress = min(epoch / total_epochs(stages), 1.0)
+    if progress < warm_up:
+        return factor * progress / warm_up
+    fall = (progress - warm_up) / (1 - warm_up)
+    return factor * (anneal_to + (1 - anneal_to) * (1 + math.cos(math.pi * fall)) / 2)

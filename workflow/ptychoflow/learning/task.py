@@ -1,0 +1,140 @@
+"""Networks meet physics: one training step, one validation step, one prediction."""
+
+from typing import NamedTuple
+
+import lightning
+from torch import Tensor
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from ..config import Training
+from ..data.datamodule import Batch
+from ..networks.canvas import CanvasNetwork
+from ..networks.estimate import Estimate
+from ..physics.detector import amplitude_error
+from ..physics.forward import intensity, shift_probe
+from .losses import diffract, guide_loss, patch_error, physics_loss, scale_free_error, truth_error
+from .schedule import physics_weight, rate_factor
+
+
+class Solution(NamedTuple):
+    """What the network makes of a batch.
+
+    Attributes:
+        canvas: the object under each group, ``(B, N, N)``.
+        estimate: what it started from.
+        probes: modes moved to each pattern, ``(B, C, M, N, N)``.
+        light: illumination of each group, photons, ``(B, N, N)``.
+    """
+
+    canvas: Tensor
+    estimate: Estimate
+    probes: Tensor
+    light: Tensor
+
+
+def solve(network: CanvasNetwork, batch: Batch) -> Solution:
+    """Run the network on a batch."""
+    probes = shift_probe(batch.probe[:, None], batch.relative)
+    canvas, estimate = network(batch.counts, probes, batch.mask)
+    return Solution(canvas, estimate, probes, intensity(probes).sum((1, 2)))
+
+
+class Predictor(lightning.LightningModule):
+    """Predicts the central square of each group's canvas.
+
+    Args:
+        network: trained.
+        size: side of the square, px.
+    """
+
+    def __init__(self, network: CanvasNetwork, size: int) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+
+    def predict_step(self, batch: Batch, index: int) -> Tensor:
+        canvas = solve(self.network, batch).canvas
+        first = canvas.shape[-1] // 2 - self.size // 2
+        return canvas[:, first : first + self.size, first : first + self.size]
+
+
+class GroupTask(lightning.LightningModule):
+    """Trains a network on groups in stages.
+
+    Args:
+        network: what is trained.
+        training: stages, loss, rates.
+        labelled: True if every scan has a truth, False if none has, None if some have.
+    """
+
+    def __init__(self, network: CanvasNetwork, training: Training, labelled: bool | None) -> None:
+        super().__init__()
+        self.network, self.training_settings, self.labelled = network, training, labelled
+
+    def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
+        settings = self.training_settings
+        weight = physics_weight(settings.stages, self._epoch_at(index))
+        solution = solve(self.network, batch)
+        expected = diffract(solution.canvas, solution.probes) if weight > 0 or self.labelled is not True else None
+        parts, loss = {}, 0.0
+        if weight < 1:
+            parts["guide"] = self._guide(batch, solution, expected)
+            loss = loss + (1 - weight) * parts["guide"]
+        if weight > 0:
+            parts["physics"] = physics_loss(settings.loss, batch.counts, expected, batch.mask)
+            loss = loss + weight * parts["physics"]
+        self.log("loss", loss.detach(), prog_bar=True)
+        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        solution = solve(self.network, batch)
+        expected = diffract(solution.canvas, solution.probes)
+        measures = {"data_error": amplitude_error(batch.counts, expected, batch.mask), **flatness(solution)}
+        if self.labelled:
+            measures["patch_error"] = patch_error(solution.canvas, batch.truth, solution.light).mean()
+        named = {f"validation/{name}": value for name, value in measures.items()}
+        self.log_dict(named, batch_size=len(batch.counts), sync_dist=True)
+
+    def configure_optimizers(self) -> dict:
+        settings = self.training_settings
+        optimizer = AdamW(
+            self.parameters(), settings.learning_rate, (0.9, 0.99), weight_decay=settings.weight_decay, fused=True
+        )
+        per_epoch = self.trainer.num_training_batches
+
+        def factor(step: int) -> float:
+            return rate_factor(settings.stages, (step + 1) / per_epoch, settings.warm_up, settings.anneal_to)
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def _epoch_at(self, index: int) -> float:
+        return self.current_epoch + index / self.trainer.num_training_batches
+
+    def _guide(self, batch: Batch, solution: Solution, expected: Tensor | None) -> Tensor:
+        to_truth = to_counts = None
+        if self.labelled is not False:
+            to_truth = truth_error(solution.canvas, batch.truth, solution.light)
+        if self.labelled is not True:
+            to_counts = scale_free_error(batch.counts, expected, batch.mask)
+        return guide_loss(to_truth, to_counts, batch.labelled)
+
+
+def flatness(solution: Solution) -> dict[str, Tensor]:
+    """How far canvases are from empty: what the amplitude error alone cannot see.
+
+    Returns:
+        ``spread``, standard deviation under the light over that of the back-projected estimate, and ``correlation``
+        with it; means over the groups.
+    """
+    share = solution.light / solution.light.sum((-2, -1), keepdim=True)
+    canvas, estimate = (_centred(field, share) for field in (solution.canvas, solution.estimate.canvas))
+    power, reference = ((share * intensity(field)).sum((-2, -1)) for field in (canvas, estimate))
+    product = intensity((share * canvas.conj() * estimate).sum((-2, -1)))
+    return {
+        "spread": (power / reference.clamp_min(1e-12)).sqrt().mean(),
+        "correlation": (product / (power * reference).clamp_min(1e-24)).sqrt().mean(),
+    }
+
+
+def _centred(field: Tensor, share: Tensor) -> Tensor:
+    return field - (share * field).sum((-2, -1), keepdim=True)

@@ -1,0 +1,37 @@
+"""Lightning's trainer as every verb here wants it."""
+
+import logging
+import sys
+import warnings
+
+import lightning
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.plugins.environments import LightningEnvironment
+
+from ..config import Runtime
+
+
+def make_trainer(runtime: Runtime, callbacks: list[lightning.Callback], **settings) -> lightning.Trainer:
+    """A trainer on the devices of ``runtime``, quiet, with a progress bar on a terminal only.
+
+    Args:
+        runtime: accelerator and devices.
+        callbacks: what else watches.
+        **settings: of ``lightning.Trainer``.
+    """
+    for noise in (".*does not have many workers.*", ".*LeafSpec.* is deprecated.*"):
+        warnings.filterwarnings("ignore", noise)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    on_terminal, several = sys.stderr.isatty(), runtime.devices > 1
+    return lightning.Trainer(
+        accelerator=runtime.accelerator,
+        devices=runtime.devices,
+        strategy="ddp" if several else "auto",
+        # inside a batch job of one task Lightning would otherwise use one device and not say so
+        plugins=[LightningEnvironment()] if several else None,
+        callbacks=[*callbacks, RichProgressBar(leave=True)] if on_terminal else callbacks,
+        enable_progress_bar=on_terminal,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        **({"logger": False, "enable_checkpointing": False} | settings),
+    )

@@ -1,0 +1,79 @@
+"""From the patterns of a group to one complex picture of the object under all of them."""
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Network
+from .architectures import ARCHITECTURES
+from .estimate import Estimate, backproject
+
+
+class CanvasNetwork(nn.Module):
+    """Corrects the back-projected estimate of a group, where light falls.
+
+    One canvas for the group: each pattern is later diffracted from it with its own moved probe, so overlapping patterns
+    agree by construction. Which probe it was enters with the estimate, so one network serves many.
+
+    Args:
+        settings: architecture and size.
+        window: side of the central square that the network sees and changes, px; outside it the estimate stands.
+    """
+
+    def __init__(self, settings: Network, window: int) -> None:
+        super().__init__()
+        channels = 3 + 3 * settings.group_size
+        self.settings = settings
+        self.window = window
+        self.backbone = ARCHITECTURES[settings.architecture](channels, 2, settings.width, settings.levels)
+        self.register_buffer("input_scale", torch.ones(channels))
+
+    def forward(self, counts: Tensor, probes: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Estimate]:
+        """The object under the group, and the estimate that it started from.
+
+        Args:
+            counts: photons, ``(B, C, N, N)``, zero frequency at the corner.
+            probes: modes moved to each pattern, ``(B, C, M, N, N)``.
+            mask: 1 where a pixel counts, broadcastable to ``counts``; None where all do.
+
+        Returns:
+            Canvas ``(B, N, N)``, complex, and the estimate.
+        """
+        estimate = backproject(counts.sqrt(), probes, mask, self.settings.iterations)
+        change = self.backbone(self._inputs(estimate))
+        change = torch.view_as_complex(change.movedim(1, -1).contiguous())
+        before = self._first(counts.shape[-1])
+        after = counts.shape[-1] - self.window - before
+        return estimate.canvas + nn.functional.pad(change, (before, after, before, after)), estimate
+
+    def normalise(self, estimate: Estimate) -> None:
+        """Scale the input channels so that those of ``estimate`` have a mean square of 1."""
+        self.input_scale.fill_(1)
+        self.input_scale.copy_(self._inputs(estimate).square().mean((0, 2, 3)).rsqrt())
+
+    def _inputs(self, estimate: Estimate) -> Tensor:
+        channels = estimate.channels()
+        first = self._first(channels.shape[-1])
+        seen = channels[..., first : first + self.window, first : first + self.window]
+        return seen * self.input_scale[:, None, None]
+
+    def _first(self, size: int) -> int:
+        """First pixel of the window in patterns of ``size`` px."""
+        return size // 2 - self.window // 2
+
+
+def window_for(illumination: Tensor, stride: int, share: float = 0.99) -> int:
+    """Side of the smallest central square, a multiple of ``stride``, that holds ``share`` of the light of every group.
+
+    Args:
+        illumination: light on each group's canvas, ``(B, N, N)``.
+        stride: what the network divides by.
+        share: of each group's light.
+    """
+    size = illumination.shape[-1]
+    total = illumination.sum((-2, -1))
+    for window in range(stride, size, stride):
+        first = size // 2 - window // 2
+        inside = illumination[:, first : first + window, first : first + window].sum((-2, -1))
+        if bool((inside >= share * total).all()):
+            return window
+    return size // stride * stride

@@ -1,0 +1,228 @@
+"""Train a network on datasets: its weights, and the record of how it learned."""
+
+import logging
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from .config import Network, Runtime, Tracking, Training
+from .data.datamodule import TrainingData
+from .data.packing import open_dataset
+from .files import provenance, write_json
+from .learning.callbacks import CollapseGuard, Curves, HalfTrained, Throughput
+from .learning.checkpoints import Model, half_trained_folder, write_model
+from .learning.schedule import total_epochs
+from .learning.task import GroupTask
+from .learning.tracking import Tracker
+from .learning.trainer import make_trainer
+from .networks.architectures import ARCHITECTURES
+from .networks.canvas import CanvasNetwork, window_for
+from .networks.estimate import backproject
+from .physics.forward import intensity, shift_probe
+from .scan import Scan
+
+logger = logging.getLogger(__name__)
+
+TERMINATED = 143
+"""Exit code of a process that SIGTERM ended: schedulers requeue it."""
+
+
+def train(
+    datasets: Sequence[Path],
+    output: Path,
+    network: Network = Network(),
+    training: Training = Training(),
+    runtime: Runtime = Runtime(),
+    tracking: Tracking = Tracking(),
+) -> None:
+    """Train a network; write its checkpoint and, beside it under the same stem, a JSON record.
+
+    A training that was stopped resumes from ``checkpoints/`` beside the output's folder; another recipe starts afresh.
+
+    Args:
+        datasets: dataset folders to train on, with probes of their own but patterns of one size.
+        output: the checkpoint.
+        network: architecture.
+        training: stages, losses, rates, groups.
+        runtime: devices and workers.
+        tracking: where MLflow keeps runs.
+
+    Raises:
+        FileNotFoundError: if a dataset is missing.
+        ValueError: if the datasets do not suit each other or the settings, or the training collapses.
+        SystemExit: with 143 after SIGTERM; what was reached is kept.
+    """
+    began = time.perf_counter()
+    scans = [open_dataset(folder) for folder in datasets]
+    _check(scans, training, runtime)
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    data = TrainingData(scans, network.group_size, training, runtime)
+    config = {"network": network.model_dump(mode="json"), "training": training.model_dump(mode="json")}
+    made_by = provenance(config, **{scan.name: folder for scan, folder in zip(scans, datasets, strict=True)})
+    folder = half_trained_folder(output, {"config": config, "inputs": made_by["inputs"]})
+    task = GroupTask(build_network(network, training, data), training, _labelled(scans, training))
+    _log_beginning(scans, data, task)
+    curves, throughput, tracker = Curves(), Throughput(), Tracker(tracking, Path(output).stem)
+    callbacks = [curves, throughput, HalfTrained(folder)] + [CollapseGuard()] * bool(len(data.validation_rows))
+    trainer = make_trainer(
+        runtime,
+        callbacks,
+        max_epochs=total_epochs(training.stages),
+        gradient_clip_val=training.gradient_clip,
+        logger=tracker,
+        log_every_n_steps=20,
+        num_sanity_val_steps=0,
+        enable_checkpointing=True,
+    )
+    tracker.log_hyperparams(config)
+    _fit(trainer, task, data, folder / f"{HalfTrained.NAME}.ckpt")
+    if not trainer.is_global_zero:
+        return
+    record = {
+        "model": Path(output).stem,
+        "seconds": time.perf_counter() - began,
+        "parameters": sum(p.numel() for p in task.parameters()),
+        "window_px": task.network.window,
+        "size_px": scans[0].size,
+        "epochs": total_epochs(training.stages),
+        "steps": trainer.global_step,
+        "threads": torch.get_num_threads(),
+        "device": str(trainer.strategy.root_device),
+        **throughput.summary(network.group_size),
+        "groups": _groups(scans, data),
+        "curves": thin(curves.columns()),
+        "validation": curves.validations,
+        "stages": by_stage(curves.columns()),
+        "config": config,
+        "provenance": made_by,
+        "versions": {"torch": torch.__version__, "lightning": lightning.__version__, "numpy": np.__version__},
+    }
+    write_model(output, Model(task.network, scans[0].size, {"config": config, "provenance": made_by}))
+    write_json(Path(output).with_suffix(".json"), record)
+    tracker.log_record(record, "training.json")
+    tracker.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    measures = {name: column[-1] for name, column in curves.validations.items() if name != "epoch"}
+    logger.info(
+        "trained %s: %d steps in %.0f s, %.0f patterns/s, waited %.1f %% for data; validation %s",
+        output,
+        record["steps"],
+        record["seconds"],
+        record["patterns_per_second"],
+        100 * record["data_wait_share"],
+        ", ".join(f"{name} {value:.3g}" for name, value in measures.items()) or "none",
+    )
+
+
+def build_network(network: Network, training: Training, data: TrainingData) -> CanvasNetwork:
+    """A fresh network, its weights from the seed, its window and normalisation from the first groups of the data."""
+    rows = data.sampler().rows()[:256]
+    batch = data.groups.__getitems__(rows)
+    probes = shift_probe(batch.probe[:, None], batch.relative)
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        stride = ARCHITECTURES[network.architecture](1, 1, network.width, network.levels).stride
+        window = window_for(intensity(probes).sum((1, 2)), stride)
+        torch.manual_seed(training.seed)
+        fresh = CanvasNetwork(network, window)
+    fresh.normalise(backproject(batch.counts.sqrt(), probes, batch.mask, network.iterations))
+    return fresh
+
+
+def thin(columns: dict[str, list[float]], most: int = 400) -> dict[str, list[float | None]]:
+    """Columns averaged over runs of steps, at most ``most`` rows; None where a loss was not computed."""
+    length = len(columns.get("epoch", []))
+    run = max(1, -(-length // most))
+    return {
+        name: [_mean(column[first : first + run]) for first in range(0, length, run)]
+        for name, column in columns.items()
+    }
+
+
+def by_stage(columns: dict[str, list[float]]) -> list[dict[str, float | None]]:
+    """Each stage's mean losses over its first and its last tenth."""
+    stages = np.asarray(columns.get("stage", []), int)
+    summary = []
+    for stage in np.unique(stages):
+        steps = np.flatnonzero(stages == stage)
+        tenth = max(1, len(steps) // 10)
+        row = {"stage": int(stage), "steps": len(steps)}
+        for part in Curves.PARTS:
+            row[f"{part}_first"] = _mean([columns[part][i] for i in steps[:tenth]])
+            row[f"{part}_last"] = _mean([columns[part][i] for i in steps[-tenth:]])
+        summary.append(row)
+    return summary
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else None
+
+
+def _check(scans: Sequence[Scan], training: Training, runtime: Runtime) -> None:
+    unlabelled = [scan.name for scan in scans if scan.truth is None]
+    if training.guide == "truth" and unlabelled:
+        raise ValueError(
+            f"training.guide is truth, but {', '.join(unlabelled)} has none: train on simulated scans (`simulate` "
+            "makes scans with a truth), or set training.guide to amplitude or auto"
+        )
+    if training.batch_size % runtime.devices:
+        raise ValueError(
+            f"training.batch_size is {training.batch_size}, which {runtime.devices} devices cannot share equally: "
+            f"set it to a multiple of {runtime.devices}"
+        )
+
+
+def _labelled(scans: Sequence[Scan], training: Training) -> bool | None:
+    have = {scan.truth is not None for scan in scans} if training.guide != "amplitude" else {False}
+    return have.pop() if len(have) == 1 else None
+
+
+def _fit(trainer: lightning.Trainer, task: GroupTask, data: TrainingData, latest: Path) -> None:
+    """Train from where an earlier attempt stopped, if one did."""
+    resumed = latest if latest.is_file() else None
+    if resumed:
+        logger.info("resuming from %s", resumed)
+    try:
+        with _sigterm_left_to_lightning():
+            trainer.fit(task, data, ckpt_path=resumed, weights_only=resumed is not None or None)
+    except SIGTERMException:
+        raise SystemExit(TERMINATED) from None
+
+
+@contextmanager
+def _sigterm_left_to_lightning() -> Iterator[None]:
+    """Lightning stops between two steps; a handler that was there before would end the process in the middle of one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _groups(scans: Sequence[Scan], data: TrainingData) -> dict[str, dict[str, int]]:
+    held = np.bincount(data.validation_rows[:, 0], minlength=len(scans))
+    return {
+        scan.name: {"patterns": len(scan), "training": len(near), "validation": int(count)}
+        for scan, near, count in zip(scans, data.neighbourhoods, held, strict=True)
+    }
+
+
+def _log_beginning(scans: Sequence[Scan], data: TrainingData, task: GroupTask) -> None:
+    logger.info("read %s: %d patterns of %d px", ", ".join(s.name for s in scans), sum(map(len, scans)), scans[0].size)
+    parameters = sum(p.numel() for p in task.parameters())
+    held = len(data.validation_rows)
+    logger.info("network of %d parameters, window %d px, %d groups held out", parameters, task.network.window, held)
