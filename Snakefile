@@ -21,9 +21,10 @@ except ConfigError as error:
     sys.exit(f"ptychoflow: {error}")
 
 
-# Steps run the library that checked the config, in whatever environment they run. What changes no result reaches them
-# through the environment as well, so that it triggers no rerun.
+# Steps run the library that checked the config, with the Python that runs Snakemake unless an environment of their own
+# brings another. What changes no result reaches them through the environment as well, so that it triggers no rerun.
 os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     PYTHONPATH=str(Path(ptychoflow.__file__).parents[1]),
     PTYCHOFLOW_RUNTIME=CONFIG.runtime.model_dump_json(),
     PTYCHOFLOW_TRACKING=CONFIG.tracking.model_dump_json(),

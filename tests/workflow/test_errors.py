@@ -1,0 +1,56 @@
+"""What a user can do wrong ends in one clear line, a non-zero exit and no half product."""
+
+import numpy as np
+import pytest
+
+FLAT = {"models": {"flat": {"start": "flat", "reconstructs": ["measured"]}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"training": {"learning_rat": 1e-3}}, "training.learning_rat: unknown key; did you mean learning_rate?"),
+        ({"refinement": {"epochs": "many"}}, "refinement.epochs: input should be a valid integer"),
+        ({"models": {"tiny": {"reconstructs": ["sun"]}}}, "models.tiny.reconstructs: there is no scan sun"),
+        ({"models": {"tiny": {"train_on": []}}}, "models.tiny.train_on is empty"),
+    ],
+    ids=["unknown key", "wrong type", "missing scan", "empty train_on"],
+)
+def test_a_wrong_config_stops_the_workflow_before_it_starts(workflow, changes, message):
+    done = workflow.run("--dry-run", **changes)
+    said = (done.stdout + done.stderr).strip()
+    assert done.returncode != 0
+    assert said.startswith("ptychoflow: config: ") and message in said and "\n" not in said
+    assert not (workflow.folder / "results").exists()
+
+
+def _measured(**source) -> dict:
+    geometry = {"energy_ev": 8800.0, "detector_distance_m": 2.0, "detector_pixel_m": 75e-6}
+    return {"scans": {"measured": {"source": {"format": "tike_npz", "geometry": geometry, **source}}}, **FLAT}
+
+
+def _corrupt(folder):
+    (folder / "a.npz").write_bytes(b"PK\x03\x04 and then nothing")
+
+
+def _negative(folder):
+    data = np.ones((1, 9, 32, 32), np.float32)
+    data[0, 1, 2, 3] = -1
+    probe = np.ones((1, 1, 1, 1, 32, 32), np.complex64)
+    np.savez(folder / "a.npz", data=data, scan=np.random.rand(1, 9, 2).astype(np.float32), probe=probe)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [(lambda folder: None, "there is no a.npz"), (_corrupt, "a.npz"), (_negative, "negative")],
+    ids=["missing", "corrupt", "negative"],
+)
+def test_a_bad_measurement_stops_the_workflow_and_leaves_no_product(workflow, make, message):
+    make(workflow.folder)
+    done = workflow.run(config=_measured(file="a.npz"))
+    said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ptychoflow: a step failed")]
+    assert done.returncode != 0
+    assert len(said) == 1
+    assert "results/logs/convert/measured.log ends with: ptychoflow convert: " in said[0] and message in said[0]
+    products = workflow.folder / "results"
+    assert not [path for path in products.rglob("*") if path.is_file() and path.suffix not in (".log", ".tsv")]

@@ -1,0 +1,122 @@
+"""The whole Snakefile on the tiny configuration: it ends well, and reruns exactly what a change touches."""
+
+import json
+from html.parser import HTMLParser
+
+import h5py
+import pytest
+
+from ptychoflow.data.packing import verify_dataset
+from ptychoflow.files import code_version
+
+pytestmark = pytest.mark.xdist_group("finished run")
+
+AFTER_TRAINING = {"train", "infer", "stitch", "refine", "evaluate", "report"}
+
+
+def test_every_product_is_there(finished):
+    results = finished.folder / "results"
+    for name in ("leaves", "star", "star.even", "star.odd"):
+        verify_dataset(results / "datasets" / name)
+    for path in ("reconstructions/tiny/star.h5", "refined/tiny/star.h5", "refined/flat/star.odd.h5"):
+        with h5py.File(results / path) as file:
+            assert file["object"].shape[0] == 1 and file["probe_position_y_m"].size > 0
+    for path in ("metrics/tiny/star.json", "metrics/flat/star.json", "models/tiny.json"):
+        json.loads((results / path).read_text())
+    assert (results / "metrics.csv").read_text().count("\n") >= 3
+
+
+def test_the_report_needs_no_other_file(finished):
+    page = (finished.folder / "results" / "report.html").read_text()
+    sources = []
+    parser = HTMLParser()
+    parser.handle_starttag = lambda tag, attributes: sources.extend(v for k, v in attributes if k in ("src", "srcset"))
+    parser.feed(page)
+    assert sources and all(source.startswith("data:") for source in sources)
+    assert "star" in page and code_version().split("+")[0] in page
+
+
+def test_logs_and_benchmarks_tell_of_every_job(finished):
+    results = finished.folder / "results"
+    logs = {path.relative_to(results / "logs").with_suffix("") for path in (results / "logs").rglob("*.log")}
+    timed = {
+        path.relative_to(results / "benchmarks").with_suffix("") for path in (results / "benchmarks").rglob("*.tsv")
+    }
+    assert logs == timed and len(logs) > 12
+    assert not [path for path in (results / "logs").rglob("*.log") if "Traceback" in path.read_text()]
+
+
+def test_nothing_half_made_is_left(finished):
+    results = finished.folder / "results"
+    hidden = [path for path in results.rglob(".*") if path.name != ".snakemake_timestamp"]
+    assert not hidden
+
+
+def test_a_second_run_does_nothing(finished):
+    done = finished.run()
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"runtime": {"accelerator": "cpu", "prediction_batch": 3}},
+        {"tracking": {"experiment": "another"}},
+        {"simulation": {"photons": 100000}},
+        {"stitching": {"weighting": "illumination"}},
+    ],
+    ids=["runtime", "tracking", "the same number in other words", "a default written out"],
+)
+def test_what_changes_no_result_reruns_nothing(finished, change):
+    assert finished.would_run(**change) == {}
+
+
+def test_another_number_of_cores_reruns_nothing(finished):
+    assert finished.would_run("--cores", "7") == {}
+
+
+def test_a_comment_reruns_nothing(finished):
+    assert finished.would_run() == {}
+    path = finished.folder / "config.yaml"
+    text = "# a comment\n" + path.read_text()
+    assert finished.would_run() == {}
+    path.write_text(text)
+    done = finished.run("--dry-run")
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "rerun"),
+    [
+        ({"training": {"learning_rate": 1e-3}}, AFTER_TRAINING),
+        ({"network": {"width": 16}}, AFTER_TRAINING),
+        ({"stitching": {"weighting": "uniform"}}, {"stitch", "refine", "evaluate", "report"}),
+        ({"models": {"tiny": {"stitching": {"weighting": "uniform"}}}}, {"stitch", "refine", "evaluate", "report"}),
+        ({"inference": {"trim": 16}}, {"infer", "stitch", "refine", "evaluate", "report"}),
+        ({"refinement": {"epochs": 3}}, {"refine", "evaluate", "report"}),
+        ({"evaluation": {"split_half": True}}, {"pack", "infer", "stitch", "refine", "evaluate", "report"}),
+        ({"packing": {"crop": 16}}, {"pack", *AFTER_TRAINING}),
+        ({"simulation": {"photons": 1e4}}, {"simulate", "pack", *AFTER_TRAINING}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_change_reruns_its_step_and_what_follows(finished, change, rerun):
+    if "evaluation" in change:
+        rerun = rerun - {"pack"}  # the halves are packed already, for the flat model
+    assert set(finished.would_run(**change)) == rerun
+
+
+def test_a_change_for_one_scan_or_model_leaves_the_others(finished):
+    counts = finished.would_run(models={"flat": {"refinement": {"epochs": 3}}})
+    assert counts == {"refine": 3, "evaluate": 1, "report": 1}
+    counts = finished.would_run(scans={"star": {"simulation": {"seed": 3}}})
+    assert counts["simulate"] == 1 and "train" not in counts
+
+
+def test_the_graphs_and_snakemakes_own_report_can_be_made(finished):
+    for graph in ("--dag", "--rulegraph"):
+        assert finished.run(graph).stdout.startswith("digraph")
+    done = finished.run("--report", "report.zip")
+    assert done.returncode == 0, done.stderr
+    assert (finished.folder / "report.zip").stat().st_size > 10_000

@@ -1,0 +1,54 @@
+"""The rules read well and fit the library."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ptychoflow.config import READS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_linter_has_nothing_to_say(workflow):
+    done = workflow.run("--lint")
+    assert done.returncode == 0
+    assert "good condition" in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_the_rules_are_formatted():
+    snakefmt = shutil.which("snakefmt", path=Path(sys.executable).parent)
+    files = [ROOT / "Snakefile", ROOT / "workflow" / "rules"]
+    done = subprocess.run([snakefmt, "--check", *files], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_step_is_a_rule_of_the_same_name(workflow):
+    done = workflow.run("--list-rules")
+    assert set(done.stdout.split()) >= {*READS, "all"}
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_config_we_ship_makes_a_plan(workflow, config):
+    done = workflow.run("--dry-run", "--quiet", config=yaml.safe_load(config.read_text()))
+    assert done.returncode == 0, done.stderr
+
+
+def test_names_that_look_like_halves_or_folders_are_never_ambiguous(workflow):
+    scans = {name: {"simulation": {}} for name in ("a", "even", "a-even", "a_odd", "aa")}
+    models = {"even": {"start": "flat", "reconstructs": list(scans), "evaluation": {"split_half": True}}}
+    assert workflow.run("--dry-run", config={"scans": scans, "models": models}).returncode == 0
+
+
+def test_conda_and_pip_install_the_same_versions():
+    pins = dict(line.lower().split("==") for line in (ROOT / "envs/constraints.txt").read_text().split())
+    environment = yaml.safe_load((ROOT / "envs/ptychoflow.yaml").read_text())
+    packages = dict(line.lower().split("==") for line in environment["dependencies"][-1]["pip"])
+    assert {name: pins[name] for name in packages} == packages
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {name.partition(">")[0] for name in needed} - {"snakemake"} == set(packages)
+    assert "+" not in (ROOT / "envs/constraints.txt").read_text(), "local versions are found on few machines"
