@@ -37,7 +37,7 @@ def test_the_truth_of_a_group_diffracts_to_the_counts_of_each_member(exact):
         probes = shift_probe(batch.probe[:, None], sign * batch.relative)
         expected = expected_counts(batch.truth[:, None], probes, propagate=far_field_corner)
         error[sign] = amplitude_error(batch.counts[near], expected[near])
-    assert error[1] < 2e-3 < 0.1 < error[-1]
+    assert error[1] < 2e-3 and error[-1] > 10 * error[1]
 
 
 def test_counts_and_mask_have_zero_frequency_at_the_corner(scan):
