@@ -39,7 +39,5 @@ $(VENV)/ready: envs/constraints.txt pyproject.toml
 
 $(VENV)/ready-to-test: $(VENV)/ready
 	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[test]'
-	# the peer we compare with; of its dependencies the tests need only what we have
-	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --no-deps ptychi
 	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --no-deps ptychi  # our peer; it asks for torchvision
 	@touch $@
