@@ -22,12 +22,13 @@ except ConfigError as error:
 
 
 # Steps run the library that checked the config, with the Python that runs Snakemake unless an environment of their own
-# brings another. What changes no result reaches them through the environment as well, so that it triggers no rerun.
+# brings another. What changes no result reaches them through the environment too, and so triggers no rerun.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
     PYTHONPATH=str(Path(ptychoflow.__file__).parents[1]),
     PTYCHOFLOW_RUNTIME=CONFIG.runtime.model_dump_json(),
     PTYCHOFLOW_TRACKING=CONFIG.tracking.model_dump_json(),
+    PTYCHOFLOW_TERMINAL=os.ttyname(2) if os.isatty(2) else "",
 )
 
 
@@ -50,8 +51,8 @@ rule all:
 
 
 onsuccess:
-    print("ptychoflow: done; open results/report.html")
+    print("ptychoflow: done; the report is results/report.html")
 
 
 onerror:
-    print(f"ptychoflow: a step failed; {last_words()}")
+    print(*(f"ptychoflow: a step failed; {words}" for words in last_words(log)), sep="\n")

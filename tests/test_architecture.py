@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "workflow" / "ptychoflow"
-NOUNS = {"config", "files", "scan", "reconstruction"}
+NOUNS = {"config", "files", "scan", "reconstruction", "progress"}
 ROOMS = {
     "physics": set(),
     "datagen": {"physics"},

@@ -1,5 +1,7 @@
 """What the rules share: the names in the config, the inputs that depend on it, settings and options."""
 
+import re
+
 from ptychoflow.config import HALVES, whole_scan
 
 SIMULATED = [name for name, scan in CONFIG.scans.items() if scan.simulation is not None]
@@ -69,10 +71,9 @@ def refined_halves(wildcards):
     return [f"results/refined/{wildcards.model}/{wildcards.scan}.{half}.h5" for half in HALVES]
 
 
-def last_words():
-    """The last line of the log written last."""
-    logs = sorted(Path("results/logs").rglob("*.log"), key=lambda path: path.stat().st_mtime)
-    if not logs:
-        return "Snakemake says above why"
-    lines = logs[-1].read_text(errors="replace").strip().splitlines()
-    return f"{logs[-1]} ends with: {lines[-1] if lines else 'nothing'}"
+def last_words(snakemake_log):
+    """The last line in the log of each step that failed."""
+    failed = re.findall(r"log: (\S+) \(check log", Path(snakemake_log).read_text())
+    for path in map(Path, dict.fromkeys(failed)):
+        lines = path.read_text(errors="replace").strip().splitlines() if path.is_file() else []
+        yield f"{path} ends with: {lines[-1] if lines else 'nothing'}"

@@ -1,7 +1,6 @@
 """Lightning's trainer as every verb here wants it."""
 
 import logging
-import sys
 import warnings
 
 import lightning
@@ -9,6 +8,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from ..config import Runtime
+from ..progress import terminal
 
 
 def make_trainer(runtime: Runtime, callbacks: list[lightning.Callback], **settings) -> lightning.Trainer:
@@ -22,15 +22,16 @@ def make_trainer(runtime: Runtime, callbacks: list[lightning.Callback], **settin
     for noise in (".*does not have many workers.*", ".*LeafSpec.* is deprecated.*"):
         warnings.filterwarnings("ignore", noise)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    on_terminal, several = sys.stderr.isatty(), runtime.devices > 1
+    screen, several = terminal(), runtime.devices > 1
+    bar = [] if screen is None else [RichProgressBar(leave=True, console_kwargs={"file": screen})]
     return lightning.Trainer(
         accelerator=runtime.accelerator,
         devices=runtime.devices,
         strategy="ddp" if several else "auto",
         # inside a batch job of one task Lightning would otherwise use one device and not say so
         plugins=[LightningEnvironment()] if several else None,
-        callbacks=[*callbacks, RichProgressBar(leave=True)] if on_terminal else callbacks,
-        enable_progress_bar=on_terminal,
+        callbacks=[*callbacks, *bar],
+        enable_progress_bar=bool(bar),
         enable_model_summary=False,
         use_distributed_sampler=False,
         **({"logger": False, "enable_checkpointing": False} | settings),
