@@ -1,0 +1,107 @@
+"""How a setting's value is said in another config, and how it is understood: pairs of functions."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Unsayable(ValueError):
+    """A value that the other side has no word for."""
+
+
+class Codec(NamedTuple):
+    """How a value is said there: ``inward`` to what the row means, ``outward`` back; ValueError where it cannot be."""
+
+    inward: Callable[[Any], Any]
+    outward: Callable[[Any], Any]
+
+
+def words(table: dict[Any, Any]) -> Codec:
+    """A codec of a few words, theirs to ours; of several with one meaning the first is said."""
+    back = {meaning: word for word, meaning in reversed(table.items())}
+
+    def inward(word: Any) -> Any:
+        if not isinstance(word, str | int | float) or word not in table:
+            raise ValueError(f"expected one of {', '.join(map(repr, table))}")
+        return table[word]
+
+    def outward(meaning: Any) -> Any:
+        if meaning not in back:
+            raise Unsayable(f"there are only {', '.join(map(repr, back))}")
+        return back[meaning]
+
+    return Codec(inward, outward)
+
+
+def one_of(*values: Any) -> Codec:
+    """A codec of values that are the same on both sides."""
+    return words({value: value for value in values})
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("expected a whole number")
+    return value
+
+
+def _square(pair: Any) -> int:
+    if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] != pair[1]:
+        raise ValueError("expected a square, (n, n)")
+    return _whole(pair[0])
+
+
+def _side(pair: tuple[int, int]) -> int:
+    if pair[0] != pair[1]:
+        raise Unsayable("there are only squares")
+    return pair[0]
+
+
+def _side_of_group(group_size: int) -> int:
+    side = round(group_size**0.5)
+    if side * side != group_size:
+        raise Unsayable(f"{group_size} patterns are no square grid")
+    return side
+
+
+def _filters(width: int) -> int:
+    if width % 16:
+        raise Unsayable("expected a multiple of 16")
+    return width // 16
+
+
+def _stated(value: Any) -> Any:
+    if value is None:
+        raise Unsayable("there is no word for None")
+    return value
+
+
+def _power_of_two(value: int) -> int:
+    if value & (value - 1):
+        raise Unsayable("expected a power of two")
+    return value
+
+
+SAME = Codec(lambda value: value, lambda value: value)
+STATED = Codec(lambda value: value, _stated)
+GRID = Codec(lambda pair: _square(pair) ** 2, lambda size: (_side_of_group(size),) * 2)
+GRIDSIZE = Codec(lambda side: _whole(side) ** 2, _side_of_group)
+SIDE = Codec(lambda side: (_whole(side),) * 2, _side)
+FILTERS = Codec(lambda scale: 16 * _whole(scale), _filters)
+MODE = words({"Unsupervised": "pinn", "Supervised": "supervised"})
+MODEL_TYPE = words({"pinn": "pinn", "supervised": "supervised"})
+ACTIVATIONS = {word: word for word in ("sigmoid", "swish", "softplus", "relu")}
+ACTIVATION = words({"silu": "swish", "SiLU": "swish"} | ACTIVATIONS)
+LOSS_FUNCTION = words({"Poisson": "poisson", "MAE": "mae"})
+LOSS_MODE = words({"poisson": "poisson", "mae": "mae"})
+NLL = words({True: "poisson", False: "mae"})
+NLL_WEIGHT = words({1.0: "poisson", 0.0: "mae"})
+MAE_WEIGHT = words({0.0: "poisson", 1.0: "mae"})
+METHOD = words({"Nearest": "nearest", "Min_dist": "min_distance", "4_quadrant": "quadrant"})
+WEIGHTING = words({"probe": "illumination", "uniform": "uniform"})
+OBJECT_CLASS = words(
+    {word: word for word in ("dead_leaves", "procedural", "polyhedra", "white_noise")}
+    | {"simplex_noise": "perlin_noise", "blurred_white_noise": "blurred_noise"}
+)
+DEVICE = words({"cuda": "auto", "cpu": "cpu"})
+MASK = Codec(lambda mask: mask if isinstance(mask, bool) else mask is not None, lambda mask: mask)
+SIZES = Codec(lambda size: size, one_of(64, 128, 256).outward)
+POWER_OF_TWO = Codec(lambda value: value, _power_of_two)
