@@ -7,10 +7,15 @@ import zipfile
 import numpy as np
 import pytest
 
-from ptychoflow.config import NominalGeometry
-from ptychoflow.readers.tike import read_tike_npz
+from ptychoflow.config import MeasuredGeometry, Source
+from ptychoflow.readers.formats import read_scan_of
+from ptychoflow.scan import Scan
 
-GEOMETRY = NominalGeometry(energy_ev=8800, detector_distance_m=2.0, detector_pixel_m=75e-6)
+GEOMETRY = MeasuredGeometry(energy_ev=8800, detector_distance_m=2.0, detector_pixel_m=75e-6)
+
+
+def read_tike_npz(path, geometry) -> Scan:
+    return read_scan_of(path, Source(file=str(path), format="tike_npz", geometry=geometry))
 
 
 @pytest.fixture
@@ -64,10 +69,10 @@ def _replace(name, array):
     [
         (_set("data", (0, 1, 2, 3), np.nan), r"1 NaN or infinite values, the first at \(1, 2, 3\)"),
         (_set("data", (0, 1, 2, 3), -1), r"1 negative values, the first at \(1, 2, 3\)"),
-        (_set("scan", (0, 0, 0), np.nan), "positions hold NaN"),
+        (_set("scan", (0, slice(None), 0), np.nan), "positions hold NaN"),
         (_replace("data", np.zeros((40, 32, 32), np.float32)), r"expected real \(angles, patterns, N, N\)"),
         (_replace("data", np.zeros((1, 40, 32, 32), complex)), "expected real"),
-        (_replace("data", np.array([[[[{}]]]])), "expected real"),
+        (_replace("data", np.array([[[[{}]]]])), "expected plain numbers"),
         (_replace("scan", np.zeros((1, 39, 2), np.float32)), "40 diffraction patterns but positions"),
         (_replace("probe", np.zeros((1, 1, 1, 1, 32, 32), complex)), "the probe is empty"),
         (_replace("probe", np.ones((1, 1, 1, 1, 16, 16), complex)), "probe has shape"),
@@ -80,6 +85,14 @@ def test_a_wrong_archive_is_told_in_one_line(tmp_path, arrays, change, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_tike_npz(tmp_path / "a.npz", GEOMETRY)
     assert "\n" not in str(caught.value)
+
+
+def test_patterns_without_a_position_are_left_out_and_counted(tmp_path, scan, arrays):
+    arrays["scan"][0, 5] = np.nan
+    (tmp_path / "a.npz").write_bytes(_archive(arrays))
+    read = read_tike_npz(tmp_path / "a.npz", GEOMETRY)
+    np.testing.assert_array_equal(read.counts, np.delete(scan.counts, 5, axis=0))
+    assert read.facts["patterns_without_position"] == 1
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.1, 0.9, 0.999])

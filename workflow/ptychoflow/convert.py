@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,11 @@ import numpy as np
 from .config import Source
 from .data.cropping import resize_far_field
 from .files import provenance, sha256
-from .readers.tike import read_tike_npz
+from .readers.formats import read_scan_of
 from .reconstruction import read_reconstruction
-from .scan import Scan, write_scan
+from .scan import Scan, check_counts, write_scan
 
 logger = logging.getLogger(__name__)
-
-FORMATS = {"tike_npz": read_tike_npz, "auto": read_tike_npz}
-"""Readers by the names of their formats in the config: ``(path, geometry) -> Scan``."""
-
 
 def convert(output: Path, source: Source, probe: Path | None = None) -> None:
     """Convert a measurement to a CXI scan.
@@ -35,14 +32,14 @@ def convert(output: Path, source: Source, probe: Path | None = None) -> None:
     """
     began = time.perf_counter()
     path = locate(source)
-    scan = FORMATS[source.format](path, source.geometry)
+    scan = read_scan_of(path, source)
     logger.info("read %s: %d patterns of %d px, %s", path, len(scan), scan.size, scan.counts.dtype)
     if probe is not None:
         scan = _with_probe(scan, probe)
         logger.info("took the probe of %s: %d modes, %.4g photons", probe, len(scan.probe), scan.photons)
     made_by = provenance({"source": source.model_dump(mode="json")}, measurement=path, probe=probe)
-    facts = scan.facts | {"photons_measured": float(np.sum(scan.counts, dtype=np.float64) / len(scan))}
-    write_scan(output, dataclasses.replace(scan, facts=facts | {"provenance": made_by}))
+    facts = scan.facts | {"provenance": made_by}
+    write_scan(output, dataclasses.replace(scan, facts=facts), _in_pieces(scan.counts))
     logger.info("converted to %s in %.1f s", output, time.perf_counter() - began)
 
 
@@ -54,16 +51,25 @@ def locate(source: Source) -> Path:
         ValueError: if the checksum differs.
     """
     cache = _cache()
-    path = next((place for place in (Path(source.file), cache / source.file) if place.is_file()), None)
+    path = next((place for place in (Path(source.file), cache / source.file) if place.exists()), None)
     if path is None:
         if source.url is None:
             raise FileNotFoundError(
                 f"there is no {source.file}, nor in the data cache {cache}: set PTYCHOFLOW_DATA or give source.url"
             )
         path = _fetch(source, cache)
-    if source.sha256 is not None and (found := sha256(path)) != source.sha256:
+    if source.sha256 is not None and path.is_file() and (found := sha256(path)) != source.sha256:
         raise ValueError(f"{path} has SHA-256 {found}, expected {source.sha256}: remove it and fetch it again")
     return path
+
+
+def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.ndarray]:
+    """Counts that may lie on disk, in order and checked, about ``piece_bytes`` at a time."""
+    step = max(1, piece_bytes // (counts.dtype.itemsize * counts.shape[-1] ** 2))
+    for start in range(0, len(counts), step):
+        piece = counts[start : start + step]
+        check_counts(piece, f"patterns {start} to {start + len(piece) - 1}")
+        yield piece
 
 
 def _cache() -> Path:

@@ -1,0 +1,188 @@
+"""NumPy's own files, npz and npy: opened as memory maps, their headers checked before anything is believed."""
+
+import ast
+import bz2
+import math
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+LARGEST_BYTES = 1 << 38
+LARGEST_RATIO = 2000
+LONGEST_HEADER = 1 << 16
+NUMBERS = "buifcUS"
+
+
+class Archive:
+    """The arrays of an npz archive by name. Nothing is unpickled; what is compressed is unpacked to a temporary file.
+
+    Raises:
+        ValueError: for an archive that is damaged.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, members: zipfile.ZipFile) -> None:
+        self.path, self._file, self._members = path, file, members
+        self._names = {name.removesuffix(".npy"): name for name in members.namelist()}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the arrays."""
+        return list(self._names)
+
+    def array(self, name: str, *dimensions: int, kinds: str = "uif") -> np.ndarray:
+        """An array as a read-only memory map.
+
+        Args:
+            name: of the array.
+            dimensions: how many it may have; any number without them.
+            kinds: of number, as NumPy's ``dtype.kind``.
+
+        Raises:
+            ValueError: if there is none, or it is not what it should be.
+        """
+        if name not in self:
+            raise ValueError(f"{self.path.name} holds no array {name}, only {', '.join(self.names)}")
+        info = self._members.getinfo(self._names[name])
+        if info.file_size > LARGEST_BYTES or info.file_size > LARGEST_RATIO * max(info.compress_size, 1):
+            raise ValueError(f"{self.path.name}: {name} unpacks to {info.file_size} bytes, which cannot be right")
+        array = self._mapped(info, f"{self.path.name}: {name}")
+        if 0 in array.shape and dimensions:
+            raise ValueError(f"{self.path.name}: {name} is empty, its shape is {array.shape}")
+        if array.dtype.kind not in kinds or (dimensions and array.ndim not in dimensions):
+            expected = f"numbers of kind {'/'.join(kinds)}" + (f", {dimensions} dimensions" if dimensions else "")
+            raise ValueError(f"{self.path.name}: {name} is {array.dtype} {array.shape}, expected {expected}")
+        return array
+
+    def number(self, *names: str) -> float | None:
+        """The first of these single numbers that is there."""
+        for name in names:
+            if name in self and (value := self.array(name)).size == 1 and np.isfinite(value).all():
+                return float(value.reshape(-1)[0])
+        return None
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of an array, whatever it holds."""
+        return self._mapped(self._members.getinfo(self._names[name]), f"{self.path.name}: {name}").shape
+
+    def numbers(self) -> dict[str, float]:
+        """Every single real number by its name."""
+        small = [name for name, member in self._names.items() if self._members.getinfo(member).file_size < 1024]
+        values = {name: self.array(name, kinds=NUMBERS) for name in small}
+        return {name: float(v.reshape(-1)[0]) for name, v in values.items() if v.size == 1 and v.dtype.kind in "uif"}
+
+    def text(self, name: str) -> str:
+        """A string, or an empty one where there is none."""
+        if name not in self or (value := self.array(name, kinds="US")).size != 1:
+            return ""
+        value = value.reshape(-1)[0]
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+    def _mapped(self, info: zipfile.ZipInfo, where: str) -> np.ndarray:
+        """The array of a member, where it lies if it is not packed; read through once, which checks its checksum."""
+        packed = info.compress_type != zipfile.ZIP_STORED
+        plain = tempfile.TemporaryFile() if packed else None  # noqa: SIM115  (lives as long as the map over it)
+        length = 0
+        try:
+            with self._members.open(info) as member:
+                while piece := member.read(1 << 20):
+                    length += len(piece)
+                    if plain is not None:
+                        plain.write(piece)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
+            raise ValueError(f"{where} is damaged ({error}): fetch it again") from None
+        if plain is None:
+            return map_npy(self._file, self._start(info), length, where)
+        plain.flush()
+        return map_npy(plain, 0, length, where)
+
+    def _start(self, info: zipfile.ZipInfo) -> int:
+        """Where the bytes of a stored member begin in the file."""
+        self._file.seek(info.header_offset)
+        header = self._file.read(30)
+        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+            raise ValueError(f"{self.path.name} is damaged at {info.filename}: fetch it again")
+        return info.header_offset + 30 + sum(struct.unpack("<HH", header[26:30]))
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[Archive]:
+    """The arrays of an npz, unpacked first where bz2 holds it; arrays taken from it outlive the context.
+
+    Raises:
+        ValueError: if it is damaged or something else.
+    """
+    with path.open("rb") as file, tempfile.TemporaryFile() as plain:
+        packed = file.read(3) == b"BZh"
+        file.seek(0)
+        if packed:
+            _unpack(file, plain)
+        try:
+            with zipfile.ZipFile(plain if packed else file) as members:
+                yield Archive(path, plain if packed else file, members)
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{path} is damaged or no npz archive ({error}): fetch it again") from None
+
+
+def map_npy(file: BinaryIO, start: int, length: int, where: str) -> np.ndarray:
+    """The array of an npy file that begins at byte ``start`` of ``file``, as a read-only memory map.
+
+    Raises:
+        ValueError: if the header is not one, asks for objects, or claims more than ``length`` bytes hold.
+    """
+    shape, order, dtype, header = _read_header(file, start, where)
+    if dtype.hasobject or dtype.kind not in NUMBERS:
+        raise ValueError(f"{where} holds {dtype}, which is not read: expected plain numbers")
+    if len(shape) > 8 or math.prod(shape) * dtype.itemsize + header > length:
+        raise ValueError(f"{where} claims the shape {shape}, more than the archive holds: fetch it again")
+    if 0 in shape or dtype.itemsize == 0:
+        return np.empty(shape, dtype)
+    return np.memmap(file, dtype, "r", start + header, shape, order)
+
+
+def open_npy(path: Path) -> np.ndarray:
+    """The array of an npy file as a read-only memory map."""
+    with path.open("rb") as file:
+        return map_npy(file, 0, path.stat().st_size, path.name)
+
+
+def _read_header(file: BinaryIO, start: int, where: str) -> tuple[tuple[int, ...], str, np.dtype, int]:
+    """Shape, order, dtype, and the length of the header."""
+    file.seek(start)
+    magic = file.read(8)
+    wide = magic[6:7] in (b"\x02", b"\x03")
+    if magic[:6] != b"\x93NUMPY" or not (wide or magic[6:7] == b"\x01"):
+        raise ValueError(f"{where} is no npy array: fetch the file again")
+    length = int.from_bytes(file.read(4 if wide else 2), "little")
+    if length > LONGEST_HEADER:
+        raise ValueError(f"{where} has a header of {length} bytes, which cannot be right: fetch the file again")
+    try:
+        told = ast.literal_eval(file.read(length).decode("latin1"))
+        dtype = np.dtype(told["descr"])
+        shape = tuple(told["shape"])
+        if not all(type(side) is int and side >= 0 for side in shape):
+            raise ValueError(f"shape {shape}")
+        return shape, "F" if told["fortran_order"] else "C", dtype, file.tell() - start
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
+        raise ValueError(f"{where} has a damaged header ({error}): fetch the file again") from None
+
+
+def _unpack(file: BinaryIO, plain: BinaryIO) -> None:
+    try:
+        with bz2.open(file) as stream:
+            while piece := stream.read(1 << 20):
+                plain.write(piece)
+                if plain.tell() > LARGEST_BYTES:
+                    raise ValueError(f"{file.name} unpacks to more than {LARGEST_BYTES >> 30} GiB: is it an archive?")
+        plain.flush()
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{file.name} cannot be decompressed ({error}): fetch it again") from None
