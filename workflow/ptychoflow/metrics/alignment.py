@@ -1,0 +1,265 @@
+"""Two objects in one frame: placed by known positions, then freed, once, of what no measurement can tell apart.
+
+Ptychography leaves open a global phase and a linear phase ramp, and, where the probe is refined, a scale and a shift.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft, ndimage
+
+SPLINE_ORDER = 5
+"""Of the interpolation that shifts an object: local, and nearly flat up to the Nyquist frequency."""
+
+LEAST_SHIFT = 0.02
+"""px. An object that lies this well is left where it is."""
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """What is free: ``object * scale * exp(-i ramp . r)``, r measured from the centre of the array.
+
+    Attributes:
+        scale: its phase and the ramp maximise the correlation, its magnitude fits the amplitudes.
+        ramp: ``(y, x)``, rad per px.
+    """
+
+    scale: complex
+    ramp: tuple[float, float]
+
+    def remove(self, image: np.ndarray) -> np.ndarray:
+        """The image, ``(H, W)``, without it."""
+        waves = [np.exp(-1j * slope * _centred(length)) for slope, length in zip(self.ramp, image.shape, strict=True)]
+        return image * (self.scale * waves[0][:, None] * waves[1])
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """An object and its truth, pixel on pixel.
+
+    Attributes:
+        object: freed of shift, scale and ramp, complex, ``(H, W)``.
+        truth: cut to the same frame; 1 where it does not reach.
+        mask: where both are known.
+        gauge: what was removed.
+        shift: ``(y, x)`` px by which the object lay off the place its positions give, and was moved back.
+        correlation: of the two, 0 to 1, see :func:`correlation`.
+    """
+
+    object: np.ndarray
+    truth: np.ndarray
+    mask: np.ndarray
+    gauge: Gauge
+    shift: tuple[float, float]
+    correlation: float
+
+
+def align(
+    image: np.ndarray,
+    origin: tuple[float, float],
+    coverage: np.ndarray,
+    truth: np.ndarray,
+    truth_origin: tuple[float, float] = (0.0, 0.0),
+    max_shift: float = 0.0,
+) -> Aligned:
+    """Place an object on its truth by known positions, register it, remove the gauge freedoms.
+
+    Args:
+        image: the reconstruction, complex, ``(H, W)``.
+        origin: position ``(y, x)`` of its pixel ``[0, 0]``, px.
+        coverage: True where it is known, ``(H, W)``.
+        truth: complex, ``(h, w)``.
+        truth_origin: position of its pixel ``[0, 0]``.
+        max_shift: how far registration may move it along an axis, px; 0 leaves it where positions put it.
+
+    Raises:
+        ValueError: if the coverage is empty or reaches beyond the truth, or either object cannot be measured against.
+    """
+    _check(image, coverage, truth)
+    offset = np.subtract(origin, truth_origin)
+    whole = np.rint(offset).astype(int)
+    reference, inside = _window(truth, whole, image.shape)
+    if np.any(coverage & ~inside):
+        raise ValueError(
+            f"the reconstruction covers {int(np.sum(coverage & ~inside))} pixels outside its truth of {truth.shape} "
+            f"px, which begins {tuple((-whole).tolist())} px from it: give the object the scan was simulated from"
+        )
+    placed = _moved(image, coverage, offset - whole)
+    shift = register(*placed, reference, max_shift) if max_shift > 0 else np.zeros(2)
+    moved, mask = placed if not shift.any() else _moved(image, coverage, offset - whole - shift)
+    gauge = find_gauge(moved, reference, mask)
+    aligned = gauge.remove(moved)
+    shift = (float(shift[0]), float(shift[1]))
+    return Aligned(aligned, reference, mask, gauge, shift, correlation(aligned, reference, mask))
+
+
+def find_gauge(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> Gauge:
+    """The scale and the ramp between two objects, by least squares on ``e^{i phi}``: no phase is unwrapped.
+
+    The ramp k maximises ``|sum z e^{-i k . r}|`` with ``z = image conj(truth)`` on the mask: the highest peak of its
+    Fourier transform, then Newton's method. What it leaves of ``sum |z| |e^{i phi} - e^{i k . r + i c}|^2``
+    is least.
+    """
+    product = np.where(mask, image * truth.conj(), 0).astype(np.complex128)
+    ramp = _refined_peak(product, _highest_peak(product))
+    total = _moments(product, ramp)[0, 0]
+    amplitude, wanted = np.abs(image[mask]).astype(float), np.abs(truth[mask]).astype(float)
+    magnitude = amplitude @ wanted / max(amplitude @ amplitude, np.finfo(float).tiny)
+    return Gauge(complex(magnitude * np.exp(-1j * np.angle(total))), (float(ramp[0]), float(ramp[1])))
+
+
+def level(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """An object without a truth made comparable: global phase and ramp removed, mean amplitude near 1."""
+    return find_gauge(image, np.ones_like(image), mask).remove(image)
+
+
+def register(image: np.ndarray, mask: np.ndarray, truth: np.ndarray, max_shift: float) -> np.ndarray:
+    """How far an object lies off its truth, ``(y, x)`` px.
+
+    The whole-pixel peak of the cross-correlation, then least squares on the gradient, the ramp removed anew each time.
+    Zero where moving the object back would not make it more alike, or too little to be worth an interpolation.
+    """
+    start = find_gauge(image, truth, mask).remove(image)
+    shift = _correlation_peak(start, truth, mask, max_shift)
+    for _ in range(4):
+        moved, inner = _moved(image, mask, -shift)
+        if not inner.any():
+            return np.zeros(2)
+        moved = find_gauge(moved, truth, inner).remove(moved)
+        shift = np.clip(shift + _small_shift(moved, truth, inner), -max_shift, max_shift)
+    moved, inner = _moved(image, mask, -shift)
+    if not inner.any():
+        return np.zeros(2)
+    moved = find_gauge(moved, truth, inner).remove(moved)
+    alike = correlation(moved, truth, inner) > correlation(start, truth, inner)
+    return shift if alike and np.abs(shift).max() > LEAST_SHIFT else np.zeros(2)
+
+
+def correlation(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+    """Magnitude of the complex Pearson correlation, 0 to 1, once the truth's own ramp is taken from both.
+
+    Neither means nor ramps count, so that a flat object scores 0.
+    """
+    own = find_gauge(truth, np.ones_like(truth), mask)
+    a, b = (own.remove(part)[mask].astype(np.complex128) for part in (image, truth))
+    a, b = a - a.mean(), b - b.mean()
+    norm = np.linalg.norm(a) * np.linalg.norm(b)
+    # a flat object leaves nothing but rounding
+    floor = 1e-6 * abs(own.scale) ** 2 * np.linalg.norm(image[mask]) * np.linalg.norm(truth[mask])
+    return float(abs(np.vdot(b, a)) / norm) if norm > floor else 0.0
+
+
+def twin_correlation(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+    """The :func:`correlation` with the truth that the twin image ``conj(O(-r))`` has, at the shift that suits it best.
+
+    Far-field patterns of an even probe cannot tell the two: greater than the object's own correlation, it says that
+    the twin was found.
+    """
+    twin, twin_mask = image[::-1, ::-1].conj(), mask[::-1, ::-1]
+    shift = _correlation_peak(level(twin, twin_mask), level(truth, mask), mask, max(image.shape), twin_mask).astype(int)
+    moved, inside = _window(twin, shift, twin.shape)
+    overlap = mask & inside & _window(twin_mask, shift, twin.shape)[0].astype(bool)
+    if overlap.sum() < 0.25 * mask.sum():
+        return 0.0
+    return correlation(find_gauge(moved, truth, overlap).remove(moved), truth, overlap)
+
+
+def _check(image: np.ndarray, coverage: np.ndarray, truth: np.ndarray) -> None:
+    if image.ndim != 2 or truth.ndim != 2:
+        raise ValueError(f"the object has shape {image.shape}, its truth {truth.shape}: expected two images")
+    if coverage.shape != image.shape:
+        raise ValueError(f"the coverage has shape {coverage.shape}, the object {image.shape}")
+    if not coverage.any():
+        raise ValueError("the coverage is empty: nothing was reconstructed, so nothing can be measured")
+    if not np.isfinite(truth).all():
+        raise ValueError("the truth holds NaN or infinity")
+    if not np.any(truth):
+        raise ValueError("the truth is zero everywhere: give the object the scan was simulated from")
+
+
+def _window(image: np.ndarray, corner: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The part of an image that begins at a corner, 1 beyond its edges, and where it is inside."""
+    window, inside = np.ones(shape, image.dtype), np.zeros(shape, bool)
+    first = np.maximum(corner, 0)
+    last = np.maximum(np.minimum(np.add(corner, shape), image.shape), first)
+    here = tuple(slice(a - c, b - c) for a, b, c in zip(first, last, corner, strict=True))
+    window[here] = image[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
+    inside[here] = True
+    return window, inside
+
+
+def _moved(image: np.ndarray, mask: np.ndarray, by: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An object, its content moved by ``(y, x)`` px, and the part of its mask that needs nothing from outside it."""
+    if not np.any(by):
+        return image, mask
+    # beyond the mask stands anything: continue what is known, or the spline rings
+    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    filled = image[tuple(nearest)]
+    real, imaginary = (
+        ndimage.shift(part, by, order=SPLINE_ORDER, mode="nearest") for part in (filled.real, filled.imag)
+    )
+    inner = ndimage.binary_erosion(mask, np.ones((9, 9))) if np.any(by != np.rint(by)) else mask
+    return real + 1j * imaginary, ndimage.shift(inner.astype(np.uint8), np.rint(by), order=0, mode="constant") > 0
+
+
+def _highest_peak(product: np.ndarray) -> np.ndarray:
+    """The ramp at the highest peak of the Fourier transform, rad per px, on a grid twice as fine as the array's."""
+    shape = [fft.next_fast_len(2 * length) for length in product.shape]
+    peak = np.unravel_index(np.argmax(np.abs(fft.fft2(product, shape))), shape)
+    return np.array([2 * np.pi * fft.fftfreq(length)[index] for length, index in zip(shape, peak, strict=True)])
+
+
+def _refined_peak(product: np.ndarray, ramp: np.ndarray) -> np.ndarray:
+    """The top of the peak near ``ramp``, by Newton's method on ``|S|^2``."""
+    reach = np.pi / np.array(product.shape)  # half the distance to the next sample of the array's own transform
+    start = ramp
+    for _ in range(8):
+        m = _moments(product, ramp)
+        s, first = m[0, 0], -1j * np.array([m[1, 0], m[0, 1]])
+        second = -np.array([[m[2, 0], m[1, 1]], [m[1, 1], m[0, 2]]])
+        gradient = 2 * (s.conj() * first).real
+        hessian = 2 * (np.outer(first.conj(), first) + s.conj() * second).real
+        if not np.all(np.linalg.eigvalsh(hessian) < 0):
+            return ramp
+        step = np.clip(-np.linalg.solve(hessian, gradient), -reach, reach)
+        ramp = np.clip(ramp + step, start - reach, start + reach)
+        if np.all(np.abs(step) < 1e-12):
+            break
+    return ramp
+
+
+def _moments(product: np.ndarray, ramp: np.ndarray) -> np.ndarray:
+    """``sum z e^{-i k . r} y^a x^b`` for a, b = 0, 1, 2, as a 3 x 3 array."""
+    bases = [
+        np.exp(-1j * slope * _centred(length)) * _centred(length) ** np.arange(3)[:, None]
+        for slope, length in zip(ramp, product.shape, strict=True)
+    ]
+    return bases[0] @ product @ bases[1].T
+
+
+def _centred(length: int) -> np.ndarray:
+    return np.arange(length) - (length - 1) / 2
+
+
+def _correlation_peak(
+    image: np.ndarray, truth: np.ndarray, mask: np.ndarray, max_shift: float, image_mask: np.ndarray | None = None
+) -> np.ndarray:
+    """How many whole pixels an object lies off its truth, by the peak of their cross-correlation, means removed."""
+    parts = []
+    for part, known in ((image, mask if image_mask is None else image_mask), (truth, mask)):
+        shape = [fft.next_fast_len(2 * length) for length in part.shape]
+        parts.append(fft.fft2(np.where(known, part - part[known].mean(), 0), shape))
+    lags = np.abs(fft.ifft2(parts[0] * parts[1].conj()))
+    rows, columns = (np.rint(fft.fftfreq(length) * length).astype(int) for length in lags.shape)
+    allowed = (np.abs(rows)[:, None] <= max_shift) & (np.abs(columns) <= max_shift)
+    peak = np.unravel_index(np.argmax(np.where(allowed, lags, -1)), lags.shape)
+    return np.array([rows[peak[0]], columns[peak[1]]], float)
+
+
+def _small_shift(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The shift s, ``(y, x)`` px, with ``image(r) ~ truth(r - s)``, by least squares on their mean gradient."""
+    gradients = np.stack([part[mask] for part in np.gradient((image + truth) / 2)])
+    normal = (gradients.conj() @ gradients.T).real
+    if np.linalg.cond(normal) > 1e8:
+        return np.zeros(2)
+    return np.linalg.solve(normal, -(gradients.conj() @ (image - truth)[mask]).real)

@@ -1,0 +1,142 @@
+"""Fourier ring correlation of two complex images: up to which spatial frequency they agree.
+
+Means are removed and the edge of the coverage is tapered, so that two flat images, which agree trivially, score 0.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+THRESHOLDS = ("1/2", "1/7", "half-bit")
+
+
+@dataclass(frozen=True)
+class RingCorrelation:
+    """A correlation curve from ring 1, one cycle across the shorter side, up to Nyquist.
+
+    Attributes:
+        frequency: of each ring, cycles per px.
+        correlation: ``Re sum A B* / sqrt(sum |A|^2 sum |B|^2)`` over the ring, -1 to 1.
+        samples: independent Fourier samples of each ring: fewer than it has pixels, because the taper correlates them.
+    """
+
+    frequency: np.ndarray
+    correlation: np.ndarray
+    samples: np.ndarray
+
+    def threshold(self, name: str) -> np.ndarray:
+        """The curve below which agreement ends: a constant, or half a bit of information per sample.
+
+        half-bit: van Heel and Schatz, J. Struct. Biol. 151 (2005), eq. 17.
+        """
+        if name != "half-bit":
+            over, under = name.split("/")
+            return np.full(len(self.frequency), int(over) / int(under))
+        root = np.sqrt(np.maximum(self.samples, 1))
+        return (0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root)
+
+    def crossing(self, name: str) -> float | None:
+        """Frequency at which the curve first falls below a threshold, cycles per px; None if it never does.
+
+        0 if it begins below.
+        """
+        above = self.correlation - self.threshold(name)
+        below = np.flatnonzero(above < 0)
+        if len(below) == 0:
+            return None
+        last = below[0]
+        if last == 0:
+            return 0.0
+        share = above[last - 1] / (above[last - 1] - above[last])
+        return float(self.frequency[last - 1] + share * (self.frequency[last] - self.frequency[last - 1]))
+
+    @property
+    def area(self) -> float:
+        """Mean of the curve up to Nyquist, each ring as wide as the next."""
+        return float(self.correlation.mean())
+
+    def summary(self, pixel_size_m: float) -> dict:
+        """Crossings, area and the raw curve, as plain data."""
+        return {
+            "area": self.area,
+            "crossings": {name: _length(self.crossing(name), pixel_size_m) for name in THRESHOLDS},
+            "frequency_cycles_per_px": self.frequency.tolist(),
+            "correlation": self.correlation.tolist(),
+            "half_bit": self.threshold("half-bit").tolist(),
+            "samples": self.samples.tolist(),
+        }
+
+
+def ring_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray, taper: float = 8) -> RingCorrelation:
+    """Correlate two images ring by ring.
+
+    Args:
+        first: complex, aligned with the second, ``(H, W)``.
+        second: complex, ``(H, W)``.
+        mask: where both are known, ``(H, W)``.
+        taper: width of the cosine edge inside the mask, px.
+
+    Raises:
+        ValueError: if shapes differ, the mask is empty, or narrower than 4 px.
+    """
+    if not first.shape == second.shape == mask.shape:
+        raise ValueError(f"images of {first.shape} and {second.shape} px on a mask of {mask.shape}: expected one shape")
+    if not mask.any():
+        raise ValueError("the two images share no covered pixel: there is nothing to correlate")
+    rows, columns = (slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(mask))
+    first, second, mask = (part[rows, columns] for part in (first, second, mask))
+    if min(mask.shape) < 4:
+        raise ValueError(f"the two images share {mask.shape} px, expected at least 4 along each axis")
+    weight = edge_taper(mask, taper)
+    spectra = [np.fft.fft2(_without_mean(part, weight)) for part in (first, second)]
+    ring, count = _rings(mask.shape)
+    cross = _ring_sum((spectra[0] * spectra[1].conj()).real, ring, count)
+    power = [_ring_sum(np.abs(spectrum) ** 2, ring, count) for spectrum in spectra]
+    norm = np.sqrt(power[0] * power[1])
+    share = np.sum(weight**2) ** 2 / np.sum(weight**4) / weight.size
+    return RingCorrelation(
+        frequency=np.arange(1, count + 1) / min(mask.shape),
+        correlation=np.divide(cross, norm, out=np.zeros(count), where=norm > 0),
+        samples=share * _ring_sum(np.ones(mask.shape), ring, count),
+    )
+
+
+def edge_taper(mask: np.ndarray, width: float) -> np.ndarray:
+    """A weight that rises from 0 outside a mask to 1 within it, as a squared sine over ``width`` px."""
+    if width <= 0:
+        return mask.astype(float)
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    return np.sin(np.pi / 2 * np.clip(depth / (width + 1), 0, 1)) ** 2
+
+
+def _without_mean(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    image = image.astype(np.complex128)
+    residual = image - np.sum(weight * image) / np.sum(weight)
+    # a flat image leaves nothing but rounding, which must not correlate with anything
+    flat = np.abs(residual[weight > 0]).max() < 1e-6 * np.abs(image[weight > 0]).max()
+    return np.zeros_like(image) if flat else weight * residual
+
+
+def _rings(shape: tuple[int, int]) -> tuple[np.ndarray, int]:
+    """The ring of each frequency, 0 for the zero frequency and for the corners beyond Nyquist, and how many rings."""
+    shorter = min(shape)
+    y, x = (np.fft.fftfreq(length) for length in shape)
+    ring = np.rint(np.hypot(y[:, None], x) * shorter).astype(int)
+    return np.where(ring <= shorter // 2, ring, 0), shorter // 2
+
+
+def _ring_sum(values: np.ndarray, ring: np.ndarray, count: int) -> np.ndarray:
+    return np.bincount(ring.ravel(), values.ravel(), count + 1)[1:]
+
+
+def _length(frequency: float | None, pixel_size_m: float) -> dict:
+    """A crossing in cycles per px and as half a period; beyond Nyquist nothing can be told but that."""
+    known = 0.5 if frequency is None else frequency
+    half_period = None if known == 0 else 0.5 / known
+    return {
+        "cycles_per_px": known,
+        "half_period_px": half_period,
+        "half_period_m": None if half_period is None else half_period * pixel_size_m,
+        "beyond_nyquist": frequency is None,
+    }
