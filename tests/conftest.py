@@ -5,7 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy.ndimage import gaussian_filter
 
+from ptychoflow.data.packing import write_dataset
+from ptychoflow.physics.forward import expected_counts, shift_probe
+from ptychoflow.physics.patches import cut_windows, split_positions
 from ptychoflow.scan import Geometry, Scan, Truth
 
 
@@ -36,3 +41,23 @@ def scan() -> Scan:
         name="sample",
         facts={"photons_asked": 4e4},
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory) -> Path:
+    """A packed scan that a network can learn from in seconds: 100 patterns of 32 px, overlapping, of smooth blobs."""
+    rng = np.random.default_rng(5)
+    y, x = np.indices((32, 32)) - 16
+    probe = np.exp(-(y**2 + x**2) / 30 + 0.05j * (y**2 + x**2))
+    probe = (probe * np.sqrt(2e4 / np.sum(np.abs(probe) ** 2)))[None].astype(np.complex64)
+    amplitude, phase = gaussian_filter(rng.normal(size=(2, 84, 84)), (0, 3, 3)) * 8
+    image = ((0.85 + 0.1 * np.tanh(amplitude)) * np.exp(0.8j * np.tanh(phase))).astype(np.complex64)
+    grid = np.stack(np.meshgrid(np.arange(10), np.arange(10), indexing="ij"), -1).reshape(-1, 2)
+    positions = 18 + 5 * grid + rng.uniform(-1, 1, (100, 2))
+    whole, rest = split_positions(torch.from_numpy(positions))
+    windows = cut_windows(torch.from_numpy(image), whole - 16, 32)
+    counts = rng.poisson(expected_counts(windows, shift_probe(torch.from_numpy(probe), rest)).numpy())
+    scan = Scan(counts, positions, probe, Geometry(5e-8, 1.4e-10, 2.0), truth=Truth(image), name="blobs")
+    folder = tmp_path_factory.mktemp("datasets") / "blobs"
+    write_dataset(folder, scan)
+    return folder

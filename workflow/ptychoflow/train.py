@@ -70,7 +70,8 @@ def train(
     config = {"network": network.model_dump(mode="json"), "training": training.model_dump(mode="json")}
     made_by = provenance(config, **{scan.name: folder for scan, folder in zip(scans, datasets, strict=True)})
     folder = half_trained_folder(output, {"config": config, "inputs": made_by["inputs"]})
-    task = GroupTask(build_network(network, training, data), training, _labelled(scans, training))
+    fresh = build_network(network, training, data)
+    task = GroupTask(fresh, training, _labelled(scans, training), data.steps_per_epoch)
     _log_beginning(scans, data, task)
     curves, throughput, tracker = Curves(), Throughput(), Tracker(tracking, Path(output).stem)
     callbacks = [curves, throughput, HalfTrained(folder)] + [CollapseGuard()] * bool(len(data.validation_rows))
@@ -80,7 +81,7 @@ def train(
         max_epochs=total_epochs(training.stages),
         gradient_clip_val=training.gradient_clip,
         logger=tracker,
-        log_every_n_steps=20,
+        log_every_n_steps=min(20, data.steps_per_epoch),
         num_sanity_val_steps=0,
         enable_checkpointing=True,
     )

@@ -238,11 +238,17 @@ class TrainingData(lightning.LightningDataModule):
             self.neighbourhoods, self.group_size, training.seed, training.groups_per_epoch, rank=rank, ranks=ranks
         )
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch; what does not fill a batch is left for the next one."""
+        return len(self.sampler()) // self.training.batch_size
+
     def train_dataloader(self) -> DataLoader:
         sampler = self.sampler(self.trainer.global_rank, self.trainer.world_size)
         batch_size = self.training.batch_size // self.trainer.world_size
         # a checkpoint saved within an epoch leaves the rest of that epoch
-        sampler.done = batch_size * self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        seen = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        sampler.done = batch_size * (seen % self.steps_per_epoch)
         return _loader(self.groups, sampler, batch_size, self.runtime, drop_last=True)
 
     def val_dataloader(self) -> DataLoader | list:

@@ -38,22 +38,19 @@ class Curves(Callback):
         """Note the losses on the device; they are fetched once an epoch."""
         missing = torch.full_like(outputs["loss"], torch.nan)
         self._pending.append(torch.stack([outputs.get(part, missing).detach() for part in self.PARTS]))
-        stages, epoch = (
-            task.training_settings.stages,
-            trainer.current_epoch + (index + 1) / trainer.num_training_batches,
-        )
+        stages, epoch = task.training_settings.stages, task.epoch_after(index)
         _append(
             self.steps,
-            epoch=epoch,
+            epoch=task.epoch_after(index + 1),
             physics_weight=physics_weight(stages, epoch),
             learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
             stage=stage_at(stages, epoch)[0],
         )
 
-    def on_validation_end(self, trainer: Trainer, task: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, task: GroupTask) -> None:
         """Note the measures of this validation."""
         measures = {k.partition("/")[2]: float(v) for k, v in trainer.callback_metrics.items() if "validation/" in k}
-        _append(self.validations, epoch=len(self.steps["epoch"]) / trainer.num_training_batches, **measures)
+        _append(self.validations, epoch=trainer.current_epoch + 1, **measures)
 
     def state_dict(self) -> dict:
         self._fetch()

@@ -65,15 +65,17 @@ class GroupTask(lightning.LightningModule):
         network: what is trained.
         training: stages, loss, rates.
         labelled: True if every scan has a truth, False if none has, None if some have.
+        steps_per_epoch: the unit of the schedule.
     """
 
-    def __init__(self, network: CanvasNetwork, training: Training, labelled: bool | None) -> None:
+    def __init__(self, network: CanvasNetwork, training: Training, labelled: bool | None, steps_per_epoch: int) -> None:
         super().__init__()
-        self.network, self.training_settings, self.labelled = network, training, labelled
+        self.network, self.training_settings = network, training
+        self.labelled, self.steps_per_epoch = labelled, steps_per_epoch
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
         settings = self.training_settings
-        weight = physics_weight(settings.stages, self._epoch_at(index))
+        weight = physics_weight(settings.stages, self.epoch_after(index))
         solution = solve(self.network, batch)
         expected = diffract(solution.canvas, solution.probes) if weight > 0 or self.labelled is not True else None
         parts, loss = {}, 0.0
@@ -100,15 +102,15 @@ class GroupTask(lightning.LightningModule):
         optimizer = AdamW(
             self.parameters(), settings.learning_rate, (0.9, 0.99), weight_decay=settings.weight_decay, fused=True
         )
-        per_epoch = self.trainer.num_training_batches
 
         def factor(step: int) -> float:
-            return rate_factor(settings.stages, (step + 1) / per_epoch, settings.warm_up, settings.anneal_to)
+            return rate_factor(settings.stages, (step + 1) / self.steps_per_epoch, settings.warm_up, settings.anneal_to)
 
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
 
-    def _epoch_at(self, index: int) -> float:
-        return self.current_epoch + index / self.trainer.num_training_batches
+    def epoch_after(self, batches: int) -> float:
+        """The epoch, as a fraction, after some batches of the current one."""
+        return self.current_epoch + batches / self.steps_per_epoch
 
     def _guide(self, batch: Batch, solution: Solution, expected: Tensor | None) -> Tensor:
         to_truth = to_counts = None

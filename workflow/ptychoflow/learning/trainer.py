@@ -10,6 +10,14 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from ..config import Runtime
 from ..progress import terminal
 
+NOT_SO = (
+    ".*does not have many workers.*",  # a batch is one read
+    ".*your dataloader is not resumable.*",  # the sampler is
+    ".*Checkpoint directory .* exists and is not empty.*",  # that is what resuming is about
+    ".*LeafSpec.* is deprecated.*",  # Lightning's own
+)
+"""Warnings that do not apply here."""
+
 
 def make_trainer(runtime: Runtime, callbacks: list[lightning.Callback], **settings) -> lightning.Trainer:
     """A trainer on the devices of ``runtime``, quiet, with a progress bar on a terminal only.
@@ -19,7 +27,7 @@ def make_trainer(runtime: Runtime, callbacks: list[lightning.Callback], **settin
         callbacks: what else watches.
         **settings: of ``lightning.Trainer``.
     """
-    for noise in (".*does not have many workers.*", ".*LeafSpec.* is deprecated.*"):
+    for noise in NOT_SO:
         warnings.filterwarnings("ignore", noise)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     screen, several = terminal(), runtime.devices > 1

@@ -1,0 +1,74 @@
+"""A model file: tensors and plain data that open without being trusted."""
+
+import pickle
+
+import pytest
+import torch
+
+from ptychoflow.config import Network
+from ptychoflow.learning.checkpoints import Model, half_trained_folder, read_model, write_model
+from ptychoflow.networks.canvas import CanvasNetwork
+
+
+@pytest.fixture
+def model() -> Model:
+    network = CanvasNetwork(Network(width=8, levels=2), window=16)
+    network.input_scale.fill_(0.7)
+    return Model(network, 32, {"config": {"network": {"width": 8}}})
+
+
+def test_a_model_comes_back_with_weights_normalisation_and_facts(tmp_path, model):
+    write_model(tmp_path / "m.ckpt", model)
+    back = read_model(tmp_path / "m.ckpt")
+    assert (back.size, back.facts, back.network.window) == (32, model.facts, 16)
+    assert back.network.settings == model.network.settings
+    for name, value in model.network.state_dict().items():
+        torch.testing.assert_close(back.network.state_dict()[name], value)
+
+
+def test_the_file_holds_plain_data_only(tmp_path, model):
+    write_model(tmp_path / "m.ckpt", model)
+    content = torch.load(tmp_path / "m.ckpt", weights_only=True)
+    assert content["network"]["width"] == 8
+
+
+def test_a_missing_model_says_to_train_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train one first"):
+        read_model(tmp_path / "m.ckpt")
+
+
+@pytest.mark.parametrize("damage", ["truncate", "other", "empty", "pickle"])
+def test_a_file_that_is_no_model_gives_one_clear_error(tmp_path, model, damage):
+    path = tmp_path / "m.ckpt"
+    write_model(path, model)
+    if damage == "truncate":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "pickle":
+        path.write_bytes(pickle.dumps({"format": model.__class__}))
+    else:
+        path.write_bytes(b"no model" if damage == "other" else b"")
+    with pytest.raises(ValueError, match=r"m.ckpt is no ptychoflow model or is truncated: train it again"):
+        read_model(path)
+
+
+def test_another_format_is_refused(tmp_path):
+    torch.save({"format": 0}, tmp_path / "m.ckpt")
+    with pytest.raises(ValueError, match="is in format 0, this version reads 1: train the model again"):
+        read_model(tmp_path / "m.ckpt")
+
+
+def test_weights_that_do_not_fit_the_network_are_refused(tmp_path, model):
+    write_model(tmp_path / "m.ckpt", model)
+    content = torch.load(tmp_path / "m.ckpt", weights_only=True)
+    content["network"]["width"] = 16
+    torch.save(content, tmp_path / "m.ckpt")
+    with pytest.raises(ValueError, match="does not hold the network it names"):
+        read_model(tmp_path / "m.ckpt")
+
+
+def test_a_half_trained_state_belongs_to_one_recipe(tmp_path):
+    output = tmp_path / "results" / "models" / "pinn.ckpt"
+    first = half_trained_folder(output, {"config": {"a": 1, "b": 2}})
+    assert first.parent == tmp_path / "results" / "checkpoints" / "pinn"
+    assert first == half_trained_folder(output, {"config": {"b": 2, "a": 1}})
+    assert first != half_trained_folder(output, {"config": {"a": 1, "b": 3}})

@@ -1,0 +1,99 @@
+"""Training steps: every stage acts, every parameter learns, and a flat output does not go unseen."""
+
+import numpy as np
+import pytest
+import torch
+
+from ptychoflow.config import Network, Stage, Training
+from ptychoflow.data.datamodule import GroupDataset
+from ptychoflow.data.grouping import neighbourhood
+from ptychoflow.learning.callbacks import Collapsed, CollapseGuard
+from ptychoflow.learning.task import GroupTask, flatness, solve
+from ptychoflow.networks.canvas import CanvasNetwork
+
+
+@pytest.fixture
+def batch(scan):
+    rows = np.insert(neighbourhood(scan.positions, np.arange(len(scan)), 3).nearest(4), 0, 0, axis=1)
+    return GroupDataset([scan]).__getitems__(rows[:6])
+
+
+def _task(weight, labelled=True, **settings) -> GroupTask:
+    torch.manual_seed(0)
+    network = CanvasNetwork(Network(width=8, levels=2), window=16)
+    training = Training(stages=(Stage(epochs=1, physics_weight=weight),), **settings)
+    task = GroupTask(network, training, labelled, steps_per_epoch=10)
+    task.log = lambda *args, **kwargs: None
+    task.epoch_after = lambda index: 0.0
+    return task
+
+
+def _step(task, batch):
+    out = task.training_step(batch, 0)
+    out["loss"].backward()
+    return out, torch.cat([p.grad.flatten() for p in task.parameters()])
+
+
+def test_guide_and_physics_pull_differently(batch):
+    (guide, from_guide), (physics, from_physics) = (_step(_task(weight), batch) for weight in (0.0, 1.0))
+    assert set(guide) == {"loss", "guide"} and set(physics) == {"loss", "physics"}
+    assert guide["loss"] != physics["loss"]
+    assert torch.cosine_similarity(from_guide, from_physics, dim=0) < 0.99
+
+
+def test_a_weight_between_mixes_loss_and_gradient(batch):
+    (guide, g0), (physics, g1), (mixed, g) = (_step(_task(weight), batch) for weight in (0.0, 1.0, 0.25))
+    torch.testing.assert_close(mixed["loss"], 0.75 * guide["loss"] + 0.25 * physics["loss"])
+    torch.testing.assert_close(g, 0.75 * g0 + 0.25 * g1, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "labelled"), [(0.0, True), (1.0, True), (0.5, True), (0.0, False), (0.0, None)])
+def test_every_parameter_gets_a_gradient(batch, weight, labelled):
+    task = _task(weight, labelled)
+    task.training_step(batch, 0)["loss"].backward()
+    for name, parameter in task.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_without_labels_the_truth_plays_no_part(batch):
+    blind = batch._replace(truth=None)
+    for weight in (0.0, 0.5, 1.0):
+        assert (
+            _task(weight, False).training_step(batch, 0)["loss"] == _task(weight, False).training_step(blind, 0)["loss"]
+        )
+
+
+def test_the_untrained_network_leaves_the_estimate_nearly_as_it_is(batch):
+    solution = solve(_task(1.0).network, batch)
+    assert (solution.canvas - solution.estimate.canvas).abs().max() < 0.5
+
+
+def test_a_group_does_not_depend_on_its_batch(batch):
+    network = _task(1.0).network
+    with torch.no_grad():
+        alone = [solve(network, type(batch)(*(v[i : i + 1] for v in batch))).canvas for i in range(3)]
+        torch.testing.assert_close(solve(network, batch).canvas[:3], torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_flatness_tells_a_flat_canvas_from_one_like_the_estimate(batch):
+    solution = solve(_task(1.0).network, batch)
+    same = flatness(solution._replace(canvas=solution.estimate.canvas))
+    assert same["spread"] == pytest.approx(1, abs=1e-4) and same["correlation"] == pytest.approx(1, abs=1e-4)
+    flat = flatness(solution._replace(canvas=1 + 1e-3 * torch.rand_like(solution.canvas)))
+    assert flat["spread"] < 0.02
+
+
+class _Trainer:
+    current_epoch = 3
+
+    def __init__(self, spread: float, correlation: float) -> None:
+        self.callback_metrics = {"validation/spread": spread, "validation/correlation": correlation}
+
+
+def test_the_guard_stops_a_training_that_is_flat_twice():
+    guard = CollapseGuard()
+    for trainer in (_Trainer(0.01, 0.9), _Trainer(0.9, 0.9), _Trainer(0.9, 0.01)):
+        guard.on_validation_end(trainer, None)
+    with pytest.raises(Collapsed, match=r"collapsed in epoch 4: .*lower training.learning_rate"):
+        guard.on_validation_end(_Trainer(0.01, 0.01), None)
