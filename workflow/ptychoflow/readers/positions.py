@@ -32,9 +32,9 @@ def read_position_table(path: Path) -> tuple[np.ndarray, str]:
         lines = [line.strip() for line in path.read_text().splitlines()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is no text ({error})") from None
-    rows = [_cells(line) for line in lines if line]
-    names = _names(rows[0] if rows else [])
-    rows = [row for row in rows[1 if names else 0 :] if not row[0].startswith("#")]
+    lines = [line for line in lines if line]
+    names = _names(_cells(lines[0].lstrip("# "))) if lines else []
+    rows = [_cells(line) for line in lines[1 if names else 0 :] if not line.startswith("#")]
     y, x = _columns(names, path)
     try:
         return np.array([[float(row[y]), float(row[x])] for row in rows], np.float64).reshape(-1, 2), "m"
@@ -50,7 +50,7 @@ def _cells(line: str) -> list[str]:
 
 def _names(cells: list[str]) -> list[str]:
     """Column names without their units, lower case; none where the line holds numbers."""
-    names = [cell.lstrip("# ").lower().split("(")[0].split("[")[0].strip().removesuffix("_m") for cell in cells]
+    names = [cell.lower().split("(")[0].split("[")[0].strip().removesuffix("_m") for cell in cells]
     return names if {"y", "x"} <= set(names) else []
 
 
