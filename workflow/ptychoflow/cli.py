@@ -141,6 +141,26 @@ VERBS: dict[str, Verb] = {
         {"output": _path("the description, .md or .json", metavar="OUT")},
         runs=False,
     ),
+    "config": Verb(
+        "answer questions about a config",
+        "Reads a config, or a file of PtychoPINN. Makes text: `show` every setting with defaults filled in, `check`\n"
+        "whether the config is right, `explain` what a setting means, `migrate` a JSON profile, TensorFlow config or\n"
+        "legacy dictionary of PtychoPINN to a config that runs here, `names` what became of every setting of theirs.",
+        "ptychoflow config explain training.learning_rate",
+        {
+            "question": {"choices": ["show", "check", "explain", "migrate", "names"], "help": "what to answer"},
+            "subject": {"nargs": "?", "metavar": "FILE|KEY", "help": "the file, or the setting to explain"},
+            "--scan": {"help": "show: with what this scan overrides"},
+            "--model": {"help": "show: with what this model overrides"},
+            "--leave-out": {
+                "nargs": "+",
+                "default": [],
+                "metavar": "FIELD",
+                "help": "migrate: fields to drop on purpose",
+            },
+        },
+        runs=False,
+    ),
 }
 
 
@@ -170,6 +190,8 @@ def _run(verb: str, arguments: dict) -> None:
         _verify(arguments["folder"])
     elif verb == "settings":
         importlib.import_module(".manual", __package__).settings(arguments["output"])
+    elif verb == "config":
+        print(importlib.import_module(".questions", __package__).answer(**arguments))
     else:
         step = getattr(importlib.import_module(f".{verb}", __package__), verb)
         step(**_with_settings(verb, arguments))

@@ -1,11 +1,15 @@
 """The settings described, for editors as a JSON schema and for readers as a Markdown page; both from the one schema."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from .config import READS, Config
+from .config import READS, Config, ConfigError
 from .files import whole_file, write_json
+from .interop.forms import suggestion
+from .interop.glossary import every_name, names_of, tell
 
 INTRODUCTION = """# Settings
 
@@ -26,12 +30,26 @@ LIMITS = {
     "exclusiveMaximum": "<",
     "multipleOf": "multiple of",
 }
+UNITS = {"px": "px", "m": "m", "ev": "eV", "rad": "rad", "deg": "deg", "percent": "%"}
+"""Units that the names of settings end in."""
+SAID_UNIT = re.compile(r", (?:object |detector )?(px|eV|m|rad|waves|dimensionless|counts)\b")
+COUNTED = re.compile(r"(Photons|Patterns|Groups|Channels|Steps|Passes|Points|Share|Pairs of spokes)\b")
 NAMES = {"integer": "whole number", "string": "text", "boolean": "true, false", "null": "none"}
 ESCAPED_BAR = "\\|"
 
 
+class Setting(NamedTuple):
+    """One setting as a reader wants to know it, all in words."""
+
+    name: str
+    meaning: str
+    unit: str
+    values: str
+    default: str
+
+
 def settings(output: Path) -> None:
-    """Write every setting with meaning, range and default: Markdown for a name in ``.md``, else a JSON schema."""
+    """Write every setting with meaning, unit, range and default: Markdown for a name in ``.md``, else a JSON schema."""
     if output.suffix != ".md":
         write_json(output, Config.model_json_schema())
         return
@@ -41,37 +59,85 @@ def settings(output: Path) -> None:
 
 def page() -> str:
     """The Markdown page: scans and models first, then one table for each section."""
-    schema = Config.model_json_schema()
-    known = schema["$defs"]
-    tables = {"scans": "ScanEntry", "models": "ModelEntry", "source": "Source"}
-    tables |= {
-        name: _section_of(field) for name, field in schema["properties"].items() if _section_of(field, deep=False)
+    known = Config.model_json_schema()["$defs"]
+    return INTRODUCTION + "".join(_table(name, known[section], known) for name, section in _sections().items())
+
+
+def explain(key: str) -> str:
+    """What a setting means, its unit, values, default, reader and names in PtychoPINN; or what became of one of theirs.
+
+    Raises:
+        ConfigError: for a name that neither has, with the nearest known one.
+    """
+    known = Config.model_json_schema()["$defs"]
+    every = {
+        f"{section}.{row.name}": (section, row)
+        for section, title in _sections().items()
+        for row in _rows(known[title], known)
     }
-    return INTRODUCTION + "".join(_table(name, known[section], known) for name, section in tables.items())
+    if key in every:
+        return _explained(key, *every[key])
+    inside = [name for name in every if name.startswith(f"{key}.")]
+    if inside:
+        return "\n".join([f"{key} has", *(f"  {name}" for name in inside)])
+    told = tell(key)
+    if not told:
+        raise ConfigError(f"{key}: no such setting{suggestion(key, [*every, *every_name()])}")
+    return "\n".join(told)
+
+
+def _explained(key: str, section: str, row: Setting) -> str:
+    readers = [step for step, sections in READS.items() if section in sections]
+    there = "; ".join(f"{side}: {', '.join(names)}" for side, names in names_of(key).items())
+    facts = {
+        "values": row.values,
+        "unit": row.unit or "none",
+        "default": row.default.strip("`"),
+        "read by": ", ".join(readers) or "the workflow",
+        "PtychoPINN": there or "no such setting",
+    }
+    return "\n".join(
+        [key, f"  {row.meaning}", *(f"  {name}: {value}".replace("`", "") for name, value in facts.items())]
+    )
+
+
+def _sections() -> dict[str, str]:
+    """Titles in the JSON schema of what a config holds, by name."""
+    properties = Config.model_json_schema()["properties"]
+    tables = {"scans": "ScanEntry", "models": "ModelEntry", "source": "Source"}
+    return tables | {name: _section_of(field) for name, field in properties.items() if _section_of(field, deep=False)}
 
 
 def _table(name: str, section: dict, known: dict) -> str:
     about = section["description"].partition(" (read by ")[0].rstrip(".") + "."
     readers = [f"`{step}`" for step, sections in READS.items() if name in sections]
     lines = ["", f"## {name}", "", f"{about} Read by {' and '.join(readers)}." if readers else about, ""]
-    lines += ["| setting | meaning | values | default |", "|---|---|---|---|"]
-    lines += [f"| {' | '.join(cell.replace('|', ESCAPED_BAR) for cell in row)} |" for row in _rows(section, known)]
+    lines += ["| setting | meaning | unit | values | default | in PtychoPINN |", "|---|---|---|---|---|---|"]
+    for row in _rows(section, known):
+        theirs = ", ".join(f"`{field}`" for field in _theirs(f"{name}.{row.name}"))
+        cells = (f"`{row.name}`", row.meaning, row.unit, row.values, row.default, theirs)
+        lines.append(f"| {' | '.join(cell.replace('|', ESCAPED_BAR) for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _rows(section: dict, known: dict, prefix: str = "", given: dict | None = None) -> Iterator[tuple[str, ...]]:
-    """Setting, meaning, values and default, for a section and the sections inside it; ``given`` are its defaults."""
-    given = given or {}
+def _theirs(key: str) -> list[str]:
+    """What a setting is called in PtychoPINN, without sections and repetitions."""
+    fields = [field.rpartition(".")[2] for fields in names_of(key).values() for field in fields]
+    return list(dict.fromkeys(fields))
+
+
+def _rows(section: dict, known: dict, prefix: str = "") -> Iterator[Setting]:
+    """The settings of a section and of the sections inside it."""
     for name, field in section["properties"].items():
-        inner, default = _section_of(field), given.get(name, field.get("default"))
+        inner = _section_of(field)
         if inner is None or section["title"].endswith("Entry"):
-            default = "required" if default is None and name in section.get("required", []) else _brief(default)
-            yield f"`{prefix}{name}`", " ".join(field["description"].split()), _values(field), default
+            default = "required" if name in section.get("required", []) else _brief(field.get("default"))
+            yield Setting(f"{prefix}{name}", _meaning(field), _unit(name, field), _values(field), default)
         elif field.get("type") == "array":
-            yield f"`{prefix}{name}`", " ".join(field["description"].split()), "list", _brief(default)
+            yield Setting(f"{prefix}{name}", _meaning(field), "", "list", _brief(field["default"]))
             yield from _rows(known[inner], known, f"{prefix}{name}[].")
         else:
-            yield from _rows(known[inner], known, f"{prefix}{name}.", default)
+            yield from _rows(known[inner], known, f"{prefix}{name}.")
 
 
 def _section_of(field: dict, deep: bool = True) -> str | None:
@@ -80,6 +146,19 @@ def _section_of(field: dict, deep: bool = True) -> str | None:
         return field["$ref"].rpartition("/")[2]
     choices = [*field.get("anyOf", []), *([field["items"]] if "items" in field else [])] if deep else []
     return next(filter(None, map(_section_of, choices)), None)
+
+
+def _meaning(field: dict) -> str:
+    return " ".join(field["description"].split())
+
+
+def _unit(name: str, field: dict) -> str:
+    """The unit that a setting's name ends in, or that its description says or counts in."""
+    if {"number", "integer"}.isdisjoint(re.findall(r"\w+", str(field))):
+        return ""
+    ending = UNITS.get(name.rpartition("_")[2]) if "_" in name else None
+    said = SAID_UNIT.search(field["description"]) or COUNTED.match(field["description"])
+    return ending or (said.group(1)[0].lower() + said.group(1)[1:] if said else "")
 
 
 def _values(field: dict) -> str:
