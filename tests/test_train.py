@@ -1,7 +1,10 @@
 """Training as a verb: one checkpoint and one record, resumed exactly, refused early where it cannot work."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +34,7 @@ RECIPE = Training(
     batch_size=8,
     groups_per_epoch=48,
     grouping=Grouping(neighbours=4),
-    validation_fraction=0.15,
+    validation_fraction=0.16,
 )
 
 
@@ -147,3 +150,22 @@ def test_stages_are_told_apart():
     first, second = by_stage(columns)
     assert (first["loss_first"], first["loss_last"], first["physics_last"]) == (3, 2, None)
     assert (second["stage"], second["steps"], second["guide_first"], second["physics_last"]) == (1, 1, None, 1)
+
+
+def test_two_processes_learn_what_one_learns(tiny_dataset, tmp_path):
+    training = RECIPE.model_copy(update={"stages": (Stage(epochs=2, physics_weight=0.0),)})
+    _train(tiny_dataset, tmp_path / "one" / "models" / "pinn.ckpt", training)
+    output = tmp_path / "two" / "models" / "pinn.ckpt"
+    config = json.dumps({"network": SMALL.model_dump(mode="json"), "training": training.model_dump(mode="json")})
+    options = {"--config": config, "--tracking": '{"uri": null}'}
+    options["--runtime"] = '{"accelerator": "cpu", "devices": 2, "threads": 1}'
+    words = [str(tiny_dataset), str(output), *(word for option in options.items() for word in option)]
+    command = [sys.executable, "-m", "ptychoflow", "train", *words]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=180, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    torch.testing.assert_close(_weights(output), _weights(tmp_path / "one" / "models" / "pinn.ckpt"), rtol=0, atol=5e-4)
+    one, two = (json.loads((tmp_path / n / "models" / "pinn.json").read_text()) for n in ("one", "two"))
+    assert two["steps"] == one["steps"]
+    assert two["validation"]["patch_error"] == pytest.approx(one["validation"]["patch_error"], rel=1e-2)

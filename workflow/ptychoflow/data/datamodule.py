@@ -254,7 +254,10 @@ class TrainingData(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader | list:
         if not len(self.validation_rows):
             return []
-        sampler = FixedSampler(self.validation_rows, self.trainer.global_rank, self.trainer.world_size)
+        ranks = self.trainer.world_size
+        # Lightning averages over ranks as if each had equally many
+        rows = self.validation_rows[: len(self.validation_rows) // ranks * ranks]
+        sampler = FixedSampler(rows, self.trainer.global_rank, ranks)
         return _loader(self.groups, sampler, self.training.batch_size, self.runtime)
 
     def _neighbourhood(self, scan: Scan, patterns: np.ndarray, neighbours: int) -> Neighbourhood:
