@@ -20,7 +20,7 @@ def batch(scan):
 
 def _task(weight, labelled=True, **settings) -> GroupTask:
     torch.manual_seed(0)
-    network = CanvasNetwork(Network(width=8, levels=2), window=16)
+    network = CanvasNetwork(Network(width=8, levels=2, iterations=2, passes=2), window=16)
     training = Training(stages=(Stage(epochs=1, physics_weight=weight),), **settings)
     task = GroupTask(network, training, labelled, steps_per_epoch=10)
     task.log = lambda *args, **kwargs: None
@@ -66,7 +66,7 @@ def test_without_labels_the_truth_plays_no_part(batch):
 
 def test_the_untrained_network_leaves_the_estimate_nearly_as_it_is(batch):
     solution = solve(_task(1.0).network, batch)
-    assert (solution.canvas - solution.estimate.canvas).abs().max() < 0.5
+    assert (solution.canvases[0] - solution.estimate.canvas).abs().max() < 0.5
 
 
 def test_a_group_does_not_depend_on_its_batch(batch):
@@ -78,9 +78,9 @@ def test_a_group_does_not_depend_on_its_batch(batch):
 
 def test_flatness_tells_a_flat_canvas_from_one_like_the_estimate(batch):
     solution = solve(_task(1.0).network, batch)
-    same = flatness(solution._replace(canvas=solution.estimate.canvas))
+    same = flatness(solution._replace(canvases=[solution.estimate.canvas]))
     assert same["spread"] == pytest.approx(1, abs=1e-4) and same["correlation"] == pytest.approx(1, abs=1e-4)
-    flat = flatness(solution._replace(canvas=1 + 1e-3 * torch.rand_like(solution.canvas)))
+    flat = flatness(solution._replace(canvases=[1 + 1e-3 * torch.rand_like(solution.canvas)]))
     assert flat["spread"] < 0.02
 
 

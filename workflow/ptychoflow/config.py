@@ -237,8 +237,10 @@ class Network(Section):
     """Channels of the first level."""
     levels: Annotated[int, Field(ge=1, le=5)] = 3
     """Levels of the U-Net; each doubles the channels."""
-    iterations: NonNegativeInt = 0
-    """Iterations of the back-projected estimate that the network starts from, after the first."""
+    iterations: PositiveInt = 5
+    """Steps of back-projection before each correction; the first ones start from an empty object."""
+    passes: Annotated[int, Field(ge=1, le=8)] = 2
+    """Corrections, each by a network of its own after `iterations` of physics; time grows in proportion."""
 
 
 class Stage(Section):
@@ -283,7 +285,7 @@ class Training(Section):
     """Groups per step, over all devices."""
     groups_per_epoch: PositiveInt | None = None
     """Groups per epoch; one per training pattern without it."""
-    loss: Literal["poisson", "amplitude", "mae"] = "poisson"
+    loss: Literal["poisson", "amplitude", "mae", "legacy_amplitude"] = "poisson"
     """Physics loss on the counts."""
     grouping: Grouping = Grouping()
     """Which patterns form a group."""

@@ -21,23 +21,28 @@ class Solution(NamedTuple):
     """What the network makes of a batch.
 
     Attributes:
-        canvas: the object under each group, ``(B, N, N)``.
-        estimate: what it started from.
+        canvases: the object under each group after each pass, ``(B, N, N)``.
+        estimate: the back-projection that the first pass started from.
         probes: modes moved to each pattern, ``(B, C, M, N, N)``.
         light: illumination of each group, photons, ``(B, N, N)``.
     """
 
-    canvas: Tensor
+    canvases: list[Tensor]
     estimate: Estimate
     probes: Tensor
     light: Tensor
+
+    @property
+    def canvas(self) -> Tensor:
+        """The object under each group, after the last pass."""
+        return self.canvases[-1]
 
 
 def solve(network: CanvasNetwork, batch: Batch) -> Solution:
     """Run the network on a batch."""
     probes = shift_probe(batch.probe[:, None], batch.relative)
-    canvas, estimate = network(batch.counts, probes, batch.mask)
-    return Solution(canvas, estimate, probes, intensity(probes).sum((1, 2)))
+    canvases, estimate = network(batch.counts, probes, batch.mask)
+    return Solution(canvases, estimate, probes, intensity(probes).sum((1, 2)))
 
 
 class Predictor(lightning.LightningModule):
@@ -77,16 +82,12 @@ class GroupTask(lightning.LightningModule):
         settings = self.training_settings
         weight = physics_weight(settings.stages, self.epoch_after(index))
         solution = solve(self.network, batch)
-        expected = diffract(solution.canvas, solution.probes) if weight > 0 or self.labelled is not True else None
-        parts, loss = {}, 0.0
-        if weight < 1:
-            parts["guide"] = self._guide(batch, solution, expected)
-            loss = loss + (1 - weight) * parts["guide"]
-        if weight > 0:
-            parts["physics"] = physics_loss(settings.loss, batch.counts, expected, batch.mask)
-            loss = loss + weight * parts["physics"]
-        self.log("loss", loss.detach(), prog_bar=True)
-        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
+        passes = [self._losses(batch, solution, canvas, weight) for canvas in solution.canvases]
+        # each pass has parameters of its own, so that a sum trains each on its own loss
+        loss = sum((1 - weight) * parts.get("guide", 0.0) + weight * parts.get("physics", 0.0) for parts in passes)
+        last = {name: part.detach() for name, part in passes[-1].items()}
+        self.log("loss", loss.detach() / len(passes), prog_bar=True)
+        return {"loss": loss, **last}
 
     def validation_step(self, batch: Batch, index: int) -> None:
         solution = solve(self.network, batch)
@@ -112,13 +113,21 @@ class GroupTask(lightning.LightningModule):
         """The epoch, as a fraction, after some batches of the current one."""
         return self.current_epoch + batches / self.steps_per_epoch
 
-    def _guide(self, batch: Batch, solution: Solution, expected: Tensor | None) -> Tensor:
-        to_truth = to_counts = None
-        if self.labelled is not False:
-            to_truth = truth_error(solution.canvas, batch.truth, solution.light)
-        if self.labelled is not True:
-            to_counts = scale_free_error(batch.counts, expected, batch.mask)
-        return guide_loss(to_truth, to_counts, batch.labelled)
+    def _losses(self, batch: Batch, solution: Solution, canvas: Tensor, weight: float) -> dict[str, Tensor]:
+        """Guide and physics loss of the canvases of one pass, those that count."""
+        losses, expected = {}, None
+        if weight > 0 or self.labelled is not True:
+            expected = diffract(canvas, solution.probes)
+        if weight < 1:
+            to_truth = to_counts = None
+            if self.labelled is not False:
+                to_truth = truth_error(canvas, batch.truth, solution.light)
+            if self.labelled is not True:
+                to_counts = scale_free_error(batch.counts, expected, batch.mask)
+            losses["guide"] = guide_loss(to_truth, to_counts, batch.labelled)
+        if weight > 0:
+            losses["physics"] = physics_loss(self.training_settings.loss, batch.counts, expected, batch.mask)
+        return losses
 
 
 def flatness(solution: Solution) -> dict[str, Tensor]:

@@ -9,26 +9,30 @@ from .estimate import Estimate, backproject
 
 
 class CanvasNetwork(nn.Module):
-    """Corrects the back-projected estimate of a group, where light falls.
+    """Alternates physics and learning: back-projection improves a canvas, then a network of that pass corrects it.
 
     One canvas for the group: each pattern is later diffracted from it with its own moved probe, so overlapping patterns
-    agree by construction. Which probe it was enters with the estimate, so one network serves many.
+    agree by construction. Which probe it was enters with the back-projection, so one network serves many.
 
     Args:
-        settings: architecture and size.
-        window: side of the central square that the network sees and changes, px; outside it the estimate stands.
+        settings: architecture, size, passes.
+        window: side of the central square that the networks see and change, px; outside it the back-projection stands.
     """
 
     def __init__(self, settings: Network, window: int) -> None:
         super().__init__()
-        channels = 3 + 3 * settings.group_size
+        channels, architecture = 3 + 3 * settings.group_size, ARCHITECTURES[settings.architecture]
         self.settings = settings
         self.window = window
-        self.backbone = ARCHITECTURES[settings.architecture](channels, 2, settings.width, settings.levels)
+        self.backbones = nn.ModuleList(
+            architecture(channels, 2, settings.width, settings.levels) for _ in range(settings.passes)
+        )
         self.register_buffer("input_scale", torch.ones(channels))
 
-    def forward(self, counts: Tensor, probes: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Estimate]:
-        """The object under the group, and the estimate that it started from.
+    def forward(self, counts: Tensor, probes: Tensor, mask: Tensor | None = None) -> tuple[list[Tensor], Estimate]:
+        """The object under the group after each pass, and the back-projection that the first pass started from.
+
+        No gradient flows from one pass to the one before: each learns to correct what it is given.
 
         Args:
             counts: photons, ``(B, C, N, N)``, zero frequency at the corner.
@@ -36,19 +40,26 @@ class CanvasNetwork(nn.Module):
             mask: 1 where a pixel counts, broadcastable to ``counts``; None where all do.
 
         Returns:
-            Canvas ``(B, N, N)``, complex, and the estimate.
+            Canvases ``(B, N, N)``, complex, the last one the best, and the first estimate.
         """
-        estimate = backproject(counts.sqrt(), probes, mask, self.settings.iterations)
-        change = self.backbone(self._inputs(estimate))
-        change = torch.view_as_complex(change.movedim(1, -1).contiguous())
-        before = self._first(counts.shape[-1])
-        after = counts.shape[-1] - self.window - before
-        return estimate.canvas + nn.functional.pad(change, (before, after, before, after)), estimate
+        amplitude, canvases, estimates = counts.sqrt(), [], []
+        for backbone in self.backbones:
+            start = canvases[-1].detach() if canvases else None
+            estimates.append(backproject(amplitude, probes, mask, self.settings.iterations, start))
+            canvases.append(self._corrected(estimates[-1], backbone))
+        return canvases, estimates[0]
 
     def normalise(self, estimate: Estimate) -> None:
         """Scale the input channels so that those of ``estimate`` have a mean square of 1."""
         self.input_scale.fill_(1)
-        self.input_scale.copy_(self._inputs(estimate).square().mean((0, 2, 3)).rsqrt())
+        self.input_scale.copy_(self._inputs(estimate).square().mean((0, 2, 3)).clamp_min(1e-12).rsqrt())
+
+    def _corrected(self, estimate: Estimate, backbone: nn.Module) -> Tensor:
+        change = backbone(self._inputs(estimate))
+        change = torch.view_as_complex(change.movedim(1, -1).contiguous())
+        before = self._first(estimate.canvas.shape[-1])
+        after = estimate.canvas.shape[-1] - self.window - before
+        return estimate.canvas + nn.functional.pad(change, (before, after, before, after))
 
     def _inputs(self, estimate: Estimate) -> Tensor:
         channels = estimate.channels()

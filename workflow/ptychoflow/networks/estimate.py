@@ -12,7 +12,7 @@ RIDGE = 0.02
 """Share of the greatest illumination added to it where it divides."""
 DAMPING = 0.9
 """Step of the iterations after the first."""
-MOMENTUM = 0.0
+MOMENTUM = 0.5
 """Share of the last step that the next one repeats."""
 
 
