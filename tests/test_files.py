@@ -1,10 +1,16 @@
 """Files appear whole or not at all."""
 
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import zlib
 
 import pytest
 
-from ptychoflow.files import provenance, read_json, sha256, whole_file, whole_folder, write_json
+from ptychoflow.files import Checksum, provenance, read_json, sha256, whole_file, whole_folder, write_json
 
 
 def test_a_file_appears_only_when_it_is_finished(tmp_path):
@@ -39,6 +45,65 @@ def test_a_failed_folder_leaves_what_was_there(tmp_path):
         raise RuntimeError
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["old"]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+BEGIN_AND_WAIT = """
+import sys, time
+from ptychoflow.files import whole_file, whole_folder
+how = {"file": whole_file, "folder": whole_folder}[sys.argv[2]]
+with how(sys.argv[1]) as partial:
+    print(partial, flush=True)
+    time.sleep(60)
+"""
+
+
+def _begin(path, how) -> subprocess.Popen:
+    command = [sys.executable, "-c", BEGIN_AND_WAIT, path, how]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    return process
+
+
+@pytest.mark.parametrize("how", ["file", "folder"])
+def test_what_a_killed_process_left_is_cleared_away_and_what_a_living_one_makes_is_not(tmp_path, how):
+    killed, living = (_begin(tmp_path / "a.even", how) for _ in range(2))
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert len(list(tmp_path.iterdir())) == 2
+    with whole_file(tmp_path / "a") as partial:
+        partial.touch()
+    assert len(list(tmp_path.iterdir())) == 3
+    with whole_file(tmp_path / "a.even") as partial:
+        partial.touch()
+    assert len(list(tmp_path.iterdir())) == 3
+    living.kill()
+    living.wait()
+
+
+def test_a_full_disk_is_told_in_words_however_deep_it_was_met(tmp_path):
+    told = pytest.raises(OSError, match=r"/d does not fit on the disk \(.* GiB are free\): make room")
+    with told, whole_folder(tmp_path / "d") as partial, whole_file(partial / "manifest.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_told_in_words(tmp_path):
+    told = pytest.raises(OSError, match=r"a\.json cannot be written \(Permission denied\): write where you may")
+    with told, whole_file(tmp_path / "a.json") as partial:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(partial))
+
+
+def test_an_input_that_cannot_be_read_keeps_its_own_error(tmp_path):
+    with pytest.raises(PermissionError, match="elsewhere"), whole_file(tmp_path / "d" / "a.json"):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "elsewhere"))
+
+
+def test_a_checksum_is_that_of_all_bytes_in_order():
+    data = os.urandom(1000)
+    checksum = Checksum()
+    for start in range(0, 1000, 7):
+        checksum.add(memoryview(data)[start : start + 7])
+    assert checksum.hex() == f"{zlib.crc32(data):08x}"
 
 
 def test_json_comes_back(tmp_path):

@@ -1,13 +1,18 @@
 """Files that appear whole or not at all, their checksums, and the record of what made them."""
 
+import errno
+import fcntl
 import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,38 +23,32 @@ from . import __version__
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it takes its name only when the block ends well.
 
-    A step that is killed or fails leaves whatever stood at ``path`` before.
+    A step that is killed leaves whatever stood at ``path`` before; what it had begun is cleared away by the next one.
+
+    Raises:
+        OSError: in words, if the disk is full or the place cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    os.chmod(name, 0o666 & ~_umask())
-    try:
-        yield Path(name)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with _in_words(path), _workshop(path) as place:
+        yield place / path.name
+        os.replace(place / path.name, path)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path`` to fill; it replaces ``path`` only when the block ends well."""
+    """Give a temporary folder beside ``path`` to fill; it replaces ``path`` only when the block ends well.
+
+    Raises:
+        OSError: in words, if the disk is full or the place cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    fresh.chmod(0o777 & ~_umask())
-    try:
+    with _in_words(path), _workshop(path) as place:
+        fresh = place / "new"
+        fresh.mkdir()
         yield fresh
         if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
-            os.rename(path, old / "old")
-            os.rename(fresh, path)
-            shutil.rmtree(old)
-        else:
-            os.rename(fresh, path)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+            os.rename(path, place / "old")
+        os.rename(fresh, path)
 
 
 def write_json(path: Path, data: object) -> None:
@@ -80,6 +79,37 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class Checksum:
+    """CRC-32 of the bytes added so far, computed in a thread of its own while the next ones are read and written.
+
+    Made for data that passes once at the speed of memory, which a cryptographic hash would halve; it finds any damage,
+    but not a forger.
+    """
+
+    def __init__(self) -> None:
+        self._value = 0
+        self._worker = ThreadPoolExecutor(1)
+        self._pending: Future | None = None
+
+    def add(self, data: memoryview) -> None:
+        """Take in the next bytes, which must stay as they are until the next call."""
+        self._settle()
+        self._pending = self._worker.submit(self._extend, data)
+
+    def hex(self) -> str:
+        """The checksum so far, 8 hexadecimal digits."""
+        self._settle()
+        return f"{self._value:08x}"
+
+    def _extend(self, data: memoryview) -> None:
+        self._value = zlib.crc32(data, self._value)
+
+    def _settle(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+            self._pending = None
+
+
 @functools.cache
 def code_version() -> str:
     """The library's version and, in a git checkout, its commit: ``0.1.0+1a2b3c4d5e6f`` (``.dirty`` if edited)."""
@@ -107,7 +137,62 @@ def _fingerprint(path: Path) -> dict:
     return {"name": path.name, "sha256": sha256(path / "manifest.json" if path.is_dir() else path)}
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextmanager
+def _workshop(path: Path) -> Iterator[Path]:
+    """A hidden folder beside ``path``, locked while this process lives and removed in the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = _lock(path.parent, wait=True)
+    _clear_away(path)
+    place = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    mine = _lock(place)
+    _unlock(beside)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        _unlock(mine)
+
+
+def _clear_away(path: Path) -> None:
+    """Remove the workshops of processes that were killed: those that nobody holds a lock on."""
+    left = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    for place in path.parent.iterdir():
+        if left.fullmatch(place.name) and place.is_dir() and (found := _lock(place)) is not None:
+            shutil.rmtree(place, ignore_errors=True)
+            _unlock(found)
+
+
+def _lock(folder: Path, wait: bool = False) -> int | None:
+    """Lock a folder against other processes; None if one holds it, or the file system knows no locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _unlock(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """Tell what stands in the way of writing ``path``, and what to do about it."""
+    try:
+        yield
+    except OSError as raised:
+        # a file within a folder has told it in its own words
+        error = raised.__cause__ if isinstance(raised.__cause__, OSError) else raised
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            free = shutil.disk_usage(path.parent).free / 2**30
+            raise OSError(
+                f"{path} does not fit on the disk ({free:.3g} GiB are free): make room or write elsewhere"
+            ) from error
+        where = Path(os.fsdecode(error.filename)) if error.filename is not None else None
+        ours = where is not None and (where.is_relative_to(path.parent) or path.is_relative_to(where))
+        if ours and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise OSError(f"{path} cannot be written ({error.strerror}): write where you may") from error
+        raise
