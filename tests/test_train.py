@@ -23,9 +23,8 @@ from ptychoflow.config import (
 )
 from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.learning.checkpoints import read_model
-from ptychoflow.train import by_stage, thin, train
+from ptychoflow.train import train
 
-NAN = float("nan")
 OFF = Tracking(uri=None)
 CPU = Runtime(accelerator="cpu")
 SMALL = Network(width=8, levels=2)
@@ -138,18 +137,6 @@ def test_labels_that_do_not_exist_are_missed_before_training_starts(tiny_dataset
 def test_a_batch_that_devices_cannot_share_is_refused(tiny_dataset, tmp_path):
     with pytest.raises(ValueError, match="batch_size is 8, which 3 devices cannot share"):
         train([tiny_dataset], tmp_path / "pinn.ckpt", SMALL, RECIPE, Runtime(accelerator="cpu", devices=3), OFF)
-
-
-def test_curves_are_thinned_to_means_and_leave_out_what_was_not_computed():
-    columns = {"epoch": [0.0, 1, 2, 3], "loss": [4.0, 2, 1, 1], "guide": [1.0, NAN, NAN, NAN]}
-    assert thin(columns, most=2) == {"epoch": [0.5, 2.5], "loss": [3, 1], "guide": [1.0, None]}
-
-
-def test_stages_are_told_apart():
-    columns = {"stage": [0, 0, 1], "loss": [3.0, 2, 1], "guide": [3.0, 2, NAN], "physics": [NAN, NAN, 1.0]}
-    first, second = by_stage(columns)
-    assert (first["loss_first"], first["loss_last"], first["physics_last"]) == (3, 2, None)
-    assert (second["stage"], second["steps"], second["guide_first"], second["physics_last"]) == (1, 1, None, 1)
 
 
 def test_two_processes_learn_what_one_learns(tiny_dataset, tmp_path):

@@ -18,8 +18,9 @@ from .config import Network, Runtime, Tracking, Training
 from .data.datamodule import TrainingData
 from .data.packing import open_dataset
 from .files import provenance, write_json
-from .learning.callbacks import CollapseGuard, Curves, HalfTrained, Throughput
+from .learning.callbacks import CollapseGuard, HalfTrained, Throughput
 from .learning.checkpoints import Model, half_trained_folder, write_model
+from .learning.curves import Curves, by_stage, thin
 from .learning.schedule import total_epochs
 from .learning.task import GroupTask
 from .learning.tracking import Tracker
@@ -70,21 +71,11 @@ def train(
     config = {"network": network.model_dump(mode="json"), "training": training.model_dump(mode="json")}
     made_by = provenance(config, **{scan.name: folder for scan, folder in zip(scans, datasets, strict=True)})
     folder = half_trained_folder(output, {"config": config, "inputs": made_by["inputs"]})
-    fresh = build_network(network, training, data)
-    task = GroupTask(fresh, training, _labelled(scans, training), data.steps_per_epoch)
+    task = GroupTask(build_network(network, training, data), training, _labelled(scans, training), data.steps_per_epoch)
     _log_beginning(scans, data, task)
     curves, throughput, tracker = Curves(), Throughput(), Tracker(tracking, Path(output).stem)
     callbacks = [curves, throughput, HalfTrained(folder)] + [CollapseGuard()] * bool(len(data.validation_rows))
-    trainer = make_trainer(
-        runtime,
-        callbacks,
-        max_epochs=total_epochs(training.stages),
-        gradient_clip_val=training.gradient_clip,
-        logger=tracker,
-        log_every_n_steps=min(20, data.steps_per_epoch),
-        num_sanity_val_steps=0,
-        enable_checkpointing=True,
-    )
+    trainer = _trainer(training, runtime, callbacks, tracker, data.steps_per_epoch)
     tracker.log_hyperparams(config)
     _fit(trainer, task, data, folder / f"{HalfTrained.NAME}.ckpt")
     if not trainer.is_global_zero:
@@ -92,37 +83,21 @@ def train(
     record = {
         "model": Path(output).stem,
         "seconds": time.perf_counter() - began,
-        "parameters": sum(p.numel() for p in task.parameters()),
-        "window_px": task.network.window,
-        "size_px": scans[0].size,
-        "epochs": total_epochs(training.stages),
-        "steps": trainer.global_step,
-        "threads": torch.get_num_threads(),
-        "device": str(trainer.strategy.root_device),
+        **_facts(trainer, task, data),
         **throughput.summary(network.group_size),
-        "groups": _groups(scans, data),
         "curves": thin(curves.columns()),
         "validation": curves.validations,
         "stages": by_stage(curves.columns()),
         "config": config,
         "provenance": made_by,
-        "versions": {"torch": torch.__version__, "lightning": lightning.__version__, "numpy": np.__version__},
+        "tracking": {"uri": tracking.uri, "run": tracker.version},
     }
     write_model(output, Model(task.network, scans[0].size, {"config": config, "provenance": made_by}))
     write_json(Path(output).with_suffix(".json"), record)
     tracker.log_record(record, "training.json")
     tracker.close()
     shutil.rmtree(folder, ignore_errors=True)
-    measures = {name: column[-1] for name, column in curves.validations.items() if name != "epoch"}
-    logger.info(
-        "trained %s: %d steps in %.0f s, %.0f patterns/s, waited %.1f %% for data; validation %s",
-        output,
-        record["steps"],
-        record["seconds"],
-        record["patterns_per_second"],
-        100 * record["data_wait_share"],
-        ", ".join(f"{name} {value:.3g}" for name, value in measures.items()) or "none",
-    )
+    _log_end(output, record)
 
 
 def build_network(network: Network, training: Training, data: TrainingData) -> CanvasNetwork:
@@ -132,42 +107,10 @@ def build_network(network: Network, training: Training, data: TrainingData) -> C
     probes = shift_probe(batch.probe[:, None], batch.relative)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        stride = ARCHITECTURES[network.architecture](1, 1, network.width, network.levels).stride
-        window = window_for(intensity(probes).sum((1, 2)), stride)
-        torch.manual_seed(training.seed)
-        fresh = CanvasNetwork(network, window)
+        stride = ARCHITECTURES[network.architecture].stride(network.levels)
+        fresh = CanvasNetwork(network, window_for(intensity(probes).sum((1, 2)), stride))
     fresh.normalise(backproject(batch.counts.sqrt(), probes, batch.mask, network.iterations))
     return fresh
-
-
-def thin(columns: dict[str, list[float]], most: int = 400) -> dict[str, list[float | None]]:
-    """Columns averaged over runs of steps, at most ``most`` rows; None where a loss was not computed."""
-    length = len(columns.get("epoch", []))
-    run = max(1, -(-length // most))
-    return {
-        name: [_mean(column[first : first + run]) for first in range(0, length, run)]
-        for name, column in columns.items()
-    }
-
-
-def by_stage(columns: dict[str, list[float]]) -> list[dict[str, float | None]]:
-    """Each stage's mean losses over its first and its last tenth."""
-    stages = np.asarray(columns.get("stage", []), int)
-    summary = []
-    for stage in np.unique(stages):
-        steps = np.flatnonzero(stages == stage)
-        tenth = max(1, len(steps) // 10)
-        row = {"stage": int(stage), "steps": len(steps)}
-        for part in Curves.PARTS:
-            row[f"{part}_first"] = _mean([columns[part][i] for i in steps[:tenth]])
-            row[f"{part}_last"] = _mean([columns[part][i] for i in steps[-tenth:]])
-        summary.append(row)
-    return summary
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else None
 
 
 def _check(scans: Sequence[Scan], training: Training, runtime: Runtime) -> None:
@@ -214,11 +157,39 @@ def _sigterm_left_to_lightning() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _groups(scans: Sequence[Scan], data: TrainingData) -> dict[str, dict[str, int]]:
+def _trainer(
+    training: Training, runtime: Runtime, callbacks: list, tracker: Tracker, steps_per_epoch: int
+) -> lightning.Trainer:
+    return make_trainer(
+        runtime,
+        callbacks,
+        max_epochs=total_epochs(training.stages),
+        gradient_clip_val=training.gradient_clip,
+        logger=tracker,
+        log_every_n_steps=min(20, steps_per_epoch),
+        num_sanity_val_steps=0,
+        enable_checkpointing=True,
+    )
+
+
+def _facts(trainer: lightning.Trainer, task: GroupTask, data: TrainingData) -> dict:
+    """What was trained, on what and with what."""
+    scans = data.groups.scans
     held = np.bincount(data.validation_rows[:, 0], minlength=len(scans))
     return {
-        scan.name: {"patterns": len(scan), "training": len(near), "validation": int(count)}
-        for scan, near, count in zip(scans, data.neighbourhoods, held, strict=True)
+        "parameters": sum(p.numel() for p in task.parameters()),
+        "window_px": task.network.window,
+        "size_px": data.groups.size,
+        "groups": {
+            scan.name: {"patterns": len(scan), "training": len(near), "validation": int(count)}
+            for scan, near, count in zip(scans, data.neighbourhoods, held, strict=True)
+        },
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "processes": trainer.world_size,
+        "threads": torch.get_num_threads(),
+        "device": str(trainer.strategy.root_device),
+        "versions": {"torch": torch.__version__, "lightning": lightning.__version__, "numpy": np.__version__},
     }
 
 
@@ -227,3 +198,16 @@ def _log_beginning(scans: Sequence[Scan], data: TrainingData, task: GroupTask) -
     parameters = sum(p.numel() for p in task.parameters())
     held = len(data.validation_rows)
     logger.info("network of %d parameters, window %d px, %d groups held out", parameters, task.network.window, held)
+
+
+def _log_end(output: Path, record: dict) -> None:
+    measures = [f"{name} {column[-1]:.3g}" for name, column in record["validation"].items() if name != "epoch"]
+    logger.info(
+        "trained %s: %d steps in %.0f s, %.0f patterns/s, waited %.1f %% for data; validation: %s",
+        output,
+        record["steps"],
+        record["seconds"],
+        record["patterns_per_second"],
+        100 * record["data_wait_share"],
+        ", ".join(measures) or "none",
+    )

@@ -1,75 +1,17 @@
-"""What watches a training: its curves, its speed, its checkpoints, and whether it learns at all."""
+"""What watches a training: its speed, its checkpoints, and whether it learns at all."""
 
 import logging
 import time
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-from .schedule import physics_weight, stage_at
-from .task import GroupTask
 
 logger = logging.getLogger(__name__)
 
 
 class Collapsed(ValueError):
     """A network whose output has gone flat: more training does not bring it back."""
-
-
-class Curves(Callback):
-    """The losses of every step and the measures of every validation, as plain columns.
-
-    Attributes:
-        steps: ``epoch``, ``loss``, ``guide``, ``physics``, ``physics_weight``, ``learning_rate``, ``stage``; NaN where
-            a step did not compute a loss.
-        validations: ``epoch`` and the measures.
-    """
-
-    PARTS = ("loss", "guide", "physics")
-
-    def __init__(self) -> None:
-        self.steps: dict[str, list[float]] = {}
-        self.validations: dict[str, list[float]] = {}
-        self._pending: list[torch.Tensor] = []
-
-    def on_train_batch_end(self, trainer: Trainer, task: GroupTask, outputs: dict, batch, index: int) -> None:
-        """Note the losses on the device; they are fetched once an epoch."""
-        missing = torch.full_like(outputs["loss"], torch.nan)
-        self._pending.append(torch.stack([outputs.get(part, missing).detach() for part in self.PARTS]))
-        stages, epoch = task.training_settings.stages, task.epoch_after(index)
-        _append(
-            self.steps,
-            epoch=task.epoch_after(index + 1),
-            physics_weight=physics_weight(stages, epoch),
-            learning_rate=trainer.optimizers[0].param_groups[0]["lr"],
-            stage=stage_at(stages, epoch)[0],
-        )
-
-    def on_validation_end(self, trainer: Trainer, task: GroupTask) -> None:
-        """Note the measures of this validation."""
-        measures = {k.partition("/")[2]: float(v) for k, v in trainer.callback_metrics.items() if "validation/" in k}
-        _append(self.validations, epoch=trainer.current_epoch + 1, **measures)
-
-    def state_dict(self) -> dict:
-        self._fetch()
-        return {"steps": self.steps, "validations": self.validations}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.steps, self.validations = state["steps"], state["validations"]
-
-    def columns(self) -> dict[str, list[float]]:
-        """Every step so far."""
-        self._fetch()
-        return self.steps
-
-    def _fetch(self) -> None:
-        if self._pending:
-            rows = torch.stack(self._pending).tolist()
-            self._pending = []
-            for row in rows:
-                _append(self.steps, **dict(zip(self.PARTS, row, strict=True)))
 
 
 class Throughput(Callback):
@@ -160,8 +102,3 @@ class HalfTrained(ModelCheckpoint):
         if isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.format_checkpoint_name({}))
             logger.warning("told to stop after %d steps: the same training resumes from here", trainer.global_step)
-
-
-def _append(columns: dict[str, list[float]], **row: float) -> None:
-    for name, value in row.items():
-        columns.setdefault(name, []).append(value)

@@ -29,27 +29,27 @@ class UNet(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         width: channels of the first level.
-        levels: how many levels; the side of the input must be a multiple of :attr:`stride`.
+        levels: how many levels; the side of the input must be a multiple of :meth:`stride`.
     """
 
     def __init__(self, in_channels: int, out_channels: int, width: int = 32, levels: int = 3) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(levels)]
-        self.stride = 2**levels
         self.enter = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * in_channels, width, 3, padding=1))
         self.encoders = nn.ModuleList(ResidualBlock(w) for w in widths)
         self.downs = nn.ModuleList(nn.Conv2d(w, 2 * w, 2, stride=2) for w in widths[:-1])
         self.ups = nn.ModuleList(nn.Conv2d(2 * w, 4 * w, 1) for w in widths[:-1])
         self.decoders = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
         self.leave = nn.Conv2d(width, 4 * out_channels, 3, padding=1)
-        self.to_memory_format()
-
-    def to_memory_format(self) -> None:
-        """Start from a small output, in the layout that convolutions are fastest in."""
-        with torch.no_grad():
+        with torch.no_grad():  # start from a small change
             self.leave.weight.mul_(0.1)
             self.leave.bias.zero_()
         self.to(memory_format=torch.channels_last)
+
+    @staticmethod
+    def stride(levels: int) -> int:
+        """What the side of the input must be a multiple of."""
+        return 2**levels
 
     def forward(self, x: Tensor) -> Tensor:
         """From ``(B, in_channels, S, S)`` to ``(B, out_channels, S, S)``."""
