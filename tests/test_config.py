@@ -37,7 +37,7 @@ def test_a_scan_or_a_model_overrides_what_it_names_and_nothing_else():
         _config(simulation={"photons": 5e5, "object": {"size": 300}}, training={"batch_size": 8, "learning_rate": 1.0})
     )
     star = config.section("simulation", scan="star")
-    assert (star.photons, star.object.name, star.object.size) == (1e4, "siemens_star", 300)
+    assert (star.photons, star.object.name, star.object.size) == (1e4, "siemens_star", (300, 300))
     assert config.section("simulation", scan="leaves").photons == 5e5
     pinn = config.section("training", model="pinn")
     assert (pinn.batch_size, pinn.learning_rate) == (8, 1e-3)

@@ -9,7 +9,7 @@ import difflib
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import (
@@ -45,58 +45,193 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _square(side: Any) -> Any:
+    """``400`` is short for ``[400, 400]``."""
+    return (side, side) if isinstance(side, int) else side
+
+
 def _increasing(pair: tuple[float, float]) -> tuple[float, float]:
     if pair[0] > pair[1]:
         raise ValueError(f"expected [low, high], got {list(pair)}")
     return pair
 
 
+def _not_negative(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] < 0:
+        raise ValueError(f"expected 0 or more, got {list(pair)}")
+    return pair
+
+
+def _positive(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] <= 0:
+        raise ValueError(f"expected more than 0, got {list(pair)}")
+    return pair
+
+
+def _occupancies(shares: tuple[float, ...]) -> tuple[float, ...]:
+    if abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(f"expected shares that sum to 1, got {list(shares)}, which sum to {sum(shares):.6g}")
+    return shares
+
+
 Range = Annotated[tuple[float, float], AfterValidator(_increasing)]
+Shape = Annotated[
+    tuple[PositiveInt, PositiveInt],
+    BeforeValidator(_square, json_schema_input_type=PositiveInt | tuple[PositiveInt, PositiveInt]),
+]
 PatternSize = Annotated[int, Field(ge=16, le=1024, multiple_of=2)]
 
 
 # --- scans -----------------------------------------------------------------------------------------------------------
 
 
-class ObjectRecipe(Section):
-    """The sample to simulate."""
+class Recipe(Section):
+    """A named way to make something. A setting that does not act on what is named is refused, never ignored."""
 
-    name: Literal["dead_leaves", "siemens_star", "photograph"] = "dead_leaves"
-    """Kind of object; `docs/objects-and-probes.md` shows each."""
-    size: PositiveInt = 400
-    """Side of the object, px."""
-    amplitude: Range = (0.7, 1.0)
-    """Least and greatest amplitude, dimensionless."""
+    acts_on: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Settings that act on some names only, and those names."""
+
+    @model_validator(mode="after")
+    def _every_setting_acts(self) -> "Recipe":
+        for setting, names in self.acts_on.items():
+            if self.name not in names and getattr(self, setting) != type(self).model_fields[setting].default:
+                raise ValueError(f"{setting} acts on {', '.join(names)}, not on {self.name}: remove it")
+        return self
+
+
+class ObjectRecipe(Recipe):
+    """The sample to simulate; `docs/objects-and-probes.md` shows each."""
+
+    name: Literal[
+        *("dead_leaves", "lines", "gaussian_random_field", "procedural", "polyhedra", "perlin_noise", "white_noise"),
+        *("blurred_noise", "points", "siemens_star", "photograph"),
+    ] = "dead_leaves"
+    """Kind of object."""
+    size: Shape = (400, 400)
+    """Height and width, px; one number for a square."""
+    amplitude: Annotated[Range, AfterValidator(_not_negative)] = (0.7, 1.0)
+    """Least and greatest amplitude, dimensionless, 0 or more."""
     phase_rad: Range = (-0.8, 0.8)
-    """Least and greatest phase, rad."""
-    pink_noise: NonNegativeFloat = 0.2
-    """Share of 1/f noise mixed into dead leaves, of the amplitude and phase range."""
+    """Least and greatest phase, rad; may exceed pi."""
+    pink_noise: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of 1/f noise mixed into amplitude and phase; None is 0.2 for dead leaves and 0 for the others."""
+    features_px: Annotated[Range, AfterValidator(_positive)] | None = None
+    """Least and greatest radius, width or wavelength of a feature, px; None is the kind's own share of the size."""
+    count: PositiveInt | None = None
+    """How many features; None is the kind's own number."""
+    power: NonNegativeFloat | None = None
+    """Exponent: leaves have radii by `r^-power` (None is 3), a random field the amplitude spectrum `f^-power` (1.5)."""
+    spokes: PositiveInt = 18
+    """Pairs of spokes of a star."""
     images: tuple[str, str] = ("camera", "brick")
-    """For photographs: phase image, amplitude image; names of scikit-image's `data`, or paths."""
+    """Phase image and amplitude image of a photograph: names of scikit-image's `data`, or paths."""
+
+    acts_on = {
+        "features_px": ("dead_leaves", "lines", "procedural", "polyhedra", "perlin_noise", "blurred_noise", "points"),
+        "count": ("dead_leaves", "lines", "procedural", "polyhedra", "points"),
+        "power": ("dead_leaves", "gaussian_random_field"),
+        "spokes": ("siemens_star",),
+        "images": ("photograph",),
+    }
 
 
-class ProbeRecipe(Section):
-    """The beam to simulate."""
+Aberration = Literal[
+    *("astigmatism", "astigmatism_45", "coma_y", "coma_x", "trefoil_y", "trefoil_x", "spherical"),
+    *("secondary_astigmatism", "secondary_astigmatism_45", "tetrafoil", "tetrafoil_45"),
+]
 
-    name: Literal["zone_plate", "disc", "gaussian", "reconstruction"] = "zone_plate"
-    """Kind of probe; `reconstruction` takes the probe refined in `reconstruction`."""
+
+class ProbeRecipe(Recipe):
+    """The beam to simulate; `docs/objects-and-probes.md` shows each."""
+
+    name: Literal["zone_plate", "kb_mirror", "disc", "gaussian", "file", "reconstruction"] = "zone_plate"
+    """Kind of probe; `reconstruction` takes the probe refined in `reconstruction`, `file` any other."""
     reconstruction: str | None = None
     """`MODEL/SCAN` whose refined probe to use."""
+    file: str | None = None
+    """A probe in a scan (`.cxi`), a reconstruction (`.h5`), an `.npz` (`probe` or `probeGuess`) or an `.npy`."""
     diameter_px: PositiveFloat = 24.0
     """Diameter of the illuminated spot, object px."""
-    defocus: float = 1.7
-    """Defocus, waves at the edge of the aperture."""
+    defocus: float | None = None
+    """Defocus, waves at the edge of the aperture; None is 1.7, and 0 for a probe from elsewhere."""
+    defocus_spread: NonNegativeFloat = 0.0
+    """The defocus of each scan, by its seed, lies within this of `defocus`, waves."""
+    aberrations: dict[Aberration, float] = {}
+    """Zernike aberrations over the aperture, waves rms each."""
+    aberration_spread: NonNegativeFloat = 0.0
+    """Random aberrations of each scan, by its seed, waves rms all together."""
+    central_stop: Annotated[float, Field(ge=0, lt=1)] = 0.35
+    """Diameter of the central stop over that of the zone plate."""
+    modes: Annotated[tuple[PositiveFloat, ...], AfterValidator(_occupancies)] | None = None
+    """Share of the light in each orthogonal incoherent mode, summing to 1; None is one mode, or those of the file."""
+
+    acts_on = {
+        "reconstruction": ("reconstruction",),
+        "file": ("file",),
+        "diameter_px": ("zone_plate", "kb_mirror", "disc", "gaussian"),
+        "central_stop": ("zone_plate",),
+    }
+
+    @model_validator(mode="after")
+    def _file_is_named(self) -> "ProbeRecipe":
+        if self.name == "file" and self.file is None:
+            raise ValueError("file is missing: name the file that holds the probe")
+        return self
 
 
-class Trajectory(Section):
+class Trajectory(Recipe):
     """Where the beam goes."""
 
-    name: Literal["raster", "jittered_raster", "fermat"] = "jittered_raster"
+    name: Literal["raster", "jittered_raster", "fermat", "concentric", "file"] = "jittered_raster"
     """Kind of path."""
     step_px: PositiveFloat = 8.0
     """Mean step, object px."""
+    overlap_percent: Annotated[float, Field(ge=0, lt=100)] | None = None
+    """Instead of a step: overlap of neighbouring spots, percent of the diameter that holds 90 % of the light."""
     jitter_px: NonNegativeFloat = 2.0
-    """Greatest random deviation from the raster along each axis, px; for `jittered_raster`."""
+    """Greatest random deviation from the raster along each axis, px."""
+    file: str | None = None
+    """Positions (y, x) in px of the object, two columns: `.npy`, `.csv` or `.txt`."""
+    error_px: NonNegativeFloat = 0.0
+    """Random error of each position along each axis, px rms: what is recorded is where the beam should have been."""
+    drift_px: NonNegativeFloat = 0.0
+    """Length of a steady drift over the scan, in a random direction, px."""
+    fly_px: NonNegativeFloat = 0.0
+    """Length of the motion along x during an exposure, px, centred on the position."""
+    fly_exposures: Annotated[int, Field(ge=2)] = 5
+    """Points that stand for the motion during an exposure, where there is any."""
+
+    acts_on = {
+        "step_px": ("raster", "jittered_raster", "fermat", "concentric"),
+        "overlap_percent": ("raster", "jittered_raster", "fermat", "concentric"),
+        "jitter_px": ("jittered_raster",),
+        "file": ("file",),
+    }
+
+    @model_validator(mode="after")
+    def _one_step(self) -> "Trajectory":
+        if self.overlap_percent is not None and self.step_px != type(self).model_fields["step_px"].default:
+            raise ValueError("give step_px or overlap_percent, not both")
+        if self.name == "file" and self.file is None:
+            raise ValueError("file is missing: name the file that holds the positions")
+        return self
+
+
+class Detector(Section):
+    """What a detector does to the light, in this order. The default counts every photon and nothing else."""
+
+    point_spread_px: NonNegativeFloat = 0.0
+    """Standard deviation of the Gaussian that a photon's charge spreads over, detector px."""
+    dark_counts: NonNegativeFloat = 0.0
+    """Mean counts per pixel and pattern without light; Poisson as the photons."""
+    read_noise: NonNegativeFloat = 0.0
+    """Normal noise of reading a pixel, counts rms; counts are rounded and stay at 0 or above."""
+    saturation: PositiveInt | None = None
+    """Greatest count of a pixel."""
+    dead_pixels: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of pixels, chosen by the seed, that count nothing; masked."""
+    beamstop_px: NonNegativeFloat = 0.0
+    """Diameter of a disc over the centre that lets nothing through, px; masked."""
 
 
 class NominalGeometry(Section):
@@ -123,10 +258,12 @@ class Simulation(Section):
     """Side of a pattern, px."""
     photons: PositiveFloat = 1e5
     """Photons per pattern in the beam, before the sample absorbs any."""
+    detector: Detector = Detector()
+    """What counts it."""
     geometry: NominalGeometry = NominalGeometry(energy_ev=8800.0, detector_distance_m=2.0, detector_pixel_m=172e-6)
-    """Lengths; a probe from a reconstruction brings its own."""
+    """Lengths; a probe from a reconstruction or a scan brings its own."""
     seed: NonNegativeInt = 0
-    """Seed of object, path and noise."""
+    """Seed of object, beam, path and noise: each has random numbers of its own."""
 
 
 class MeasuredGeometry(Section):
@@ -318,8 +455,16 @@ class Refinement(Section):
 
     epochs: PositiveInt = 20
     """Passes over all patterns."""
-    batch_size: PositiveInt = 16
+    batch_size: PositiveInt = 32
     """Patterns per update."""
+    alpha: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Regularisation of rPIE: near 0 dim pixels follow at once, 1 is the plain PIE step."""
+    probe_from: PositiveInt | None = None
+    """Epoch from which the probe is refined as well; None keeps it."""
+    probe_step: PositiveFloat = 1.0
+    """Step of the probe, relative to the full rPIE step."""
+    seed: NonNegativeInt = 0
+    """Seed of the order of patterns."""
 
 
 class Evaluation(Section):
@@ -327,6 +472,11 @@ class Evaluation(Section):
 
     split_half: bool = False
     """Reconstruct even and odd patterns apart as well and compare them by Fourier ring correlation."""
+    max_shift_px: Annotated[float, Field(ge=0, le=16)] = 2.0
+    """How far registration may move a reconstruction along an axis to lie on its truth, px; it reports the shift. 0 leaves it
+    where its positions put it."""
+    taper_px: NonNegativeFloat = 8.0
+    """Width of the tapered edge for Fourier ring correlation, px."""
 
 
 # --- what reruns nothing ---------------------------------------------------------------------------------------------

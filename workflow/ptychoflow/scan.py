@@ -60,10 +60,12 @@ class Truth:
     Attributes:
         object: complex transmission, ``(H, W)``.
         origin: position ``(y, x)`` of its pixel ``[0, 0]``, px: index = position - origin.
+        positions: where the beam really was, px, ``(J, 2)``, if that differs from the scan's positions.
     """
 
     object: np.ndarray
     origin: tuple[float, float] = (0.0, 0.0)
+    positions: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -127,13 +129,20 @@ def check_counts(counts: np.ndarray, what: str = "counts") -> None:
     Raises:
         ValueError: for NaN, infinite or negative values, saying where the first one is.
     """
-    bad = ~np.isfinite(counts) | (counts < 0) if counts.dtype.kind == "f" else counts < 0
+    if counts.dtype.kind == "u":
+        return
+    bad = impossible(counts)
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         kinds = "negative values" if np.isfinite(counts[bad]).all() else "NaN or infinite values"
         raise ValueError(
             f"{what} hold {int(bad.sum())} {kinds}, the first at {where}: mask those pixels or drop the patterns"
         )
+
+
+def impossible(counts: np.ndarray) -> np.ndarray:
+    """True where a value is no count: NaN, infinite or negative."""
+    return ~np.isfinite(counts) | (counts < 0) if counts.dtype.kind == "f" else counts < 0
 
 
 def smallest_dtype(counts: np.ndarray) -> np.dtype:
@@ -162,9 +171,8 @@ def write_scan(path: Path, scan: Scan, chunks: Iterator[np.ndarray] | None = Non
         source["energy"] = scan.geometry.energy_ev * ELEMENTARY_CHARGE_C
         source["illumination"] = scan.probe.astype(np.complex64)
         detector = instrument.create_group("detector_1")
-        data = detector.create_dataset(
-            "data", scan.counts.shape, scan.counts.dtype, chunks=(1, *scan.counts.shape[1:]), compression="lzf"
-        )
+        # in one piece and not compressed: every program reads it, at the speed of the disk
+        data = detector.create_dataset("data", scan.counts.shape, scan.counts.dtype)
         _write_chunks(data, [scan.counts] if chunks is None else chunks)
         detector["distance"] = scan.geometry.detector_distance_m
         detector["x_pixel_size"] = detector["y_pixel_size"] = scan.geometry.detector_pixel_m(scan.size)
@@ -181,8 +189,10 @@ def write_scan(path: Path, scan: Scan, chunks: Iterator[np.ndarray] | None = Non
         ours.create_dataset("probe", data=scan.probe.astype(np.complex64)).attrs["unit"] = "sqrt(photons)"
         ours.create_dataset("positions", data=scan.positions).attrs["unit"] = "object pixels (y, x)"
         if scan.truth is not None:
-            truth = ours.create_dataset("truth", data=scan.truth.object.astype(np.complex64), compression="lzf")
+            truth = ours.create_dataset("truth", data=scan.truth.object.astype(np.complex64))
             truth.attrs["origin"] = scan.truth.origin
+            if scan.truth.positions is not None:
+                ours.create_dataset("true_positions", data=scan.truth.positions).attrs["unit"] = "object pixels (y, x)"
 
 
 def read_scan(path: Path, counts: bool = True) -> Scan:
@@ -206,11 +216,16 @@ def read_scan(path: Path, counts: bool = True) -> Scan:
             ) from None
 
 
-def iterate_counts(path: Path, chunk_bytes: int = 1 << 24) -> Iterator[np.ndarray]:
+def iterate_counts(path: Path, chunk_bytes: int = 1 << 22, check: bool = True) -> Iterator[np.ndarray]:
     """The patterns of a CXI file in order, about ``chunk_bytes`` at a time: bounded memory at any size.
 
+    Args:
+        path: the file.
+        chunk_bytes: how much to read at once; the default stays in the cache of a processor.
+        check: whether to refuse values that no detector gives.
+
     Raises:
-        ValueError: for damaged data, or values that no detector gives.
+        ValueError: for damaged data, or such values.
     """
     with _open(path) as file:
         data = file["entry_1/instrument_1/detector_1/data"]
@@ -220,7 +235,8 @@ def iterate_counts(path: Path, chunk_bytes: int = 1 << 24) -> Iterator[np.ndarra
                 piece = data[start : start + chunk]
             except OSError as error:
                 raise ValueError(f"{path} is damaged at pattern {start} ({error}): make it again") from None
-            check_counts(piece, f"{path}: patterns {start} to {start + len(piece) - 1}")
+            if check:
+                check_counts(piece, f"{path}: patterns {start} to {start + len(piece) - 1}")
             yield piece
 
 
@@ -252,10 +268,15 @@ def _scan_from(file: h5py.File, counts: bool) -> Scan:
             float(ours.attrs["pixel_size_m"]), float(ours.attrs["wavelength_m"]), float(detector["distance"][()])
         ),
         mask=~bad if bad.any() else None,
-        truth=None if truth is None else Truth(truth[()], tuple(float(v) for v in truth.attrs["origin"])),
+        truth=None if truth is None else _truth_from(truth, ours.get("true_positions")),
         name=str(ours.attrs["name"]),
         facts=json.loads(ours.attrs["facts"]),
     )
+
+
+def _truth_from(image: h5py.Dataset, positions: h5py.Dataset | None) -> Truth:
+    origin = tuple(float(value) for value in image.attrs["origin"])
+    return Truth(image[()], origin, None if positions is None else positions[()].astype(np.float64))
 
 
 def _open(path: Path) -> h5py.File:

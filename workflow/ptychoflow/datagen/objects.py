@@ -6,64 +6,128 @@ import numpy as np
 import skimage
 
 from ..config import ObjectRecipe
+from . import noise, shapes
 
-Fields = tuple[np.ndarray, np.ndarray]
-"""Amplitude and phase images, ``(H, W)`` each, on any scale: the recipe's ranges are laid over them."""
+Images = tuple[np.ndarray, np.ndarray]
+"""Amplitude and phase, ``(H, W)`` each, on any scale: the recipe's ranges are laid over them."""
 
 
 def make_object(recipe: ObjectRecipe, rng: np.random.Generator) -> np.ndarray:
-    """The complex transmission of a sample, complex64, ``(size, size)``.
+    """The complex transmission of a sample, complex64, ``recipe.size``.
 
-    Its amplitude spans ``recipe.amplitude`` and its phase ``recipe.phase_rad`` exactly.
+    Its amplitude spans ``recipe.amplitude`` and its phase ``recipe.phase_rad`` from end to end.
     """
-    amplitude, phase = OBJECTS[recipe.name](recipe, rng)
-    return (_spread(amplitude, *recipe.amplitude) * np.exp(1j * _spread(phase, *recipe.phase_rad))).astype(np.complex64)
+    images = OBJECTS[recipe.name](recipe, rng)
+    share = recipe.pink_noise if recipe.pink_noise is not None else 0.2 * (recipe.name == "dead_leaves")
+    if share > 0:
+        images = ((1 - share) * _spread(image) + share * _spread(_pink(recipe, rng)) for image in images)
+    amplitude, phase = images
+    transmission = _spread(amplitude, *recipe.amplitude) * np.exp(1j * _spread(phase, *recipe.phase_rad))
+    return transmission.astype(np.complex64)
 
 
-def dead_leaves(recipe: ObjectRecipe, rng: np.random.Generator) -> Fields:
-    """Opaque shapes fallen on one another, radii by the power law ``r^-3``, over 1/f noise.
+def dead_leaves(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """Discs, ellipses, rectangles and triangles fallen on one another, radii by the power law ``r^-3``.
 
-    Amplitude and phase have leaves of their own, so that neither can be guessed from the other. Statistics like those of
-    natural images: Lee, Mumford and Huang, Int. J. Comput. Vision 41 (2001) 35.
+    Amplitude and phase have leaves of their own, so that neither can be guessed from the other. Their statistics are
+    like those of natural images: Lee, Mumford and Huang, Int. J. Comput. Vision 41 (2001) 35.
     """
-    share = recipe.pink_noise
-    amplitude, phase = ((1 - share) * _leaves(recipe, rng) + share * pink_noise(recipe.size, rng) for _ in range(2))
-    return amplitude, phase
+    power = 3.0 if recipe.power is None else recipe.power
+    return _twice(lambda: shapes.leaves(recipe.size, _features(recipe, 0.01, 0.2), power, recipe.count, rng))
 
 
-def siemens_star(recipe: ObjectRecipe, rng: np.random.Generator) -> Fields:
-    """The resolution target: 18 pairs of spokes that narrow to nothing; spokes absorb and delay."""
-    y, x = np.mgrid[: recipe.size, : recipe.size] - (recipe.size - 1) / 2
-    radius = np.hypot(y, x)
-    # spoke edges soft over a pixel: distance to the edge is about radius x sin(18 angle) / 18
-    spokes = _sigmoid(np.sin(18 * np.arctan2(y, x)) * radius / 6)
-    inside = _sigmoid(0.45 * recipe.size - radius) * _sigmoid(radius - 0.02 * recipe.size)
-    return 1 - spokes * inside, spokes * inside
+def lines(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """150 straight lines from edge to edge, thin, middling and wide; amplitude and phase have their own."""
+    return _twice(lambda: shapes.lines(recipe.size, _features(recipe, 0.003, 0.02), recipe.count or 150, rng))
 
 
-def photograph(recipe: ObjectRecipe, rng: np.random.Generator) -> Fields:
-    """Two photographs: the first is the phase, the second the amplitude."""
+def gaussian_random_field(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """Gaussian noise with the amplitude spectrum ``f^-1.5``, clouds; amplitude and phase have their own."""
+    power = 1.5 if recipe.power is None else recipe.power
+    return _twice(lambda: noise.coloured_noise(recipe.size, power, rng))
+
+
+def procedural(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """60 translucent shapes and soft blobs over a gradient and Perlin noise; amplitude and phase have their own."""
+
+    def image() -> np.ndarray:
+        drawn = shapes.layers(recipe.size, _features(recipe, 0.02, 0.25), recipe.count or 60, rng)
+        texture = noise.perlin_noise(recipe.size, *_features(recipe, 0.02, 0.25), rng)
+        return 0.65 * _spread(drawn) + 0.35 * _spread(texture)
+
+    return _twice(image)
+
+
+def polyhedra(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """40 icosahedra, three in ten hollow, projected along the beam; of one material: phase follows absorption."""
+    thickness = shapes.polyhedra(recipe.size, _features(recipe, 0.03, 0.12), recipe.count or 40, rng)
+    return -thickness, -thickness  # matter of refractive index below 1, as for X-rays: it advances the phase
+
+
+def perlin_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """Perlin's gradient noise over several octaves; amplitude and phase have their own."""
+    return _twice(lambda: noise.perlin_noise(recipe.size, *_features(recipe, 0.01, 0.25), rng))
+
+
+def white_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """Every pixel by itself, uniform over the range: as hard as it gets."""
+    return _twice(lambda: rng.random(recipe.size))
+
+
+def blurred_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """White noise under a Gaussian blur of 1 to 3 pixels; amplitude and phase have their own."""
+    least, greatest = recipe.features_px or (1.0, 3.0)
+    return _twice(lambda: noise.blurred_noise(recipe.size, rng.uniform(least, greatest), rng))
+
+
+def points(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """200 small round spots that absorb and delay, on nothing."""
+    spots = shapes.points(recipe.size, recipe.features_px or (1.0, 3.0), recipe.count or 200, rng)
+    return -spots, spots
+
+
+def siemens_star(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """The resolution target: pairs of spokes that narrow to nothing; spokes absorb and delay. No randomness."""
+    height, width = recipe.size
+    y, x = np.ogrid[:height, :width]
+    y, x = y - (height - 1) / 2, x - (width - 1) / 2
+    radius, side = np.hypot(y, x), min(height, width)
+    # edges soft over a pixel: the distance to an edge is about radius x sin(spokes x angle) / spokes
+    spokes = _sigmoid(np.sin(recipe.spokes * np.arctan2(y, x)) * radius * 3 / recipe.spokes)
+    star = spokes * _sigmoid(0.45 * side - radius) * _sigmoid(radius - 0.02 * side)
+    return -star, star
+
+
+def photograph(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """Two photographs: the first is the phase, the second the amplitude. No randomness."""
     phase, amplitude = (load_image(name, recipe.size) for name in recipe.images)
     return amplitude, phase
 
 
-OBJECTS: dict[str, Callable[[ObjectRecipe, np.random.Generator], Fields]] = {
+OBJECTS: dict[str, Callable[[ObjectRecipe, np.random.Generator], Images]] = {
     "dead_leaves": dead_leaves,
+    "lines": lines,
+    "gaussian_random_field": gaussian_random_field,
+    "procedural": procedural,
+    "polyhedra": polyhedra,
+    "perlin_noise": perlin_noise,
+    "white_noise": white_noise,
+    "blurred_noise": blurred_noise,
+    "points": points,
     "siemens_star": siemens_star,
     "photograph": photograph,
 }
 """Recipes by their names in the config."""
 
+BUNDLED_IMAGES = (
+    *("astronaut", "brick", "camera", "cat", "cell", "clock", "coffee", "coins", "grass", "gravel", "horse"),
+    *("hubble_deep_field", "immunohistochemistry", "microaneurysms", "moon", "page", "retina", "rocket", "text"),
+)
+"""Images that scikit-image's wheel holds: nothing is downloaded."""
 
-def pink_noise(size: int, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian noise of amplitude 1/f, stretched over 0 to 1, ``(size, size)``."""
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
-    frequency[0, 0] = 1
-    return _spread(np.fft.ifft2(np.fft.fft2(rng.standard_normal((size, size))) / frequency).real, 0, 1)
 
-
-def load_image(name: str, size: int) -> np.ndarray:
-    """A photograph as gray values, resized to ``(size, size)``: by name from scikit-image's wheel, or from a path.
+def load_image(name: str, shape: tuple[int, int]) -> np.ndarray:
+    """A photograph as gray values, resized, ``(H, W)``: by name from scikit-image's wheel, or from a path.
 
     Raises:
         ValueError: if there is no such image.
@@ -73,53 +137,30 @@ def load_image(name: str, size: int) -> np.ndarray:
     else:
         try:
             image = skimage.io.imread(name)
-        except (OSError, ValueError):
+        except (OSError, ValueError, SyntaxError):
             raise ValueError(
-                f"simulation.object.images: no file {name}, and scikit-image brings only {', '.join(BUNDLED_IMAGES)}"
+                f"simulation.object.images: {name} is no image file, and scikit-image's own are "
+                f"{', '.join(BUNDLED_IMAGES)}"
             ) from None
     gray = image if image.ndim == 2 else skimage.color.rgb2gray(image[..., :3])
-    return skimage.transform.resize(gray.astype(float), (size, size), anti_aliasing=True)
+    return skimage.transform.resize(gray.astype(float), shape, anti_aliasing=True)
 
 
-BUNDLED_IMAGES = (
-    "astronaut", "brick", "camera", "cat", "cell", "clock", "coffee", "coins", "grass", "gravel", "horse",
-    "hubble_deep_field", "immunohistochemistry", "microaneurysms", "moon", "page", "retina", "rocket", "text",
-)  # fmt: skip
-"""Images that scikit-image's wheel holds: nothing is downloaded."""
+def _features(recipe: ObjectRecipe, least: float, greatest: float) -> tuple[float, float]:
+    """The recipe's feature sizes, or these shares of the shorter side, px."""
+    side = min(recipe.size)
+    return recipe.features_px or (least * side, greatest * side)
 
 
-def _leaves(recipe: ObjectRecipe, rng: np.random.Generator) -> np.ndarray:
-    """Leaves of random gray values, ``(size, size)``; enough of them to cover all but a few pixels."""
-    size, least, greatest = recipe.size, 0.01 * recipe.size, 0.2 * recipe.size
-    mean_area = 2 * np.pi * np.log(greatest / least) / (least**-2 - greatest**-2)
-    image = np.full((size, size), rng.random())
-    for _ in range(int(8 * size**2 / mean_area)):
-        radius = (least**-2 - rng.random() * (least**-2 - greatest**-2)) ** -0.5
-        _drop_leaf(image, rng.random(2) * size, radius, rng)
-    return image
+def _twice(draw: Callable[[], np.ndarray]) -> Images:
+    return draw(), draw()
 
 
-def _drop_leaf(image: np.ndarray, centre: np.ndarray, radius: float, rng: np.random.Generator) -> None:
-    """Paint one shape of circumradius ``radius`` over the image, turned at random."""
-    first = np.maximum(np.floor(centre - radius), 0).astype(int)
-    last = np.minimum(np.ceil(centre + radius) + 1, image.shape).astype(int)
-    y, x = np.ogrid[first[0] : last[0], first[1] : last[1]]
-    y, x = (y - centre[0]) / radius, (x - centre[1]) / radius
-    angle = rng.random() * 2 * np.pi
-    along, across = np.cos(angle) * y + np.sin(angle) * x, np.cos(angle) * x - np.sin(angle) * y
-    shape, slim = rng.integers(4), rng.uniform(0.3, 1)
-    if shape == 0:
-        inside = along**2 + across**2 < 1
-    elif shape == 1:
-        inside = along**2 + (across / slim) ** 2 < 1
-    elif shape == 2:  # the rectangle inscribed in the circle
-        inside = (abs(along) < 1 / np.hypot(1, slim)) & (abs(across) < slim / np.hypot(1, slim))
-    else:  # the triangle inscribed in the circle
-        inside = (along > -0.5) & (along + np.sqrt(3) * abs(across) < 1)
-    image[first[0] : last[0], first[1] : last[1]][inside] = rng.random()
+def _pink(recipe: ObjectRecipe, rng: np.random.Generator) -> np.ndarray:
+    return noise.coloured_noise(recipe.size, 1.0, rng)
 
 
-def _spread(image: np.ndarray, low: float, high: float) -> np.ndarray:
+def _spread(image: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray:
     """The image stretched so that it spans ``low`` to ``high``; ``high`` everywhere if it is flat."""
     span = image.max() - image.min()
     return low + (high - low) * ((image - image.min()) / span if span > 0 else np.ones_like(image))
