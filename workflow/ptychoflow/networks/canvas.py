@@ -14,6 +14,9 @@ class CanvasNetwork(nn.Module):
     One canvas for the group: each pattern is later diffracted from it with its own moved probe, so overlapping patterns
     agree by construction. Which probe it was enters with the back-projection, so one network serves many.
 
+    ASSUME the light of a group lies within the field of one pattern: a probe that is moved past the edge comes in again
+    at the other side.
+
     Args:
         settings: architecture, size, passes.
         window: side of the central square that the networks see and change, px; outside it the back-projection stands.
@@ -72,7 +75,7 @@ class CanvasNetwork(nn.Module):
         return size // 2 - self.window // 2
 
 
-def window_for(illumination: Tensor, stride: int, share: float = 0.99) -> int:
+def window_for(illumination: Tensor, stride: int, share: float = 0.97) -> int:
     """Side of the smallest central square, a multiple of ``stride``, that holds ``share`` of the light of every group.
 
     Args:
