@@ -10,6 +10,7 @@ rule evaluate:
         halves=refined_halves,
     output:
         metrics="results/metrics/{model}/{scan}.json",
+        figures=directory("results/metrics/{model}/{scan}"),
     log:
         "results/logs/evaluate/{model}/{scan}.log",
     benchmark:
