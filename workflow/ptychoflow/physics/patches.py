@@ -59,10 +59,15 @@ def add_windows(windows: Tensor, corners: Tensor, shape: tuple[int, int]) -> Ten
     """
     size = windows.shape[-1]
     _check_inside(corners, corners + size, shape)
-    line = torch.arange(size, device=windows.device)
-    rows, columns = corners[:, :1] + line, corners[:, 1:] + line
-    pixels = rows[:, :, None] * shape[1] + columns[:, None, :]
+    first = corners[:, :1] * shape[1] + corners[:, 1:]
+    pixels = first + window_pixels(size, shape[1]).to(corners.device)
     return windows.new_zeros(shape[0] * shape[1]).index_add(0, pixels.flatten(), windows.flatten()).view(*shape)
+
+
+def window_pixels(size: int, width: int) -> Tensor:
+    """Pixels of a window in an image ``width`` px wide, counted along its rows from the window's first, ``(size^2,)``."""
+    line = torch.arange(size)
+    return (line[:, None] * width + line).flatten()
 
 
 def extract_patches(image: Tensor, positions: Tensor, size: int) -> Tensor:
