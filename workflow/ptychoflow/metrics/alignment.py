@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft, ndimage
 
-SPLINE_ORDER = 5
-"""Of the interpolation that shifts an object: local, and nearly flat up to the Nyquist frequency."""
-
+MARGIN = 32
+"""px by which an image is continued before a Fourier shift, which moves it round the edges."""
 LEAST_SHIFT = 0.02
 """px. An object that lies this well is left where it is."""
 
@@ -41,6 +40,7 @@ class Aligned:
         object: freed of shift, scale and ramp, complex, ``(H, W)``.
         truth: cut to the same frame; 1 where it does not reach.
         mask: where both are known.
+        corner: row and column of the frame's first pixel in the whole truth.
         gauge: what was removed.
         shift: ``(y, x)`` px by which the object lay off the place its positions give, and was moved back.
         correlation: of the two, 0 to 1, see :func:`correlation`.
@@ -49,6 +49,7 @@ class Aligned:
     object: np.ndarray
     truth: np.ndarray
     mask: np.ndarray
+    corner: tuple[int, int]
     gauge: Gauge
     shift: tuple[float, float]
     correlation: float
@@ -61,6 +62,7 @@ def align(
     truth: np.ndarray,
     truth_origin: tuple[float, float] = (0.0, 0.0),
     max_shift: float = 0.0,
+    truth_coverage: np.ndarray | None = None,
 ) -> Aligned:
     """Place an object on its truth by known positions, register it, remove the gauge freedoms.
 
@@ -71,6 +73,7 @@ def align(
         truth: complex, ``(h, w)``.
         truth_origin: position of its pixel ``[0, 0]``.
         max_shift: how far registration may move it along an axis, px; 0 leaves it where positions put it.
+        truth_coverage: where the truth is known, ``(h, w)``, if it is a reconstruction itself: the rest is left out.
 
     Raises:
         ValueError: if the coverage is empty or reaches beyond the truth, or either object cannot be measured against.
@@ -78,7 +81,11 @@ def align(
     _check(image, coverage, truth)
     offset = np.subtract(origin, truth_origin)
     whole = np.rint(offset).astype(int)
-    reference, inside = _window(truth, whole, image.shape)
+    reference, inside = window(truth, whole, image.shape)
+    if truth_coverage is not None:
+        coverage = coverage & inside & window(truth_coverage, whole, image.shape)[0].astype(bool)
+        if not coverage.any():
+            raise ValueError("the two reconstructions share no covered pixel: they are not of one scan")
     if np.any(coverage & ~inside):
         raise ValueError(
             f"the reconstruction covers {int(np.sum(coverage & ~inside))} pixels outside its truth of {truth.shape} "
@@ -89,8 +96,15 @@ def align(
     moved, mask = placed if not shift.any() else _moved(image, coverage, offset - whole - shift)
     gauge = find_gauge(moved, reference, mask)
     aligned = gauge.remove(moved)
-    shift = (float(shift[0]), float(shift[1]))
-    return Aligned(aligned, reference, mask, gauge, shift, correlation(aligned, reference, mask))
+    return Aligned(
+        aligned,
+        reference,
+        mask,
+        (int(whole[0]), int(whole[1])),
+        gauge,
+        (float(shift[0]), float(shift[1])),
+        correlation(aligned, reference, mask),
+    )
 
 
 def find_gauge(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> Gauge:
@@ -157,11 +171,22 @@ def twin_correlation(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> 
     """
     twin, twin_mask = image[::-1, ::-1].conj(), mask[::-1, ::-1]
     shift = _correlation_peak(level(twin, twin_mask), level(truth, mask), mask, max(image.shape), twin_mask).astype(int)
-    moved, inside = _window(twin, shift, twin.shape)
-    overlap = mask & inside & _window(twin_mask, shift, twin.shape)[0].astype(bool)
+    moved, inside = window(twin, shift, twin.shape)
+    overlap = mask & inside & window(twin_mask, shift, twin.shape)[0].astype(bool)
     if overlap.sum() < 0.25 * mask.sum():
         return 0.0
     return correlation(find_gauge(moved, truth, overlap).remove(moved), truth, overlap)
+
+
+def window(image: np.ndarray, corner: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The part of an image that begins at a corner, 1 beyond its edges, and where it is inside."""
+    part, inside = np.ones(shape, image.dtype), np.zeros(shape, bool)
+    first = np.maximum(corner, 0)
+    last = np.maximum(np.minimum(np.add(corner, shape), image.shape), first)
+    here = tuple(slice(a - c, b - c) for a, b, c in zip(first, last, corner, strict=True))
+    part[here] = image[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
+    inside[here] = True
+    return part, inside
 
 
 def _check(image: np.ndarray, coverage: np.ndarray, truth: np.ndarray) -> None:
@@ -177,29 +202,16 @@ def _check(image: np.ndarray, coverage: np.ndarray, truth: np.ndarray) -> None:
         raise ValueError("the truth is zero everywhere: give the object the scan was simulated from")
 
 
-def _window(image: np.ndarray, corner: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The part of an image that begins at a corner, 1 beyond its edges, and where it is inside."""
-    window, inside = np.ones(shape, image.dtype), np.zeros(shape, bool)
-    first = np.maximum(corner, 0)
-    last = np.maximum(np.minimum(np.add(corner, shape), image.shape), first)
-    here = tuple(slice(a - c, b - c) for a, b, c in zip(first, last, corner, strict=True))
-    window[here] = image[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
-    inside[here] = True
-    return window, inside
-
-
 def _moved(image: np.ndarray, mask: np.ndarray, by: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """An object, its content moved by ``(y, x)`` px, and the part of its mask that needs nothing from outside it."""
     if not np.any(by):
         return image, mask
-    # beyond the mask stands anything: continue what is known, or the spline rings
+    # beyond the mask stands anything: continue what is known, or its edge rings
     nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
-    filled = image[tuple(nearest)]
-    real, imaginary = (
-        ndimage.shift(part, by, order=SPLINE_ORDER, mode="nearest") for part in (filled.real, filled.imag)
-    )
+    grown = np.pad(image[tuple(nearest)], MARGIN, mode="symmetric")
+    moved = fft.ifft2(ndimage.fourier_shift(fft.fft2(grown), by))[MARGIN:-MARGIN, MARGIN:-MARGIN]
     inner = ndimage.binary_erosion(mask, np.ones((9, 9))) if np.any(by != np.rint(by)) else mask
-    return real + 1j * imaginary, ndimage.shift(inner.astype(np.uint8), np.rint(by), order=0, mode="constant") > 0
+    return moved, ndimage.shift(inner.astype(np.uint8), np.rint(by), order=0, mode="constant") > 0
 
 
 def _highest_peak(product: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 from skimage.restoration import unwrap_phase
 
-from .alignment import correlation
+from .alignment import correlation, find_gauge
 
 PEAK_8_BIT = 255.0
 """The peak that much of the literature's PSNR assumes for data of unit range: 48.13 dB above the range's own."""
@@ -44,7 +44,7 @@ def measures(image: np.ndarray, truth: np.ndarray, mask: np.ndarray, low_cycles:
         "phase_psnr_truth_range": psnr(phase_rms, phase_range),
         "phase_psnr_peak255": psnr(phase_rms, PEAK_8_BIT),
         "phase_ssim_truth_range": ssim(phase_truth + error, phase_truth, mask, phase_range),
-        "phase_correlation": _without_plane_correlation(phase_truth + error, phase_truth, mask),
+        "phase_correlation": phase_correlation(image, truth, mask),
         "amplitude_mae": float(np.abs(amplitude - amplitude_truth)[mask].mean()),
         "amplitude_range": amplitude_range,
         "amplitude_psnr_truth_range": psnr(amplitude_rms, amplitude_range),
@@ -110,13 +110,14 @@ def pearson(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
     return float(a @ b / norm) if norm > 1e-12 * len(a) else 0.0
 
 
-def _without_plane_correlation(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
-    """:func:`pearson` of what is left of each without its plane: alignment gives the truth's ramp to any image."""
-    planes = np.stack([np.ones(mask.sum()), *np.nonzero(mask)], axis=1).astype(float)
-    left = [part.astype(float).copy() for part in (image, truth)]
-    for part in left:
-        part[mask] -= planes @ np.linalg.lstsq(planes, part[mask])[0]
-    return pearson(*left, mask)
+def phase_correlation(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float:
+    """:func:`pearson` of the phases, each about its mean, once the truth's own ramp is taken from both.
+
+    Alignment gives the truth's ramp to any image; without it a flat one scores 0.
+    """
+    own = find_gauge(truth, np.ones_like(truth), mask)
+    levelled = [own.remove(part) for part in (image, truth)]
+    return pearson(*(np.angle(part * np.conj(part[mask].sum())) for part in levelled), mask)
 
 
 def low_frequency_rms(error: np.ndarray, mask: np.ndarray, low_cycles: float) -> float:

@@ -1,0 +1,90 @@
+"""Small products of the steps before evaluation: a scan of an object, and what steps might have made of it."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from ptychoflow.data.packing import write_dataset
+from ptychoflow.metrics.consistency import expected_patterns
+from ptychoflow.reconstruction import Reconstruction, write_reconstruction
+from ptychoflow.scan import Geometry, Scan, Truth
+
+from .metrics.objects import sample
+
+SIZE, SHAPE = 16, (60, 64)
+GEOMETRY = Geometry(pixel_size_m=2e-8, wavelength_m=1.4e-10, detector_distance_m=2.0)
+COVERAGE = np.zeros(SHAPE, bool)
+COVERAGE[6:50, 7:54] = True
+
+
+def make_scan(name: str = "star", truth: bool = True, photons: float = 1e4) -> Scan:
+    """Patterns of :func:`tests.metrics.objects.sample` on a jittered raster, Poisson counts."""
+    rng = np.random.default_rng(0)
+    y, x = np.indices((SIZE, SIZE)) - SIZE // 2
+    probe = np.exp(-(y**2 + x**2) / 10 + 0.05j * (y**2 - x**2))
+    probe = (probe * np.sqrt(photons) / np.linalg.norm(probe))[None].astype(np.complex64)
+    steps = [np.arange(9, length - 10, 5.0) for length in SHAPE]
+    raster = np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 2)
+    positions = raster + rng.uniform(-1, 1, raster.shape)
+    image = sample(shape=SHAPE).astype(np.complex64)
+    counts = rng.poisson(np.concatenate(list(expected_patterns(image, (0, 0), probe, positions)))).astype(np.uint16)
+    facts = {"nominal_geometry": True}
+    return Scan(counts, positions, probe, GEOMETRY, truth=Truth(image) if truth else None, name=name, facts=facts)
+
+
+def blurred(strength: float = 0.2, seed: int = 3) -> np.ndarray:
+    """The sample with a smooth error of its phase: what a network makes of it."""
+    error = np.angle(sample(seed, SHAPE, phase=strength, blur=6))
+    return sample(shape=SHAPE) * np.exp(1j * error)
+
+
+def make_reconstruction(scan: Scan, image: np.ndarray, model: str = "pinn", **more) -> Reconstruction:
+    """An object as a step leaves it, on the frame of the truth."""
+    parts = {
+        "object": image.astype(np.complex64),
+        "origin": (0.0, 0.0),
+        "probe": scan.probe,
+        "positions": scan.positions,
+        "geometry": GEOMETRY,
+        "weight": COVERAGE.astype(np.float32),
+        "coverage": COVERAGE,
+        "name": f"{model}/{scan.name}",
+    }
+    return Reconstruction(**(parts | more))
+
+
+def refined_history(*objects: np.ndarray) -> dict:
+    """The history and snapshots of a refinement through these objects, a second each."""
+    epochs = list(range(1, len(objects) + 1))
+    clocks = {"seconds": [1.0 * e for e in epochs], "cpu_seconds": [0.9 * e for e in epochs]}
+    return {
+        "history": {"epoch": epochs, "error": [0.1 / e for e in epochs], **clocks},
+        "snapshots": np.stack(objects).astype(np.complex64),
+        "facts": {"snapshot_epochs": epochs},
+    }
+
+
+def write_products(folder: Path, truth: bool = True, model: str = "pinn", scan: str = "star") -> dict[str, Path]:
+    """Write a dataset, a stitched and a refined reconstruction, and those of its halves; their paths."""
+    whole = make_scan(scan, truth)
+    paths = {
+        "dataset": folder / "datasets" / scan,
+        "stitched": folder / "reconstructions" / model / f"{scan}.h5",
+        "refined": folder / "refined" / model / f"{scan}.h5",
+    }
+    write_dataset(paths["dataset"], whole)
+    write_reconstruction(paths["stitched"], make_reconstruction(whole, blurred(), model))
+    better = blurred(0.02)
+    history = refined_history(blurred(0.1), better)
+    write_reconstruction(paths["refined"], make_reconstruction(whole, better, model, **history))
+    halves = []
+    for first, half in enumerate(("even", "odd")):
+        path = folder / "refined" / model / f"{scan}.{half}.h5"
+        part = slice(first, None, 2)
+        every_second = dataclasses.replace(
+            whole, counts=whole.counts[part], positions=whole.positions[part], name=f"{scan}.{half}"
+        )
+        write_reconstruction(path, make_reconstruction(every_second, blurred(0.03, seed=first), model))
+        halves.append(path)
+    return paths | {"halves": tuple(halves)}
