@@ -65,7 +65,7 @@ def add_windows(windows: Tensor, corners: Tensor, shape: tuple[int, int]) -> Ten
 
 
 def window_pixels(size: int, width: int) -> Tensor:
-    """Pixels of a window in an image ``width`` px wide, counted along its rows from the window's first, ``(size^2,)``."""
+    """Pixels of a window in an image ``width`` px wide, counted along rows from the window's first, ``(size^2,)``."""
     line = torch.arange(size)
     return (line[:, None] * width + line).flatten()
 
