@@ -125,6 +125,7 @@ VERBS: dict[str, Verb] = {
             "metrics": _path("measures", nargs="+", metavar="METRICS.json"),
             "--models": _path("records of training", nargs="*", default=[], metavar="M.json"),
             "--csv": _path("the table", required=True, metavar="OUT.csv"),
+            "--title": {"default": "ptychoflow", "help": "heading of the page"},
         },
     ),
     "verify": Verb(
@@ -238,7 +239,7 @@ def _verify(folder: Path) -> None:
     from .data.packing import verify_dataset
 
     for name, checksum in verify_dataset(folder).items():
-        logging.getLogger(__name__).info("%s/%s.npy is whole, SHA-256 %s", folder, name, checksum)
+        logging.getLogger(__name__).info("%s/%s.npy is whole, CRC-32 %s", folder, name, checksum)
 
 
 def _parser() -> argparse.ArgumentParser:

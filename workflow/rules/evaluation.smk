@@ -51,7 +51,7 @@ rule report:
         mem_mb=2000,
         runtime=30,
     params:
-        config=settings("report"),
+        title=CONFIG.title,
     shell:
         "python -m ptychoflow report {output.page} {input.metrics} --models {input.models} --csv {output.table}"
-        " --config {params.config:q} > {log} 2>&1"
+        " --title {params.title:q} > {log} 2>&1"
