@@ -15,7 +15,9 @@ from typing import BinaryIO
 import numpy as np
 
 LARGEST_BYTES = 1 << 38
-LARGEST_RATIO = 2000
+ALWAYS_UNPACKED = 1 << 30
+LARGEST_RATIO = 1000
+"""What unpacks to more than ``ALWAYS_UNPACKED`` bytes may be this many times its packed size, or it is a trap."""
 LONGEST_HEADER = 1 << 16
 NUMBERS = "buifcUS"
 
@@ -53,7 +55,7 @@ class Archive:
         if name not in self:
             raise ValueError(f"{self.path.name} holds no array {name}, only {', '.join(self.names)}")
         info = self._members.getinfo(self._names[name])
-        if info.file_size > LARGEST_BYTES or info.file_size > LARGEST_RATIO * max(info.compress_size, 1):
+        if info.file_size > _most_bytes(info.compress_size):
             raise ValueError(f"{self.path.name}: {name} unpacks to {info.file_size} bytes, which cannot be right")
         array = self._mapped(info, f"{self.path.name}: {name}")
         if 0 in array.shape and dimensions:
@@ -176,13 +178,19 @@ def _read_header(file: BinaryIO, start: int, where: str) -> tuple[tuple[int, ...
         raise ValueError(f"{where} has a damaged header ({error}): fetch the file again") from None
 
 
+def _most_bytes(packed: int) -> int:
+    """How large something of this packed size may become."""
+    return min(LARGEST_BYTES, max(ALWAYS_UNPACKED, LARGEST_RATIO * packed))
+
+
 def _unpack(file: BinaryIO, plain: BinaryIO) -> None:
+    most = _most_bytes(Path(file.name).stat().st_size)
     try:
         with bz2.open(file) as stream:
             while piece := stream.read(1 << 20):
                 plain.write(piece)
-                if plain.tell() > LARGEST_BYTES:
-                    raise ValueError(f"{file.name} unpacks to more than {LARGEST_BYTES >> 30} GiB: is it an archive?")
+                if plain.tell() > most:
+                    raise ValueError(f"{file.name} unpacks to more than {most >> 20} MiB, which cannot be right")
         plain.flush()
     except (OSError, EOFError) as error:
         raise ValueError(f"{file.name} cannot be decompressed ({error}): fetch it again") from None

@@ -27,6 +27,8 @@ from .products import read_product
 from .ptychodus import is_standard, is_training, read_standard, read_training, read_with_ptychodus
 from .ptypy import is_ptypy, read_ptypy, read_ptyr
 from .tike import read_tike
+from .trial import try_first
+from .view import look
 
 DAMAGE = (OSError, KeyError, IndexError, TypeError, OverflowError, ArithmeticError, RuntimeError, struct.error)
 """What libraries raise over damaged files, besides ValueError; a missing file stays what it is."""
@@ -72,15 +74,34 @@ def read_scan_of(path: Path, source: Source) -> Scan:
         FileNotFoundError: if it or a file it needs is missing.
         ValueError: if it is damaged, hostile, not known, or does not say enough; the message names the remedy.
     """
+    if _may_crash(path, source):
+        try_first(lambda: _read_scan(path, source), path)
+    return _read_scan(path, source)
+
+
+def read_measurement(path: Path, source: Source) -> Measurement:
+    """What a file holds, with positions and probe from the other files that ``source`` names; errors as above."""
+    if _may_crash(path, source):
+        try_first(lambda: look(_read_measurement(path, source).patterns), path)
+    return _read_measurement(path, source)
+
+
+def _may_crash(path: Path, source: Source) -> bool:
+    """Whether a library in C reads any of the files, which a damaged one could crash."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}")
+    return "hdf5" in _kinds(path) or is_hdf5(path) or bool(source.positions or source.probe or ":" in source.format)
+
+
+def _read_scan(path: Path, source: Source) -> Scan:
     try:
-        scan = scan_from(read_measurement(path, source), source)
+        scan = scan_from(_read_measurement(path, source), source)
     except DAMAGE as error:
         raise _as_input_error(error, path) from error
     return dataclasses.replace(scan, facts={"source": path.name} | scan.facts)
 
 
-def read_measurement(path: Path, source: Source) -> Measurement:
-    """What a file holds, with positions and probe from the other files that ``source`` names."""
+def _read_measurement(path: Path, source: Source) -> Measurement:
     try:
         name = recognise(path) if source.format == "auto" else source.format
         if name.startswith("ptychodus:"):

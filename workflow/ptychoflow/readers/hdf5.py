@@ -261,6 +261,8 @@ def factor(unit: str, where: str) -> float:
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file begins as HDF5 files do, also behind a user block (MATLAB's)."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         for offset in (0, 512, 1024, 2048):
             file.seek(offset)

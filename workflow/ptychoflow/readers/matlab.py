@@ -3,13 +3,13 @@
 MATLAB writes patterns along the last axis, ``(H, W, J)`` or ``(H, W, Jx, Jy)``; v7.3 is HDF5 with all axes reversed.
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
 
 from .conversion import wavelength_m
-from .hdf5 import LARGEST_ARRAY, Hdf5, is_hdf5
+from .hdf5 import Hdf5, is_hdf5
+from .matlab5 import read_v5
 from .measurement import Measurement
 from .stack import Stack, stack_of
 
@@ -36,7 +36,7 @@ def is_matlab(path: Path) -> bool:
 
 def read_matlab(path: Path, dataset: str | None = None) -> Measurement:
     """What a ``.mat`` file holds."""
-    arrays = _read_v73(path, dataset) if is_hdf5(path) else _read_v5(path, dataset)
+    arrays = _read_v73(path, dataset) if is_hdf5(path) else read_v5(path)
     name = dataset or next((name for name in PATTERNS if name in arrays), None)
     if name is None or name not in arrays:
         raise ValueError(
@@ -71,28 +71,6 @@ def _read_v73(path: Path, dataset: str | None) -> dict[str, np.ndarray | Stack]:
             elif shape and file.is_numeric(name):
                 arrays[name] = file.array(name, kinds="uifc").T
     return arrays
-
-
-def _read_v5(path: Path, dataset: str | None) -> dict[str, np.ndarray]:
-    from scipy.io import loadmat, whosmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        held = {name: shape for name, shape, kind in whosmat(path) if kind not in ("cell", "struct", "object", "char")}
-        for name, shape in held.items():
-            if math.prod(shape) * 8 > LARGEST_ARRAY:
-                raise ValueError(f"{name} claims the shape {shape}, more than is read at once")
-        return {name: value for name, value in loadmat(path, variable_names=list(held)).items() if name in held}
-    except (
-        MatReadError,
-        TypeError,
-        KeyError,
-        IndexError,
-        NotImplementedError,
-        OverflowError,
-        ArithmeticError,
-    ) as error:
-        raise ValueError(f"{path.name} is damaged or no MATLAB file ({error})") from None
 
 
 def _piled(patterns: np.ndarray | Stack, count: int | None, path: Path) -> Stack:

@@ -32,8 +32,8 @@ class Stack:
             return self._read(start, max(start, stop)) if step == 1 else self[np.arange(start, stop, step)]
         if isinstance(key, (int, np.integer)):
             return self[[int(key)]][0]
-        indices = np.arange(len(self))[np.asarray(key)]
-        pieces = [self._read(int(i), int(i) + 1) for i in indices]
+        indices = (range(len(self))[int(index)] for index in key)
+        pieces = [self._read(index, index + 1) for index in indices]
         return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), self.dtype)
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
