@@ -403,7 +403,7 @@ class Grouping(Section):
 class Training(Section):
     """The training of a network (read by `train`)."""
 
-    stages: tuple[Stage, ...] = (Stage(epochs=3),)
+    stages: tuple[Stage, ...] = (Stage(epochs=4, physics_weight=0.0),)
     """Stages, one after another."""
     guide: Literal["auto", "truth", "amplitude"] = "auto"
     """Guide loss: the error against the truth (every scan needs one), the scale-free amplitude error, or, with `auto`, the
