@@ -21,6 +21,7 @@ from .files import provenance, write_json
 from .learning.callbacks import CollapseGuard, HalfTrained, Throughput
 from .learning.checkpoints import Model, half_trained_folder, write_model
 from .learning.curves import Curves, by_stage, thin
+from .learning.mlflow_model import write_mlflow_model
 from .learning.schedule import total_epochs
 from .learning.task import GroupTask
 from .learning.tracking import Tracker
@@ -92,9 +93,11 @@ def train(
         "provenance": made_by,
         "tracking": {"uri": tracking.uri, "run": tracker.version},
     }
-    write_model(output, Model(task.network, scans[0].size, {"config": config, "provenance": made_by}))
+    model = Model(task.network, scans[0].size, {"config": config, "provenance": made_by})
+    write_model(output, model)
     write_json(Path(output).with_suffix(".json"), record)
     tracker.log_record(record, "training.json")
+    tracker.keep("model", lambda folder: write_mlflow_model(folder, model))
     tracker.close()
     shutil.rmtree(folder, ignore_errors=True)
     _log_end(output, record)

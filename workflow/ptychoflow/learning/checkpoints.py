@@ -33,16 +33,8 @@ class Model:
 
 def write_model(path: Path, model: Model) -> None:
     """Write a network, whole or not at all: tensors and plain data only."""
-    content = {
-        "format": FORMAT,
-        "network": model.network.settings.model_dump(mode="json"),
-        "window": model.network.window,
-        "size": model.size,
-        "weights": {name: value.detach().cpu() for name, value in model.network.state_dict().items()},
-        "facts": model.facts,
-    }
     with whole_file(path) as partial:
-        torch.save(content, partial)
+        torch.save(content_of(model), partial)
 
 
 def read_model(path: Path) -> Model:
@@ -58,9 +50,31 @@ def read_model(path: Path) -> Model:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
         raise ValueError(f"{path} is no ptychoflow model or is truncated: train it again") from None
+    return model_from(content, path)
+
+
+def content_of(model: Model) -> dict:
+    """A network as plain data and, under ``weights``, tensors on the processor."""
+    return {
+        "format": FORMAT,
+        "network": model.network.settings.model_dump(mode="json"),
+        "window": model.network.window,
+        "size": model.size,
+        "weights": {name: value.detach().cpu() for name, value in model.network.state_dict().items()},
+        "facts": model.facts,
+    }
+
+
+def model_from(content: object, path: Path) -> Model:
+    """The network whose :func:`content_of` came from ``path``.
+
+    Raises:
+        ValueError: if it is of another format, or its weights belong to another network.
+    """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         came = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise ValueError(f"{path} is in format {came}, this version reads {FORMAT}: train the model again")
+        remedy = "upgrade ptychoflow" if isinstance(came, int) and came > FORMAT else "train the model again"
+        raise ValueError(f"{path} is in format {came}, this version reads {FORMAT}: {remedy}")
     try:
         network = CanvasNetwork(validate(Network, content["network"]), int(content["window"]))
         network.load_state_dict(content["weights"])

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable
@@ -64,6 +65,11 @@ class Tracker(Logger):
         self._try(lambda client, run: client.log_dict(run, record, name))
 
     @rank_zero_only
+    def keep(self, name: str, write: Callable[[Path], None]) -> None:
+        """Keep the folder that ``write`` writes as artifacts of the run."""
+        self._try(lambda client, run: keep_folder(client, run, name, write))
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Send what waits; a training that failed is marked so. One that succeeded is closed by :meth:`close`."""
         self._send()
@@ -107,16 +113,11 @@ class Tracker(Logger):
         logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
-        database = _database_of(self._tracking.uri)
+        database = database_of(self._tracking.uri)
         if database is not None:
             database.parent.mkdir(parents=True, exist_ok=True)
         client = MlflowClient(self._tracking.uri)
-        experiment = client.get_experiment_by_name(self.name)
-        if experiment is not None:
-            number = experiment.experiment_id
-        else:
-            beside = None if database is None else (database.parent / "mlflow_artifacts").resolve().as_uri()
-            number = client.create_experiment(self.name, artifact_location=beside)
+        number = experiment_in(client, self._tracking.uri, self.name)
         self._run_id = client.create_run(number, run_name=self._run).info.run_id
         self._client = client
 
@@ -129,6 +130,24 @@ def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _database_of(uri: str) -> Path | None:
+def keep_folder(client: Any, run_id: str, name: str, write: Callable[[Path], None]) -> None:
+    """Keep the folder that ``write`` writes as artifacts of a run."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / name
+        write(folder)
+        client.log_artifacts(run_id, str(folder), name)
+
+
+def experiment_in(client: Any, uri: str, name: str) -> str:
+    """The number of an experiment in a store, made if it is not there; artifacts of an SQLite store lie beside it."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None:
+        return experiment.experiment_id
+    database = database_of(uri)
+    beside = None if database is None else (database.parent / "mlflow_artifacts").resolve().as_uri()
+    return client.create_experiment(name, artifact_location=beside)
+
+
+def database_of(uri: str) -> Path | None:
     """The file of an SQLite store."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
