@@ -63,7 +63,7 @@ def test_without_settings_the_defaults_hold(path, tmp_path):
     [
         ('{"packing": {"crp": 16}}', "packing.crp: unknown key; did you mean crop?"),
         ('{"packing": {"crop": "big"}}', "packing.crop: input should be a valid integer"),
-        ('{"packing": {"crop": 128}}', "packing.crop is 128 px but the patterns of sample are 32 px"),
+        ('{"packing": {"crop": 128}}', "packing.crop is 128 px but the patterns are 32 px"),
         ('{"training": {}}', "pack reads packing, not training"),
         ('{"packing": ', "--config is neither JSON nor YAML"),
         ("nowhere.json", "nowhere.json"),

@@ -95,6 +95,51 @@ def _lie(folder):
     _edit(folder, lambda manifest: manifest["arrays"]["counts"].update(shape=[40, 16, 64]))
 
 
+def _lie_about_the_dtype(folder):
+    _edit(folder, lambda manifest: manifest["arrays"]["counts"].update(dtype="uint16"))
+
+
+def _lie_about_the_sign(folder):
+    _edit(folder, lambda manifest: manifest["arrays"]["counts"].update(shape=[40, -32, -32]))
+
+
+def _name_a_file_elsewhere(folder):
+    _edit(folder, lambda manifest: manifest["arrays"].update({"../sample/probe": manifest["arrays"]["probe"]}))
+
+
+def _claim_objects(folder):
+    _edit(folder, lambda manifest: manifest["arrays"]["positions"].update(dtype="object"))
+
+
+def _lose_a_position(folder):
+    np.save(folder / "positions.npy", np.load(folder / "positions.npy")[:-1])
+    _edit(folder, lambda manifest: manifest["arrays"]["positions"].update(shape=[39, 2]))
+
+
+def _turn_the_bytes(folder):
+    np.save(folder / "positions.npy", np.load(folder / "positions.npy").astype(">f8"))
+
+
+def _turn_the_axes(folder):
+    counts = np.load(folder / "counts.npy")
+    np.save(folder / "counts.npy", np.asfortranarray(counts))
+
+
+def _announce_the_impossible(folder):
+    shape = [2**40, 2**20, 2**20]
+    _edit(folder, lambda manifest: manifest["arrays"]["counts"].update(shape=shape))
+    with (folder / "counts.npy").open("r+b") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": tuple(shape)})
+
+
+def _empty_the_manifest(folder):
+    (folder / "manifest.json").write_text("")
+
+
+def _leave_a_list(folder):
+    _edit(folder, lambda manifest: manifest.update(arrays=[1, 2]))
+
+
 def _pickle(folder):
     np.save(folder / "positions.npy", np.array([{}]), allow_pickle=True)
 
@@ -117,11 +162,21 @@ def _edit(folder, change):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_truncate, "truncated or no array"),
-        (_lengthen, "longer than its array"),
+        (_truncate, r"counts\.npy is truncated, \d+ bytes instead of \d+"),
+        (_lengthen, r"probe\.npy is too long"),
         (_remove, "missing although the manifest names it"),
-        (_lie, "the manifest says uint8"),
-        (_pickle, "truncated or no array"),
+        (_lie, r"counts\.npy does not hold the uint8 \[40, 16, 64\] of the manifest"),
+        (_lie_about_the_dtype, r"does not hold the uint16 \[40, 32, 32\]"),
+        (_lie_about_the_sign, r"does not hold the uint8 \[40, -32, -32\]"),
+        (_name_a_file_elsewhere, r"names \.\./sample/probe of complex64, which no dataset holds"),
+        (_claim_objects, "names positions of object, which no dataset holds"),
+        (_lose_a_position, r"40 diffraction patterns but positions of shape \(39, 2\)"),
+        (_turn_the_bytes, r"positions\.npy does not hold the float64"),
+        (_turn_the_axes, r"counts\.npy does not hold the uint8"),
+        (_announce_the_impossible, "truncated"),
+        (_empty_the_manifest, "not valid JSON"),
+        (_leave_a_list, "manifest.json is damaged"),
+        (_pickle, r"positions\.npy does not hold"),
         (_outdate, f"in format {FORMAT - 1}, this version reads {FORMAT}: pack it again"),
         (_gut, "manifest.json is damaged"),
     ],
@@ -130,6 +185,28 @@ def test_a_damaged_dataset_does_not_open(folder, damage, message):
     damage(folder)
     with pytest.raises(ValueError, match=message):
         open_dataset(folder)
+
+
+@pytest.mark.parametrize("name", ["counts", "positions", "probe", "mask", "truth"])
+def test_a_flipped_bit_anywhere_is_found(folder, name):
+    path = folder / f"{name}.npy"
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    header = np.load(path, mmap_mode="r").offset
+    for at in rng.integers(header, len(whole), 20):
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=rf"{name}\.npy changed since packing|NaN|mask|probe"):
+            verify_dataset(folder)
+    path.write_bytes(whole)
+    verify_dataset(folder)
+
+
+def test_counts_beyond_the_manifest_are_not_read_into_memory(folder, scan):
+    opened = open_dataset(folder)
+    assert isinstance(opened.counts, np.memmap) and isinstance(opened.truth.object, np.memmap)
+    assert not opened.counts.flags.writeable
 
 
 def test_a_folder_without_manifest_is_no_dataset(folder):

@@ -356,8 +356,18 @@ class Source(Section):
 class Packing(Section):
     """The dataset a scan becomes (read by `pack`)."""
 
+    bad_pixels: tuple[tuple[NonNegativeInt, NonNegativeInt], ...] = ()
+    """Detector pixels `[y, x]` of the file that do not count."""
+    impossible_counts: Literal["refuse", "mask", "drop"] = "refuse"
+    """NaN, infinite and negative counts: refuse the scan, mask each pixel that ever has one, or drop such patterns."""
+    saturation: PositiveInt | None = None
+    """A pixel that reaches this in any pattern does not count, photons; None sets no limit."""
+    centre: Literal["auto"] | tuple[NonNegativeInt, NonNegativeInt] | None = None
+    """Pixel `[y, x]` of the direct beam, moved to the middle; `auto` moves patterns to where the probe puts them."""
     crop: PatternSize | None = None
     """Keep this central square of each pattern, px. Object pixels grow by as much; probe and positions follow."""
+    bin: Annotated[int, Field(ge=1, le=64)] = 1
+    """Sum squares of this many pixels a side into one, after the crop, px. The probe keeps its central part."""
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

@@ -142,10 +142,12 @@ def _workshop(path: Path) -> Iterator[Path]:
     """A hidden folder beside ``path``, locked while this process lives and removed in the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = _lock(path.parent, wait=True)
-    _clear_away(path)
-    place = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    mine = _lock(place)
-    _unlock(beside)
+    try:
+        _clear_away(path)
+        place = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        mine = _lock(place)
+    finally:
+        _unlock(beside)
     try:
         yield place
     finally:

@@ -1,4 +1,4 @@
-"""Cropping the detector, and what follows for pixel size, positions, probe and truth."""
+"""A detector with fewer or wider pixels, and what follows for pixel size, positions, probe and truth."""
 
 import dataclasses
 
@@ -52,7 +52,7 @@ def resize_far_field(probe: np.ndarray, size: int) -> np.ndarray:
         Modes over the same field of view, complex64, ``(M, size, size)``.
     """
     axes, old = (-2, -1), probe.shape[-1]
-    wave = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, axes=axes), norm="ortho"), axes=axes)
+    wave = far_field_of(probe)
     common = min(old, size)
     resized = np.zeros((*probe.shape[:-2], size, size), complex)
     resized[..., centre(size, common), centre(size, common)] = wave[..., centre(old, common), centre(old, common)]
@@ -60,11 +60,38 @@ def resize_far_field(probe: np.ndarray, size: int) -> np.ndarray:
     return np.fft.fftshift(resized, axes=axes).astype(np.complex64)
 
 
+def coarsen_far_field(probe: np.ndarray, factor: int) -> np.ndarray:
+    """The probe as it is seen by a detector whose pixels are ``factor`` times as wide.
+
+    Its far field is sampled more coarsely, so it spans the central part of the field of view only. The middle of a wide
+    pixel lies ``(factor - 1) / 2`` narrow ones beyond the frequency it stands for: a phase ramp says so. What varies
+    within a pixel is not seen, as on any detector.
+
+    Args:
+        probe: modes, ``(M, N, N)``.
+        factor: divides N into an even number.
+
+    Returns:
+        Modes, complex64, ``(M, N / factor, N / factor)``.
+    """
+    size = probe.shape[-1]
+    ramp = np.exp(-1j * np.pi * (factor - 1) * (np.arange(size) - size // 2) / size)
+    window = centre(size, size // factor)
+    return (probe * ramp[:, None] * ramp)[..., window, window].astype(np.complex64)
+
+
+def far_field_of(probe: np.ndarray) -> np.ndarray:
+    """The wave on the detector, zero frequency in the middle, unitary, ``(M, N, N)``."""
+    axes = (-2, -1)
+    return np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, axes=axes), norm="ortho"), axes=axes)
+
+
 def _resample_truth(truth: Truth, shrink: float) -> Truth:
     """The object on pixels ``1 / shrink`` as large, low-passed to what they can show; its first pixel stays put."""
     rows, columns = (_lanczos(side, shrink) for side in truth.object.shape)
     resampled = (rows @ truth.object @ columns.T).astype(np.complex64)
-    return Truth(resampled, tuple(float(value) * shrink for value in truth.origin))
+    positions = None if truth.positions is None else truth.positions * shrink
+    return Truth(resampled, tuple(float(value) * shrink for value in truth.origin), positions)
 
 
 def _lanczos(side: int, shrink: float, lobes: int = 4) -> np.ndarray:

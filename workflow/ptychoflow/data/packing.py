@@ -1,30 +1,52 @@
 """The dataset folder: a scan as plain arrays that open in no time at any size, each pattern once.
 
-``counts.npy`` in the smallest dtype that loses nothing, ``positions.npy``, ``probe.npy``, and ``mask.npy`` and
-``truth.npy`` where the scan has them. ``manifest.json`` is written last and says what each array must be.
+``counts.npy`` in the smallest dtype that loses nothing, ``positions.npy``, ``probe.npy``, and ``mask.npy``,
+``truth.npy`` and ``true_positions.npy`` where the scan has them. ``manifest.json`` is written last and says what each
+array must be. `docs/datasets.md` describes the format.
 """
 
-from collections.abc import Iterable
+import errno
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from ..files import provenance, read_json, sha256, whole_folder, write_json
+from ..files import Checksum, provenance, read_json, whole_folder, write_json
+from ..progress import track
 from ..scan import Geometry, Scan, Truth, check_counts, smallest_dtype
 
 FORMAT = 1
-UNITS = {
-    "counts": "photons",
-    "positions": "object pixels (y, x)",
-    "probe": "sqrt(photons)",
-    "mask": "True where a pixel counts",
-    "truth": "complex transmission",
+
+
+class Kind(NamedTuple):
+    """What an array of a dataset must be."""
+
+    unit: str
+    dtypes: tuple[str, ...]
+
+
+ARRAYS = {
+    "counts": Kind("photons", ("uint8", "uint16", "uint32", "float32", "float64")),
+    "positions": Kind("object pixels (y, x)", ("float64",)),
+    "probe": Kind("sqrt(photons)", ("complex64",)),
+    "mask": Kind("True where a pixel counts", ("bool",)),
+    "truth": Kind("complex transmission", ("complex64",)),
+    "true_positions": Kind("object pixels (y, x)", ("float64",)),
 }
+"""The arrays a dataset may hold."""
+PIECE = 1 << 22
+"""Bytes read or written at once."""
 
 
 def write_dataset(
-    folder: Path, scan: Scan, chunks: Iterable[np.ndarray] | None = None, made_by: dict | None = None
+    folder: Path,
+    scan: Scan,
+    chunks: Iterable[np.ndarray] | None = None,
+    made_by: Callable[[dict], dict] | None = None,
 ) -> None:
     """Write a scan as a dataset folder, whole or not at all.
 
@@ -33,27 +55,26 @@ def write_dataset(
         scan: what to write; ``scan.counts`` gives the shape.
         chunks: the counts in pieces, in order and already checked, where they do not fit in memory; ``scan.counts``
             without it.
-        made_by: provenance for the manifest.
+        made_by: gives the provenance for the manifest, called with the description of the arrays when all are written.
+
+    Raises:
+        ValueError: if the counts are impossible or not as many as announced.
+        OSError: if the disk is full or must not be written.
     """
     if chunks is None:
         check_counts(scan.counts)
-        chunks = [scan.counts]
+        chunks = pieces(scan.counts)
     with whole_folder(folder) as partial:
-        total = _write_counts(partial / "counts.npy", chunks, scan.counts.shape)
-        np.save(partial / "positions.npy", scan.positions.astype(np.float64))
-        np.save(partial / "probe.npy", scan.probe.astype(np.complex64))
-        if scan.mask is not None:
-            np.save(partial / "mask.npy", scan.mask.astype(bool))
-        if scan.truth is not None:
-            np.save(partial / "truth.npy", scan.truth.object.astype(np.complex64))
+        arrays = {name: _write(partial / f"{name}.npy", array) for name, array in _small_arrays(scan).items()}
+        arrays["counts"], total = _write_counts(partial / "counts.npy", chunks, scan.counts.shape)
         manifest = {
             "format": FORMAT,
             "name": scan.name,
             "geometry": vars(scan.geometry),
             "truth_origin": None if scan.truth is None else list(scan.truth.origin),
             "facts": scan.facts | {"photons_measured": total / len(scan)},
-            "arrays": {path.stem: _describe(path) for path in sorted(partial.glob("*.npy"))},
-            "provenance": provenance() if made_by is None else made_by,
+            "arrays": arrays,
+            "provenance": provenance() if made_by is None else made_by(arrays),
         }
         write_json(partial / "manifest.json", manifest)
 
@@ -68,19 +89,19 @@ def open_dataset(folder: Path) -> Scan:
     folder = Path(folder)
     manifest = read_manifest(folder)
     try:
-        arrays = {name: _open_array(folder / f"{name}.npy", told) for name, told in manifest["arrays"].items()}
-        truth = arrays.get("truth")
+        arrays = {name: _open_array(folder, name, told) for name, told in manifest["arrays"].items()}
+        known = {name: np.array(array) for name, array in arrays.items() if name not in ("counts", "truth")}
         return Scan(
             counts=arrays["counts"],
-            positions=np.array(arrays["positions"]),
-            probe=np.array(arrays["probe"]),
+            positions=known["positions"],
+            probe=known["probe"],
             geometry=Geometry(**manifest["geometry"]),
-            mask=np.array(arrays["mask"]) if "mask" in arrays else None,
-            truth=None if truth is None else Truth(truth, tuple(manifest["truth_origin"])),
+            mask=known.get("mask"),
+            truth=_truth(arrays.get("truth"), manifest["truth_origin"], known.get("true_positions")),
             name=manifest["name"],
             facts=manifest["facts"],
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder}/manifest.json is damaged ({error}): pack the scan again") from None
 
 
@@ -91,9 +112,10 @@ def verify_dataset(folder: Path) -> dict[str, str]:
         FileNotFoundError: if there is no dataset.
         ValueError: naming each array that differs from what was packed.
     """
+    folder = Path(folder)
     open_dataset(folder)
-    expected = {name: told["sha256"] for name, told in read_manifest(folder)["arrays"].items()}
-    damaged = [f"{name}.npy" for name, checksum in expected.items() if sha256(folder / f"{name}.npy") != checksum]
+    expected = {name: told["crc32"] for name, told in read_manifest(folder)["arrays"].items()}
+    damaged = [f"{name}.npy" for name, crc32 in expected.items() if _crc32(folder / f"{name}.npy") != crc32]
     if damaged:
         raise ValueError(f"{folder}: {', '.join(damaged)} changed since packing: pack the scan again")
     return expected
@@ -115,66 +137,151 @@ def read_manifest(folder: Path) -> dict:
     return manifest
 
 
-def _describe(path: Path) -> dict:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    unit = UNITS[path.stem]
-    return {"shape": list(array.shape), "dtype": array.dtype.name, "unit": unit, "sha256": sha256(path)}
+def pieces(array: np.ndarray) -> Iterable[np.ndarray]:
+    """An array in slices along its first axis, each a few megabytes."""
+    step = max(1, PIECE * len(array) // max(array.nbytes, 1))
+    return (array[start : start + step] for start in range(0, len(array), step))
 
 
-def _open_array(path: Path, told: dict) -> np.ndarray:
-    """An array as a memory map, if it is what the manifest says."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing although the manifest names it: pack the scan again")
+def _small_arrays(scan: Scan) -> dict[str, np.ndarray]:
+    """Every array but the counts, as it is stored."""
+    arrays = {"positions": scan.positions.astype(np.float64), "probe": scan.probe.astype(np.complex64)}
+    if scan.mask is not None:
+        arrays["mask"] = scan.mask.astype(bool)
+    if scan.truth is not None:
+        arrays["truth"] = scan.truth.object.astype(np.complex64)
+        if scan.truth.positions is not None:
+            arrays["true_positions"] = scan.truth.positions.astype(np.float64)
+    return arrays
+
+
+def _truth(image: np.ndarray | None, origin: list[float] | None, positions: np.ndarray | None) -> Truth | None:
+    return None if image is None else Truth(image, tuple(map(float, origin)), positions)
+
+
+class _ArrayFile:
+    """An npy file that grows by slices along its first axis, and its checksum with it."""
+
+    def __init__(self, file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+        self.dtype, self.shape = np.dtype(dtype), tuple(map(int, shape))
+        self.done = 0
+        self._file, self._checksum = file, Checksum()
+        content = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(file, content)
+        _take_room(file, file.tell() + self.dtype.itemsize * math.prod(self.shape))
+
+    def write(self, piece: np.ndarray) -> None:
+        data = memoryview(np.ascontiguousarray(piece, self.dtype)).cast("B")
+        self._checksum.add(data)
+        self._file.write(data)
+        self.done += len(piece)
+
+    def describe(self) -> dict:
+        """What the manifest says of it."""
+        return {"shape": list(self.shape), "dtype": self.dtype.name, "crc32": self._checksum.hex()}
+
+
+@contextmanager
+def _array_file(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[_ArrayFile]:
+    with path.open("wb") as file:
+        yield _ArrayFile(file, dtype, shape)
+
+
+def _take_room(file: BinaryIO, size: int) -> None:
+    """Reserve the disk for a file about to be written, where the file system can: a full one shows at once."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} is truncated or no array ({error}): pack the scan again") from None
-    if list(array.shape) != told["shape"] or array.dtype.name != told["dtype"]:
-        came, expected = f"{array.dtype.name} {list(array.shape)}", f"{told['dtype']} {told['shape']}"
-        raise ValueError(f"{path} holds {came}, the manifest says {expected}: pack the scan again")
-    if path.stat().st_size != array.offset + array.nbytes:
-        raise ValueError(f"{path} is longer than its array: pack the scan again")
-    return array
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
-def _write_counts(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, int, int]) -> float:
-    """Stream the counts to an npy file in one pass, widening what is written when a piece needs it; gives their sum."""
-    dtype, done, total = np.dtype(np.uint8), 0, 0.0
-    file = _start(path, dtype, shape)
-    try:
+def _write(path: Path, array: np.ndarray) -> dict:
+    with _array_file(path, array.dtype, array.shape) as file:
+        for piece in pieces(array):
+            file.write(piece)
+        return file.describe() | {"unit": ARRAYS[path.stem].unit}
+
+
+def _write_counts(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, int, int]) -> tuple[dict, float]:
+    """Stream the counts to an npy file in one pass, widening what is written when a piece needs it.
+
+    Returns:
+        Description of the array, and the sum of all counts.
+    """
+    total = 0.0
+    with ExitStack() as stack:
+        file = None
         for piece in chunks:
             if piece.shape[1:] != shape[1:]:
                 raise ValueError(f"patterns of {piece.shape[1:]} px came, {shape[1:]} px were announced")
-            wider = np.promote_types(dtype, smallest_dtype(piece))
-            if wider != dtype:
-                file.close()
-                file, dtype = _widen(path, wider, dtype, done, shape), wider
-            piece.astype(dtype).tofile(file)
-            done += len(piece)
-            total += float(piece.sum(dtype=np.float64))
-    finally:
-        file.close()
-    if done != shape[0]:
-        raise ValueError(f"{done} patterns came, {shape[0]} were announced")
-    return total
+            dtype = smallest_dtype(piece)
+            if file is None:
+                file = stack.enter_context(_array_file(path, dtype, shape))
+            elif (wider := np.promote_types(file.dtype, dtype)) != file.dtype:
+                stack.close()
+                file = stack.enter_context(_widened(path, wider, file))
+            file.write(piece)
+            total += _sum(piece)
+        done = 0 if file is None else file.done
+        if done != shape[0]:
+            raise ValueError(f"{done} patterns came, {shape[0]} were announced")
+        return file.describe() | {"unit": ARRAYS["counts"].unit}, total
 
 
-def _start(path: Path, dtype: np.dtype, shape: tuple[int, int, int]) -> BinaryIO:
-    """An npy file with its header written, open for the patterns to follow."""
-    file = path.open("wb")
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": tuple(map(int, shape))}
-    np.lib.format.write_array_header_1_0(file, header)
-    return file
+@contextmanager
+def _widened(path: Path, wider: np.dtype, narrow: _ArrayFile) -> Iterator[_ArrayFile]:
+    """The file begun again in a wider dtype with what it holds so far."""
+    old = path.rename(path.with_suffix(".narrow"))
+    with _array_file(path, wider, narrow.shape) as file:
+        for piece in pieces(np.load(old, mmap_mode="r", allow_pickle=False)[: narrow.done]):
+            file.write(piece)
+        old.unlink()
+        yield file
 
 
-def _widen(path: Path, wider: np.dtype, dtype: np.dtype, done: int, shape: tuple[int, int, int]) -> BinaryIO:
-    """Start the file again in a wider dtype with the ``done`` patterns it holds."""
-    narrow = path.rename(path.with_suffix(".narrow"))
-    file = _start(path, wider, shape)
-    with narrow.open("rb") as old:
-        np.lib.format.read_magic(old)
-        np.lib.format.read_array_header_1_0(old)
-        for _ in range(done):
-            np.fromfile(old, dtype, shape[1] * shape[2]).astype(wider).tofile(file)
-    narrow.unlink()
-    return file
+def _sum(counts: np.ndarray) -> float:
+    """The sum of all counts; each pattern's own sum in 32 bits where that cannot overflow, which is fast."""
+    fits = counts.dtype.kind == "u" and np.iinfo(counts.dtype).max * counts.shape[-1] ** 2 < 2**32
+    dtype = np.uint32 if fits else np.float64
+    return float(counts.sum(axis=(-2, -1), dtype=dtype).sum(dtype=np.float64))
+
+
+def _open_array(folder: Path, name: str, told: dict) -> np.ndarray:
+    """An array as a memory map, if it is what the manifest says."""
+    if name not in ARRAYS or told["dtype"] not in ARRAYS[name].dtypes:
+        raise ValueError(
+            f"{folder}/manifest.json names {name} of {told['dtype']}, which no dataset holds: pack it again"
+        )
+    path, dtype, shape = folder / f"{name}.npy", np.dtype(told["dtype"]), tuple(told["shape"])
+    if not path.is_file():
+        raise ValueError(f"{path} is missing although the manifest names it: pack the scan again")
+    with path.open("rb") as file:
+        found = _read_header(file)
+        offset, size = file.tell(), file.seek(0, os.SEEK_END)
+    if found != (shape, False, dtype):
+        raise ValueError(f"{path} does not hold the {dtype} {list(shape)} of the manifest: pack the scan again")
+    expected = offset + dtype.itemsize * math.prod(shape)
+    if size != expected:
+        how = "truncated" if size < expected else "too long"
+        raise ValueError(f"{path} is {how}, {size} bytes instead of {expected}: pack the scan again")
+    return np.memmap(path, dtype, "r", offset, shape)
+
+
+def _read_header(file: BinaryIO) -> tuple | None:
+    """Shape, order and dtype that an npy file announces; None if it is no such file. Nothing in it is executed."""
+    try:
+        if np.lib.format.read_magic(file) != (1, 0):
+            return None
+        return np.lib.format.read_array_header_1_0(file)
+    except ValueError:
+        return None
+
+
+def _crc32(path: Path) -> str:
+    """The checksum of an array as it is on disk now."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    checksum = Checksum()
+    for piece in track(pieces(array), f"checking {path.name}", total=max(1, array.nbytes // PIECE)):
+        checksum.add(memoryview(piece).cast("B"))
+    return checksum.hex()
