@@ -253,6 +253,15 @@ def test_supervised_is_training_on_the_truth_alone():
     assert said == {"training": {"guide": "truth", "stages": [{"epochs": 7, "physics_weight": 0.0}]}}
 
 
+def test_unsupervised_is_training_on_the_counts_alone():
+    for said in (
+        from_torch({"model_config": {"mode": "Unsupervised"}}),
+        from_torch({"training_config": {"epochs": 4}}),
+    ):
+        (stage,) = said["training"]["stages"]
+        assert stage["physics_weight"] == 1.0
+
+
 def test_in_a_whole_config_a_choice_goes_before_a_default():
     data = {key.partition(".")[2]: name.default for key, (_, name) in torch_names().items() if key.startswith("data_")}
     assert from_torch({"data_config": data | {"C": 9}})["network"] == {"group_size": 9}
@@ -370,7 +379,7 @@ def test_tensorflow_and_legacy_there_and_back_are_the_identity(seed):
         ("training", {"stages": [{"epochs": 3, "physics_weight": 0.5}], "guide": "amplitude"}, "training.stages"),
         ("training", {"stages": [{"epochs": 3, "physics_weight": 0.0}]}, "a guide of 'auto' in a staged training"),
         ("training", {"stages": [{"epochs": 3}, {"epochs": 3, "physics_weight": 0.0}]}, "training.stages"),
-        ("training", {"warm_up": 0.5}, "a warm-up of 1.5 epochs"),
+        ("training", {"warm_up": 0.1, "stages": [{"epochs": 5}]}, "a warm-up of 0.5 epochs"),
         ("refinement", {"epochs": 7}, "refinement.epochs"),
         ("arguments", {"colour": "red"}, "arguments.colour"),
     ],
@@ -433,7 +442,7 @@ def test_dataclasses_are_as_good_as_dictionaries():
     cfg: dict = {}
     update_legacy_dict(cfg, Training())
     assert cfg == {"N": 64, "object.big": True, "nepochs": 3, "train_data_file_path": "a.npz"}
-    assert from_tensorflow(Training())["training"] == {"stages": [{"epochs": 3}]}
+    assert from_tensorflow(Training())["training"] == {"stages": [{"epochs": 3, "physics_weight": 1.0}]}
     with pytest.raises(ConfigError, match="is no config"):
         update_legacy_dict(cfg, 3)
 

@@ -53,17 +53,18 @@ def _stages(said: dict[str, Any], idle: frozenset[str]) -> dict[str, Any]:
     epochs = said.get("stages.epochs")
     lengths = [said.get(f"stages.stage_{n}_epochs", 0) for n in (1, 2, 3)]
     _check_lengths([*lengths, *([] if epochs is None else [epochs])])
+    alone = epochs or total_epochs(DEFAULT.stages)
     if said.get("stages.mode") == "supervised":
         if any(lengths):
             raise ValueError("mode Supervised has no stages: leave stage_1_epochs to stage_3_epochs out, say epochs")
-        length = epochs or total_epochs(DEFAULT.stages)
-        return {"training.guide": "truth", "training.stages": [{"epochs": length, "physics_weight": 0.0}]}
+        return {"training.guide": "truth", "training.stages": [{"epochs": alone, "physics_weight": 0.0}]}
     if not any(lengths):
         _check_dormant(said, idle, SHAPE, "stages", "stage_2_epochs or stage_3_epochs")
-        return {"training.stages": [{"epochs": epochs}]} if epochs else {}
-    _check_dormant(
-        said, idle, SHAPE[: 0 if lengths[1] else 1 if lengths[2] else 2], "stages", "a stage that they shape"
-    )
+        return (
+            {"training.stages": [{"epochs": alone, "physics_weight": 1.0}]} if epochs or "stages.mode" in said else {}
+        )
+    shapeless = () if lengths[1] else SHAPE[:1] if lengths[2] else SHAPE
+    _check_dormant(said, idle, shapeless, "stages", "a stage that they shape")
     if epochs not in (None, sum(lengths)) and "stages.epochs" not in idle:
         raise ValueError(f"epochs {epochs} but the stages add up to {sum(lengths)}: make them agree")
     return {"training.guide": "amplitude", "training.stages": _staged(said, lengths)}
