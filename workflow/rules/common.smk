@@ -71,9 +71,10 @@ def refined_halves(wildcards):
     return [f"results/refined/{wildcards.model}/{wildcards.scan}.{half}.h5" for half in HALVES]
 
 
-def last_words(snakemake_log):
+def last_words(snakemake_logs):
     """The last line in the log of each step that failed."""
-    failed = re.findall(r"log: (\S+) \(check log", Path(snakemake_log).read_text())
+    said = "".join(Path(path).read_text() for path in snakemake_logs)
+    failed = re.findall(r"log: (\S+) \(check log", said)
     for path in map(Path, dict.fromkeys(failed)):
         lines = path.read_text(errors="replace").strip().splitlines() if path.is_file() else []
         yield f"{path} ends with: {lines[-1] if lines else 'nothing'}"
