@@ -1,4 +1,4 @@
-"""Refinement finds the object from nothing, faster from something near, and the probe as well; it never makes up what fails."""
+"""Refinement finds the object from nothing, sooner from something near, and a probe that was wrong."""
 
 import dataclasses
 

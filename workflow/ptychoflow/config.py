@@ -469,7 +469,7 @@ class Refinement(Section):
     """Patterns per update."""
     alpha: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Regularisation of rPIE: near 0 dim pixels follow at once, 1 is the plain PIE step."""
-    smooth_epochs: NonNegativeInt = 12
+    smooth_epochs: NonNegativeInt = 20
     """First epochs after each of which the slowly varying phase is solved for at once; 0 leaves it to the iteration."""
     probe_from: PositiveInt | None = None
     """Epoch from which the probe is refined as well; None keeps it."""
