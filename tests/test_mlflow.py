@@ -29,7 +29,7 @@ from ptychoflow.networks.canvas import CanvasNetwork
 
 QUICK = {
     "network": {"width": 8, "levels": 2},
-    "training": {"batch_size": 8, "groups_per_epoch": 16},
+    "training": {"stages": [{"epochs": 1}], "batch_size": 8, "groups_per_epoch": 16},
     "runtime": {"accelerator": "cpu", "threads": 1},
 }
 CPU = ConfigManager(runtime=QUICK["runtime"])

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import merge, validate
-from .settings import SECTIONS, ConfigManager
+from .settings import ConfigManager
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,10 +41,11 @@ class Datagen:
         from ..scan import read_scan
         from ..simulate import simulate
 
-        settings = merge(self.config.simulation.model_dump(), changes)
+        config = ConfigManager(simulation=self.config.simulation)
+        config.update(simulation=changes)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{name}.cxi"
-            simulate(path, validate(SECTIONS["simulation"], settings, "simulation."))
+            simulate(path, config.simulation)
             return read_scan(path)
 
     def scans(self, count: int, **changes: Any) -> list["Scan"]:
@@ -107,11 +107,20 @@ class PtychoDataLoader:
 
     def train_dataloader(self) -> "DataLoader":
         """Batches of groups to train on."""
-        return self.module().train_dataloader()
+        return self._in_one_process().train_dataloader()
 
     def val_dataloader(self) -> "DataLoader":
         """Batches of groups to validate on."""
-        return self.module().val_dataloader()
+        return self._in_one_process().val_dataloader()
+
+    def _in_one_process(self) -> "TrainingData":
+        """The data as the only process of a training sees them."""
+        from ..config import Runtime
+        from ..learning.trainer import make_trainer
+
+        module = self.module()
+        module.trainer = make_trainer(Runtime(accelerator="cpu"), [])
+        return module
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.train_dataloader())

@@ -51,18 +51,33 @@ class Found:
     """What was reconstructed.
 
     Attributes:
-        image: the object, complex64, ``(H, W)``; 1 where nothing is known.
-        coverage: True where it is known, ``(H, W)``.
-        origin: position ``(y, x)`` of pixel ``[0, 0]``, px.
+        reconstruction: all that is known about it.
         timing: seconds by part.
-        reconstruction: everything else that is known about it, and what other functions here take.
     """
 
-    image: "np.ndarray"
-    coverage: "np.ndarray"
-    origin: tuple[float, float]
-    timing: dict[str, float]
     reconstruction: "Reconstruction"
+    timing: dict[str, float]
+
+    @property
+    def image(self) -> "np.ndarray":
+        """The object, complex64, ``(H, W)``; 1 where nothing is known."""
+        return self.reconstruction.object
+
+    @property
+    def coverage(self) -> "np.ndarray":
+        """True where the object is known, ``(H, W)``."""
+        return self.reconstruction.coverage
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        """Position ``(y, x)`` of the image's pixel ``[0, 0]``, px."""
+        return self.reconstruction.origin
+
+    def save(self, path: Path | str) -> None:
+        """Write a ptychodus product (HDF5), whole or not at all."""
+        from ..reconstruction import write_reconstruction
+
+        write_reconstruction(Path(path), self.reconstruction)
 
 
 class InferenceEngine:
@@ -115,18 +130,46 @@ class InferenceEngine:
             timing = json.loads((patches / "timing.json").read_text())
         seconds = {f"infer {name}": float(timing[name]) for name in ("load", "inference", "write")}
         seconds |= {f"stitch {name}": float(value) for name, value in found.facts["seconds"].items()}
-        return Found(found.object, found.coverage, found.origin, seconds, found)
+        return Found(found, seconds)
+
+    def refine(self, data: "PtychoDataLoader | Any", start: Found | None = None, **arrays: Any) -> Found:
+        """Fit the object of one scan to its counts.
+
+        Args:
+            data: as :class:`PtychoDataLoader` takes it.
+            start: what to start from, such as :meth:`predict_and_stitch` found; a flat object without it, which is the
+                iterative baseline.
+            **arrays: ``positions``, ``probe`` and so on, with an array of counts.
+        """
+        from ..reconstruction import read_reconstruction
+        from ..refine import refine
+
+        with tempfile.TemporaryDirectory() as scratch, _one_scan(data, arrays) as dataset:
+            begin, output = Path(scratch) / "start.h5", Path(scratch) / "refined.h5"
+            if start is not None:
+                start.save(begin)
+            settings = self.config.refinement
+            refine(dataset, output, settings, start=begin if start else None, runtime=self.config.runtime)
+            found = read_reconstruction(output)
+        return Found(found, {"refine": float(found.facts["seconds"])})
 
     @contextmanager
     def _predicted(self, data: Any, arrays: dict[str, Any]) -> Iterator[tuple[Path, Path]]:
         """Folders of the one scan and of its patches."""
         from ..infer import infer
 
-        loader = loader_of(data, None, **arrays)
-        if len(loader.scans) != 1:
-            raise ValueError(f"{len(loader.scans)} scans came: reconstruct them one by one")
-        with tempfile.TemporaryDirectory() as scratch, loader.folders() as (dataset,):
+        with tempfile.TemporaryDirectory() as scratch, _one_scan(data, arrays) as dataset:
             checkpoint, patches = Path(scratch) / "model.ckpt", Path(scratch) / "patches"
             self.model.save(checkpoint)
             infer(checkpoint, dataset, patches, self.config.inference, self.config.runtime)
             yield dataset, patches
+
+
+@contextmanager
+def _one_scan(data: Any, arrays: dict[str, Any]) -> Iterator[Path]:
+    """The dataset folder of data that are one scan."""
+    loader = loader_of(data, None, **arrays)
+    if len(loader.scans) != 1:
+        raise ValueError(f"{len(loader.scans)} scans came: reconstruct them one by one")
+    with loader.folders() as (folder,):
+        yield folder

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from ..config import Config, ConfigError, Section, Tracking, load_config, merge, validate
+from ..interop.forms import suggestion
 
 SECTIONS: dict[str, type[Section]] = {
     name: known.annotation
@@ -102,14 +103,18 @@ class ConfigManager:
         Raises:
             ConfigError: for unknown sections or keys, with the nearest known one, and for values out of range.
         """
-        fresh = {}
-        for name, said in sections.items():
-            if name not in SECTIONS:
-                validate(Config, {"scans": {}, "models": {}, name: said})
+        self._sections |= {name: self._changed(name, said) for name, said in sections.items()}
+
+    def _changed(self, name: str, said: Mapping[str, Any] | Section) -> Section:
+        """A section with what was said laid over it; a section that was said whole replaces it."""
+        if name not in SECTIONS:
+            if name in Config.model_fields:
                 raise ConfigError(f"config: {name} belongs to a workflow; here are only {', '.join(SECTIONS)}")
-            whole = merge(self._sections[name].model_dump(), dict(said)) if isinstance(said, Mapping) else said
-            fresh[name] = whole if isinstance(whole, SECTIONS[name]) else validate(SECTIONS[name], whole, f"{name}.")
-        self._sections |= fresh
+            raise ConfigError(f"config: {name}: unknown section{suggestion(name, SECTIONS)}")
+        if isinstance(said, SECTIONS[name]):
+            return said
+        part = validate(SECTIONS[name], said, f"{name}.").model_dump(exclude_unset=True)
+        return validate(SECTIONS[name], merge(self._sections[name].model_dump(exclude_unset=True), part), f"{name}.")
 
     def to_yaml(self, path: Path | str | None = None) -> str:
         """All settings as YAML text, also written to ``path`` where one is given."""

@@ -60,9 +60,8 @@ def _stages(said: dict[str, Any], idle: frozenset[str]) -> dict[str, Any]:
         return {"training.guide": "truth", "training.stages": [{"epochs": alone, "physics_weight": 0.0}]}
     if not any(lengths):
         _check_dormant(said, idle, SHAPE, "stages", "stage_2_epochs or stage_3_epochs")
-        return (
-            {"training.stages": [{"epochs": alone, "physics_weight": 1.0}]} if epochs or "stages.mode" in said else {}
-        )
+        chosen = epochs or "stages.mode" in said
+        return {"training.stages": [{"epochs": alone, "physics_weight": 1.0}]} if chosen else {}
     shapeless = () if lengths[1] else SHAPE[:1] if lengths[2] else SHAPE
     _check_dormant(said, idle, shapeless, "stages", "a stage that they shape")
     if epochs not in (None, sum(lengths)) and "stages.epochs" not in idle:
