@@ -20,8 +20,7 @@ def expected_counts(image: np.ndarray, probe: np.ndarray, positions: np.ndarray)
 
 
 def _sinc(size: int, shift: float) -> np.ndarray:
-    """Matrix of the periodic sinc interpolation that moves a line by ``+shift``, the Nyquist frequency split evenly."""
-    k = np.arange(-size // 2, size // 2 + 1)
-    share = np.where(np.abs(k) == size // 2, 0.5, 1.0)
+    """Matrix of the periodic sinc interpolation that moves a line by ``+shift``."""
+    k = np.arange(size) - size // 2
     distance = np.subtract.outer(np.arange(size), np.arange(size)) - shift
-    return (share * np.exp(2j * np.pi * k * distance[..., None] / size)).sum(-1).real / size
+    return np.exp(2j * np.pi * k * distance[..., None] / size).sum(-1) / size

@@ -40,13 +40,13 @@ def _diffract(image: torch.Tensor, probe: torch.Tensor, positions: torch.Tensor,
 @pytest.mark.parametrize("modes", [1, 3])
 def test_an_empty_object_keeps_every_photon(modes):
     counts = _diffract(torch.ones(SHAPE, dtype=torch.complex128), _probe(modes), _positions())
-    assert counts.sum((-2, -1)).numpy() == pytest.approx(1e4, rel=1e-6)
+    assert counts.sum((-2, -1)).numpy() == pytest.approx(1e4, rel=1e-12)
 
 
 def test_so_does_a_phase_object_in_the_near_field():
     phase = _object() / _object().abs()
     counts = _diffract(phase, _probe(2), _positions(), propagate=near_field(SIZE, 1e-7, 1e-10, 1e-3))
-    assert counts.sum((-2, -1)).numpy() == pytest.approx(1e4, rel=1e-6)
+    assert counts.sum((-2, -1)).numpy() == pytest.approx(1e4, rel=1e-12)
 
 
 @pytest.mark.parametrize("modes", [1, 3])
@@ -109,9 +109,9 @@ def test_the_probe_moves_by_plus_the_shift():
     torch.testing.assert_close(moved, _probe().roll((2, -3), (-2, -1)))
 
 
-def test_shifting_there_and_back_is_the_identity_and_the_adjoint():
+def test_shifting_back_is_the_inverse_and_the_adjoint():
     probe, shift = _probe(2), torch.tensor([0.31, -0.45], dtype=torch.float64)
-    torch.testing.assert_close(shift_probe(shift_probe(probe, shift), -shift), probe, rtol=0, atol=1e-3)
+    torch.testing.assert_close(shift_probe(shift_probe(probe, shift), -shift), probe, rtol=0, atol=1e-12)
     other = torch.randn(2, SIZE, SIZE, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
     left, right = (shift_probe(probe, shift).conj() * other).sum(), (probe.conj() * shift_probe(other, -shift)).sum()
     assert abs(left - right) < 1e-12 * probe.norm() * other.norm()

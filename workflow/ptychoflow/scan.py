@@ -108,6 +108,9 @@ class Scan:
             raise ValueError("the probe is empty or holds NaN: give one with photons in it")
         if self.mask is not None and self.mask.shape != self.counts.shape[1:]:
             raise ValueError(f"mask has shape {self.mask.shape}, patterns are {self.counts.shape[1:]}")
+        true_positions = None if self.truth is None else self.truth.positions
+        if true_positions is not None and true_positions.shape != self.positions.shape:
+            raise ValueError(f"true positions have shape {true_positions.shape}, the positions {self.positions.shape}")
 
     def __len__(self) -> int:
         return len(self.counts)

@@ -47,9 +47,18 @@ def adapt_probe(probe: np.ndarray, recipe: ProbeRecipe, photons: float, rng: np.
 
 
 def scale_to_photons(probe: np.ndarray, photons: float) -> np.ndarray:
-    """The same probe, ``(M, N, N)``, carrying ``photons`` in all modes together, complex64."""
+    """The same probe, ``(M, N, N)``, carrying ``photons`` in all modes together, complex64.
+
+    Raises:
+        ValueError: if the probe is empty, or no photons are asked for.
+    """
     probe = probe.astype(np.complex128)
-    return (probe * np.sqrt(photons / np.sum(np.abs(probe) ** 2))).astype(np.complex64)
+    light = np.sum(np.abs(probe) ** 2)
+    if not (np.isfinite(light) and light > 0):
+        raise ValueError("the probe is empty or holds NaN: give one with photons in it")
+    if not photons > 0:
+        raise ValueError(f"photons is {photons:g}, expected more than 0")
+    return (probe * np.sqrt(photons / light)).astype(np.complex64)
 
 
 def zone_plate(recipe: ProbeRecipe, size: int, phase: Phase) -> np.ndarray:

@@ -16,7 +16,7 @@ from .propagation import far_field
 def shift_probe(probe: Tensor, shift: Tensor) -> Tensor:
     """The probe moved by a sub-pixel shift, exactly for a band-limited probe: a Fourier phase ramp.
 
-    Content moves by ``+shift``. The Nyquist line keeps its cosine only, so that a shift and its reverse are adjoint.
+    Content moves by ``+shift``. Unitary: no light is lost, and the reverse shift is the inverse and the adjoint.
 
     Args:
         probe: modes, ``(M, N, N)`` complex.
@@ -34,8 +34,6 @@ def fourier_ramp(shift: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     frequency = torch.fft.fftfreq(size, dtype=torch.float64, device=shift.device)
     angle = -2 * math.pi * shift.double()[..., None] * frequency
     ramp = torch.polar(torch.ones_like(angle), angle)
-    if size % 2 == 0:
-        ramp[..., size // 2] = ramp[..., size // 2].real.to(ramp.dtype)
     ramp = ramp.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
     return ramp[..., 0, :, None] * ramp[..., 1, None, :]
 
