@@ -106,7 +106,7 @@ def evaluate(
         | {"torch": torch.__version__},
     }
     metrics = _finite(metrics)
-    arrays = _arrays(stages, scan, list(patterns.values()))
+    arrays = _arrays(stages, scan, reference, list(patterns.values()))
     with whole_folder(Path(output).with_suffix("")) as folder:
         np.savez_compressed(folder / "arrays.npz", **arrays)
         draw_all(folder, arrays, metrics)
@@ -244,13 +244,16 @@ def _describe(scan: Scan) -> dict:
     }
 
 
-def _arrays(stages: dict[str, Stage], scan: Scan, patterns: list[int]) -> dict[str, np.ndarray]:
-    """What pictures are made of, every stage in the frame that the refined coverage reaches over."""
+def _arrays(stages: dict[str, Stage], scan: Scan, reference: Reference, patterns: list[int]) -> dict[str, np.ndarray]:
+    """What pictures are made of, every stage in the frame that the refined coverage reaches over.
+
+    ``origin`` is the position of the frame's first pixel.
+    """
     refined = stages["refined"]
     rows, columns = crop_to(refined.aligned.mask)
     corner = np.add(refined.aligned.corner, (rows.start, columns.start))
     shape = (rows.stop - rows.start, columns.stop - columns.start)
-    arrays = {}
+    arrays = {"origin": np.asarray(reference.origin) + corner}
     for name in [name for name in ("network", "refined") if name in stages]:
         stage = stages[name]
         start = corner - stage.aligned.corner

@@ -10,7 +10,13 @@ rule evaluate:
         halves=refined_halves,
     output:
         metrics="results/metrics/{model}/{scan}.json",
-        figures=directory("results/metrics/{model}/{scan}"),
+        figures=report(
+            directory("results/metrics/{model}/{scan}"),
+            patterns=["{figure}.png"],
+            caption="../report/figure.rst",
+            category="{scan}",
+            labels={"model": "{model}", "figure": "{figure}"},
+        ),
     log:
         "results/logs/evaluate/{model}/{scan}.log",
     benchmark:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
@@ -46,15 +47,35 @@ def log_counts(counts: np.ndarray) -> np.ndarray:
     return np.log10(1 + np.maximum(counts, 0))
 
 
-def data_uri(rgba: np.ndarray, most_px: int, quality: int = 88) -> str:
-    """A picture as text that a page holds: WebP, no side longer than ``most_px``; small ones lose nothing."""
+@dataclass(frozen=True)
+class Detail:
+    """How finely a page draws.
+
+    Attributes:
+        tile_px: most px of a side of a picture of the object.
+        small_px: most px of a side of other pictures.
+        quality: of WebP, 0 to 100; from 80 on, pictures no larger than patterns usually are lose nothing.
+    """
+
+    tile_px: int
+    small_px: int
+    quality: int
+
+    @classmethod
+    def for_results(cls, count: int) -> "Detail":
+        """The detail with which a page over so many reconstructions stays below some 30 MB."""
+        return cls(480, 192, 88) if count <= 12 else cls(300, 192, 80) if count <= 60 else cls(180, 64, 60)
+
+
+def data_uri(rgba: np.ndarray, most_px: int, quality: int) -> str:
+    """A picture as text that a page holds: WebP, no side longer than ``most_px``."""
     picture = Image.fromarray(rgba, "RGBA")
     if max(picture.size) > most_px:
         shrink = most_px / max(picture.size)
         size = [max(1, round(side * shrink)) for side in picture.size]
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    picture.save(file, "WEBP", quality=quality, method=4, lossless=max(picture.size) <= 96)
+    picture.save(file, "WEBP", quality=quality, method=4, lossless=quality >= 80 and max(picture.size) <= 96)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 

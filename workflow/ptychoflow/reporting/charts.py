@@ -1,0 +1,179 @@
+"""Line charts as SVG text: sharp at any size, and in the colours of the page, light or dark."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 360, 250
+LEFT, RIGHT, TOP, BOTTOM = 56, 14, 12, 42
+COLOURS = 6
+"""How many series the page's style sheet has colours for; further ones begin again."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A curve: where it is named, its points, its colour by number, and whether it is dashed or shows its points."""
+
+    name: str
+    x: Sequence[float | None]
+    y: Sequence[float | None]
+    colour: int
+    dashed: bool = False
+    dots: bool = False
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """The points that are numbers."""
+        pairs = zip(self.x, self.y, strict=True)
+        return [(x, y) for x, y in pairs if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What to draw.
+
+    Attributes:
+        title: what a screen reader says.
+        x_label: with its unit.
+        y_label: with its unit.
+        series: the curves.
+        logarithmic: whether y is.
+        from_zero: whether x begins at 0.
+        x_limits: instead of those of the points.
+        y_limits: instead of those of the points.
+        levels: horizontal lines, by name.
+        marks: vertical lines, by name.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    logarithmic: bool = False
+    from_zero: bool = False
+    x_limits: tuple[float, float] | None = None
+    y_limits: tuple[float, float] | None = None
+    levels: Sequence[tuple[float, str]] = ()
+    marks: Sequence[tuple[float, str]] = ()
+
+    @property
+    def legend(self) -> list[Series]:
+        """The curves there is something to say about."""
+        return [each for each in self.series if each.points]
+
+
+def draw(chart: Chart) -> Markup:
+    """The chart as an SVG element; nothing where it has no points."""
+    points = [point for series in chart.series for point in _positive(series, chart.logarithmic)]
+    if not points:
+        return Markup("")
+    along_x = [x for x, _ in points] + ([0.0] if chart.from_zero else [])
+    x_low, x_high = chart.x_limits or _widened(along_x, 0)
+    lines = [level for level, _ in chart.levels if level > 0 or not chart.logarithmic]
+    y_low, y_high = chart.y_limits or _widened([y for _, y in points] + lines, 0.05, chart.logarithmic)
+    along = _axis(x_low, x_high, LEFT, WIDTH - RIGHT)
+    up = _axis(y_low, y_high, HEIGHT - BOTTOM, TOP, chart.logarithmic)
+    parts = [*_grid(chart, along, up, (x_low, x_high), (y_low, y_high))]
+    for series in chart.legend:
+        parts += _curve(series, along, up, chart.logarithmic)
+    return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        WIDTH, HEIGHT, chart.title, Markup("").join(parts)
+    )
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
+    span = high - low
+    power = 10.0 ** math.floor(math.log10(span / most))
+    step = next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= most)
+    first = math.ceil(low / step - 1e-9)
+    return [round(n * step, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten between two values, with 2 and 5 times where there are few; plain ticks within a factor of 3."""
+    if high / low < 3:
+        return [tick for tick in ticks(low, high, 4) if tick > 0]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    multiples = (1, 2, 5) if high / low < 300 else (1,)
+    return [m * 10.0**d for d in decades for m in multiples if low <= m * 10.0**d <= high]
+
+
+def label(value: float) -> str:
+    """A tick's number, short."""
+    if value and not 1e-3 <= abs(value) < 1e5:
+        mantissa, exponent = f"{value:.0e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{value:.6g}".replace("-", "−")
+
+
+def _positive(series: Series, logarithmic: bool) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in series.points if y > 0 or not logarithmic]
+
+
+def _widened(values: list[float], margin: float, logarithmic: bool = False) -> tuple[float, float]:
+    """The range of values and a margin, never empty."""
+    low, high = min(values), max(values)
+    if logarithmic:
+        low, high = math.log10(low), math.log10(high)
+    if high - low < 1e-9 * max(1.0, abs(high)):
+        low, high = low - 0.5, high + 0.5
+    low, high = low - margin * (high - low), high + margin * (high - low)
+    return (10**low, 10**high) if logarithmic else (low, high)
+
+
+def _axis(low: float, high: float, start: float, end: float, logarithmic: bool = False) -> Callable[[float], float]:
+    """From a value to a place in the picture."""
+    scale = math.log10 if logarithmic else float
+    first, last = scale(low), scale(high)
+    return lambda value: start + (end - start) * (scale(value) - first) / (last - first)
+
+
+def _grid(chart: Chart, along: Callable, up: Callable, across: tuple, height: tuple) -> list[Markup]:
+    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    parts = []
+    for tick in (log_ticks if chart.logarithmic else ticks)(*height):
+        parts.append(_line(LEFT, up(tick), right, up(tick), "grid"))
+        parts.append(_text(LEFT - 7, up(tick) + 4, label(tick), "end"))
+    for tick in ticks(*across):
+        parts.append(_line(along(tick), bottom, along(tick), bottom + 4, "axis"))
+        parts.append(_text(along(tick), bottom + 17, label(tick), "middle"))
+    for value, name in chart.levels:
+        if height[0] <= value <= height[1]:
+            parts.append(_line(LEFT, up(value), right, up(value), "level"))
+            parts.append(_text(right - 2, up(value) - 4, name, "end", "soft"))
+    for value, name in chart.marks:
+        parts.append(_line(along(value), TOP, along(value), bottom, "level"))
+        parts.append(_text(along(value) + 4, TOP + 11, name, "start", "soft"))
+    parts.append(_line(LEFT, bottom, right, bottom, "axis"))
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 7, chart.x_label, "middle"))
+    turned = Markup('<text x="{0}" y="{1}" transform="rotate(-90 {0} {1})" text-anchor="middle">{2}</text>')
+    parts.append(turned.format(13, f"{(TOP + bottom) / 2:.0f}", chart.y_label))
+    return parts
+
+
+def _curve(series: Series, along: Callable, up: Callable, logarithmic: bool) -> list[Markup]:
+    points = [
+        (min(max(along(x), LEFT), WIDTH - RIGHT), min(max(up(y), TOP), HEIGHT - BOTTOM))
+        for x, y in _positive(series, logarithmic)
+    ]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    style = f"s{series.colour % COLOURS}" + (" dashed" if series.dashed else "")
+    parts = [Markup('<polyline class="{}" points="{}"><title>{}</title></polyline>').format(style, path, series.name)]
+    if series.dots or len(points) == 1:
+        dot = Markup('<circle class="{}" cx="{}" cy="{}" r="3"/>')
+        parts += [dot.format(style, f"{x:.1f}", f"{y:.1f}") for x, y in points]
+    return parts
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
+    places = [f"{place:.1f}" for place in (x1, y1, x2, y2)]
+    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(style, *places)
+
+
+def _text(x: float, y: float, words: str, anchor: str, style: str = "") -> Markup:
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+        style, x, y, anchor, escape(words)
+    )

@@ -1,0 +1,75 @@
+"""How long steps took: from the benchmarks that Snakemake keeps, or from what the steps say themselves."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .results import Result
+
+STEPS = ("simulate", "convert", "pack", "train", "infer", "stitch", "refine", "evaluate")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One run of a step.
+
+    Attributes:
+        step: its verb.
+        of: what it made: a scan, a model, or ``model/scan``.
+        seconds: wall clock.
+        cpu_seconds: of all its processes; None where not measured.
+        memory_mb: the most it held; None where not measured.
+    """
+
+    step: str
+    of: str
+    seconds: float
+    cpu_seconds: float | None = None
+    memory_mb: float | None = None
+
+
+def read_benchmarks(folder: Path, results: Sequence[Result], records: Sequence[dict]) -> list[Timing]:
+    """The benchmarks of the steps that these results come from; none where the folder is missing.
+
+    The folder may hold other runs': only scans and models that the report is about are taken.
+    """
+    models = {result.model for result in results} | {record["model"] for record in records}
+    scans = {result.scan for result in results} | {scan for record in records for scan in record.get("groups", {})}
+    found = []
+    for step in STEPS:
+        for path in sorted((folder / step).rglob("*.tsv")):
+            parts = path.relative_to(folder / step).with_suffix("").parts
+            scan_parts = parts[1:] if len(parts) > 1 or step == "train" else parts
+            model_parts = parts[:1] if len(parts) > 1 or step == "train" else ()
+            ours = {part.partition(".")[0] for part in scan_parts} <= scans and set(model_parts) <= models
+            timing = _read(path, step, "/".join(parts)) if ours else None
+            found += [timing] if timing else []
+    return found
+
+
+def told_by_steps(results: Sequence[Result], records: Sequence[dict]) -> list[Timing]:
+    """What the products say about the time they took, where there are no benchmarks."""
+    found = [Timing("train", record["model"], record["seconds"]) for record in records]
+    for stage, step in (("network", "stitch"), ("refined", "refine")):
+        for result in results:
+            seconds = result.seconds(stage) if stage in result.stages else None
+            found += [] if seconds is None else [Timing(step, f"{result.model}/{result.scan}", seconds)]
+    return found
+
+
+def _read(path: Path, step: str, of: str) -> Timing | None:
+    """A benchmark file; None where it is not one, which is no reason to have no report."""
+    try:
+        with path.open(newline="") as file:
+            row = next(csv.DictReader(file, delimiter="\t"))
+        return Timing(step, of, float(row["s"]), _number(row.get("cpu_time")), _number(row.get("max_rss")))
+    except (StopIteration, KeyError, ValueError, TypeError, OSError):
+        return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
