@@ -89,6 +89,8 @@ def _ptychopinn(archive: Archive, patterns: Stack, axes: tuple[str, str], path: 
         amplitude={"count_intensity": False, "normalized_amplitude": True}.get(domain),
         mask=None if bad is None else ~bad,
         probe=_modes(archive, "probeGuess"),
+        probe_in_photons=archive.text("scale_contract_version")
+        == "ci_intensity_v2",  # its forward model counts photons
         wavelength_m=wavelength_m(energy) if energy else None,
         detector_distance_m=archive.number("detector_distance_m"),
         detector_pixel_m=archive.number("detector_pixel_size_m", "detector_pixel_m"),
