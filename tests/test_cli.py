@@ -24,7 +24,7 @@ def _run(*words) -> int:
 
 
 def test_every_step_of_the_workflow_is_a_verb():
-    assert {name for name, verb in VERBS.items() if verb.runs} == set(READS)
+    assert set(READS) <= {name for name, verb in VERBS.items() if verb.runs}
 
 
 @pytest.mark.parametrize("verb", VERBS)
