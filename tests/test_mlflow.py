@@ -33,6 +33,8 @@ QUICK = {
     "runtime": {"accelerator": "cpu", "threads": 1},
 }
 CPU = ConfigManager(runtime=QUICK["runtime"])
+
+pytestmark = pytest.mark.xdist_group("mlflow")  # one server serves them all
 FRESH_PROCESS = """
 import sys, json, numpy as np
 from ptychoflow.api import ConfigManager, InferenceEngine, PtychoModel
@@ -69,8 +71,9 @@ def server(tmp_path_factory):
     words += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, cwd=folder, start_new_session=True
-        )
+            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, cwd=folder, start_new_session=True,
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        )  # fmt: skip
     uri = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
