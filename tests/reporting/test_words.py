@@ -59,15 +59,15 @@ def test_a_flat_image_is_never_called_good():
 def test_starts_are_compared_at_equal_time():
     fast, slow = _result(), _result(network=False, psnr=(5.0, 10.0, 15.0), model="flat")
     text = compare_starts(fast, slow)
-    assert "After 2.0 s of refinement each, pinn is at phase PSNR 25.0 dB, flat (no network) at 15.0 dB" in text
+    assert "After 2 s of refinement each, pinn is at phase PSNR 25.0 dB, flat (no network) at 15.0 dB" in text
     assert "network start is ahead" in text
-    assert "reaches in 0.5 s what the other has after 2.0 s" in text
+    assert "reaches in 0.5 s what the other has after 2 s" in text
 
 
 def test_a_baseline_that_wins_is_said_to_win():
     text = compare_starts(_result(psnr=(10.0, 12.0, 14.0)), _result(network=False, model="flat"))
     assert "the flat start is ahead" in text
-    assert "reaches in 0.4 s what the other has after 2.0 s" in text
+    assert "reaches in 0.4 s what the other has after 2 s" in text
     assert "they tie" in compare_starts(_result(), _result(network=False, model="flat"))
 
 

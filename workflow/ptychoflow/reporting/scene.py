@@ -1,12 +1,13 @@
 """What a report shows of one scan: pictures on one scale in one frame, curves, patterns, the probe."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..metrics.alignment import window
-from .charts import Chart, Series
+from .charts import Chart, Series, label
 from .pictures import (
     AMPLITUDE,
     ERROR,
@@ -221,8 +222,13 @@ def _tiles(kind: Kind, views: Sequence[View], detail: Detail) -> dict:
         "name": kind.name,
         "tiles": tiles,
         "gradient": gradient(kind.colours),
-        "ticks": [f"{value:.3g}".replace("-", "−") for value in (low, (low + high) / 2, high)],
+        "ticks": [_tick(value, high - low) for value in (low, (low + high) / 2, high)],
     }
+
+
+def _tick(value: float, span: float) -> str:
+    """A number on a colour bar, to a thousandth of its span."""
+    return label(round(value, 3 - math.ceil(math.log10(span))) + 0.0)  # no minus zero
 
 
 def _thumbnail(kind: Kind, views: Sequence[View], detail: Detail) -> str:

@@ -75,7 +75,7 @@ def compare_starts(network: Result, flat: Result) -> str | None:
     tied = abs(reached - flat_reached) < (0.3 if more_is_better else 0.02 * flat_reached)
     says = "they tie" if tied else "the network start is ahead" if ahead else "the flat start is ahead"
     text = (
-        f"After {until:.1f} s of refinement each, {network.model} is at {measure} {reached:{digits}}{unit}, "
+        f"After {until:.2g} s of refinement each, {network.model} is at {measure} {reached:{digits}}{unit}, "
         f"{flat.model} (no network) at {flat_reached:{digits}}{unit}: {says}."
     )
     winner, goal = (network, flat_values[-1]) if ahead else (flat, values[-1])
@@ -83,7 +83,8 @@ def compare_starts(network: Result, flat: Result) -> str | None:
     first = _first_time(winner_times, winner_values, goal, more_is_better)
     loser_time = (flat_times if ahead else times)[-1]
     if not tied and first is not None and first < loser_time:
-        text += f" It reaches in {first:.1f} s what the other has after {loser_time:.1f} s."
+        begins = "begins with" if first == 0 else f"reaches in {first:.2g} s"
+        text += f" It {begins} what the other has after {loser_time:.2g} s."
     return text
 
 
