@@ -6,8 +6,8 @@ import numpy as np
 def cover(groups: np.ndarray, patterns: int) -> np.ndarray:
     """Choose groups so that every pattern that is in any group is in a chosen one.
 
-    Greedy: first the groups of which no member is covered yet, then those with one that is, and so on. For compact groups
-    of C patterns that takes about ``1.3 patterns / C`` of them.
+    Greedy: first the groups of which no member is covered yet, then those with one that is, and so on. For compact
+    groups of C patterns that takes about ``1.3 patterns / C`` of them.
 
     Args:
         groups: pattern indices, ``(n, C)``.
