@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from ptychoflow.config import Runtime
-from ptychoflow.data.datamodule import GroupDataset, PredictionData
+from ptychoflow.data.datamodule import PredictionData
 from ptychoflow.data.packing import open_dataset
+from ptychoflow.data.reading import read_batch
 from ptychoflow.learning.checkpoints import read_model
 from ptychoflow.learning.losses import patch_error
 from ptychoflow.learning.task import solve
@@ -27,9 +28,9 @@ def measure(model: Path, dataset: Path, every: int) -> dict[str, float]:
     """Errors by name, and milliseconds per group."""
     network, scan = read_model(model).network, open_dataset(dataset)
     rows = PredictionData(scan, network.settings.group_size, Runtime()).rows[::every]
-    groups, totals, seconds = GroupDataset([scan]), {}, 0.0
+    totals, seconds = {}, 0.0
     for first in range(0, len(rows), BATCH):
-        batch = groups.__getitems__(rows[first : first + BATCH])
+        batch = read_batch([scan], rows[first : first + BATCH])
         began = time.perf_counter()
         solution = solve(network, batch)
         seconds += time.perf_counter() - began

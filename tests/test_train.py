@@ -20,6 +20,7 @@ from ptychoflow.config import (
     Stage,
     Tracking,
     Training,
+    Validation,
 )
 from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.learning.checkpoints import read_model
@@ -33,7 +34,7 @@ RECIPE = Training(
     batch_size=8,
     groups_per_epoch=48,
     grouping=Grouping(neighbours=4),
-    validation_fraction=0.16,
+    validation=Validation(fraction=0.16),
 )
 
 

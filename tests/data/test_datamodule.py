@@ -1,135 +1,223 @@
-"""Batches: each group with its own probe, in the layout the physics wants, in an order that seed and epoch fix."""
+"""The data modules: the same batches with and without workers, on one process and on two, stopped or not."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
+import lightning
 import numpy as np
 import pytest
 import torch
 
-from ptychoflow.config import Runtime, Training
-from ptychoflow.data.datamodule import GroupDataset, GroupSampler, PredictionData, TrainingData, to_corner
-from ptychoflow.data.grouping import neighbourhood
-from ptychoflow.physics.detector import amplitude_error
-from ptychoflow.physics.forward import expected_counts, shift_probe
-from ptychoflow.physics.patches import cut_windows, split_positions
-from ptychoflow.physics.propagation import far_field_corner
-from ptychoflow.scan import Scan
+from ptychoflow.config import Grouping, Runtime, Training, Validation
+from ptychoflow.data.batches import Batch
+from ptychoflow.data.datamodule import PredictionData, TrainingData
+from ptychoflow.data.packing import open_dataset, write_dataset
+
+TRAINING = Training(batch_size=8, guide="amplitude", validation=Validation(fraction=0.2))
+CPU = Runtime(accelerator="cpu")
+
+
+class Witness(lightning.LightningModule):
+    """Learns nothing and notes every batch it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.trained, self.validated, self.predicted = [], [], []
+
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        self.trained.append(self._note(batch))
+        return self.weight * 0
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        self.validated.append(self._note(batch))
+
+    def predict_step(self, batch: Batch, index: int) -> None:
+        self.predicted.append(self._note(batch))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+    @staticmethod
+    def _note(batch: Batch) -> list:
+        told = torch.cat([batch.scan[:, None], batch.members], dim=1)
+        return [*told.flatten().tolist(), float(batch.counts.double().sum())]
+
+
+def _trainer(epochs: int = 2, **settings) -> lightning.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        **(quiet | {"enable_checkpointing": False} | settings),
+    )
 
 
 @pytest.fixture
-def exact(scan: Scan) -> Scan:
-    """The shared scan with counts as the forward model expects them at every position, without noise."""
-    whole, rest = split_positions(torch.from_numpy(scan.positions))
-    windows = cut_windows(torch.from_numpy(scan.truth.object), whole - scan.size // 2, scan.size)
-    return replace(scan, counts=expected_counts(windows, shift_probe(torch.from_numpy(scan.probe), rest)).numpy())
+def scans(scan, tmp_path):
+    """Two datasets on disk, of different probes and dtypes."""
+    folders = []
+    for name, counts in (("a", np.minimum(scan.counts, 255)), ("b", scan.counts + 1000)):
+        write_dataset(tmp_path / name, replace(scan, counts=counts, probe=scan.probe[:, ::-1], name=name))
+        folders.append(tmp_path / name)
+    return [open_dataset(folder) for folder in folders]
 
 
-def _rows(scan: Scan, size: int = 4) -> np.ndarray:
-    return np.insert(neighbourhood(scan.positions, np.arange(len(scan)), 6).nearest(size), 0, 0, axis=1)
+def _fitted(scans, runtime: Runtime, training: Training = TRAINING, epochs: int = 2) -> Witness:
+    witness = Witness()
+    _trainer(epochs).fit(witness, TrainingData(scans, 4, training, runtime))
+    return witness
 
 
-def test_the_truth_of_a_group_diffracts_to_the_counts_of_each_member(exact):
-    batch = GroupDataset([exact]).__getitems__(_rows(exact))
-    # members far from the centre put the faint edge of their probe beyond the canvas
-    near = batch.relative.norm(dim=-1) < 4
-    error = {}
-    for sign in (1, -1):
-        probes = shift_probe(batch.probe[:, None], sign * batch.relative)
-        expected = expected_counts(batch.truth[:, None], probes, propagate=far_field_corner)
-        error[sign] = amplitude_error(batch.counts[near], expected[near])
-    assert error[1] < 2e-3 and error[-1] > 10 * error[1]
+RUNTIMES = {
+    "workers": Runtime(accelerator="cpu", workers=2),
+    "on the device": Runtime(accelerator="cpu", counts_on_device="always"),
+    "on the device although there are workers": Runtime(accelerator="cpu", counts_on_device="always", workers=2),
+}
 
 
-def test_counts_and_mask_have_zero_frequency_at_the_corner(scan):
-    rows = _rows(scan)
-    batch = GroupDataset([scan]).__getitems__(rows)
-    np.testing.assert_array_equal(batch.counts, np.fft.ifftshift(scan.counts[rows[:, 1:]], axes=(-2, -1)))
-    np.testing.assert_array_equal(batch.mask[0, 0].bool(), np.fft.ifftshift(scan.mask))
-    assert batch.counts.dtype == torch.float32
+@pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=RUNTIMES)
+def test_batches_do_not_depend_on_how_they_are_read(scans, runtime):
+    expected, found = _fitted(scans, CPU), _fitted(scans, runtime)
+    # one scan ordered after the other within a batch where the loader reads, as drawn where the device does
+    for name in ("trained", "validated"):
+        assert len(getattr(found, name)) == len(getattr(expected, name)) > 0
+        for one, other in zip(getattr(found, name), getattr(expected, name), strict=True):
+            assert one[-1] == other[-1]
+            assert _rows(one) == _rows(other)
 
 
-def test_an_odd_pattern_is_shifted_as_numpy_does():
-    counts = np.arange(2 * 25).reshape(2, 5, 5)
-    np.testing.assert_array_equal(to_corner(counts), np.fft.ifftshift(counts, axes=(-2, -1)))
+def _rows(note: list) -> list[tuple]:
+    return sorted(map(tuple, np.reshape(note[:-1], (-1, 5)).astype(int).tolist()))
 
 
-def test_the_centre_is_a_whole_pixel_of_the_truth_amid_the_members(scan):
-    scan = replace(scan, truth=replace(scan.truth, origin=(0.25, -0.5)))
-    batch = GroupDataset([scan]).__getitems__(_rows(scan))
-    offset = batch.centre - torch.tensor([0.25, -0.5])
-    torch.testing.assert_close(offset, offset.round())
-    assert batch.relative.mean(1).abs().max() <= 0.5
-    torch.testing.assert_close(batch.centre[:, None] + batch.relative, torch.from_numpy(scan.positions)[batch.members])
+def test_epochs_differ_and_runs_do_not(scans):
+    once, again = _fitted(scans, CPU), _fitted(scans, CPU)
+    assert once.trained == again.trained
+    half = len(once.trained) // 2
+    assert once.trained[:half] != once.trained[half:]
 
 
-def test_each_group_carries_the_probe_of_its_scan(scan):
-    other = replace(scan, probe=np.concatenate([scan.probe, 0.5 * scan.probe]), name="other", truth=None, mask=None)
-    rows = _rows(scan)[:4]
-    rows[1::2, 0] = 1
-    batch = GroupDataset([scan, other]).__getitems__(rows)
-    np.testing.assert_array_equal(batch.probe[0], np.concatenate([scan.probe, 0 * scan.probe]))
-    np.testing.assert_array_equal(batch.probe[1], other.probe)
-    assert batch.labelled.tolist() == [True, False, True, False]
-    assert batch.mask[0].sum() == scan.mask.sum() and batch.mask[1].all()
+class Stop(lightning.Callback):
+    """Keeps the state after some steps and ends there."""
+
+    def __init__(self, step: int, path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, *_) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+            raise KeyboardInterrupt
 
 
-def test_scans_of_several_sizes_are_refused(scan):
-    small = replace(scan, counts=scan.counts[:, :16, :16], probe=scan.probe[:, :16, :16], mask=None, name="small")
-    with pytest.raises(ValueError, match=r"expected patterns of one size, got .*'small': 16.*same crop"):
-        GroupDataset([scan, small])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", [3, 7, 11])
+def test_a_stopped_epoch_goes_on_sample_for_sample(scans, tmp_path, step, workers):
+    """Also with workers, which have read ahead when it stops."""
+    runtime = Runtime(accelerator="cpu", workers=workers)
+    whole = _fitted(scans, runtime)
+    stopped = Witness()
+    with pytest.raises(SystemExit):
+        data = TrainingData(scans, 4, TRAINING, runtime)
+        _trainer(callbacks=[Stop(step, tmp_path / "c.ckpt")]).fit(stopped, data)
+    resumed = Witness()
+    data = TrainingData(scans, 4, TRAINING, runtime)
+    _trainer().fit(resumed, data, ckpt_path=tmp_path / "c.ckpt", weights_only=True)
+    assert len(stopped.trained) == step
+    assert stopped.trained + resumed.trained == whole.trained
 
 
-def _sampler(scan: Scan, **settings) -> GroupSampler:
-    return GroupSampler([neighbourhood(scan.positions, np.arange(len(scan)), 6)] * 2, 4, **({"seed": 0} | settings))
+@pytest.mark.parametrize("runtime", [CPU, *RUNTIMES.values()], ids=["plain", *RUNTIMES])
+def test_prediction_covers_every_pattern_once_in_order(scans, runtime):
+    witness = Witness()
+    data = PredictionData(scans[0], 4, runtime.model_copy(update={"prediction_batch": 7}))
+    _trainer().predict(witness, data, return_predictions=False)
+    anchors = [row[1] for note in witness.predicted for row in np.reshape(note[:-1], (-1, 5)).astype(int).tolist()]
+    assert anchors == list(range(40))
 
 
-def test_the_order_depends_on_seed_and_epoch_alone(scan):
-    first, again, other = _sampler(scan), _sampler(scan), _sampler(scan, seed=1)
-    np.testing.assert_array_equal(list(first), list(again))
-    assert (first.rows() != other.rows()).any()
-    again.set_epoch(1)
-    assert (first.rows() != again.rows()).any()
+def test_without_a_trainer_a_loader_gives_batches_that_are_ready(scans):
+    data = TrainingData(scans, 4, TRAINING, Runtime(workers=1))
+    batch = next(iter(data.train_dataloader()))
+    assert isinstance(batch, Batch) and batch.counts.shape == (8, 4, 32, 32) and batch.probe.shape == (8, 1, 32, 32)
+    assert sum(len(batch.counts) for batch in data.val_dataloader()) == len(data.validation_rows)
 
 
-def test_an_epoch_has_every_anchor_of_every_scan_once(scan):
-    anchors = _sampler(scan).rows()[:, :2]
-    assert sorted(map(tuple, anchors.tolist())) == [(s, j) for s in range(2) for j in range(len(scan))]
+def test_what_a_loader_hands_over_is_no_wider_than_the_disk(scans):
+    data = TrainingData(scans[:1], 4, TRAINING, CPU)
+    data.trainer = _trainer()
+    reading = next(iter(data.val_dataloader()))
+    assert reading.counts.dtype == torch.uint8
 
 
-def test_ranks_share_an_epoch_without_overlap(scan):
-    shares = [list(_sampler(scan, rank=rank, ranks=3)) for rank in range(3)]
-    assert len({len(share) for share in shares}) == 1
-    together = np.concatenate(shares)
-    assert len(np.unique(together[:, :2], axis=0)) == len(together) == 78
-
-
-def test_a_long_epoch_passes_the_anchors_again(scan):
-    assert len(list(_sampler(scan, epoch_size=200))) == len(_sampler(scan, epoch_size=200)) == 200
-
-
-def test_a_sampler_that_resumes_leaves_out_what_was_seen_once(scan):
-    sampler = _sampler(scan)
-    sampler.done = 30
-    np.testing.assert_array_equal(list(sampler), _sampler(scan).rows()[30:])
-    assert len(list(sampler)) == 80
-
-
-def test_training_and_validation_share_no_pattern(scan):
-    data = TrainingData([scan, scan], 4, Training(validation_fraction=0.3), Runtime())
-    for index in range(2):
-        held = set(data.validation_rows[data.validation_rows[:, 0] == index, 1:].ravel())
-        rows = data.sampler().rows()
-        trained = set(rows[rows[:, 0] == index, 1:].ravel())
-        assert held and trained and not held & trained
+def test_anchors_that_are_left_out_are_counted_and_told(scan, caplog):
+    bounded = TRAINING.model_copy(
+        update={"grouping": Grouping(x_bounds=(0.3, 0.7)), "validation": Validation(fraction=0)}
+    )
+    with caplog.at_level("INFO"):
+        data = TrainingData([scan], 4, bounded, CPU)
+    told = data.counts_of_groups()["sample"]
+    assert told["training"] + told["rejected"]["outside the bounds"] == 40 == told["patterns"]
+    assert (
+        f"sample: {told['training']} anchors, left out {told['rejected']['outside the bounds']} outside" in caplog.text
+    )
+    assert data.val_dataloader() == []
 
 
 def test_a_scan_too_small_to_train_on_is_named(scan):
     few = replace(scan, counts=scan.counts[:9], positions=scan.positions[:9])
-    with pytest.raises(ValueError, match=r"sample: 1 patterns are too few.*validation_fraction"):
-        TrainingData([few], 4, Training(), Runtime())
+    with pytest.raises(ValueError, match=r"sample: 1 patterns are too few.*training\.validation"):
+        TrainingData([few], 4, Training(), CPU)
 
 
-def test_prediction_has_every_pattern_as_an_anchor_on_exactly_one_rank(scan):
-    data = PredictionData(scan, 4, Runtime())
-    anchors = [row[1] for rank in range(3) for row in data.share(rank, 3)]
-    assert sorted(anchors) == list(range(len(scan)))
+def test_a_device_gets_its_memory_back(scans):
+    data = TrainingData(scans, 4, TRAINING, RUNTIMES["on the device"])
+    _trainer(1).fit(Witness(), data)
+    assert data._resident is None and not data._tables
+
+
+TWO_PROCESSES = """
+import json, sys
+from pathlib import Path
+import torch.distributed as distributed
+from ptychoflow.config import Runtime, Training, Validation
+from ptychoflow.data.datamodule import PredictionData, TrainingData
+from ptychoflow.data.packing import open_dataset
+
+folder, rank, rendezvous = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+scan = open_dataset(folder)
+training = Training(batch_size=8, guide="amplitude", validation=Validation(fraction=0.2), groups_per_epoch=30)
+data = TrainingData([scan], 4, training, Runtime())
+parts = {
+    "trained": data.sampler(distributed.get_rank(), distributed.get_world_size()).table(),
+    "predicted": PredictionData(scan, 4, Runtime()).share(distributed.get_rank(), distributed.get_world_size()).table(),
+}
+gathered = [None, None]
+distributed.all_gather_object(gathered, {name: table.tolist() for name, table in parts.items()})
+if rank == 0:
+    print(json.dumps({"shares": gathered, "epoch": data.sampler().rows().tolist()}))
+distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_see_disjoint_shards_whose_union_is_everything(scan, tmp_path):
+    write_dataset(tmp_path / "d", scan)
+    script = [sys.executable, "-c", TWO_PROCESSES, tmp_path / "d"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen([*script, str(rank), tmp_path / "meet"], stdout=subprocess.PIPE, text=True, env=environment)
+        for rank in range(2)
+    ]
+    told, _ = [process.communicate(timeout=120)[0] for process in processes]
+    assert not any(process.returncode for process in processes)
+    found = json.loads(told)
+    for name, everything in (("trained", [row[1] for row in found["epoch"]]), ("predicted", list(range(40)))):
+        anchors = [[row[1] for row in share[name]] for share in found["shares"]]
+        assert not set(anchors[0]) & set(anchors[1])
+        assert sorted(anchors[0] + anchors[1]) == sorted(everything)

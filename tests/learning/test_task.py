@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ptychoflow.config import Network, Stage, Training
-from ptychoflow.data.datamodule import GroupDataset
-from ptychoflow.data.grouping import neighbourhood
+from ptychoflow.data.grouping import nearest_groups
+from ptychoflow.data.reading import read_batch
 from ptychoflow.learning.callbacks import Collapsed, CollapseGuard
 from ptychoflow.learning.task import GroupTask, flatness, solve
 from ptychoflow.networks.canvas import CanvasNetwork
@@ -14,8 +14,8 @@ from ptychoflow.networks.canvas import CanvasNetwork
 
 @pytest.fixture
 def batch(scan):
-    rows = np.insert(neighbourhood(scan.positions, np.arange(len(scan)), 3).nearest(4), 0, 0, axis=1)
-    return GroupDataset([scan]).__getitems__(rows[:6])
+    rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 4), 0, 0, axis=1)
+    return read_batch([scan], rows[:6])
 
 
 def _task(weight, labelled=True, **settings) -> GroupTask:

@@ -50,6 +50,17 @@ VERBS: dict[str, Verb] = {
         "ptychoflow convert siemens.cxi --config source.yaml",
         {"output": _path("the scan, .cxi", metavar="OUT.cxi"), **PROBE},
     ),
+    "inspect": Verb(
+        "say what a file is, how to read it and how its scan lies on the detector",
+        "Reads a measurement of any format. Says what it holds, what is missing and how to give it, and tries the ways "
+        "the positions may lie. Makes, where asked, a folder with a config that is ready to run, the findings as JSON "
+        "and a picture.",
+        "ptychoflow inspect measurement.h5 --output inspections/measurement",
+        {
+            "file": {"metavar": "FILE", "help": "the measurement; a bare name is looked for in the data cache too"},
+            "--output": _path("folder for config.yaml, inspection.json and inspection.png", metavar="OUTDIR"),
+        },
+    ),
     "pack": Verb(
         "turn a scan into a dataset that opens in no time",
         "Reads a CXI file in pieces. Makes a folder of plain arrays with a manifest, cropped where asked.",
@@ -193,6 +204,13 @@ def _run(verb: str, arguments: dict) -> None:
         importlib.import_module(".manual", __package__).settings(arguments["output"])
     elif verb == "config":
         print(importlib.import_module(".questions", __package__).answer(**arguments))
+    elif verb == "inspect":
+        settings = _settings(arguments["config"])
+        source = {"file": arguments["file"]} | settings.get("source", {})
+        sections = importlib.import_module(".config", __package__).step_sections(
+            "convert", settings | {"source": source}
+        )
+        print(importlib.import_module(".inspect", __package__).inspect(**sections, output=arguments["output"]))
     else:
         step = getattr(importlib.import_module(f".{verb}", __package__), verb)
         step(**_with_settings(verb, arguments))

@@ -74,11 +74,20 @@ def _occupancies(shares: tuple[float, ...]) -> tuple[float, ...]:
     return shares
 
 
+def _fraction(value: Any) -> Any:
+    """``0.1`` is short for ``{fraction: 0.1}``."""
+    return {"fraction": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 Range = Annotated[tuple[float, float], AfterValidator(_increasing)]
+Share = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], AfterValidator(_increasing)
+]
 Shape = Annotated[
     tuple[PositiveInt, PositiveInt],
     BeforeValidator(_square, json_schema_input_type=PositiveInt | tuple[PositiveInt, PositiveInt]),
 ]
+Alpha = Annotated[float, Field(gt=0, le=1)]
 PatternSize = Annotated[int, Field(ge=16, le=1024, multiple_of=2)]
 
 
@@ -100,7 +109,7 @@ class Recipe(Section):
 
 
 class ObjectRecipe(Recipe):
-    """The sample to simulate; `docs/objects-and-probes.md` shows each."""
+    """The sample to simulate."""
 
     name: Literal[
         *("dead_leaves", "lines", "gaussian_random_field", "procedural", "polyhedra", "perlin_noise", "white_noise"),
@@ -142,7 +151,7 @@ Aberration = Literal[
 
 
 class ProbeRecipe(Recipe):
-    """The beam to simulate; `docs/objects-and-probes.md` shows each."""
+    """The beam to simulate."""
 
     name: Literal["zone_plate", "kb_mirror", "disc", "gaussian", "file", "reconstruction"] = "zone_plate"
     """Kind of probe; `reconstruction` takes the probe refined in `reconstruction`, `file` any other."""
@@ -404,10 +413,54 @@ class Stage(Section):
 class Grouping(Section):
     """Which patterns are seen together."""
 
-    method: Literal["nearest"] = "nearest"
-    """How the members beside the anchor are chosen."""
+    method: Literal["nearest", "min_distance", "quadrant"] = "nearest"
+    """How members are drawn beside the anchor: from its nearest neighbours, from the nearest within a band of distances,
+    or from those in the quadrants around it, one from each before a second from any."""
     neighbours: PositiveInt = 6
-    """K, how many nearest neighbours to draw from."""
+    """K, how many nearest neighbours to draw from; `quadrant` wants some 30, so that each quadrant has a few."""
+    min_distance_px: NonNegativeFloat = 0.0
+    """Least distance from the anchor, object px; for `min_distance` and `quadrant`."""
+    max_distance_px: PositiveFloat | None = None
+    """Greatest distance from the anchor, object px; for `min_distance` and `quadrant`. None sets no limit."""
+    y_bounds: Share = (0.0, 1.0)
+    """Anchors lie between these shares of the height of the scan; training only, prediction covers every pattern."""
+    x_bounds: Share = (0.0, 1.0)
+    """The same across its width."""
+
+    @model_validator(mode="after")
+    def _distances_act(self) -> "Grouping":
+        if self.method == "nearest" and (self.min_distance_px, self.max_distance_px) != (0.0, None):
+            raise ValueError("min_distance_px and max_distance_px act on min_distance and quadrant, not on nearest")
+        if self.max_distance_px is not None and self.max_distance_px < self.min_distance_px:
+            raise ValueError(f"no distance is {self.min_distance_px} px or more and {self.max_distance_px} px or less")
+        return self
+
+
+class Validation(Section):
+    """What is kept from training, to validate on. A number alone is short for `fraction`."""
+
+    by: Literal["block", "region", "scan"] = "block"
+    """One square block of each scan, placed by the seed; the same region of each; or whole scans."""
+    fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the patterns of each scan in its block; 0 keeps none."""
+    y_bounds: Share = (0.9, 1.0)
+    """The region lies between these shares of the height of a scan."""
+    x_bounds: Share = (0.0, 1.0)
+    """The same across its width."""
+    scans: tuple[str, ...] = ()
+    """Scans that are only validated on, of those to train on."""
+    margin_px: NonNegativeFloat = 0.0
+    """Patterns nearer than this to one that is validated on are not trained on either, object px."""
+
+    @model_validator(mode="after")
+    def _every_setting_acts(self) -> "Validation":
+        if (self.by == "scan") != bool(self.scans):
+            raise ValueError("scans names scans to validate on with `by: scan`, and only then")
+        for by, names in {"block": ("fraction",), "region": ("y_bounds", "x_bounds")}.items():
+            for name in names:
+                if self.by != by and getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} acts with `by: {by}`, not with {self.by}: remove it")
+        return self
 
 
 class Training(Section):
@@ -436,8 +489,11 @@ class Training(Section):
     """Physics loss on the counts."""
     grouping: Grouping = Grouping()
     """Which patterns form a group."""
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of each scan, one spatial block, kept for validation."""
+    validation: Annotated[
+        Validation,
+        BeforeValidator(_fraction, json_schema_input_type=Annotated[float, Field(ge=0, lt=1)] | Validation),
+    ] = Validation()
+    """What is kept from training."""
     seed: NonNegativeInt = 0
     """Seed of weights, groups and order."""
 
@@ -463,18 +519,18 @@ class Stitching(Section):
 class Refinement(Section):
     """The iterative fit to the counts (read by `refine`)."""
 
-    epochs: PositiveInt = 20
+    epochs: PositiveInt = 12
     """Passes over all patterns."""
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt = 16
     """Patterns per update."""
-    alpha: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Regularisation of rPIE: near 0 dim pixels follow at once, 1 is the plain PIE step."""
-    smooth_epochs: NonNegativeInt = 20
+    step: tuple[PositiveFloat, PositiveFloat] = (1.5, 0.3)
+    """Step in the first and the last epoch, relative to the full rPIE step: large ones find, small ones settle."""
+    alpha: tuple[Alpha, Alpha] = (0.1, 1.0)
+    """Regularisation of rPIE in the first and the last epoch: near 0 dim pixels follow at once, 1 is plain PIE."""
+    smooth_epochs: NonNegativeInt = 6
     """First epochs after each of which the slowly varying phase is solved for at once; 0 leaves it to the iteration."""
     probe_from: PositiveInt | None = None
     """Epoch from which the probe is refined as well; None keeps it."""
-    probe_step: PositiveFloat = 1.0
-    """Step of the probe, relative to the full rPIE step."""
     seed: NonNegativeInt = 0
     """Seed of the order of patterns."""
 
@@ -502,7 +558,9 @@ class Runtime(Section):
     devices: PositiveInt = 1
     """Processes and devices of training and inference."""
     workers: NonNegativeInt = 0
-    """Loader processes."""
+    """Loader processes; none where counts lie on the device."""
+    counts_on_device: Literal["auto", "always", "never"] = "auto"
+    """Copy the counts to the device and gather groups there; `auto` does so on a GPU that has twice the room."""
     threads: PositiveInt | None = None
     """CPU threads of each process; None takes every core."""
     prediction_batch: PositiveInt = 64

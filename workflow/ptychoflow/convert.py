@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,14 @@ import numpy as np
 
 from .config import Source
 from .data.cropping import resize_far_field
-from .files import provenance, sha256
+from .files import provenance
+from .readers.fetching import locate
 from .readers.formats import read_scan_of
 from .reconstruction import read_reconstruction
 from .scan import Scan, check_counts, write_scan
 
 logger = logging.getLogger(__name__)
+
 
 def convert(output: Path, source: Source, probe: Path | None = None) -> None:
     """Convert a measurement to a CXI scan.
@@ -43,26 +44,6 @@ def convert(output: Path, source: Source, probe: Path | None = None) -> None:
     logger.info("converted to %s in %.1f s", output, time.perf_counter() - began)
 
 
-def locate(source: Source) -> Path:
-    """The measurement on disk: the path as given, else in the data cache, else fetched into it; its checksum holds.
-
-    Raises:
-        FileNotFoundError: if it is nowhere and there is no address.
-        ValueError: if the checksum differs.
-    """
-    cache = _cache()
-    path = next((place for place in (Path(source.file), cache / source.file) if place.exists()), None)
-    if path is None:
-        if source.url is None:
-            raise FileNotFoundError(
-                f"there is no {source.file}, nor in the data cache {cache}: set PTYCHOFLOW_DATA or give source.url"
-            )
-        path = _fetch(source, cache)
-    if source.sha256 is not None and path.is_file() and (found := sha256(path)) != source.sha256:
-        raise ValueError(f"{path} has SHA-256 {found}, expected {source.sha256}: remove it and fetch it again")
-    return path
-
-
 def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.ndarray]:
     """Counts that may lie on disk, in order and checked, about ``piece_bytes`` at a time."""
     step = max(1, piece_bytes // (counts.dtype.itemsize * counts.shape[-1] ** 2))
@@ -70,25 +51,6 @@ def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.nd
         piece = counts[start : start + step]
         check_counts(piece, f"patterns {start} to {start + len(piece) - 1}")
         yield piece
-
-
-def _cache() -> Path:
-    import pooch
-
-    folder = os.environ.get("PTYCHOFLOW_DATA")
-    return Path(folder) if folder else pooch.os_cache("ptychoflow")
-
-
-def _fetch(source: Source, cache: Path) -> Path:
-    import pooch
-
-    logger.info("fetching %s to %s", source.url, cache)
-    try:
-        return Path(pooch.retrieve(source.url, known_hash=source.sha256, fname=source.file, path=cache))
-    except OSError as error:
-        raise ValueError(
-            f"{source.url} cannot be fetched ({error}): put the file at {cache / source.file} yourself"
-        ) from None
 
 
 def _with_probe(scan: Scan, path: Path) -> Scan:

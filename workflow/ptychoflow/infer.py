@@ -9,7 +9,8 @@ import lightning
 import torch
 
 from .config import Inference, Runtime
-from .data.datamodule import Batch, PredictionData
+from .data.batches import Batch
+from .data.datamodule import PredictionData
 from .data.packing import open_dataset
 from .data.shards import ShardWriter, seal
 from .files import provenance, whole_folder, write_json
@@ -138,6 +139,6 @@ def _patch_size(inference: Inference, trained: Model, data: PredictionData) -> i
         if inference.trim > trained.size:
             raise ValueError(f"inference.trim is {inference.trim} px, the patterns have {trained.size}: lower it")
         return inference.trim
-    batch = data.groups.__getitems__(data.rows[:256])
+    batch = data.batch(data.rows[:256])
     light = intensity(shift_probe(batch.probe[:, None], batch.relative)).sum((1, 2))
     return min(window_for(light, 2), trained.network.window)

@@ -53,7 +53,7 @@ def write_reconstruction(path: Path, reconstruction: Reconstruction) -> None:
     """Write a ptychodus product (HDF5) with our arrays under ``/ptychoflow``, whole or not at all.
 
     Attributes carry their names of ptychodus 1.7.0 and of earlier versions, so that all of them open the file.
-    ptychodus counts patch centres from ``(N - 1) / 2`` and we from ``N // 2``: the object's centre carries the difference,
+    ptychodus counts patch centres from ``(N - 1) / 2`` and we from ``N // 2``: the object's centre holds the half,
     so that positions are ours times the pixel size.
     """
     geometry, pixel = reconstruction.geometry, reconstruction.geometry.pixel_size_m

@@ -69,8 +69,12 @@ class Fit:
     def __len__(self) -> int:
         return len(self._rests)
 
-    def epoch(self, update_probe: bool) -> float:
-        """Pass once over all patterns in random order; returns the R-factor met on the way."""
+    def epoch(self, update_probe: bool, done: float = 0.0) -> float:
+        """Pass once over all patterns in random order; returns the R-factor met on the way.
+
+        ``done`` is the share of the fit that lies behind, 0 to 1: it takes step and alpha from their first to their last.
+        """
+        self._rate, self._alpha = (_between(pair, done) for pair in (self.settings.step, self.settings.alpha))
         if update_probe:
             self._moved = None
         elif self._moved is None and 8 * len(self) * self.probe.numel() < CACHE:
@@ -111,14 +115,14 @@ class Fit:
 
     def _step(self, batch: Tensor, update_probe: bool) -> float:
         """One regularised PIE step on a batch of patterns (rPIE: Maiden et al. 2017, Optica 4, 736, eq. 18)."""
-        alpha = self.settings.alpha
         probes, windows, wave, modulus, miss = self._look(batch)
         error = float(miss.square().sum())
         change = far_field_corner_inverse(wave.mul_((miss / modulus)[:, None]))
         if update_probe:
             self._update_probe(batch, windows, change)
         light = intensity(probes).sum(1)
-        step = (probes.conj() * change).sum(1) / torch.lerp(light, light.amax((1, 2), keepdim=True), alpha)
+        floor = torch.lerp(light, light.amax((1, 2), keepdim=True), self._alpha)
+        step = self._rate * (probes.conj() * change).sum(1) / floor
         self.object.view(-1).index_add_(0, self._under(batch).flatten(), step.flatten())
         return error
 
@@ -127,7 +131,7 @@ class Fit:
         back = far_field_corner(windows.conj() * change) * self._ramps(self._rests[batch]).conj()
         step = far_field_corner_inverse(back.sum(0))
         power = intensity(windows).sum((0, 1))
-        self.probe = self.probe + self.settings.probe_step * step / torch.lerp(power, power.max(), self.settings.alpha)
+        self.probe = self.probe + self._rate * step / torch.lerp(power, power.max(), self._alpha)
 
     def _under(self, batch: Tensor) -> Tensor:
         """Pixels of the object under each pattern of a batch, counted along its rows, ``(b, N * N)``."""
@@ -174,11 +178,12 @@ def refine(
     history = {name: [] for name in ("epoch", "seconds", "cpu_seconds", "error")}
     kept, snapshots = _snapshot_epochs(refinement.epochs), [fit.object.numpy().copy()]
     for epoch in track(range(1, refinement.epochs + 1), "refining"):
-        error = fit.epoch(update_probe=refinement.probe_from is not None and epoch >= refinement.probe_from)
+        free = refinement.probe_from is not None and epoch >= refinement.probe_from
+        error = fit.epoch(update_probe=free, done=(epoch - 1) / max(refinement.epochs - 1, 1))
         if epoch <= refinement.smooth_epochs:
             fit.straighten()
         if not np.isfinite(error):
-            raise ValueError(f"the fit of {scan.name} diverged in epoch {epoch}: lower refinement.probe_step")
+            raise ValueError(f"the fit of {scan.name} diverged in epoch {epoch}: lower refinement.step")
         row = (epoch, time.perf_counter() - began, time.process_time() - began_cpu, error)
         for name, value in zip(history, row, strict=True):
             history[name].append(value)
@@ -229,6 +234,11 @@ def _snapshot_epochs(epochs: int) -> list[int]:
     """Epochs whose object is kept: each of the first, then ever fewer, and the last."""
     kept = {1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 800}
     return sorted(epoch for epoch in kept | {epochs} if epoch <= epochs)
+
+
+def _between(pair: tuple[float, float], share: float) -> float:
+    """From the first number to the second, geometrically."""
+    return pair[0] ** (1 - share) * pair[1] ** share
 
 
 def _rms_radius(light: Tensor) -> float:

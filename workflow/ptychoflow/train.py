@@ -106,7 +106,7 @@ def train(
 def build_network(network: Network, training: Training, data: TrainingData) -> CanvasNetwork:
     """A fresh network, its weights from the seed, its window and normalisation from the first groups of the data."""
     rows = data.sampler().rows()[:256]
-    batch = data.groups.__getitems__(rows)
+    batch = data.batch(rows)
     probes = shift_probe(batch.probe[:, None], batch.relative)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
@@ -177,16 +177,11 @@ def _trainer(
 
 def _facts(trainer: lightning.Trainer, task: GroupTask, data: TrainingData) -> dict:
     """What was trained, on what and with what."""
-    scans = data.groups.scans
-    held = np.bincount(data.validation_rows[:, 0], minlength=len(scans))
     return {
         "parameters": sum(p.numel() for p in task.parameters()),
         "window_px": task.network.window,
-        "size_px": data.groups.size,
-        "groups": {
-            scan.name: {"patterns": len(scan), "training": len(near), "validation": int(count)}
-            for scan, near, count in zip(scans, data.neighbourhoods, held, strict=True)
-        },
+        "size_px": data.scans[0].size,
+        "groups": data.counts_of_groups(),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "processes": trainer.world_size,

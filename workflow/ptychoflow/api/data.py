@@ -107,20 +107,11 @@ class PtychoDataLoader:
 
     def train_dataloader(self) -> "DataLoader":
         """Batches of groups to train on."""
-        return self._in_one_process().train_dataloader()
+        return self.module().train_dataloader()
 
     def val_dataloader(self) -> "DataLoader":
         """Batches of groups to validate on."""
-        return self._in_one_process().val_dataloader()
-
-    def _in_one_process(self) -> "TrainingData":
-        """The data as the only process of a training sees them."""
-        from ..config import Runtime
-        from ..learning.trainer import make_trainer
-
-        module = self.module()
-        module.trainer = make_trainer(Runtime(accelerator="cpu"), [])
-        return module
+        return self.module().val_dataloader()
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.train_dataloader())

@@ -8,7 +8,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..config import Training
-from ..data.datamodule import Batch
+from ..data.batches import Batch
 from ..networks.canvas import CanvasNetwork
 from ..networks.estimate import Estimate
 from ..physics.detector import amplitude_error

@@ -1,6 +1,8 @@
 """How well a few steps of iterative ptychography fit the counts under several orientations of the scan at once."""
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -33,8 +35,8 @@ def lively_part(scan: Scan, count: int) -> Scan:
     return _cut(_part(scan, kept))
 
 
-def trial_errors(scan: Scan, positions: Tensor, epochs: int, seed: int = 0) -> Tensor:
-    """The R-factor of each pattern in the last of ``epochs`` passes of PIE, for every set of positions at once.
+def fit(scan: Scan, positions: Tensor, epochs: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """What ``epochs`` passes of PIE make of the patterns, for every set of positions at once.
 
     Each set has its own object and probe; they see the same patterns in the same order. Steps are small, because large
     ones fit noise, and the probe waits for the object for one pass.
@@ -46,8 +48,25 @@ def trial_errors(scan: Scan, positions: Tensor, epochs: int, seed: int = 0) -> T
         seed: of the order of the patterns.
 
     Returns:
-        ``sum((sqrt(I) - sqrt(counts))^2) / mean sum(counts)``, ``(K, J)``.
+        The R-factor of each pattern in the last pass, ``sum((sqrt(I) - sqrt(counts))^2) / mean sum(counts)``,
+        ``(K, J)``, and the objects, ``(K, H, W)``.
     """
+    with _one_thread():
+        return _fit(scan, positions, epochs, seed)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Steps this small are slower on several threads, and very much so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(scan: Scan, positions: Tensor, epochs: int, seed: int) -> tuple[Tensor, Tensor]:
     amplitudes = torch.fft.ifftshift(torch.from_numpy(np.sqrt(np.asarray(scan.counts), dtype=np.float32)), dim=(-2, -1))
     mask = _mask(scan)
     size, sets = scan.size, len(positions)
@@ -70,7 +89,7 @@ def trial_errors(scan: Scan, positions: Tensor, epochs: int, seed: int = 0) -> T
             windows[each, y, x] = patches + _step(probes, change).sum(1)
             if epoch > 0:
                 probes = probes + _step(patches[:, None], change)
-    return errors / amplitudes.square().sum((-2, -1)).mean()
+    return errors / amplitudes.square().sum((-2, -1)).mean(), objects
 
 
 def _step(factor: Tensor, change: Tensor) -> Tensor:

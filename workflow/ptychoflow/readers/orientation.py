@@ -4,6 +4,7 @@ Reversing both axes is the same as conjugating object and probe, so those two di
 is known; where it is not, both fit alike, and the finding says so.
 """
 
+import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from scipy.spatial import cKDTree
 from ..config import Orientation
 from ..scan import Scan
 from .conversion import oriented
-from .fits import centroid, lively_part, trial_errors
+from .fits import centroid, fit, lively_part
 
 EIGHT = tuple(
     Orientation(swap=swap, flip_y=flip_y, flip_x=flip_x)
@@ -26,6 +27,12 @@ EFFORTS = ((80, 4), (160, 6), (320, 8))
 """Patterns and passes to try, more while the patterns do not yet agree."""
 SURE = 6.0
 """Standard errors by which the best must beat the next."""
+CLEARLY = 3.0
+"""Standard errors by which another rotation must fit better to be taken."""
+TURNS = (-10.0, -5.0, 0.0, 5.0, 10.0)
+"""Rotations around the best one through which the parabola goes, degrees."""
+SAME_DEGREES = 20.0
+"""Orientations that differ by less are one answer."""
 NEIGHBOURS = 9
 
 
@@ -38,6 +45,7 @@ class Finding:
         errors: mean R-factor of each.
         best: the one that fits best.
         sigmas: by how many standard errors each is worse than the best, pattern by pattern; 0 for the best.
+        sigma: the least of these among those that differ from the best by more than a small turn.
         patterns: how many were used.
     """
 
@@ -45,12 +53,8 @@ class Finding:
     errors: tuple[float, ...]
     best: Orientation
     sigmas: tuple[float, ...]
+    sigma: float
     patterns: int
-
-    @property
-    def sigma(self) -> float:
-        """By how many standard errors the best beats the next."""
-        return min((sigma for tried, sigma in zip(self.orientations, self.sigmas) if tried != self.best), default=0.0)
 
     @property
     def sure(self) -> bool:
@@ -75,7 +79,7 @@ def find_orientation(scan: Scan, rotations: bool = False) -> Finding:
         finding = _try(scan, tried, count, epochs)
         if finding.sure or count >= len(scan):
             break
-    return _sharpened(scan, finding, count, epochs) if rotations else finding
+    return _sharpened(scan, finding) if rotations else finding
 
 
 def suggested_rotations(scan: Scan) -> tuple[Orientation, ...]:
@@ -90,7 +94,7 @@ def suggested_rotations(scan: Scan) -> tuple[Orientation, ...]:
     tensor = gradients(scan.positions[_every(scan)], deflection - deflection.mean(0))
     found = []
     for swap in (False, True):
-        angle = curl_free_angle(tensor[:, ::-1] if swap else tensor)[0]
+        angle = curl_free_angle(tensor[..., ::-1] if swap else tensor)[0]
         found += [Orientation(swap=swap, rotation_deg=_wrapped(angle + turn)) for turn in (0, 180)]
     return tuple(o for o in found if abs(_wrapped(o.rotation_deg * 4)) > 4)  # near a right angle: one of the eight
 
@@ -102,9 +106,9 @@ def curl_free_angle(tensor: np.ndarray) -> tuple[float, float]:
         tensor: ``d deflection_i / d position_j``, ``(J, 2, 2)``, as measured.
     """
     curl, divergence = tensor[:, 1, 0] - tensor[:, 0, 1], tensor[:, 0, 0] + tensor[:, 1, 1]
-    # turning positions by a changes the curl to cos(a) curl + sin(a) divergence: least where its square is stationary
-    angle = 0.5 * math.atan2(-2 * float(curl @ divergence), float(divergence @ divergence - curl @ curl))
-    left = np.cos(angle) * curl + np.sin(angle) * divergence
+    # turning positions by a changes the curl to cos(a) curl - sin(a) divergence: least where its square is stationary
+    angle = 0.5 * math.atan2(2 * float(curl @ divergence), float(divergence @ divergence - curl @ curl))
+    left = np.cos(angle) * curl - np.sin(angle) * divergence
     total = float(curl @ curl + divergence @ divergence)
     return math.degrees(angle), float(left @ left) / total if total > 0 else 1.0
 
@@ -120,22 +124,35 @@ def gradients(positions: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _try(scan: Scan, tried: tuple[Orientation, ...], count: int, epochs: int) -> Finding:
     part = lively_part(scan, count)
     positions = torch.from_numpy(np.stack([oriented(part.positions, orientation) for orientation in tried]))
-    errors = trial_errors(part, positions, epochs).numpy()
+    errors = fit(part, positions, epochs)[0].numpy()
     best = int(errors.mean(1).argmin())
     worse = errors - errors[best]
     spread = worse.std(1) / math.sqrt(len(part) - 1)
     sigmas = np.divide(worse.mean(1), spread, out=np.zeros(len(tried)), where=spread > 0)
-    return Finding(tried, tuple(errors.mean(1).tolist()), tried[best], tuple(sigmas.tolist()), len(part))
+    rivals = [float(sigma) for other, sigma in zip(tried, sigmas) if _apart(other, tried[best]) > SAME_DEGREES]
+    means = tuple(errors.mean(1).tolist())
+    return Finding(tried, means, tried[best], tuple(sigmas.tolist()), min(rivals, default=0.0), len(part))
 
 
-def _sharpened(scan: Scan, finding: Finding, count: int, epochs: int) -> Finding:
-    """The best rotation narrowed by trying ever closer ones."""
-    for width in (6.0, 2.0):
-        angles = [finding.best.rotation_deg + width * step for step in (-1, -0.5, 0, 0.5, 1)]
-        near = tuple(finding.best.model_copy(update={"rotation_deg": _wrapped(angle)}) for angle in angles)
-        found = _try(scan, near, count, epochs)
-        finding = Finding(finding.orientations, finding.errors, found.best, finding.sigmas, finding.patterns)
-    return finding
+def _apart(one: Orientation, other: Orientation) -> float:
+    """By how much two orientations differ, degrees; 180 for those of different handedness."""
+    turn = oriented(np.eye(2), one).T @ oriented(np.eye(2), other)
+    return 180.0 if np.linalg.det(turn) < 0 else math.degrees(math.acos(np.clip(turn[0, 0], -1, 1)))
+
+
+def _sharpened(scan: Scan, finding: Finding) -> Finding:
+    """The best rotation, moved to where a parabola through its neighbours' errors is least if that is clearly better."""
+    turns = np.array(TURNS)
+    turned = [_wrapped(finding.best.rotation_deg + turn) for turn in TURNS]
+    near = tuple(finding.best.model_copy(update={"rotation_deg": angle}) for angle in turned)
+    found = _try(scan, near, *EFFORTS[-1])
+    bend, slope, _ = np.polyfit(turns, found.errors, 2)
+    here = found.sigmas[TURNS.index(0.0)]
+    if bend <= 0 or here < CLEARLY:
+        return finding
+    turn = float(np.clip(-slope / (2 * bend), turns[0], turns[-1]))
+    angle = round(_wrapped(finding.best.rotation_deg + turn), 1)
+    return dataclasses.replace(finding, best=finding.best.model_copy(update={"rotation_deg": angle}))
 
 
 def _every(scan: Scan) -> np.ndarray:
