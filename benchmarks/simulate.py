@@ -3,9 +3,9 @@
     python benchmarks/simulate.py [--device cuda] [--modes 1]
 
 Expected counts need two transforms per pattern and mode: one to move the probe by the sub-pixel rest, one to the
-detector. ``ratio`` is the time of bare ``torch.fft.fft2`` on as many waves, in the batch that suits it best, over the time
-of the expected counts, both in this run and on the same threads; the target is 0.4 on a processor and 0.5 on a GPU. Drawing
-Poisson counts is timed by itself. Prints JSON.
+detector. ``ratio`` is the time of bare ``torch.fft.fft2`` on as many waves, in the batch that suits it best, over the
+time of the expected counts, both in this run and on the same threads; the target is 0.4 on a processor and 0.5 on a
+GPU. Drawing Poisson counts is timed by itself. Prints JSON.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The one schema: every setting of every step, with its unit, range and default.
 
-A setting has one reader. Sections are named for the verb or noun that reads them; defaults stand at the top level, a scan
-or a model overrides what it names. What cannot change a result (devices, workers, tracking) stands in ``runtime`` and
+A setting has one reader. Sections are named for the verb or noun that reads them; defaults stand at the top level, a
+scan or a model overrides what it names. What cannot change a result (devices, workers, tracking) stands in ``runtime`` and
 ``tracking`` and reruns nothing.
 """
 
@@ -335,7 +335,7 @@ class Source(Section):
     positions: str | None = None
     """Another file with the positions, where this one has none; looked for beside it too."""
     probe: str | None = None
-    """Another file with the probe to start from: a ptychodus product, `.ptyr`, `.mat`, `.npy`; looked for beside it too."""
+    """Another file with the probe to start from: a ptychodus product, `.ptyr`, `.mat`, `.npy`; looked for beside it."""
     url: str | None = None
     """Where to download it when the cache does not hold it."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
@@ -414,8 +414,8 @@ class Grouping(Section):
     """Which patterns are seen together."""
 
     method: Literal["nearest", "min_distance", "quadrant"] = "nearest"
-    """How members are drawn beside the anchor: from its nearest neighbours, from the nearest within a band of distances,
-    or from those in the quadrants around it, one from each before a second from any."""
+    """How members are drawn beside the anchor: from its nearest neighbours, from the nearest within a band of
+    distances, or from those in the quadrants around it, one from each before a second from any."""
     neighbours: PositiveInt = 6
     """K, how many nearest neighbours to draw from; `quadrant` wants some 30, so that each quadrant has a few."""
     min_distance_px: NonNegativeFloat = 0.0
@@ -469,8 +469,8 @@ class Training(Section):
     stages: tuple[Stage, ...] = (Stage(epochs=4, physics_weight=0.0),)
     """Stages, one after another."""
     guide: Literal["auto", "truth", "amplitude"] = "auto"
-    """Guide loss: the error against the truth (every scan needs one), the scale-free amplitude error, or, with `auto`, the
-    one where a scan has a truth and the other where not."""
+    """Guide loss: the error against the truth (every scan needs one), the scale-free amplitude error, or, with `auto`,
+    the one where a scan has a truth and the other where not."""
     learning_rate: PositiveFloat = 2e-3
     """Peak rate of AdamW."""
     warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.05
@@ -541,8 +541,8 @@ class Evaluation(Section):
     split_half: bool = False
     """Reconstruct even and odd patterns apart as well and compare them by Fourier ring correlation."""
     max_shift_px: Annotated[float, Field(ge=0, le=16)] = 2.0
-    """How far registration may move a reconstruction along an axis to lie on its truth, px; it reports the shift. 0 leaves it
-    where its positions put it."""
+    """How far registration may move a reconstruction along an axis to lie on its truth, px; it reports the shift. 0
+    leaves it where its positions put it."""
     taper_px: NonNegativeFloat = 8.0
     """Width of the tapered edge for Fourier ring correlation, px."""
 

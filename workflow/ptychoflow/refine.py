@@ -72,7 +72,7 @@ class Fit:
     def epoch(self, update_probe: bool, done: float = 0.0) -> float:
         """Pass once over all patterns in random order; returns the R-factor met on the way.
 
-        ``done`` is the share of the fit that lies behind, 0 to 1: it takes step and alpha from their first to their last.
+        ``done`` is the share of the fit that lies behind, 0 to 1: it takes step and alpha from first to last.
         """
         self._rate, self._alpha = (_between(pair, done) for pair in (self.settings.step, self.settings.alpha))
         if update_probe:

@@ -197,8 +197,8 @@ class PredictionData(GroupData):
 def belongs_on_device(scans: Sequence[Scan], runtime: Runtime, device: torch.device) -> bool:
     """Whether the counts are to lie on the device.
 
-    Where the settings leave it open, they lie on a GPU that has room for them; a CPU finds them in its own memory anyway
-    once they have been read.
+    Where the settings leave it open, they lie on a GPU that has room for them; a CPU finds them in its own memory
+    anyway once they have been read.
     """
     if runtime.counts_on_device != "auto":
         return runtime.counts_on_device == "always"

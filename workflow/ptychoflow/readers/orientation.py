@@ -141,7 +141,7 @@ def _apart(one: Orientation, other: Orientation) -> float:
 
 
 def _sharpened(scan: Scan, finding: Finding) -> Finding:
-    """The best rotation, moved to where a parabola through its neighbours' errors is least if that is clearly better."""
+    """The best rotation, moved to where a parabola through its neighbours' errors is least if that is better."""
     turns = np.array(TURNS)
     turned = [_wrapped(finding.best.rotation_deg + turn) for turn in TURNS]
     near = tuple(finding.best.model_copy(update={"rotation_deg": angle}) for angle in turned)
