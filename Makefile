@@ -18,7 +18,7 @@ run: $(VENV)/ready
 	snakemake --cores $(CORES) --configfile $(CONFIG) $(ARGS)
 
 test: $(VENV)/ready-to-test
-	pytest -n auto --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 pytest -n auto --dist loadgroup $(ARGS)
 
 lint: $(VENV)/ready-to-test
 	ruff check .
