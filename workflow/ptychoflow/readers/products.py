@@ -108,10 +108,7 @@ def _read_hdf5(file: Hdf5) -> Product:
         comments=file.text("@comments"),
         opr_weights=weights,
         losses=_losses(
-            *(
-                file.array(name, 1) if name in file else None
-                for name in ("/loss_epochs", file.first("/loss_values", "/costs") or "/loss_values")
-            )
+            *(_column(file, name) for name in ("/loss_epochs", file.first("/loss_values", "/costs") or "/loss_values"))
         ),
         layer_spacing_m=_spacing(file, "/object_layer_spacing_m"),
         **{key: value for key, value in numbers.items() if value is not None},
@@ -158,7 +155,7 @@ def _read_cxi(file: Hdf5) -> Product:
     if x_y_z.shape[1] < 2:
         raise ValueError(f"{file.path.name}: translation has shape {x_y_z.shape}, expected (positions, 3)")
     indexes = f"{extra}/probe_position_indexes"
-    losses = [file.array(f"{extra}/{n}", 1) if f"{extra}/{n}" in file else None for n in ("loss_epochs", "loss_values")]
+    losses = [_column(file, f"{extra}/{name}") for name in ("loss_epochs", "loss_values")]
     pixel = file.number(f"{extra}/object_pixel_height_m", f"{extra}/object_pixel_width_m")
     return Product(
         probe=_modes(file.array(probe, 2, 3, 4, kinds="c")),
@@ -203,6 +200,11 @@ def _losses(epochs: np.ndarray | None, values: np.ndarray | None) -> np.ndarray:
     epochs = np.arange(len(values)) if epochs is None else epochs
     count = min(len(epochs), len(values))
     return np.stack([epochs[:count], values[:count]], axis=1).astype(np.float64)
+
+
+def _column(file: Hdf5, name: str) -> np.ndarray | None:
+    """A column of numbers; None where there is none or it is empty, as in a product nobody has iterated on."""
+    return file.array(name, 1) if file.shape(name) and 0 not in file.shape(name) else None
 
 
 def _spacing(file: Hdf5, name: str) -> np.ndarray:
