@@ -33,6 +33,7 @@ from ptychoflow.interop.forms import (
     torch_to_tensorflow,
 )
 from ptychoflow.interop.names import ROWS
+from ptychoflow.interop.recipes import MAKES
 
 MAPPED_TORCH = {key: (row, name) for key, (row, name) in torch_names().items() if row.ours is not None}
 REFUSED = [
@@ -59,7 +60,7 @@ def _take(side: str, key: str, value: object, chosen: bool = False) -> dict:
 
 
 def test_every_setting_the_table_names_exists():
-    assembled = ("stages.", "schedule.", "groups.", "arguments.")
+    assembled = tuple(f"{part}." for part in (*MAKES, "arguments"))
     ours = {row.ours for row in ROWS if row.ours and not row.ours.startswith(assembled)}
     assert ours <= KNOWN.keys()
 
@@ -125,7 +126,9 @@ def test_mandated_fields_never_pass_in_silence(field):
 TWO_VALUES = {
     "data_config": {
         "nphotons": (1e3, 1e4), "N": (32, 64), "grid_size": ([1, 1], [3, 3]), "C": (1, 9), "K": (5, 8),
-        "subsample_seed": (1, 2), "neighbor_function": ("Nearest", "4_quadrant")},
+        "subsample_seed": (1, 2), "neighbor_function": ("Nearest", "4_quadrant"), "K_quadrant": (20, 40),
+        "min_neighbor_distance": (1.0, 2.0), "max_neighbor_distance": (5.0, 6.0),
+        "x_bounds": ([0.1, 0.9], [0.2, 0.9]), "y_bounds": ([0.1, 0.9], [0.2, 0.9])},
     "model_config": {
         "C_model": (1, 9), "C_forward": (1, 9), "object_big": (False, True), "mode": ("Supervised", "Unsupervised"),
         "n_filters_scale": (1, 2), "loss_function": ("MAE", "Poisson")},
@@ -144,6 +147,9 @@ TWO_VALUES = {
         "beamstop_diameter": (3, 4)},
 }  # fmt: skip
 COMPANY = {
+    "K_quadrant": {"neighbor_function": "4_quadrant"},
+    "min_neighbor_distance": {"neighbor_function": "Min_dist"},
+    "max_neighbor_distance": {"neighbor_function": "4_quadrant"},
     "lr_warmup_epochs": {"scheduler": "WarmupCosine", "epochs": 10},
     "lr_min_ratio": {"scheduler": "WarmupCosine"},
     "physics_weight_schedule": {"stage_2_epochs": 3},
@@ -212,6 +218,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(call, message):
         ("data_config", {"grid_size": [2, 3]}, "expected a square"),
         ("data_config", {"nphotons": "many"}, "simulation.photons.*from data_config.nphotons"),
         ("data_config", {"neighbor_function": "Furthest"}, "expected one of 'Nearest'"),
+        ("data_config", {"neighbor_function": "4_quadrant", "K": 8}, "K would do nothing"),
+        ("data_config", {"K_quadrant": 60}, "K_quadrant would do nothing"),
+        ("data_config", {"min_neighbor_distance": 1.0}, "min_neighbor_distance would do nothing"),
         ("model_config", {"object_big": False, "C_model": 4}, "object_big false means patterns on their own"),
         ("model_config", {"n_filters_scale": 0.5}, "expected a whole number"),
         ("training_config", {"epochs": 9, "stage_1_epochs": 5}, "epochs 9 but the stages add up to 5"),
@@ -288,16 +297,25 @@ def test_the_published_profile_is_taken_over_but_for_what_it_must_be_told(tmp_pa
         from_reference_json(tmp_path / "hxn.json")
     told = re.findall(r"(\w+_config\.\w+) [^;]*?:", str(caught.value))
     assert "model_config.cbam_encoder" in told and "data_config.probe_scale" in told
-    said = from_reference_json(
-        tmp_path / "hxn.json", leave_out=[*told, "data_config.neighbor_function", "training_config.stage_3_lr_factor"]
-    )
+    said = from_reference_json(tmp_path / "hxn.json", leave_out=[*told, "training_config.stage_3_lr_factor"])
     assert said["training"] == {
         "learning_rate": 1e-3, "batch_size": 16, "gradient_clip": 5.0, "guide": "amplitude", "loss": "poisson",
-        "stages": [{"epochs": 40, "physics_weight": 0.0}]}  # fmt: skip
+        "stages": [{"epochs": 40, "physics_weight": 0.0}],
+        "grouping": {"method": "quadrant", "neighbours": 60, "min_distance_px": 1.0, "max_distance_px": 4.0,
+                     "x_bounds": (0.05, 0.95), "y_bounds": (0.05, 0.95)}}  # fmt: skip
     assert said["network"] == {"group_size": 4} and said["runtime"] == {"devices": 2}
 
 
 # --- there and back --------------------------------------------------------------------------------------------------
+
+
+def _random_grouping(rng: random.Random) -> dict:
+    """Any way of grouping on the torch side; TensorFlow has words for the nearest alone."""
+    grouping = {"neighbours": rng.randint(1, 20)}
+    if rng.random() < 0.4:
+        grouping |= {"method": rng.choice(["min_distance", "quadrant"]), "min_distance_px": rng.choice([0.0, 1.5]),
+                     "max_distance_px": rng.choice([2.0, 30.0])}  # fmt: skip
+    return grouping | {f"{rng.choice('xy')}_bounds": (0.0, rng.choice([0.5, 1.0]))}
 
 
 def _random_sections(rng: random.Random) -> dict:
@@ -325,7 +343,7 @@ def _random_sections(rng: random.Random) -> dict:
             "learning_rate": 10 ** rng.uniform(-5, -1), "batch_size": 2 ** rng.randint(0, 9),
             "loss": rng.choice(["poisson", "mae"]), "gradient_clip": rng.choice([0.5, 1.0, 5.0]),
             "weight_decay": rng.choice([0.0, 0.01]), "seed": rng.randint(0, 99),
-            "groups_per_epoch": rng.choice([None, 128]), "grouping": {"neighbours": rng.randint(1, 20)}},
+            "groups_per_epoch": rng.choice([None, 128]), "grouping": _random_grouping(rng)},
         "inference": {"trim": rng.choice([None, 16, 32])},
         "stitching": {"weighting": rng.choice(["illumination", "uniform"])},
         "runtime": {"accelerator": rng.choice(["auto", "cpu"]), "devices": rng.randint(1, 4),
@@ -352,13 +370,13 @@ def test_torch_there_and_back_is_the_identity(seed):
 @pytest.mark.parametrize("seed", range(60))
 def test_tensorflow_and_legacy_there_and_back_are_the_identity(seed):
     sections = _random_sections(random.Random(seed))
-    if (
-        len(sections.get("training", {}).get("stages", [0])) > 1
-        or sections.get("training", {}).get("guide") == "amplitude"
-    ):
-        with pytest.raises(ConfigError, match=r"training\.stages"):
+    training = sections.get("training", {})
+    if "method" in training.get("grouping", {}) or training.get("guide") == "amplitude":
+        with pytest.raises(ConfigError, match=r"training\.(stages|grouping)"):
             to_tensorflow(sections, leave_out=["training.learning_rate", "simulation.object"])
         return
+    if "grouping" in training:
+        training["grouping"] = {"neighbours": training["grouping"]["neighbours"]}
     sections = {name: sections[name] for name in ("simulation", "network", "training") if name in sections}
     for there, back in ((to_tensorflow, from_tensorflow), (to_legacy, from_legacy)):
         said = back(there(sections, leave_out=["training.learning_rate", "simulation.object"], output="here"))

@@ -30,7 +30,7 @@ from .forms import (
     torch_names,
 )
 from .names import Name, Row
-from .recipes import COVERED, parts_from_settings, settings_from_parts
+from .recipes import MAKES, parts_from_settings, settings_from_parts
 
 logger = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ def _in_words(
     settings |= {f"arguments.{name}": value for name, value in {**given, **arguments}.items()}
     parts, mute = parts_from_settings(whole["training"], whole["network"].group_size)
     mute |= _lost_parts(parts, {row.ours for row, _ in names.values()})
-    words, said = {}, {key for key in COVERED if key not in mute}
+    words, said = {}, {key for settings in MAKES.values() for key in settings if key not in mute}
     for field, (row, name) in names.items():
         value = (settings | parts).get(row.ours)
         try:
@@ -261,8 +261,7 @@ def _in_words(
 def _lost_parts(parts: Mapping[str, Any], known: set[str | None]) -> dict[str, str]:
     """Settings whose shorthand the other side does not have in full."""
     lost = {key.partition(".")[0] for key in parts if key not in known}
-    covered = {"stages": COVERED[:2], "schedule": COVERED[2:], "groups": ("network.group_size",)}
-    return {key: "there are no words for all of it" for part in lost for key in covered[part]}
+    return {key: "there are no words for all of it" for part in lost for key in MAKES[part]}
 
 
 def _check_said(unsaid: Mapping[str, Any], mute: Mapping[str, str], leave_out: tuple[str, ...]) -> None:

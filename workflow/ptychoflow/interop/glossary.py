@@ -2,14 +2,8 @@
 
 from .forms import legacy_names, tensorflow_names, torch_names
 from .names import ROWS, Name, Row
-from .recipes import COVERED
+from .recipes import settings_of
 
-ASSEMBLED = {
-    "stages": COVERED[:2],
-    "schedule": COVERED[2:],
-    "groups": ("network.group_size",),
-}
-"""Settings that each part of the reference's shorthand makes."""
 TOLD = {
     "schedule.optimizer": "accepted as 'adamw', or 'adam' without weight decay, otherwise refused: AdamW trains here",
     "arguments.train_data": "a scan under `scans` to train on",
@@ -47,7 +41,7 @@ def page() -> str:
 
 def names_of(key: str) -> dict[str, list[str]]:
     """What one of our settings is called in the reference, by side; a side that has no word for it is missing."""
-    rows = [row for row in ROWS if row.ours is not None and key in _settings(row)]
+    rows = [row for row in ROWS if row.ours is not None and key in settings_of(row.ours)]
     found = {side: [_shown(row.name(side), side) for row in rows if row.name(side) is not None] for side in SIDES}
     return {side: list(dict.fromkeys(fields)) for side, fields in found.items() if fields}
 
@@ -68,15 +62,11 @@ def every_name() -> list[str]:
     return [field for names in sides for field in names]
 
 
-def _settings(row: Row) -> tuple[str, ...]:
-    return ASSEMBLED.get(row.ours.partition(".")[0], (row.ours,))
-
-
 def _outcome(row: Row) -> str:
     if row.ours in TOLD:
         return TOLD[row.ours]
     if row.ours is not None:
-        return " and ".join(f"`{key}`" for key in _settings(row))
+        return " and ".join(f"`{key}`" for key in settings_of(row.ours))
     accepted = f"accepted as {' or '.join(map(_value, row.agrees))}, otherwise refused" if row.agrees else "refused"
     return f"{accepted}: {row.because}"
 

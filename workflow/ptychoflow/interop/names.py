@@ -58,7 +58,7 @@ class Row:
 
     Attributes:
         ours: dotted key in our config; None where there is no such setting. ``stages.*``, ``schedule.*``, ``groups.*``
-            are parts that :mod:`.recipes` puts together, ``arguments.*`` what a verb takes as an argument.
+            and ``grouping.*`` are parts that :mod:`.recipes` puts together, ``arguments.*`` what verbs are handed.
         torch: field of the torch dataclasses, as ``section.field``.
         tensorflow: field of the TensorFlow dataclasses; ``both`` is TrainingConfig and InferenceConfig.
         legacy: key of ``params.cfg``, where it is not the TensorFlow field's name, or its default is another.
@@ -120,30 +120,15 @@ ROWS: tuple[Row, ...] = (
     Row("network.group_size", Name("model.C_model", 4)),
     Row("network.group_size", Name("model.C_forward", 4)),
     Row("groups.object_big", **_both("model.object_big", True), legacy=Name("object.big", True)),
-    Row("training.grouping.neighbours", Name("data.K", 6), Name("both.neighbor_count", 4)),
-    Row(
-        None,
-        Name("data.K_quadrant", 30),
-        agrees=(30,),
-        because="acts only with 4_quadrant, which draws from `training.grouping.neighbours` here",
-    ),
+    Row("grouping.K", Name("data.K", 6), Name("both.neighbor_count", 4)),
+    Row("grouping.K_quadrant", Name("data.K_quadrant", 30)),
+    Row("grouping.neighbor_function", Name("data.neighbor_function", "Nearest", METHOD)),
+    Row("grouping.min_neighbor_distance", Name("data.min_neighbor_distance", 0.0)),
+    Row("grouping.max_neighbor_distance", Name("data.max_neighbor_distance", 3.0)),
     Row(None, Name("data.n_subsample", 7), agrees=(1,), because=EVERY_GROUP),
     Row(None, tensorflow=Name("both.n_subsample", None), because=EVERY_GROUP),
     Row("training.seed", Name("data.subsample_seed", None), Name("both.subsample_seed", None)),
     Row("training.seed", legacy=Name("npseed", 42)),
-    Row("training.grouping.method", Name("data.neighbor_function", "Nearest", METHOD)),
-    Row(
-        None,
-        Name("data.min_neighbor_distance", 0.0),
-        agrees=(0.0,),
-        because="neighbours here are chosen by rank, not by distance",
-    ),
-    Row(
-        None,
-        Name("data.max_neighbor_distance", 3.0),
-        agrees=(3.0,),
-        because="neighbours here are chosen by rank, not by distance",
-    ),
     Row(
         None,
         Name("data.scan_pattern", "Isotropic"),
@@ -182,18 +167,7 @@ ROWS: tuple[Row, ...] = (
         agrees=(True,),
         because="the phase offset of labels is always free here",
     ),
-    Row(
-        None,
-        Name("data.x_bounds", (0.1, 0.9)),
-        agrees=((0.0, 1.0),),
-        because="groups are formed over the whole scan here",
-    ),
-    Row(
-        None,
-        Name("data.y_bounds", (0.1, 0.9)),
-        agrees=((0.0, 1.0),),
-        because="groups are formed over the whole scan here",
-    ),
+    *(Row(f"training.grouping.{axis}_bounds", Name(f"data.{axis}_bounds", (0.1, 0.9))) for axis in "xy"),
     # --- model --------------------------------------------------------------------------------------------------------
     Row("stages.mode", Name("model.mode", "Unsupervised", MODE), Name("model.model_type", "pinn", MODEL_TYPE)),
     Row(None, **_both("model.architecture", "cnn"), because="`network.architecture` names the networks there are here"),

@@ -8,11 +8,30 @@ from ..learning.schedule import RAMPS, total_epochs
 from .codecs import Unsayable
 
 CONSTANT_RATE = ("Default", "MultiStage", "Adaptive")
-PARTS = ("stages", "schedule", "groups")
-COVERED = ("training.stages", "training.guide", "training.warm_up", "training.anneal_to")
-"""Settings of ours that parts of the shorthand make."""
+GROUPING = {
+    "K": "training.grouping.neighbours",
+    "K_quadrant": "training.grouping.neighbours",
+    "neighbor_function": "training.grouping.method",
+    "min_neighbor_distance": "training.grouping.min_distance_px",
+    "max_neighbor_distance": "training.grouping.max_distance_px",
+}
+MAKES = {
+    "stages": ("training.stages", "training.guide"),
+    "schedule": ("training.warm_up", "training.anneal_to"),
+    "groups": ("network.group_size",),
+    "grouping": tuple(dict.fromkeys(GROUPING.values())),
+}
+"""The parts of the shorthand and the settings of ours that each makes."""
+POOL_OF_QUADRANTS = 30
+"""What the reference takes for ``K_quadrant`` where none is given."""
 SHAPE = ("physics_weight_schedule", "stage_3_lr_factor")
 DEFAULT = Training()
+
+
+def settings_of(ours: str) -> tuple[str, ...]:
+    """The settings that a key of the table stands for: itself, or what its part of the shorthand makes."""
+    part, _, word = ours.partition(".")
+    return (GROUPING[word],) if part == "grouping" else MAKES.get(part, (ours,))
 
 
 def settings_from_parts(said: Mapping[str, Any], idle: frozenset[str] = frozenset()) -> dict[str, Any]:
@@ -25,10 +44,10 @@ def settings_from_parts(said: Mapping[str, Any], idle: frozenset[str] = frozense
     Raises:
         ValueError: for words that contradict each other or would do nothing.
     """
-    plain = {key: value for key, value in said.items() if key.partition(".")[0] not in PARTS}
+    plain = {key: value for key, value in said.items() if key.partition(".")[0] not in MAKES}
     plain |= _stages({key: value for key, value in said.items() if key.startswith("stages.")}, idle)
     epochs = sum(stage["epochs"] for stage in plain.get("training.stages", ())) or total_epochs(DEFAULT.stages)
-    plain |= _rate(said, idle, epochs)
+    plain |= _rate(said, idle, epochs) | _grouping(said, idle)
     if said.get("groups.object_big") is False:
         size = plain.get("network.group_size", 1)
         if size != 1:
@@ -41,11 +60,11 @@ def parts_from_settings(training: Training, group_size: int) -> tuple[dict[str, 
     """The words of the shorthand for a training, and for those of our settings that they do not reach, the reason."""
     parts: dict[str, Any] = {"groups.object_big": group_size > 1}
     mute: dict[str, str] = {}
-    for say, covered in ((_say_stages, COVERED[:2]), (_say_rate, COVERED[2:])):
+    for part, say in (("stages", _say_stages), ("schedule", _say_rate), ("grouping", _say_grouping)):
         try:
             parts |= say(training)
         except Unsayable as reason:
-            mute |= dict.fromkeys(covered, str(reason))
+            mute |= dict.fromkeys(MAKES[part], str(reason))
     return parts, mute
 
 
@@ -104,6 +123,22 @@ def _rate(said: Mapping[str, Any], idle: frozenset[str], epochs: int) -> dict[st
     return {"training.warm_up": 0.0, "training.anneal_to": 1.0}
 
 
+def _grouping(said: Mapping[str, Any], idle: frozenset[str]) -> dict[str, Any]:
+    words = {key.partition(".")[2]: value for key, value in said.items() if key.startswith("grouping.")}
+    method = words.get("neighbor_function", "nearest")
+    distances = ("min_neighbor_distance", "max_neighbor_distance")
+    if method == "quadrant":
+        asleep = {"K": "Nearest or Min_dist"}
+        words = {"K_quadrant": POOL_OF_QUADRANTS} | words
+    else:
+        asleep = {"K_quadrant": "4_quadrant"}
+    if method == "nearest":
+        asleep |= dict.fromkeys(distances, "Min_dist or 4_quadrant")
+    for word, methods in asleep.items():
+        _check_dormant(said, idle, (word,), "grouping", f"neighbor_function {methods}")
+    return {GROUPING[word]: value for word, value in words.items() if word not in asleep}
+
+
 def _check_lengths(lengths: list[int]) -> None:
     for epochs in lengths:
         if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
@@ -153,4 +188,18 @@ def _say_rate(training: Training) -> dict[str, Any]:
         "schedule.lr_warmup_epochs": round(epochs),
         "schedule.lr_min_ratio": training.anneal_to,
         "schedule.optimizer": "adamw",
+    }
+
+
+def _say_grouping(training: Training) -> dict[str, Any]:
+    grouping = training.grouping
+    if grouping.method == "nearest":
+        return {"grouping.K": grouping.neighbours}
+    if grouping.max_distance_px is None:
+        raise Unsayable("there is always a greatest distance there: say max_distance_px")
+    return {
+        "grouping.neighbor_function": grouping.method,
+        "grouping.K_quadrant" if grouping.method == "quadrant" else "grouping.K": grouping.neighbours,
+        "grouping.min_neighbor_distance": grouping.min_distance_px,
+        "grouping.max_neighbor_distance": grouping.max_distance_px,
     }
