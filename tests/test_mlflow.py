@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from ptychoflow.learning.mlflow_model import example, write_mlflow_model
 from ptychoflow.learning.model_folder import read_model_folder, write_model_folder
 from ptychoflow.learning.runs import artifacts, copy_run, open_store
 from ptychoflow.networks.canvas import CanvasNetwork
+from ptychoflow.served import Served
 
 QUICK = {
     "network": {"width": 8, "levels": 2},
@@ -54,24 +57,16 @@ def trained(tiny_dataset, tmp_path_factory) -> PtychoModel:
     return Trainer(tiny_dataset, config).train()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """A real MLflow server with a database and artifacts of its own."""
-    folder = tmp_path_factory.mktemp("server")
+@contextmanager
+def _service(folder: Path, *words: str) -> Iterator[str]:
+    """The address of a real program of MLflow's that answers, until the block ends."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    words = [
-        "server",
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        f"{folder}/kept",
-    ]
-    words += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", *words, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words], stdout=log, stderr=log, cwd=folder, start_new_session=True,
+            command, stdout=log, stderr=log, cwd=folder, start_new_session=True,
             env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         )  # fmt: skip
     uri = f"http://127.0.0.1:{port}"
@@ -87,6 +82,15 @@ def server(tmp_path_factory):
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A real MLflow server with a database and artifacts of its own."""
+    folder = tmp_path_factory.mktemp("server")
+    store = f"sqlite:///{folder}/mlflow.db"
+    with _service(folder, "server", "--backend-store-uri", store, "--artifacts-destination", f"{folder}/kept") as uri:
+        yield uri
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +252,17 @@ for uri in sys.argv[1:]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(set(done.stdout.splitlines())) == 1
+
+
+def test_mlflow_serves_the_network_over_http(trained, tmp_path):
+    write_mlflow_model(tmp_path / "model", trained.model)
+    asked = json.dumps({"inputs": {name: array.tolist() for name, array in example(32).items()}}).encode()
+    with _service(tmp_path, "models", "serve", "-m", "model", "--env-manager", "local") as uri:
+        request = urllib.request.Request(f"{uri}/invocations", asked, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found = json.load(answer)["predictions"]
+    expected = Served(read_model_folder(tmp_path / "model/data/network")).predict(example(32))
+    np.testing.assert_allclose(found["object"], expected["object"], atol=1e-6)
 
 
 # --- errors that say so ----------------------------------------------------------------------------------------------
