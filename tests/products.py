@@ -65,8 +65,8 @@ def refined_history(*objects: np.ndarray) -> dict:
     }
 
 
-def write_products(folder: Path, truth: bool = True, model: str = "pinn", scan: str = "star") -> dict[str, Path]:
-    """Write a dataset, a stitched and a refined reconstruction, and those of its halves; their paths."""
+def write_products(folder: Path, truth: bool = True, model: str = "pinn", scan: str = "star") -> dict:
+    """Write a dataset, a stitched and a refined reconstruction, and both of its halves; their paths."""
     whole = make_scan(scan, truth)
     paths = {
         "dataset": folder / "datasets" / scan,
@@ -78,13 +78,12 @@ def write_products(folder: Path, truth: bool = True, model: str = "pinn", scan: 
     better = blurred(0.02)
     history = refined_history(blurred(0.1), better)
     write_reconstruction(paths["refined"], make_reconstruction(whole, better, model, **history))
-    halves = []
-    for first, half in enumerate(("even", "odd")):
-        path = folder / "refined" / model / f"{scan}.{half}.h5"
-        part = slice(first, None, 2)
-        every_second = dataclasses.replace(
-            whole, counts=whole.counts[part], positions=whole.positions[part], name=f"{scan}.{half}"
-        )
-        write_reconstruction(path, make_reconstruction(every_second, blurred(0.03, seed=first), model))
-        halves.append(path)
-    return paths | {"halves": tuple(halves)}
+    for key, step, error in (("halves", "refined", 0.03), ("stitched_halves", "reconstructions", 0.3)):
+        paths[key] = tuple(folder / step / model / f"{scan}.{half}.h5" for half in ("even", "odd"))
+        for first, path in enumerate(paths[key]):
+            part = slice(first, None, 2)
+            half = dataclasses.replace(
+                whole, counts=whole.counts[part], positions=whole.positions[part], name=path.stem
+            )
+            write_reconstruction(path, make_reconstruction(half, blurred(error, seed=first), model))
+    return paths

@@ -22,7 +22,7 @@ def products(tmp_path_factory):
 @pytest.fixture(scope="module")
 def measured(products, tmp_path_factory):
     output = tmp_path_factory.mktemp("metrics") / "pinn" / "star.json"
-    evaluate(products["dataset"], output, products["refined"], products["stitched"], products["halves"])
+    evaluate(output=output, **products)
     return output
 
 
@@ -69,6 +69,14 @@ def test_how_refinement_went_is_told_in_seconds(measured):
     assert first < last
 
 
+def test_halves_agree_stage_by_stage_the_better_one_more(measured):
+    halves = _read(measured)["split_half"]
+    assert list(halves) == ["network", "refined"]
+    assert halves["network"]["frc"]["area"] < halves["refined"]["frc"]["area"]
+    assert halves["network"]["correlation"] < halves["refined"]["correlation"]
+    assert [sum(found["patterns"]) for found in halves.values()] == [_read(measured)["scan"]["patterns"]] * 2
+
+
 def test_figures_and_arrays_stand_beside_the_measures(measured):
     folder = measured.with_suffix("")
     assert {path.stem for path in folder.glob("*.png")} == FIGURES
@@ -88,7 +96,10 @@ def test_r_factors_are_told_pattern_by_pattern(measured):
 
 def test_what_was_measured_with_what_is_on_record(measured):
     metrics = _read(measured)
-    assert set(metrics["provenance"]["inputs"]) == {"dataset", "network", "refined", "even", "odd"}
+    assert set(metrics["provenance"]["inputs"]) == {
+        *("dataset", "network", "refined"),
+        *("network_even", "network_odd", "refined_even", "refined_odd"),
+    }
     assert metrics["provenance"]["config"] == Evaluation().model_dump(mode="json")
     assert {"numpy", "torch", "scikit-image"} <= set(metrics["versions"])
     assert metrics["model"] == "pinn"
@@ -96,10 +107,10 @@ def test_what_was_measured_with_what_is_on_record(measured):
 
 def test_without_a_truth_the_counts_and_the_halves_are_the_judges(tmp_path):
     paths = write_products(tmp_path, truth=False)
-    evaluate(paths["dataset"], tmp_path / "m.json", paths["refined"], paths["stitched"], paths["halves"])
+    evaluate(output=tmp_path / "m.json", **paths)
     metrics = _read(tmp_path / "m.json")
     assert all(stage["against_truth"] is None for stage in metrics["stages"].values())
-    assert metrics["split_half"]["frc"]["area"] > 0.5
+    assert metrics["split_half"]["refined"]["frc"]["area"] > 0.5
     assert metrics["progress"]["snapshots"]["phase_psnr"] == []
     assert {path.stem for path in (tmp_path / "m").glob("*.png")} == FIGURES - {"errors"}
 
@@ -108,7 +119,7 @@ def test_the_baseline_has_no_network(products, tmp_path):
     evaluate(products["dataset"], tmp_path / "m.json", products["refined"])
     metrics = _read(tmp_path / "m.json")
     assert list(metrics["stages"]) == ["empty", "refined"]
-    assert metrics["split_half"] is None
+    assert metrics["split_half"] == {}
 
 
 def test_registration_is_a_setting(products, tmp_path):
@@ -127,7 +138,7 @@ def test_registration_is_a_setting(products, tmp_path):
 
 def test_a_run_makes_the_same_measures_again(products, measured, tmp_path):
     output = tmp_path / "star.json"
-    evaluate(products["dataset"], output, products["refined"], products["stitched"], products["halves"])
+    evaluate(output=output, **products)
     assert output.read_text() == measured.read_text()
 
 

@@ -24,7 +24,7 @@ def measured(tmp_path_factory):
     for scan, truth in (("star", True), ("real", False)):
         paths = write_products(folder, truth, scan=scan)
         output = folder / "metrics" / "pinn" / f"{scan}.json"
-        evaluate(paths["dataset"], output, paths["refined"], paths["stitched"], paths["halves"])
+        evaluate(output=output, **paths)
         baseline = folder / "metrics" / "flat" / f"{scan}.json"
         evaluate(paths["dataset"], baseline, paths["refined"])
         _rename(baseline, model="flat")

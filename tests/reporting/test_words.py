@@ -34,7 +34,7 @@ def _result(network=True, refined=None, psnr=(10.0, 20.0, 25.0, 25.1, 25.2), mod
     progress = {"epoch": clock, "seconds": clock, "cpu_seconds": clock, "r_factor": errors, "snapshots": snapshots}
     scan = {"name": "star", "has_truth": truth, "nominal_geometry": True}
     made_by = {"refined": {"seconds": 4.0}}
-    metrics = {"model": model, "scan": scan, "stages": stages, "split_half": None, "progress": progress}
+    metrics = {"model": model, "scan": scan, "stages": stages, "split_half": {}, "progress": progress}
     return Result(metrics | {"made_by": made_by}, Path("arrays.npz"))
 
 

@@ -125,6 +125,7 @@ VERBS: dict[str, Verb] = {
             "--refined": _path("the refined reconstruction", metavar="R.h5", required=True),
             "--stitched": _path("the stitched reconstruction", metavar="S.h5"),
             "--halves": _path("refined from even and from odd patterns", nargs=2, metavar=("E.h5", "O.h5")),
+            "--stitched-halves": _path("the network's, from even and odd", nargs=2, metavar=("E.h5", "O.h5")),
         },
     ),
     "report": Verb(

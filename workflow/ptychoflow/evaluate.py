@@ -13,7 +13,7 @@ import skimage
 import torch
 from scipy.spatial import KDTree
 
-from .config import Evaluation
+from .config import HALVES, Evaluation
 from .data.packing import open_dataset
 from .files import provenance, whole_folder, write_json
 from .metrics.alignment import Aligned, align, level, twin_correlation, window
@@ -26,7 +26,7 @@ from .scan import Scan, Truth
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def evaluate(
     refined: Path,
     stitched: Path | None = None,
     halves: tuple[Path, Path] | None = None,
+    stitched_halves: tuple[Path, Path] | None = None,
     evaluation: Evaluation = Evaluation(),
 ) -> None:
     """Measure reconstructions of one scan; write a JSON file and, in a folder of the same stem, figures and arrays.
@@ -72,6 +73,7 @@ def evaluate(
         refined: the refined reconstruction.
         stitched: the network's reconstruction that it started from.
         halves: refined from even and from odd patterns.
+        stitched_halves: what the network made of even and of odd patterns.
         evaluation: how to measure.
 
     Raises:
@@ -88,20 +90,20 @@ def evaluate(
     stages["empty"] = _judge(_emptied(found["refined"]), scan, reference, 0.0)
     best, middle, worst = (np.argsort(stages["refined"].fit.per_pattern)[[0, len(scan) // 2, -1]]).tolist()
     patterns = {"best": best, "median": middle, "worst": worst}
-    even, odd = map(read_reconstruction, halves) if halves else (None, None)
+    apart = {"network": stitched_halves, "refined": halves}
     metrics = {
         "format": FORMAT,
         "model": found["refined"].name.rpartition("/")[0] or found["refined"].name,
         "scan": _describe(scan),
         "stages": {name: _measures(stage, scan, evaluation) for name, stage in stages.items()},
-        "split_half": _split_half(even, odd, evaluation) if halves else None,
+        "split_half": {stage: _split_half(pair, evaluation) for stage, pair in apart.items() if pair},
         "progress": _progress(stages, scan, evaluation),
         "patterns": [
             {"which": which, "index": j, "r_factor": float(stages["refined"].fit.per_pattern[j])}
             for which, j in patterns.items()
         ],
         "made_by": {name: each.facts for name, each in found.items()},
-        "provenance": provenance(evaluation, dataset=dataset, **paths, **dict(zip(("even", "odd"), halves or ()))),
+        "provenance": provenance(evaluation, dataset=dataset, **paths, **_by_half(apart)),
         "versions": {"numpy": np.__version__, "scipy": scipy.__version__, "scikit-image": skimage.__version__}
         | {"torch": torch.__version__},
     }
@@ -176,8 +178,19 @@ def _measures(stage: Stage, scan: Scan, evaluation: Evaluation) -> dict:
     }
 
 
-def _split_half(even: Reconstruction, odd: Reconstruction, evaluation: Evaluation) -> dict:
+def _by_half(apart: dict[str, tuple[Path, Path] | None]) -> dict[str, Path]:
+    """Paths of reconstructed halves, each with a name."""
+    return {
+        f"{stage}_{half}": path
+        for stage, pair in apart.items()
+        if pair
+        for half, path in zip(HALVES, pair, strict=True)
+    }
+
+
+def _split_half(halves: tuple[Path, Path], evaluation: Evaluation) -> dict:
     """How far two reconstructions from different patterns agree."""
+    even, odd = map(read_reconstruction, halves)
     pair = align(
         odd.object,
         odd.origin,

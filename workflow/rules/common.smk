@@ -33,7 +33,7 @@ def option(name):
     """The parameter function of an optional input: ``--name PATH``, or nothing where there is none."""
 
     def of(wildcards, input):
-        return f"--{name} {input.get(name)}" if input.get(name) else ""
+        return f"--{name.replace('_', '-')} {input.get(name)}" if input.get(name) else ""
 
     return of
 
@@ -69,6 +69,12 @@ def refined_halves(wildcards):
     if not CONFIG.section("evaluation", model=wildcards.model).split_half:
         return []
     return [f"results/refined/{wildcards.model}/{wildcards.scan}.{half}.h5" for half in HALVES]
+
+
+def stitched_halves(wildcards):
+    """What the network made of even and of odd patterns, where the config asks to compare them."""
+    split = refined_halves(wildcards) if wildcards.model in NETWORKS else []
+    return [path.replace("results/refined/", "results/reconstructions/", 1) for path in split]
 
 
 def last_words(snakemake_logs):

@@ -8,6 +8,7 @@ rule evaluate:
         refined="results/refined/{model}/{scan}.h5",
         stitched=stitched,
         halves=refined_halves,
+        stitched_halves=stitched_halves,
     output:
         metrics="results/metrics/{model}/{scan}.json",
         figures=report(
@@ -33,9 +34,10 @@ rule evaluate:
         config=settings("evaluate"),
         stitched=option("stitched"),
         halves=option("halves"),
+        stitched_halves=option("stitched_halves"),
     shell:
         "python -m ptychoflow evaluate {input.dataset} {output.metrics} --refined {input.refined}"
-        " {params.stitched} {params.halves} --config {params.config:q} > {log} 2>&1"
+        " {params.stitched} {params.halves} {params.stitched_halves} --config {params.config:q} > {log} 2>&1"
 
 
 rule report:

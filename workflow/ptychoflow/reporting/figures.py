@@ -50,7 +50,7 @@ def ring_curves(metrics: dict) -> dict[str, dict]:
         for stage, found in metrics["stages"].items()
         if stage != "empty" and found["against_truth"]
     }
-    return curves | ({"even and odd patterns": metrics["split_half"]["frc"]} if metrics["split_half"] else {})
+    return curves | {f"{stage}, even and odd": found["frc"] for stage, found in metrics["split_half"].items()}
 
 
 def draw_objects(arrays: Mapping[str, np.ndarray], stages: list[str]) -> Figure:
@@ -125,11 +125,10 @@ def draw_frc(curves: dict[str, dict]) -> Figure:
     figure = Figure(figsize=(6.4, 4), layout="tight")
     axis = figure.add_subplot()
     for name, curve in curves.items():
-        axis.plot(
-            curve["frequency_cycles_per_px"], curve["correlation"], label=name, color=COLOURS.get(name.split()[0])
-        )
+        stage, style = name.replace(",", "").split()[0], "--" if "even" in name else "-"
+        axis.plot(curve["frequency_cycles_per_px"], curve["correlation"], style, label=name, color=COLOURS[stage])
     curve = next(iter(curves.values()))
-    axis.plot(curve["frequency_cycles_per_px"], curve["half_bit"], "--", color="0.5", lw=1, label="half bit")
+    axis.plot(curve["frequency_cycles_per_px"], curve["half_bit"], ":", color="0.4", lw=1.2, label="half bit")
     for level, name in ((1 / 2, "1/2"), (1 / 7, "1/7")):
         axis.axhline(level, color="0.7", lw=0.8)
         axis.annotate(name, (0.5, level), ha="right", va="bottom", color="0.4", fontsize=9)

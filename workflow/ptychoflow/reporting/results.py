@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..files import read_json
 
-FORMAT = 1
+FORMAT = 2
 """Of the measures that this version reads."""
 
 
@@ -197,7 +197,7 @@ def _paired(first: Sequence, second: Sequence) -> tuple[list[float], list[float]
 def _row(result: Result, stage: str) -> dict:
     found = result.metrics["stages"][stage]
     truth = found["against_truth"] or {}
-    halves = result.metrics["split_half"] if stage == "refined" else None
+    halves = result.metrics["split_half"].get(stage)
     return {
         "scan": result.scan,
         "model": result.model,
@@ -243,8 +243,8 @@ def _flatten(result: Result, stage: str) -> Iterator[tuple[str, float | None]]:
     yield from _numbers(found)
     yield from _numbers(found["against_truth"] or {})
     curves = {"frc_truth": (found["against_truth"] or {}).get("frc")}
-    if stage == "refined" and result.metrics["split_half"]:
-        curves["frc_halves"] = result.metrics["split_half"]["frc"]
+    if stage in result.metrics["split_half"]:
+        curves["frc_halves"] = result.metrics["split_half"][stage]["frc"]
     for name, curve in curves.items():
         if curve:
             yield f"{name}_area", curve["area"]

@@ -107,19 +107,16 @@ def ring_chart(results: Sequence[Result]) -> Chart | None:
     """Fourier ring correlations with the truth, or of even and odd patterns, and their thresholds."""
     series, half_bit = [], None
     for number, result in enumerate(results):
-        curves = {
-            stage: result.metrics["stages"][stage]["against_truth"]["frc"]
-            for stage in result.stages
-            if result.has_truth
-        }
-        if result.metrics["split_half"]:
-            curves["even and odd"] = result.metrics["split_half"]["frc"]
-        for stage, curve in curves.items():
-            frequency = curve["frequency_cycles_per_px"]
-            shade = _colour(results, number, stage if stage in result.stages else "refined")
-            halves = stage == "even and odd"
-            series.append(Series(f"{result.model}, {stage}", frequency, curve["correlation"], shade, dashed=halves))
-            half_bit = half_bit or Series("half-bit threshold", frequency, curve["half_bit"], 5, dashed=True)
+        for stage in result.stages:
+            truth, halves = result.metrics["stages"][stage]["against_truth"], result.metrics["split_half"].get(stage)
+            name, shade = f"{result.model}, {stage}", _colour(results, number, stage)
+            for found, words in ((truth, ""), (halves, ", even and odd")):
+                if found is None:
+                    continue
+                curve, dashed = found["frc"], bool(words)
+                frequency = curve["frequency_cycles_per_px"]
+                series.append(Series(name + words, frequency, curve["correlation"], shade, dashed=dashed))
+                half_bit = half_bit or Series("half-bit threshold", frequency, curve["half_bit"], 5, dashed=True)
     if half_bit is None:
         return None
     return Chart(

@@ -45,14 +45,14 @@ def figures(result: Result) -> list[Figure]:
         beside = f"{network}an empty image {_db(result, 'empty')}"
         mean = result.against_truth("refined", "phase_mae_rad")
         shown.insert(0, Figure(_db(result, "refined"), f"phase PSNR, mean error {mean:.3f} rad", beside))
-    if result.metrics["split_half"]:
+    if "refined" in result.metrics["split_half"]:
         shown.append(_halves(result))
     return shown
 
 
 def _halves(result: Result) -> Figure:
     """Up to where reconstructions of even and odd patterns agree."""
-    length = result.metrics["split_half"]["frc"]["crossings"]["1/2"]
+    length = result.metrics["split_half"]["refined"]["frc"]["crossings"]["1/2"]
     if length["half_period_px"] is None:
         return Figure("nowhere", "halves agree", "even and odd patterns")
     nominal = " nominal" if result.metrics["scan"]["nominal_geometry"] else ""
