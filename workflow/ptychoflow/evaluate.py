@@ -88,8 +88,7 @@ def evaluate(
     reference = _reference(scan, found["refined"])
     stages = {name: _judge(each, scan, reference, evaluation.max_shift_px) for name, each in found.items()}
     stages["empty"] = _judge(_emptied(found["refined"]), scan, reference, 0.0)
-    best, middle, worst = (np.argsort(stages["refined"].fit.per_pattern)[[0, len(scan) // 2, -1]]).tolist()
-    patterns = {"best": best, "median": middle, "worst": worst}
+    patterns = _telling(stages["refined"].fit.per_pattern)
     apart = {"network": stitched_halves, "refined": halves}
     metrics = {
         "format": FORMAT,
@@ -286,6 +285,13 @@ def _arrays(stages: dict[str, Stage], scan: Scan, reference: Reference, patterns
     measured = np.stack([scan.counts[j] for j in patterns]).astype(np.float32)
     arrays["patterns_measured"] = measured if scan.mask is None else np.where(scan.mask, measured, np.nan)
     return arrays
+
+
+def _telling(r_factors: np.ndarray) -> dict[str, int]:
+    """The patterns worth looking at: the worst fits first, then what is usual and what is possible."""
+    order = np.argsort(r_factors)[::-1].tolist()
+    worst = {f"{name}worst": j for name, j in zip(("", "second ", "third "), order, strict=False)}
+    return worst | {"median": order[len(order) // 2], "best": order[-1]}
 
 
 def _finite(data):

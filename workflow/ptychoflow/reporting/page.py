@@ -33,7 +33,7 @@ def render(
     scans = by_scan(results)
     scenes = [scene(found, Detail.for_results(len(results))) for found in scans.values()]
     for each in scenes:
-        each["facts"] = _scan_facts(each["scan"])
+        each["facts"] = _scan_facts(each["scan"], each["shape_px"])
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         autoescape=True,
@@ -133,15 +133,16 @@ def _badness(result: Result) -> float:
     return result.refined["r_factor"] if psnr is None else -psnr
 
 
-def _scan_facts(scan: dict) -> str:
+def _scan_facts(scan: dict, shape_px: tuple[int, int]) -> str:
     words = [
         f"{scan['patterns']} patterns of {scan['size_px']} x {scan['size_px']} px",
         _counts(scan),
         "simulated, so the truth is known" if scan["has_truth"] else "measured, no truth",
     ]
-    if not scan["has_truth"] or not scan["nominal_geometry"]:
-        nominal = " (nominal)" if scan["nominal_geometry"] else ""
-        words.append(f"object pixel {scan['pixel_size_m'] * 1e9:.3g} nm{nominal}")
+    nominal = ", nominal" if scan["nominal_geometry"] else ""
+    pixel_m = scan["pixel_size_m"]
+    sides = " x ".join(f"{side * pixel_m * 1e6:.3g}" for side in shape_px)
+    words.append(f"{sides} µm of the object, pixel {pixel_m * 1e9:.3g} nm{nominal}")
     return "; ".join(words) + "."
 
 

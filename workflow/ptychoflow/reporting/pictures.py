@@ -2,14 +2,18 @@
 
 import base64
 import io
+import math
 from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
 from PIL import Image
 
-AMPLITUDE, PHASE, ERROR, FIT = "gray", "cividis", "RdBu_r", "magma"
-"""Colour maps, by what they show."""
+AMPLITUDE, PHASE, CYCLE, ERROR, FIT = "gray", "cividis", "twilight", "RdBu_r", "magma"
+"""Colour maps, by what they show: a phase that goes all the way round needs one that meets itself."""
+LONGEST_BAR = 0.3
+"""Of a picture's width that a scale bar may take."""
+LENGTHS = ((1e-9, "nm"), (1e-6, "µm"), (1e-3, "mm"), (1.0, "m"))
 
 
 def limits(values: np.ndarray, mask: np.ndarray, shares: tuple[float, float] = (0.5, 99.5)) -> tuple[float, float]:
@@ -22,6 +26,29 @@ def symmetric_limits(values: np.ndarray, mask: np.ndarray) -> tuple[float, float
     """Limits around zero that hold 99 of 100 values."""
     reach = limits(np.abs(values), mask, (0, 99))[1]
     return -reach, reach
+
+
+def phase_colours(phase: np.ndarray, mask: np.ndarray) -> tuple[tuple[float, float], str]:
+    """The range and colour map for a phase, rad: all the way round where it takes more than three quarters of that."""
+    low, high = limits(phase, mask)
+    return ((-math.pi, math.pi), CYCLE) if high - low > 1.5 * math.pi else ((low, high), PHASE)
+
+
+@dataclass(frozen=True)
+class ScaleBar:
+    """A length drawn into a picture: the share of the width that it takes, and what to write on it."""
+
+    share: float
+    label: str
+
+
+def scale_bar(pixel_size_m: float, width_px: int) -> ScaleBar:
+    """The longest of 1, 2 or 5 times a power of ten that takes less than a third of a picture's width."""
+    most = LONGEST_BAR * width_px * pixel_size_m
+    power = 10.0 ** math.floor(math.log10(most))
+    length = next(power * m for m in (5, 2, 1) if power * m <= most)
+    unit, name = next((u for u in reversed(LENGTHS) if length >= 0.9999 * u[0]), LENGTHS[0])
+    return ScaleBar(length / (width_px * pixel_size_m), f"{length / unit:.3g} {name}")
 
 
 def colour(values: np.ndarray, mask: np.ndarray, scale: tuple[float, float], colours: str) -> np.ndarray:
@@ -55,16 +82,18 @@ class Detail:
         tile_px: most px of a side of a picture of the object.
         small_px: most px of a side of other pictures.
         quality: of WebP, 0 to 100; from 80 on, pictures no larger than patterns usually are lose nothing.
+        patterns: most patterns shown of a scan.
     """
 
     tile_px: int
     small_px: int
     quality: int
+    patterns: int
 
     @classmethod
     def for_results(cls, count: int) -> "Detail":
         """The detail with which a page over so many reconstructions stays below some 30 MB."""
-        return cls(480, 192, 88) if count <= 12 else cls(300, 192, 80) if count <= 60 else cls(180, 64, 60)
+        return cls(480, 192, 88, 5) if count <= 12 else cls(300, 192, 80, 5) if count <= 60 else cls(180, 64, 60, 3)
 
 
 def data_uri(rgba: np.ndarray, most_px: int, quality: int) -> str:

@@ -1,4 +1,4 @@
-"""What a report shows of one scan: pictures on one scale in one frame, curves, patterns, the probe."""
+"""What a report shows of one scan: its objects on one scale in one frame, curves, and the panels below."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,18 +8,18 @@ import numpy as np
 
 from ..metrics.alignment import window
 from .charts import Chart, Series, label
+from .panels import panels
 from .pictures import (
     AMPLITUDE,
     ERROR,
     FIT,
-    PHASE,
     Detail,
     colour,
-    colour_wave,
     data_uri,
     gradient,
     limits,
-    log_counts,
+    phase_colours,
+    scale_bar,
     symmetric_limits,
 )
 from .results import Result
@@ -77,10 +77,9 @@ def scene(results: Sequence[Result], detail: Detail) -> dict:
         "kinds": [_tiles(kind, views, detail) for kind in kinds],
         "thumbnail": _thumbnail(kinds[0], views, detail),
         "charts": [chart for chart in [*progress_charts(results), ring_chart(results)] if chart is not None],
-        "patterns": _patterns(first["patterns"], arrays[0], detail),
-        "probe": _probe(arrays[0]["probe"], detail),
-        "light": data_uri(_light(arrays[0]), detail.small_px, detail.quality),
-        "fit_colours": gradient(FIT),
+        "panels": panels(results, arrays, detail),
+        "scale_bar": scale_bar(first["scan"]["pixel_size_m"], views[0].object.shape[1]),
+        "shape_px": views[0].object.shape,
     }
 
 
@@ -192,7 +191,7 @@ def _kinds(views: Sequence[View]) -> list[Kind]:
         return view.r_map
 
     kinds = [
-        Kind("phase", "Phase (rad)", phase, limits(phase(reference), reference.mask), PHASE),
+        Kind("phase", "Phase (rad)", phase, *phase_colours(phase(reference), reference.mask)),
         Kind("amplitude", "Amplitude", amplitude, limits(amplitude(reference), reference.mask), AMPLITUDE),
     ]
     if reference.key == "truth":
@@ -231,39 +230,3 @@ def _tick(value: float, span: float) -> str:
 def _thumbnail(kind: Kind, views: Sequence[View], detail: Detail) -> str:
     best = next(view for view in views if "refined" in view.key)
     return data_uri(colour(kind.of(best), best.mask, kind.scale, kind.colours), detail.small_px, detail.quality)
-
-
-def _patterns(chosen: Sequence[dict], arrays: Mapping[str, np.ndarray], detail: Detail) -> list[dict]:
-    """Patterns measured and expected, each pair on one scale."""
-    shown = []
-    for column, pattern in enumerate(chosen):
-        measured, expected = (log_counts(arrays[f"patterns_{kind}"][column]) for kind in ("measured", "expected"))
-        known = np.isfinite(measured)
-        scale = (0.0, max(float(measured[known].max(initial=0)), 0.1))
-        everywhere = np.ones_like(known)
-        shown.append(
-            pattern
-            | {
-                "measured": data_uri(colour(measured, known, scale, FIT), detail.small_px, detail.quality),
-                "expected": data_uri(colour(expected, everywhere, scale, FIT), detail.small_px, detail.quality),
-                "greatest": f"{10 ** scale[1] - 1:.3g}",
-            }
-        )
-    return shown
-
-
-def _probe(probe: np.ndarray, detail: Detail) -> list[dict]:
-    """The strongest modes, and their share of the light."""
-    power = np.sum(np.abs(probe) ** 2, axis=(1, 2))
-    return [
-        {
-            "share": power[mode] / power.sum(),
-            "picture": data_uri(colour_wave(probe[mode]), detail.small_px, detail.quality),
-        }
-        for mode in np.argsort(-power)[:4].tolist()
-    ]
-
-
-def _light(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    weight, mask = arrays["weight"].astype(np.float32), arrays["refined_mask"].astype(bool)
-    return colour(weight, mask, (0.0, limits(weight, mask)[1]), FIT)
