@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ptychoflow
 from ptychoflow.config import ConfigError, load_config
+from ptychoflow.sweeps import plan
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -16,7 +17,7 @@ if "scans" not in config:  # --configfile was not given; the two would be merged
 
 
 try:
-    CONFIG = load_config(config)
+    CONFIG = plan(load_config(config))
 except ConfigError as error:
     sys.exit(f"ptychoflow: {error}")
 
@@ -48,6 +49,7 @@ rule all:
     input:
         page="results/report.html",
         table="results/metrics.csv",
+        sweeps=[f"results/sweeps/{sweep}.csv" for sweep in CONFIG.combinations],
 
 
 onsuccess:

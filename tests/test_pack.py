@@ -72,8 +72,8 @@ def test_the_source_is_told_by_its_content_however_much_of_it_is_kept(tmp_path, 
 
 def test_halves_hold_every_second_pattern_and_together_all(path, tmp_path, scan, small_pieces):
     for first, half in enumerate(("even", "odd")):
-        pack(path, tmp_path / half, half=half)
-        opened = open_dataset(tmp_path / half)
+        pack(path, tmp_path / f"sample.{half}", half=half)
+        opened = open_dataset(tmp_path / f"sample.{half}")
         np.testing.assert_array_equal(opened.counts, _seen(scan)[first::2])
         np.testing.assert_array_equal(opened.positions, scan.positions[first::2])
         assert opened.name == f"sample.{half}"
@@ -165,8 +165,8 @@ def test_settings_that_do_not_fit_the_scan_are_refused(path, tmp_path, settings,
 
 def test_packing_twice_gives_the_same_bytes(path, tmp_path):
     for name in ("a", "b"):
-        pack(path, tmp_path / name)
-    assert _content(tmp_path / "a") == _content(tmp_path / "b")
+        pack(path, tmp_path / name / "d")
+    assert _content(tmp_path / "a/d") == _content(tmp_path / "b/d")
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------
@@ -287,8 +287,8 @@ def test_packing_killed_at_20_random_moments_and_run_again_gives_the_folder_of_a
     many[12_000:] += 256  # a wider dtype from here on: what is written so far is written again
     positions = np.tile(scan.positions, (500, 1))
     write_scan(tmp_path / "sample.cxi", dataclasses.replace(scan, counts=many, positions=positions))
-    pack(tmp_path / "sample.cxi", tmp_path / "uninterrupted")
-    expected = _content(tmp_path / "uninterrupted")
+    pack(tmp_path / "sample.cxi", tmp_path / "uninterrupted/d")
+    expected = _content(tmp_path / "uninterrupted/d")
     began = time.monotonic()
     _pack_in_a_child(tmp_path / "sample.cxi", tmp_path / "d").join()
     lasts = time.monotonic() - began

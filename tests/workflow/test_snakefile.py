@@ -44,6 +44,16 @@ def test_names_that_look_like_halves_or_folders_are_never_ambiguous(workflow):
     assert workflow.run("--dry-run", config={"scans": scans, "models": models}).returncode == 0
 
 
+def test_a_sweep_makes_once_what_its_combinations_share(workflow):
+    sweeps = {"s": {"model": ["tiny", "flat"], "over": {"training.seed": [0, 1], "refinement.epochs": [2, 3]}}}
+    counts = workflow.would_run(sweeps=sweeps)
+    halves_of_flat = 4
+    assert counts == {
+        **{"simulate": 2, "pack": 4, "train": 2, "infer": 2, "stitch": 2, "refine": 6 + halves_of_flat},
+        **{"evaluate": 6, "sweep": 1, "report": 1},
+    }
+
+
 def test_conda_and_pip_install_the_same_versions():
     pins = dict(line.lower().split("==") for line in (ROOT / "envs/constraints.txt").read_text().split())
     environment = yaml.safe_load((ROOT / "envs/ptychoflow.yaml").read_text())

@@ -128,6 +128,23 @@ VERBS: dict[str, Verb] = {
             "--stitched-halves": _path("the network's, from even and odd", nargs=2, metavar=("E.h5", "O.h5")),
         },
     ),
+    "sweep": Verb(
+        "draw what the settings of a sweep do to the measures",
+        "Reads measures of the models of a sweep. Makes a table of mean and spread over seeds, and a figure of it.",
+        'ptychoflow sweep dose.csv metrics/pinn*/star*.json --figure dose.png --combinations \'[{"base": "pinn", '
+        '"model": "pinn-seed1", "scans": {"star": "star"}, "values": {"training.seed": "1"}}]\'',
+        {
+            "output": _path("the table", metavar="OUT.csv"),
+            "metrics": _path("measures", nargs="+", metavar="METRICS.json"),
+            "--figure": _path("the figure", required=True, metavar="OUT.png"),
+            "--combinations": {
+                "type": json.loads,
+                "required": True,
+                "metavar": "JSON",
+                "help": "the model varied, what it is called, its scans and values, of each combination",
+            },
+        },
+    ),
     "report": Verb(
         "put everything on one page",
         "Reads measures and the models' records. Makes one HTML page that needs no other file, and a table.",

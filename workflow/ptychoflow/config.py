@@ -45,6 +45,11 @@ def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _listed(value: Any) -> Any:
+    """``pinn`` is short for ``[pinn]``."""
+    return (value,) if isinstance(value, str) else value
+
+
 def _square(side: Any) -> Any:
     """``400`` is short for ``[400, 400]``."""
     return (side, side) if isinstance(side, int) else side
@@ -319,7 +324,7 @@ FORMATS = (
 
 def _known_format(name: str) -> str:
     if name not in ("auto", *FORMATS) and not name.startswith("ptychodus:"):
-        raise ValueError(f"{name} is no format{_nearest(name, FORMATS)}")
+        raise ValueError(f"{name} is no format{nearest(name, FORMATS)}")
     return name
 
 
@@ -613,6 +618,19 @@ class ModelEntry(Section):
     """What differs from the top-level `evaluation`."""
 
 
+class Sweep(Section):
+    """A model varied: each combination of values is a model, and scans where their settings vary, named from them."""
+
+    model: Annotated[
+        tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...]), Field(min_length=1)
+    ]
+    """Model to vary, or a list of models to vary alike; what a setting does not touch they share."""
+    over: Annotated[dict[str, tuple[Any, ...] | dict[str | int | float, Any]], Field(min_length=1)]
+    """What to vary: a setting such as `training.seed`, or `train_on`, with a list of values; a mapping names them."""
+    scans: tuple[str, ...] = ()
+    """Scans whose `simulation`, `source` or `packing` settings vary; every scan of the model without it."""
+
+
 READS: dict[str, tuple[str, ...]] = {
     "simulate": ("simulation",),
     "convert": ("source",),
@@ -622,6 +640,7 @@ READS: dict[str, tuple[str, ...]] = {
     "stitch": ("stitching",),
     "refine": ("refinement",),
     "evaluate": ("evaluation",),
+    "sweep": (),
     "report": (),
 }
 """The sections each step reads: what its rerun depends on."""
@@ -636,6 +655,8 @@ class Config(Section):
     """Scans by name."""
     models: dict[str, ModelEntry]
     """Models by name."""
+    sweeps: dict[str, Sweep] = {}
+    """Sweeps by name."""
     simulation: Simulation = Simulation()
     packing: Packing = Packing()
     network: Network = Network()
@@ -649,7 +670,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _names_meet(self) -> "Config":
-        problems = [*self._problems_of_scans(), *self._problems_of_models()]
+        problems = [*self._problems_of_scans(), *self._problems_of_models(), *self._problems_of_sweeps()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -696,7 +717,7 @@ class Config(Section):
         model, _, scan = reference.partition("/")
         if model not in self.models or scan not in self.models[model].reconstructs:
             known = [f"{m}/{s}" for m, s in self.reconstructions()]
-            yield f"{where}: takes its probe from {reference}, which is not reconstructed{_nearest(reference, known)}"
+            yield f"{where}: takes its probe from {reference}, which is not reconstructed{nearest(reference, known)}"
         elif where.removeprefix("scans.") in self._scans_behind(reference):
             yield f"{where}: takes its probe from {reference}, which is itself made from this scan: use another scan"
 
@@ -727,7 +748,19 @@ class Config(Section):
             for key in ("train_on", "reconstructs"):
                 for scan in getattr(entry, key):
                     if scan not in self.scans:
-                        yield f"models.{name}.{key}: there is no scan {scan}{_nearest(scan, self.scans)}"
+                        yield f"models.{name}.{key}: there is no scan {scan}{nearest(scan, self.scans)}"
+
+    def _problems_of_sweeps(self):
+        for name, sweep in self.sweeps.items():
+            if not NAME.fullmatch(name):
+                yield f"sweeps.{name}: expected letters, digits, - and _ in a name, because files are named so"
+            for key, known in (("model", self.models), ("scans", self.scans)):
+                for word in getattr(sweep, key):
+                    if word not in known:
+                        yield f"sweeps.{name}.{key}: there is no {word}{nearest(word, known)}"
+            for key, values in sweep.over.items():
+                if not values:
+                    yield f"sweeps.{name}.over.{key} is empty: give values, such as [0, 1, 2]"
 
 
 def whole_scan(name: str) -> str:
@@ -787,7 +820,7 @@ def merge(base: dict, override: dict) -> dict:
 def _explain(schema: type[Section], error: dict) -> str:
     where = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("function-", "constrained-")))
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key{_nearest(str(error['loc'][-1]), _known_keys(schema, error['loc'][:-1]))}"
+        return f"{where}: unknown key{nearest(str(error['loc'][-1]), _known_keys(schema, error['loc'][:-1]))}"
     if error["type"] == "value_error":
         text = str(error["ctx"]["error"])
         return f"{where}: {text}" if where else text
@@ -811,7 +844,7 @@ def _section_in(annotation: Any) -> type[Section] | None:
     return next(filter(None, map(_section_in, getattr(annotation, "__args__", ()))), None)
 
 
-def _nearest(word: str, known) -> str:
+def nearest(word: str, known) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     if close:

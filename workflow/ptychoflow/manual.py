@@ -104,7 +104,7 @@ def _explained(key: str, section: str, row: Setting) -> str:
 def _sections() -> dict[str, str]:
     """Titles in the JSON schema of what a config holds, by name."""
     properties = Config.model_json_schema()["properties"]
-    tables = {"scans": "ScanEntry", "models": "ModelEntry", "source": "Source"}
+    tables = {"scans": "ScanEntry", "models": "ModelEntry", "sweeps": "Sweep", "source": "Source"}
     return tables | {name: _section_of(field) for name, field in properties.items() if _section_of(field, deep=False)}
 
 

@@ -25,7 +25,7 @@ def pack(scan: Path, output: Path, packing: Packing = Packing(), half: str | Non
 
     Args:
         scan: a CXI file that ``simulate`` or ``convert`` wrote.
-        output: the folder; it appears whole or not at all.
+        output: the folder; it appears whole or not at all, and the dataset is called as it is.
         packing: what to keep of each pattern.
         half: ``even`` or ``odd`` keeps every second pattern, from the first or the second on; None keeps all.
 
@@ -41,7 +41,7 @@ def pack(scan: Path, output: Path, packing: Packing = Packing(), half: str | Non
     chosen = _choose(whole, half, found.flawed if packing.impossible_counts == "drop" else np.zeros(len(whole), bool))
     pixels = _pixels(whole, packing, found)
     stream = _Stream(scan, whole, chosen, pixels)
-    kept = pixels.of_scan(_keep(whole, chosen, half))
+    kept = pixels.of_scan(_keep(whole, chosen, half, Path(output).name))
 
     def made_by(arrays: dict) -> dict:
         record = provenance({"packing": packing.model_dump(mode="json"), "half": half})
@@ -124,8 +124,8 @@ def _choose(whole: Scan, half: str | None, flawed: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def _keep(whole: Scan, chosen: np.ndarray, half: str | None) -> Scan:
-    """The scan with the chosen patterns alone; its counts only announce how many."""
+def _keep(whole: Scan, chosen: np.ndarray, half: str | None, name: str) -> Scan:
+    """The scan with the chosen patterns alone, by another name; its counts only announce how many."""
     truth = whole.truth
     if truth is not None and truth.positions is not None:
         truth = dataclasses.replace(truth, positions=truth.positions[chosen])
@@ -135,7 +135,7 @@ def _keep(whole: Scan, chosen: np.ndarray, half: str | None) -> Scan:
         counts=whole.counts[: np.sum(chosen)],
         positions=whole.positions[chosen],
         truth=truth,
-        name=whole.name if half is None else f"{whole.name}.{half}",
+        name=name,
         facts=facts if half or chosen.all() else facts | {"patterns_left_out": int(np.sum(~chosen))},
     )
 

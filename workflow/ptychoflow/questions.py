@@ -9,6 +9,7 @@ from .config import READS, Config, ConfigError, load_config
 from .interop.glossary import page
 from .interop.migration import migrate
 from .manual import explain
+from .sweeps import plan
 
 QUESTIONS = ("show", "check", "explain", "migrate", "names")
 STEPS_OF_A_SCAN = ("simulate", "convert", "pack")
@@ -55,7 +56,10 @@ def show(config: Config, scan: str | None = None, model: str | None = None) -> s
     if scan is None and model is None:
         # what a scan or a model does not name it takes from the top level, so nothing may be filled in there
         entries = config.model_dump(mode="json", exclude_unset=True)
-        return _text(config.model_dump(mode="json") | {"scans": entries["scans"], "models": entries["models"]})
+        return _text(
+            config.model_dump(mode="json")
+            | {name: entries[name] for name in ("scans", "models", "sweeps") if name in entries}
+        )
     handed = {}
     for step, names in READS.items():
         owner = {"scan": scan} if step in STEPS_OF_A_SCAN else {"model": model}
@@ -66,10 +70,10 @@ def show(config: Config, scan: str | None = None, model: str | None = None) -> s
 
 def check(config: Config, subject: str) -> str:
     """What a right config will make."""
-    networks = [name for name, model in config.models.items() if model.start == "network"]
+    planned = plan(config)
     return (
-        f"{subject} is right: {len(config.scans)} scans, {len(networks)} networks to train, "
-        f"{len(config.reconstructions())} reconstructions"
+        f"{subject} is right: {len(planned.scans)} scans, {len(planned.trainings())} networks to train, "
+        f"{len(planned.reconstructions())} reconstructions"
     )
 
 

@@ -123,7 +123,7 @@ def stitch(dataset: Path, patches: Path, output: Path, stitching: Stitching = St
         geometry=scan.geometry,
         weight=canvas.weight.numpy(),
         coverage=coverage,
-        name=f"{Path(patches).parent.name}/{scan.name}",
+        name=f"{Path(output).parent.name}/{scan.name}",
         facts=facts,
     )
     write_reconstruction(output, result)

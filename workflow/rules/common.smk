@@ -1,6 +1,8 @@
 """What the rules share: the names in the config, the inputs that depend on it, settings and options."""
 
+import json
 import re
+from dataclasses import asdict
 
 from ptychoflow.config import HALVES, whole_scan
 
@@ -18,6 +20,7 @@ def one_of(names):
 wildcard_constraints:
     scan=rf"({one_of(CONFIG.scans)})(\.({one_of(HALVES)}))?",
     model=one_of(CONFIG.models),
+    sweep=one_of(CONFIG.combinations),
 
 
 def settings(step):
@@ -50,18 +53,27 @@ def probe_source(wildcards):
 
 
 def scan_file(wildcards):
-    """The file of a scan; its halves share it."""
-    return f"results/scans/{whole_scan(wildcards.scan)}.cxi"
+    """The file of a scan; its halves share it, and what differs from it in packing only."""
+    return f"results/scans/{CONFIG.maker('simulate', whole_scan(wildcards.scan))}.cxi"
 
 
 def training_datasets(wildcards):
     return [f"results/datasets/{scan}" for scan in CONFIG.models[wildcards.model].train_on]
 
 
+def network(wildcards):
+    """The network of a model, which it may share with others of a sweep."""
+    return f"results/models/{CONFIG.maker('train', wildcards.model)}.ckpt"
+
+
+def predicted(wildcards):
+    return f"results/patches/{CONFIG.maker('infer', wildcards.model)}/{wildcards.scan}"
+
+
 def stitched(wildcards):
     """What the network made, which refinement starts from; nothing for the baseline, which starts from a flat object."""
-    network = wildcards.model in NETWORKS
-    return f"results/reconstructions/{wildcards.model}/{wildcards.scan}.h5" if network else []
+    maker = CONFIG.maker("stitch", wildcards.model)
+    return f"results/reconstructions/{maker}/{wildcards.scan}.h5" if wildcards.model in NETWORKS else []
 
 
 def refined_halves(wildcards):
@@ -73,8 +85,20 @@ def refined_halves(wildcards):
 
 def stitched_halves(wildcards):
     """What the network made of even and of odd patterns, where the config asks to compare them."""
-    split = refined_halves(wildcards) if wildcards.model in NETWORKS else []
-    return [path.replace("results/refined/", "results/reconstructions/", 1) for path in split]
+    maker = CONFIG.maker("stitch", wildcards.model)
+    halves = HALVES if refined_halves(wildcards) and wildcards.model in NETWORKS else []
+    return [f"results/reconstructions/{maker}/{wildcards.scan}.{half}.h5" for half in halves]
+
+
+def measures_of_sweep(wildcards):
+    """The measures of each combination of a sweep."""
+    found = ((each.model, scan) for each in CONFIG.combinations[wildcards.sweep] for scan in each.scans.values())
+    return [f"results/metrics/{model}/{scan}.json" for model, scan in dict.fromkeys(found)]
+
+
+def combinations(wildcards):
+    """The values behind each combination of a sweep, as JSON."""
+    return json.dumps([asdict(each) for each in CONFIG.combinations[wildcards.sweep]])
 
 
 def last_words(snakemake_logs):

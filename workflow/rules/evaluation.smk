@@ -1,4 +1,4 @@
-"""From reconstructions to judgement: results/metrics/{model}/{scan}.json, results/report.html, results/metrics.csv."""
+"""From reconstructions to judgement: results/metrics/{model}/{scan}.json, results/sweeps/, results/report.html."""
 
 
 rule evaluate:
@@ -40,11 +40,35 @@ rule evaluate:
         " {params.stitched} {params.halves} {params.stitched_halves} --config {params.config:q} > {log} 2>&1"
 
 
+rule sweep:
+    """Draw what the settings of a sweep do to the measures: mean and spread over seeds, as a figure and a table."""
+    input:
+        metrics=measures_of_sweep,
+    output:
+        table="results/sweeps/{sweep}.csv",
+        figure=report("results/sweeps/{sweep}.png", caption="../report/sweep.rst", category="Sweeps"),
+    log:
+        "results/logs/sweep/{sweep}.log",
+    benchmark:
+        "results/benchmarks/sweep/{sweep}.tsv"
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        combinations=combinations,
+    shell:
+        "python -m ptychoflow sweep {output.table} {input.metrics} --combinations {params.combinations:q}"
+        " --figure {output.figure} > {log} 2>&1"
+
+
 rule report:
     """Put pictures, measures and timings on one page."""
     input:
         metrics=[f"results/metrics/{model}/{scan}.json" for model, scan in CONFIG.reconstructions()],
-        models=[f"results/models/{model}.json" for model in NETWORKS],
+        models=[f"results/models/{model}.json" for model in CONFIG.trainings()],
     output:
         page=report("results/report.html", caption="../report/page.rst", category="Report"),
         table=report("results/metrics.csv", caption="../report/table.rst", category="Report"),

@@ -4,7 +4,7 @@
 rule infer:
     """Predict the object under every pattern."""
     input:
-        model="results/models/{model}.ckpt",
+        model=network,
         dataset="results/datasets/{scan}",
     output:
         patches=directory("results/patches/{model}/{scan}"),
@@ -32,7 +32,7 @@ rule stitch:
     """Put the predicted patches together to one object."""
     input:
         dataset="results/datasets/{scan}",
-        patches="results/patches/{model}/{scan}",
+        patches=predicted,
     output:
         reconstruction="results/reconstructions/{model}/{scan}.h5",
     log:
