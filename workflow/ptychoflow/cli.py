@@ -157,6 +157,17 @@ VERBS: dict[str, Verb] = {
             "--title": {"default": "ptychoflow", "help": "heading of the page"},
         },
     ),
+    "compare": Verb(
+        "say what differs between two runs and what it did to the measures",
+        "Reads two folders of results, reports or files of measures. Makes text: settings and data that differ, and "
+        "each measure that got better or worse.",
+        "ptychoflow compare results last_week/report.html",
+        {
+            "first": _path("results, report or measures", metavar="A"),
+            "second": _path("what to compare with it", metavar="B"),
+        },
+        runs=False,
+    ),
     "verify": Verb(
         "check that a dataset is what was packed",
         "Reads a dataset folder and compares each array with its checksum. Makes nothing.",
@@ -220,6 +231,8 @@ def _run(verb: str, arguments: dict) -> None:
         _verify(arguments["folder"])
     elif verb == "settings":
         importlib.import_module(".manual", __package__).settings(arguments["output"])
+    elif verb == "compare":
+        print(importlib.import_module(".compare", __package__).compare(**arguments))
     elif verb == "config":
         print(importlib.import_module(".questions", __package__).answer(**arguments))
     elif verb == "inspect":

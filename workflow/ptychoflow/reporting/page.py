@@ -10,6 +10,7 @@ from markupsafe import Markup
 from .charts import Chart, Series, draw
 from .pictures import Detail
 from .results import COLUMNS, Column, Result, by_scan, rows
+from .run import embedded
 from .scene import scene
 from .times import Timing, told_by_steps
 from .words import advise, caveats, compare_starts, figures, verdict
@@ -57,6 +58,7 @@ def render(
         times=_times(benchmarks or told_by_steps(results, records), measured=bool(benchmarks)),
         versions=_versions(results, records, version),
         settings=_settings(results, records),
+        run=embedded(results, records),
     )
 
 

@@ -115,6 +115,19 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
     return [_read_result(Path(path)) for path in paths]
 
 
+def read_metrics(path: Path) -> dict:
+    """The measures in a file that ``evaluate`` wrote.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        ValueError: if it is damaged or another version's.
+    """
+    metrics = _read(path, "file of measures")
+    if metrics.get("format") != FORMAT or not {"model", "scan", "stages", "progress"} <= set(metrics):
+        raise ValueError(f"{path} is no file of measures that this version reads: evaluate again")
+    return metrics
+
+
 def read_records(paths: Sequence[Path]) -> list[dict]:
     """Read records of trainings.
 
@@ -140,10 +153,34 @@ def rows(results: Sequence[Result], records: Sequence[dict] = ()) -> list[dict]:
     """The table: a row for each stage of each result, mean and spread over seeds, and the empty object of each scan."""
     table = []
     for scan, found in by_scan(results).items():
-        table += [_row(result, stage) for result in found for stage in result.stages]
+        table += [stage_row(result, stage) for result in found for stage in result.stages]
         table += _over_seeds(found, records)
-        table.append(_row(found[0], "empty") | {"model": "an empty image", "scan": scan, "seconds": None})
+        table.append(stage_row(found[0], "empty") | {"model": "an empty image", "scan": scan, "seconds": None})
     return table
+
+
+def stage_row(result: Result, stage: str) -> dict:
+    """What the columns say of one stage; None where they have nothing to say."""
+    found = result.metrics["stages"][stage]
+    truth = found["against_truth"] or {}
+    halves = result.metrics["split_half"].get(stage)
+    return {
+        "scan": result.scan,
+        "model": result.model,
+        "stage": stage,
+        "r_factor": found["r_factor"],
+        "noise_floor": found["noise_floor"] if stage == "refined" else None,
+        "phase_psnr": truth.get("phase_psnr_truth_range"),
+        "phase_mae": truth.get("phase_mae_rad"),
+        "phase_slow": truth.get("phase_low_frequency_rms_rad"),
+        "phase_ssim": truth.get("phase_ssim_truth_range"),
+        "amplitude_psnr": truth.get("amplitude_psnr_truth_range"),
+        "correlation": truth.get("correlation"),
+        "frc_truth": _half_period(truth) if stage != "empty" else None,
+        "frc_halves": _half_period(halves),
+        "seam": found["seam"] if stage != "empty" else None,
+        "seconds": result.seconds(stage),
+    }
 
 
 def table_text(results: Sequence[Result]) -> str:
@@ -173,9 +210,7 @@ def seed_groups(records: Sequence[dict]) -> list[list[str]]:
 
 
 def _read_result(path: Path) -> Result:
-    metrics = _read(path, "file of measures")
-    if metrics.get("format") != FORMAT or not {"model", "scan", "stages", "progress"} <= set(metrics):
-        raise ValueError(f"{path} is no file of measures that this version reads: evaluate again")
+    metrics = read_metrics(path)
     arrays = path.with_suffix("") / "arrays.npz"
     if not arrays.is_file():
         raise FileNotFoundError(f"{path} has no {arrays.name} in the folder beside it: evaluate again")
@@ -194,29 +229,6 @@ def _paired(first: Sequence, second: Sequence) -> tuple[list[float], list[float]
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
-def _row(result: Result, stage: str) -> dict:
-    found = result.metrics["stages"][stage]
-    truth = found["against_truth"] or {}
-    halves = result.metrics["split_half"].get(stage)
-    return {
-        "scan": result.scan,
-        "model": result.model,
-        "stage": stage,
-        "r_factor": found["r_factor"],
-        "noise_floor": found["noise_floor"] if stage == "refined" else None,
-        "phase_psnr": truth.get("phase_psnr_truth_range"),
-        "phase_mae": truth.get("phase_mae_rad"),
-        "phase_slow": truth.get("phase_low_frequency_rms_rad"),
-        "phase_ssim": truth.get("phase_ssim_truth_range"),
-        "amplitude_psnr": truth.get("amplitude_psnr_truth_range"),
-        "correlation": truth.get("correlation"),
-        "frc_truth": _half_period(truth) if stage != "empty" else None,
-        "frc_halves": _half_period(halves),
-        "seam": found["seam"] if stage != "empty" else None,
-        "seconds": result.seconds(stage),
-    }
-
-
 def _half_period(curve_of: dict | None) -> float | None:
     return curve_of["frc"]["crossings"]["1/2"]["half_period_px"] if curve_of else None
 
@@ -226,7 +238,7 @@ def _over_seeds(found: Sequence[Result], records: Sequence[dict]) -> Iterator[di
     for names in seed_groups(records):
         same = [result for result in found if result.model in names]
         for stage in ("network", "refined") if len(same) > 1 else ():
-            each = [_row(result, stage) for result in same]
+            each = [stage_row(result, stage) for result in same]
             row = {"scan": same[0].scan, "model": f"{len(same)} seeds of {names[0]}", "stage": stage}
             for column in COLUMNS:
                 values = [r[column.key] for r in each]
