@@ -34,7 +34,9 @@ def measure(model: Path, dataset: Path, every: int) -> dict[str, float]:
         began = time.perf_counter()
         solution = solve(network, batch)
         seconds += time.perf_counter() - began
-        found = {"flat": torch.ones_like(solution.canvas), "back-projection": solution.estimate.canvas}
+        found = {"flat": torch.ones_like(solution.canvas)}
+        if solution.estimate is not None:
+            found["back-projection"] = solution.estimate.canvas
         found |= {f"pass {number}": canvas for number, canvas in enumerate(solution.canvases, 1)}
         for name, canvas in found.items():
             error = patch_error(canvas, batch.truth, solution.light).sum()

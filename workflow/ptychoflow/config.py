@@ -96,6 +96,13 @@ Alpha = Annotated[float, Field(gt=0, le=1)]
 PatternSize = Annotated[int, Field(ge=16, le=1024, multiple_of=2)]
 
 
+def _refuse_idle(section: Section, choice: str, acts_on: dict[str, tuple[str, ...]]) -> None:
+    """Refuse settings that were changed but do not act on what was chosen."""
+    for setting, names in acts_on.items():
+        if choice not in names and getattr(section, setting) != type(section).model_fields[setting].default:
+            raise ValueError(f"{setting} acts on {', '.join(names)}, not on {choice}: remove it")
+
+
 # --- scans -----------------------------------------------------------------------------------------------------------
 
 
@@ -107,9 +114,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _every_setting_acts(self) -> "Recipe":
-        for setting, names in self.acts_on.items():
-            if self.name not in names and getattr(self, setting) != type(self).model_fields[setting].default:
-                raise ValueError(f"{setting} acts on {', '.join(names)}, not on {self.name}: remove it")
+        _refuse_idle(self, self.name, self.acts_on)
         return self
 
 
@@ -390,18 +395,44 @@ class Packing(Section):
 class Network(Section):
     """The network (read by `train`; `infer` takes it from the checkpoint)."""
 
-    architecture: Literal["unet"] = "unet"
-    """Kind of network."""
+    architecture: Literal["unet", "fno", "cnn"] = "unet"
+    """Kind of network: a residual U-Net, a Fourier operator, or the field's usual CNN with two decoders."""
+    input: Literal["backprojection", "amplitude"] = "backprojection"
+    """What it sees: the group back-projected through its probes, or the amplitudes of its patterns alone."""
+    overlap: Literal["joint", "merged"] = "joint"
+    """What it says: one canvas for the group, or a patch for each pattern, merged to one under their light."""
+    head: Literal["complex", "amplitude_phase"] = "complex"
+    """How: real and imaginary part to add, or an amplitude from 0 to 2 and a phase from -pi to pi to multiply with."""
     group_size: Annotated[int, Field(ge=1, le=16)] = 4
     """Patterns per group, C."""
     width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
     """Channels of the first level."""
     levels: Annotated[int, Field(ge=1, le=5)] = 3
-    """Levels of the U-Net; each doubles the channels."""
+    """Levels of the U-Net and of the CNN, each of which doubles the channels; Fourier blocks of the FNO."""
+    attention: bool = False
+    """Whether the encoder weighs channels and places; it makes a collapse likelier."""
+    modes: Annotated[int, Field(ge=1, le=64)] = 12
+    """Frequencies that a Fourier block mixes along each axis; those beyond a quarter of the window are left out."""
     iterations: PositiveInt = 5
     """Steps of back-projection before each correction; the first ones start from an empty object."""
     passes: Annotated[int, Field(ge=1, le=8)] = 2
-    """Corrections, each by a network of its own after `iterations` of physics; time grows in proportion."""
+    """Corrections, each by a network of its own after `iterations` of physics; time grows in proportion. Amplitudes are
+    seen once."""
+
+    acts_on: ClassVar[dict[str, tuple[str, ...]]] = {"attention": ("unet", "cnn"), "modes": ("fno",)}
+    """Settings that act on some architectures only, and those."""
+
+    @model_validator(mode="after")
+    def _every_setting_acts(self) -> "Network":
+        _refuse_idle(self, self.architecture, self.acts_on)
+        _refuse_idle(self, self.input, dict.fromkeys(("iterations", "passes"), ("backprojection",)))
+        if self.overlap == "merged" and self.group_size == 1:
+            raise ValueError("overlap: merged merges the patterns of a group, but group_size is 1: raise it")
+        return self
+
+    def acting_on(self, architecture: str) -> list[str]:
+        """The settings that act on some architectures only, this one among them."""
+        return [setting for setting, names in self.acts_on.items() if architecture in names]
 
 
 class Stage(Section):

@@ -26,9 +26,7 @@ from .learning.schedule import total_epochs
 from .learning.task import GroupTask
 from .learning.tracking import Tracker
 from .learning.trainer import make_trainer
-from .networks.architectures import ARCHITECTURES
-from .networks.canvas import CanvasNetwork, window_for
-from .networks.estimate import backproject
+from .networks.canvas import CanvasNetwork, window_of
 from .physics.forward import intensity, shift_probe
 from .scan import Scan
 
@@ -110,9 +108,8 @@ def build_network(network: Network, training: Training, data: TrainingData) -> C
     probes = shift_probe(batch.probe[:, None], batch.relative)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        stride = ARCHITECTURES[network.architecture].stride(network.levels)
-        fresh = CanvasNetwork(network, window_for(intensity(probes).sum((1, 2)), stride))
-    fresh.normalise(backproject(batch.counts.sqrt(), probes, batch.mask, network.iterations))
+        fresh = CanvasNetwork(network, window_of(network, intensity(probes).sum((1, 2))))
+    fresh.normalise(batch.counts, probes, batch.mask)
     return fresh
 
 

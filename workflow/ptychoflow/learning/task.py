@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..config import Training
 from ..data.batches import Batch
 from ..networks.canvas import CanvasNetwork
-from ..networks.estimate import Estimate
+from ..networks.estimate import Estimate, backproject
 from ..physics.detector import amplitude_error
 from ..physics.forward import intensity, shift_probe
 from .losses import diffract, guide_loss, patch_error, physics_loss, scale_free_error, truth_error
@@ -22,13 +22,13 @@ class Solution(NamedTuple):
 
     Attributes:
         canvases: the object under each group after each pass, ``(B, N, N)``.
-        estimate: the back-projection that the first pass started from.
+        estimate: the back-projection that the first pass started from; None where the network sees amplitudes.
         probes: modes moved to each pattern, ``(B, C, M, N, N)``.
         light: illumination of each group, photons, ``(B, N, N)``.
     """
 
     canvases: list[Tensor]
-    estimate: Estimate
+    estimate: Estimate | None
     probes: Tensor
     light: Tensor
 
@@ -41,7 +41,7 @@ class Solution(NamedTuple):
 def solve(network: CanvasNetwork, batch: Batch) -> Solution:
     """Run the network on a batch."""
     probes = shift_probe(batch.probe[:, None], batch.relative)
-    canvases, estimate = network(batch.counts, probes, batch.mask)
+    canvases, estimate = network(batch.counts, probes, batch.mask, batch.relative)
     return Solution(canvases, estimate, probes, intensity(probes).sum((1, 2)))
 
 
@@ -92,7 +92,11 @@ class GroupTask(lightning.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         solution = solve(self.network, batch)
         expected = diffract(solution.canvas, solution.probes)
-        measures = {"data_error": amplitude_error(batch.counts, expected, batch.mask), **flatness(solution)}
+        estimate = solution.estimate or self._estimate(batch, solution.probes)
+        measures = {
+            "data_error": amplitude_error(batch.counts, expected, batch.mask),
+            **flatness(solution.canvas, estimate.canvas, solution.light),
+        }
         if self.labelled:
             measures["patch_error"] = patch_error(solution.canvas, batch.truth, solution.light).mean()
         named = {f"validation/{name}": value for name, value in measures.items()}
@@ -113,6 +117,10 @@ class GroupTask(lightning.LightningModule):
         """The epoch, as a fraction, after some batches of the current one."""
         return self.current_epoch + batches / self.steps_per_epoch
 
+    def _estimate(self, batch: Batch, probes: Tensor) -> Estimate:
+        """What a network that sees amplitudes is not told, to judge it by."""
+        return backproject(batch.counts.sqrt(), probes, batch.mask, self.network.settings.iterations)
+
     def _losses(self, batch: Batch, solution: Solution, canvas: Tensor, weight: float) -> dict[str, Tensor]:
         """Guide and physics loss of the canvases of one pass, those that count."""
         losses, expected = {}, None
@@ -130,15 +138,20 @@ class GroupTask(lightning.LightningModule):
         return losses
 
 
-def flatness(solution: Solution) -> dict[str, Tensor]:
+def flatness(canvas: Tensor, estimate: Tensor, light: Tensor) -> dict[str, Tensor]:
     """How far canvases are from empty: what the amplitude error alone cannot see.
+
+    Args:
+        canvas: the object under each group, ``(B, N, N)``.
+        estimate: the same by back-projection alone.
+        light: illumination of each group, ``(B, N, N)``.
 
     Returns:
         ``spread``, standard deviation under the light over that of the back-projected estimate, and ``correlation``
         with it; means over the groups.
     """
-    share = solution.light / solution.light.sum((-2, -1), keepdim=True)
-    canvas, estimate = (_centred(field, share) for field in (solution.canvas, solution.estimate.canvas))
+    share = light / light.sum((-2, -1), keepdim=True)
+    canvas, estimate = (_centred(field, share) for field in (canvas, estimate))
     power, reference = ((share * intensity(field)).sum((-2, -1)) for field in (canvas, estimate))
     product = intensity((share * canvas.conj() * estimate).sum((-2, -1)))
     return {
