@@ -157,6 +157,18 @@ VERBS: dict[str, Verb] = {
             "--title": {"default": "ptychoflow", "help": "heading of the page"},
         },
     ),
+    "label": Verb(
+        "take a reconstruction as the truth of a measured scan",
+        "Reads a dataset and its reconstruction. Makes a dataset with the same counts and with the object, the probe "
+        "and the positions that were found, which a network can be trained on as on a simulated one.",
+        "ptychoflow label datasets/siemens refined/flat/siemens.h5 datasets/siemens_labelled",
+        {
+            "dataset": _path("the scan", metavar="DATASET"),
+            "reconstruction": _path("what was made of it", metavar="RECON.h5"),
+            "output": _path("the labelled dataset", metavar="OUTDIR"),
+        },
+        runs=False,
+    ),
     "compare": Verb(
         "say what differs between two runs and what it did to the measures",
         "Reads two folders of results, reports or files of measures. Makes text: settings and data that differ, and "
@@ -231,6 +243,8 @@ def _run(verb: str, arguments: dict) -> None:
         _verify(arguments["folder"])
     elif verb == "settings":
         importlib.import_module(".manual", __package__).settings(arguments["output"])
+    elif verb == "label":
+        importlib.import_module(".label", __package__).label(**arguments)
     elif verb == "compare":
         print(importlib.import_module(".compare", __package__).compare(**arguments))
     elif verb == "config":

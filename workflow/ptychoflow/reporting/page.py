@@ -139,13 +139,20 @@ def _scan_facts(scan: dict, shape_px: tuple[int, int]) -> str:
     words = [
         f"{scan['patterns']} patterns of {scan['size_px']} x {scan['size_px']} px",
         _counts(scan),
-        "simulated, so the truth is known" if scan["has_truth"] else "measured, no truth",
+        _origin(scan),
     ]
     nominal = ", nominal" if scan["nominal_geometry"] else ""
     pixel_m = scan["pixel_size_m"]
     sides = " x ".join(f"{side * pixel_m * 1e6:.3g}" for side in shape_px)
     words.append(f"{sides} µm of the object, pixel {pixel_m * 1e9:.3g} nm{nominal}")
     return "; ".join(words) + "."
+
+
+def _origin(scan: dict) -> str:
+    labels = scan["facts"].get("labels_from")
+    if labels:
+        return f"measured; its truth is what {labels} found"
+    return "simulated, so the truth is known" if scan["has_truth"] else "measured, no truth"
 
 
 def _counts(scan: dict) -> str:
