@@ -1,12 +1,23 @@
 """One schema: what is wrong is told in one line, what a step reads is exactly what it is handed."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ptychoflow.config import READS, Config, ConfigError, load_config, step_sections, whole_scan
+from ptychoflow.config import (
+    READS,
+    Config,
+    ConfigError,
+    Network,
+    Training,
+    load_config,
+    step_sections,
+    validate,
+    whole_scan,
+)
 
 CONFIGS = sorted((Path(__file__).parents[1] / "config").glob("*.yaml"))
 
@@ -173,3 +184,63 @@ def test_a_setting_has_one_reader():
     assert set(sections) | {"title", "scans", "models", "sweeps", "runtime", "tracking"} == set(Config.model_fields) | {
         "source"
     }
+
+
+# --- the network and its training ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"architecture": "fno", "attention": True}, "attention acts on unet, cnn, not on fno: remove it"),
+        ({"architecture": "cnn", "modes": 4}, "modes acts on fno, not on cnn: remove it"),
+        ({"input": "amplitude", "passes": 3}, "passes acts on backprojection, not on amplitude: remove it"),
+        ({"input": "amplitude", "iterations": 1}, "iterations acts on backprojection, not on amplitude: remove it"),
+        ({"overlap": "merged", "group_size": 1}, "overlap: merged merges the patterns of a group"),
+    ],
+)
+def test_a_setting_that_does_not_act_on_the_chosen_network_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        validate(Network, settings)
+
+
+def _stages(**words) -> list[tuple]:
+    stages = validate(Training, words).stages
+    return [(stage.epochs, stage.physics_weight, stage.rate_factor, stage.freeze_encoder) for stage in stages]
+
+
+def test_the_references_words_stand_for_stages():
+    words = {"stage_1_epochs": 4, "stage_2_epochs": 3, "stage_3_epochs": 2, "physics_weight_schedule": "linear"}
+    first, ramp, last = (4, 0.0, 1.0, False), (3, "linear", 0.1, False), (2, 1.0, 0.1, False)
+    assert _stages(**words) == [first, ramp, last]
+    assert _stages(**words, epochs_fine_tune=5, fine_tune_gamma=0.5) == [first, ramp, last, (5, 1.0, 0.5, True)]
+    assert _stages(epochs_fine_tune=1) == [(1, 1.0, 0.1, True)]
+    assert _stages(stage_1_epochs=1, stage_3_epochs=1, stage_3_lr_factor=0.3) == [
+        (1, 0.0, 1.0, False), (1, 1.0, 0.3, False)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"stage_1_epochs": 1, "stages": [{"epochs": 1}]}, "give stages or stage_1_epochs, not both"),
+        ({"stage_1_epochs": 1, "stage_3_lr_factor": 0.1}, "stage_3_lr_factor would do nothing without epochs"),
+        ({"stage_3_epochs": 1, "physics_weight_schedule": "linear"}, "physics_weight_schedule would do nothing"),
+        ({"stage_3_epochs": 1, "fine_tune_gamma": 0.2}, "fine_tune_gamma would do nothing"),
+        ({"stage_1_epochs": 0}, "add up to no epoch"),
+        ({"stage_1_epochs": -1}, "stage_1_epochs"),
+    ],
+)
+def test_words_that_would_do_nothing_are_refused(words, message):
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        validate(Training, words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_may_say_its_stages_either_way():
+    changes = {
+        "models": {"pinn": {"train_on": ["leaves"], "reconstructs": ["star"], "training": {"stage_1_epochs": 2}}}
+    }
+    scans = {name: entry for name, entry in _config()["scans"].items() if name != "measured"}
+    config = load_config(_config(**changes, scans=scans, training={"stages": [{"epochs": 9}], "seed": 3}))
+    training = config.section("training", model="pinn")
+    assert [stage.epochs for stage in training.stages] == [2] and training.seed == 3

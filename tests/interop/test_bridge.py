@@ -131,13 +131,15 @@ TWO_VALUES = {
         "x_bounds": ([0.1, 0.9], [0.2, 0.9]), "y_bounds": ([0.1, 0.9], [0.2, 0.9])},
     "model_config": {
         "C_model": (1, 9), "C_forward": (1, 9), "object_big": (False, True), "mode": ("Supervised", "Unsupervised"),
-        "n_filters_scale": (1, 2), "loss_function": ("MAE", "Poisson")},
+        "n_filters_scale": (1, 2), "loss_function": ("MAE", "Poisson"), "architecture": ("fno", "cnn"),
+        "fno_modes": (4, 12), "cnn_output_mode": ("amp_phase", "real_imag"), "cbam_encoder": (True, False)},
     "training_config": {
         "nll": (False, True), "torch_loss_mode": ("mae", "poisson"), "device": ("cpu", "cuda"), "n_devices": (1, 2),
         "learning_rate": (0.1, 0.2), "epochs": (2, 3), "batch_size": (4, 8), "scheduler": ("Default", "WarmupCosine"),
         "lr_warmup_epochs": (1, 2), "lr_min_ratio": (0.1, 0.5), "optimizer": ("adamw", "sgd"), "num_workers": (1, 2),
         "gradient_clip_val": (0.5, 5.0), "weight_decay": (0.0, 0.1), "stage_1_epochs": (1, 2), "stage_2_epochs": (1, 2),
-        "stage_3_epochs": (1, 2), "physics_weight_schedule": ("linear", "cosine"), "stage_3_lr_factor": (0.5, 0.1),
+        "stage_3_epochs": (1, 2), "epochs_fine_tune": (1, 2), "fine_tune_gamma": (0.5, 0.1),
+        "physics_weight_schedule": ("linear", "cosine"), "stage_3_lr_factor": (0.5, 0.1),
         "experiment_name": ("a", "b"), "notes": ("a", "b"), "model_name": ("a", "b"), "output_dir": ("a", "b"),
         "train_data_file": ("a", "b"), "test_data_file": ("a", "b"), "n_groups": (64, 128)},
     "inference_config": {
@@ -154,6 +156,8 @@ COMPANY = {
     "lr_min_ratio": {"scheduler": "WarmupCosine"},
     "physics_weight_schedule": {"stage_2_epochs": 3},
     "stage_3_lr_factor": {"stage_3_epochs": 3},
+    "fine_tune_gamma": {"epochs_fine_tune": 3},
+    "fno_modes": {"architecture": "fno"},
 }
 """What a setting needs beside it to do anything."""
 
@@ -179,8 +183,8 @@ def test_another_optimizer_is_refused(optimizer):
 
 
 def test_every_problem_is_told_at_once_and_can_be_left_out():
-    profile = {"model_config": {"cbam_encoder": True, "Cc": 4}, "data_config": {"probe_scale": 2.0, "N": 32}}
-    with pytest.raises(ConfigError, match=r"cbam_encoder True.*model_config\.Cc: unknown.*probe_scale 2\.0"):
+    profile = {"model_config": {"eca_encoder": True, "Cc": 4}, "data_config": {"probe_scale": 2.0, "N": 32}}
+    with pytest.raises(ConfigError, match=r"eca_encoder True.*model_config\.Cc: unknown.*probe_scale 2\.0"):
         from_torch(profile, chosen=True)
     taken = from_torch(profile, leave_out=["model_config", "data_config.probe_scale"])
     assert taken == {"simulation": {"size": 32}}
@@ -296,14 +300,15 @@ def test_the_published_profile_is_taken_over_but_for_what_it_must_be_told(tmp_pa
     with pytest.raises(ConfigError) as caught:
         from_reference_json(tmp_path / "hxn.json")
     told = re.findall(r"(\w+_config\.\w+) [^;]*?:", str(caught.value))
-    assert "model_config.cbam_encoder" in told and "data_config.probe_scale" in told
+    assert "model_config.amp_activation" in told and "data_config.probe_scale" in told
     said = from_reference_json(tmp_path / "hxn.json", leave_out=[*told, "training_config.stage_3_lr_factor"])
     assert said["training"] == {
         "learning_rate": 1e-3, "batch_size": 16, "gradient_clip": 5.0, "guide": "amplitude", "loss": "poisson",
-        "stages": [{"epochs": 40, "physics_weight": 0.0}],
+        "stages": [{"epochs": 40, "physics_weight": 0.0},
+                   {"epochs": 10, "physics_weight": 1.0, "rate_factor": 0.5, "freeze_encoder": True}],
         "grouping": {"method": "quadrant", "neighbours": 60, "min_distance_px": 1.0, "max_distance_px": 4.0,
                      "x_bounds": (0.05, 0.95), "y_bounds": (0.05, 0.95)}}  # fmt: skip
-    assert said["network"] == {"group_size": 4} and said["runtime"] == {"devices": 2}
+    assert said["network"] == {"group_size": 4, "attention": True} and said["runtime"] == {"devices": 2}
 
 
 # --- there and back --------------------------------------------------------------------------------------------------
@@ -330,7 +335,9 @@ def _random_sections(rng: random.Random) -> dict:
         {"epochs": lengths[2], "physics_weight": 1.0, "rate_factor": factor},
     ]
     stages = [stage for stage in staged if stage["epochs"]] or [{"epochs": rng.randint(1, 60)}]
-    training = {"stages": stages} | ({"guide": "amplitude"} if any(lengths) else {})
+    fine = {"epochs": rng.randint(1, 9), "rate_factor": rng.choice([0.1, 0.5]), "freeze_encoder": True}
+    fine_tuned = [fine] if any(lengths) and rng.random() < 0.5 else []
+    training = {"stages": stages + fine_tuned} | ({"guide": "amplitude"} if any(lengths) else {})
     if supervised:
         training = {"stages": [{"epochs": rng.randint(1, 60), "physics_weight": 0.0}], "guide": "truth"}
     epochs = sum(stage["epochs"] for stage in training["stages"])
@@ -338,7 +345,8 @@ def _random_sections(rng: random.Random) -> dict:
     sections = {
         "simulation": {"photons": 10 ** rng.uniform(3, 9), "size": rng.choice([64, 128, 256]),
                        "object": {"name": rng.choice(["dead_leaves", "polyhedra"]), "size": rng.randint(100, 900)}},
-        "network": {"group_size": rng.choice([1, 4, 9, 16]), "width": rng.choice([16, 32, 64])},
+        "network": {"group_size": rng.choice([1, 4, 9, 16]), "width": rng.choice([16, 32, 64])}
+        | rng.choice([{}, {"architecture": "cnn"}, {"architecture": "fno", "modes": rng.randint(2, 20)}]),
         "training": training | rng.choice([rate, {"warm_up": 0.0, "anneal_to": 1.0}]) | {
             "learning_rate": 10 ** rng.uniform(-5, -1), "batch_size": 2 ** rng.randint(0, 9),
             "loss": rng.choice(["poisson", "mae"]), "gradient_clip": rng.choice([0.5, 1.0, 5.0]),

@@ -9,6 +9,7 @@ from ptychoflow.data.grouping import nearest_groups
 from ptychoflow.data.reading import read_batch
 from ptychoflow.learning.callbacks import Collapsed, CollapseGuard
 from ptychoflow.learning.task import GroupTask, flatness, solve
+from ptychoflow.networks.architectures import ARCHITECTURES
 from ptychoflow.networks.canvas import CanvasNetwork
 
 
@@ -18,10 +19,11 @@ def batch(scan):
     return read_batch([scan], rows[:6])
 
 
-def _task(weight, labelled=True, **settings) -> GroupTask:
+def _task(weight, labelled=True, network=None, freeze=False, **settings) -> GroupTask:
     torch.manual_seed(0)
-    network = CanvasNetwork(Network(width=8, levels=2, iterations=2, passes=2), window=16)
-    training = Training(stages=(Stage(epochs=1, physics_weight=weight),), **settings)
+    sees = {"iterations": 2, "passes": 2} if network is None else network
+    network = CanvasNetwork(Network(**{"width": 8, "levels": 2} | sees), window=16)
+    training = Training(stages=(Stage(epochs=1, physics_weight=weight, freeze_encoder=freeze),), **settings)
     task = GroupTask(network, training, labelled, steps_per_epoch=10)
     task.log = lambda *args, **kwargs: None
     task.epoch_after = lambda index: 0.0
@@ -54,6 +56,32 @@ def test_every_parameter_gets_a_gradient(batch, weight, labelled):
     for name, parameter in task.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
         assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("network", [None, *({"architecture": name} for name in ARCHITECTURES)])
+def test_a_frozen_encoder_is_passed_over_and_the_rest_learns(batch, network):
+    task = _task(1.0, network=network, freeze=True)
+    before = {name: p.detach().clone() for name, p in task.named_parameters()}
+    optimizer = torch.optim.AdamW(task.parameters(), 0.1, weight_decay=0.1)
+    task.training_step(batch, 0)["loss"].backward()
+    task.on_after_backward()
+    optimizer.step()
+    frozen = set(task.network.encoder_parameters())
+    assert frozen
+    for name, parameter in task.named_parameters():
+        assert bool((parameter == before[name]).all()) == (parameter in frozen), name
+
+
+@pytest.mark.parametrize("part", ["amplitude", "phase"])
+def test_a_regulariser_acts_on_loss_and_gradient(batch, part):
+    plain, g0 = _step(_task(0.5), batch)
+    (light, g1), (heavy, g2) = (
+        _step(_task(0.5, regularisation={part: "total_variation", f"{part}_weight": w}), batch) for w in (0.1, 0.2)
+    )
+    assert "regularisation" not in plain and light["regularisation"] > 0
+    torch.testing.assert_close(heavy["loss"] - plain["loss"], 2 * (light["loss"] - plain["loss"]), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(g2 - g0, 2 * (g1 - g0), rtol=1e-2, atol=1e-4)
+    assert (g1 - g0).abs().max() > 1e-4
 
 
 def test_without_labels_the_truth_plays_no_part(batch):

@@ -444,6 +444,82 @@ class Stage(Section):
     """w in `(1 - w) L_guide + w L_physics`; a name ramps it from 0 to 1."""
     rate_factor: PositiveFloat = 1.0
     """Learning rate of the stage over that of the training; a ramp comes to it from the stage before."""
+    freeze_encoder: bool = False
+    """Leave the part of the network that reads its input as it is and train the rest: fine-tuning."""
+
+
+class Shorthand(Section):
+    """PtychoPINN's words for stages; they may stand in `training` instead of `stages`."""
+
+    stage_1_epochs: NonNegativeInt = 0
+    """Instead of `stages`: epochs on the guide loss, w = 0."""
+    stage_2_epochs: NonNegativeInt = 0
+    """Instead of `stages`: epochs in which w goes from 0 to 1."""
+    stage_3_epochs: NonNegativeInt = 0
+    """Instead of `stages`: epochs on the counts alone, w = 1."""
+    physics_weight_schedule: Literal["linear", "cosine", "exponential"] = "cosine"
+    """How w goes in `stage_2_epochs`."""
+    stage_3_lr_factor: PositiveFloat = 0.1
+    """`rate_factor` that `stage_2_epochs` go to and `stage_3_epochs` keep."""
+    epochs_fine_tune: NonNegativeInt = 0
+    """Instead of `stages`: epochs at the end on the counts alone with a frozen encoder."""
+    fine_tune_gamma: PositiveFloat = 0.1
+    """`rate_factor` of `epochs_fine_tune`."""
+
+    @model_validator(mode="after")
+    def _shapes_act(self) -> "Shorthand":
+        shaped = {
+            "physics_weight_schedule": self.stage_2_epochs,
+            "stage_3_lr_factor": self.stage_2_epochs + self.stage_3_epochs,
+            "fine_tune_gamma": self.epochs_fine_tune,
+        }
+        for name, epochs in shaped.items():
+            if name in self.model_fields_set and not epochs:
+                raise ValueError(f"{name} would do nothing without epochs that it shapes: remove it")
+        if not self.stages():
+            raise ValueError("stage_1_epochs to stage_3_epochs and epochs_fine_tune add up to no epoch: raise one")
+        return self
+
+    def stages(self) -> list[Stage]:
+        """The stages that these words mean."""
+        means = [
+            (self.stage_1_epochs, {"physics_weight": 0.0}),
+            (
+                self.stage_2_epochs,
+                {"physics_weight": self.physics_weight_schedule, "rate_factor": self.stage_3_lr_factor},
+            ),
+            (self.stage_3_epochs, {"physics_weight": 1.0, "rate_factor": self.stage_3_lr_factor}),
+            (
+                self.epochs_fine_tune,
+                {"physics_weight": 1.0, "rate_factor": self.fine_tune_gamma, "freeze_encoder": True},
+            ),
+        ]
+        return [Stage(epochs=epochs, **settings) for epochs, settings in means if epochs]
+
+
+def _with_shorthand(schema: dict[str, Any]) -> None:
+    """Tell readers of the schema of the words that may stand for stages."""
+    schema["properties"] |= Shorthand.model_json_schema()["properties"]
+
+
+class Regularisation(Section):
+    """What canvases are kept from while training, under the light; means over pixels, so that sizes do not matter."""
+
+    amplitude: Literal["total_variation", "mean_deviation"] | None = None
+    """Of the amplitude: the step to the next pixels, or the distance from the mean; None leaves it free."""
+    amplitude_weight: PositiveFloat = 1.0
+    """Weight of that beside the loss."""
+    phase: Literal["total_variation", "mean_deviation"] | None = None
+    """The same of the phase, rad."""
+    phase_weight: PositiveFloat = 1.0
+    """Weight of that beside the loss."""
+
+    @model_validator(mode="after")
+    def _weights_act(self) -> "Regularisation":
+        for part, weight in {"amplitude": self.amplitude_weight, "phase": self.phase_weight}.items():
+            if getattr(self, part) is None and weight != 1.0:
+                raise ValueError(f"{part}_weight acts with {part}, which is not set: name what to keep it from")
+        return self
 
 
 class Grouping(Section):
@@ -502,6 +578,8 @@ class Validation(Section):
 class Training(Section):
     """The training of a network (read by `train`)."""
 
+    model_config = ConfigDict(json_schema_extra=_with_shorthand)
+
     stages: tuple[Stage, ...] = (Stage(epochs=4, physics_weight=0.0),)
     """Stages, one after another."""
     guide: Literal["auto", "truth", "amplitude"] = "auto"
@@ -523,6 +601,8 @@ class Training(Section):
     """Groups per epoch; one per training pattern without it."""
     loss: Literal["poisson", "amplitude", "mae", "legacy_amplitude"] = "poisson"
     """Physics loss on the counts."""
+    regularisation: Regularisation = Regularisation()
+    """What is added to the loss."""
     grouping: Grouping = Grouping()
     """Which patterns form a group."""
     validation: Annotated[
@@ -532,6 +612,16 @@ class Training(Section):
     """What is kept from training."""
     seed: NonNegativeInt = 0
     """Seed of weights, groups and order."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_shorthand(cls, said: Any) -> Any:
+        words = {name: said[name] for name in Shorthand.model_fields if name in said} if isinstance(said, dict) else {}
+        if not words:
+            return said
+        if "stages" in said:
+            raise ValueError(f"give stages or {', '.join(words)}, not both")
+        return {name: said[name] for name in said if name not in words} | {"stages": Shorthand(**words).stages()}
 
 
 class Inference(Section):
@@ -865,7 +955,7 @@ def _known_keys(schema: type[Section], path: tuple) -> list[str]:
     for part in path:
         if isinstance(schema, type) and issubclass(schema, Section) and part in schema.model_fields:
             schema = _section_in(schema.model_fields[part].annotation) or schema
-    return list(schema.model_fields)
+    return [*schema.model_fields, *(Shorthand.model_fields if schema is Training else ())]
 
 
 def _section_in(annotation: Any) -> type[Section] | None:

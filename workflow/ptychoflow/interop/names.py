@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 from .codecs import (
     ACTIVATION,
+    ARCHITECTURE,
     DEVICE,
     FILTERS,
     GRID,
     GRIDSIZE,
+    HEAD,
     LOSS_FUNCTION,
     LOSS_MODE,
     MAE_WEIGHT,
@@ -91,7 +93,8 @@ SHIFTED = "positions are exact here: the probe is moved by Fourier shift and the
 SCALED = "counts are absolute here and the probe carries the photons, so there is no scale to choose or learn"
 MASKED = "probes are not cut off here; detector pixels are left out by the mask of the scan"
 RATE = "the rate here warms up and falls along a cosine (`training.warm_up`, `training.anneal_to`)"
-OUTPUT = "the network here corrects a complex object by real and imaginary part"
+OUTPUT = "`network.head` says what the network here puts out"
+REGULARISED = "it is a sum there, which grows with batch and pattern; `training.regularisation` is a mean here"
 EVERY_GROUP = "groups here are drawn anew each epoch; `training.groups_per_epoch` says how many"
 
 ROWS: tuple[Row, ...] = (
@@ -170,10 +173,11 @@ ROWS: tuple[Row, ...] = (
     *(Row(f"training.grouping.{axis}_bounds", Name(f"data.{axis}_bounds", (0.1, 0.9))) for axis in "xy"),
     # --- model --------------------------------------------------------------------------------------------------------
     Row("stages.mode", Name("model.mode", "Unsupervised", MODE), Name("model.model_type", "pinn", MODEL_TYPE)),
-    Row(None, **_both("model.architecture", "cnn"), because="`network.architecture` names the networks there are here"),
+    Row("network.architecture", **_both("model.architecture", "cnn", ARCHITECTURE)),
+    Row("network.modes", **_both("model.fno_modes", 12)),
     *(
         Row(None, **_both(f"model.fno_{word}", n), agrees=(n,), because=FNO)
-        for word, n in {"modes": 12, "width": 32, "blocks": 4, "cnn_blocks": 2}.items()
+        for word, n in {"width": 32, "blocks": 4, "cnn_blocks": 2}.items()
     ),
     Row(None, **_both("model.learned_input_channels", 1), agrees=(1,), because=FNO),
     Row(None, **_both("model.fno_input_transform", "none"), agrees=("none",), because=FNO),
@@ -190,7 +194,7 @@ ROWS: tuple[Row, ...] = (
         }.items()
     ),
     Row(None, **_both("model.generator_output_mode", "real_imag"), agrees=("real_imag",), because=OUTPUT),
-    Row(None, Name("model.cnn_output_mode", "amp_phase"), agrees=("real_imag",), because=OUTPUT),
+    Row("network.head", Name("model.cnn_output_mode", "amp_phase", HEAD)),
     Row(None, Name("model.use_shared_decoder", False), agrees=(False,), because=UNET),
     Row(
         None,
@@ -232,12 +236,7 @@ ROWS: tuple[Row, ...] = (
     Row(None, Name("model.decoder_last_c_outer_fraction", 0.125), agrees=(0.125,), because=UNET),
     Row(None, Name("model.decoder_last_amp_channels", 1), agrees=(1,), because=UNET),
     Row(None, Name("model.use_legacy_decoder_channel_override", False), agrees=(False,), because=UNET),
-    Row(
-        None,
-        Name("model.cbam_encoder", True),
-        agrees=(False,),
-        because="there is no attention here: it is the main cause of flat amplitudes in the reference",
-    ),
+    Row("network.attention", Name("model.cbam_encoder", True)),
     *(
         Row(None, Name(f"model.{word}", False), agrees=(False,), because=UNET)
         for word in ("eca_encoder", "cbam_bottleneck", "cbam_decoder", "eca_decoder", "spatial_decoder")
@@ -279,10 +278,7 @@ ROWS: tuple[Row, ...] = (
         because="the exit wave is not smoothed here: it would no longer be probe times object",
     ),
     Row("training.loss", Name("model.loss_function", "Poisson", LOSS_FUNCTION)),
-    *(
-        Row(None, Name(f"model.{part}_loss", None), because="there is no such regulariser here")
-        for part in ("amp", "phase")
-    ),
+    *(Row(None, Name(f"model.{part}_loss", None), because=REGULARISED) for part in ("amp", "phase")),
     *(
         Row(None, Name(f"model.{part}_loss_coeff", 1.0), agrees=(1.0,), because=f"acts only with {part}_loss")
         for part in ("amp", "phase")
@@ -334,13 +330,8 @@ ROWS: tuple[Row, ...] = (
         Name("training.batch_size", 16),
         Name("training.batch_size", 16, POWER_OF_TWO),
     ),
-    Row(
-        None,
-        Name("training.epochs_fine_tune", 0),
-        agrees=(0,),
-        because="stages here train the whole network; add one with a small `rate_factor` to `training.stages`",
-    ),
-    Row(None, Name("training.fine_tune_gamma", 0.1), agrees=(0.1,), because="acts only with epochs_fine_tune"),
+    Row("stages.epochs_fine_tune", Name("training.epochs_fine_tune", 0)),
+    Row("stages.fine_tune_gamma", Name("training.fine_tune_gamma", 0.1)),
     Row("schedule.scheduler", **_both("training.scheduler", "Default")),
     Row("schedule.lr_warmup_epochs", **_both("training.lr_warmup_epochs", 0)),
     Row("schedule.lr_min_ratio", **_both("training.lr_min_ratio", 0.1)),
@@ -485,7 +476,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         None, legacy=Name("default_probe_scale", 0.7), agrees=(0.7,), because="`simulation.probe` makes the probe here"
     ),
-    Row(None, legacy=Name("tv_weight", 0.0), agrees=(0.0,), because="there is no such regulariser here"),
+    Row(None, legacy=Name("tv_weight", 0.0), agrees=(0.0,), because=REGULARISED),
     Row(None, legacy=Name("nimgs_train", 9), agrees=(9,), because="`scans` says how many objects there are here"),
     Row(None, legacy=Name("nimgs_test", 3), agrees=(3,), because="`scans` says how many objects there are here"),
     Row(None, legacy=Name("data_source", "generic"), agrees=("generic",), because="`scans` says what is read here"),

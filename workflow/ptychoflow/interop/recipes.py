@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..config import Training
+from ..config import Shorthand, Training
 from ..learning.schedule import RAMPS, total_epochs
 from .codecs import Unsayable
 
@@ -76,29 +76,38 @@ def _stages(said: dict[str, Any], idle: frozenset[str]) -> dict[str, Any]:
     if said.get("stages.mode") == "supervised":
         if any(lengths):
             raise ValueError("mode Supervised has no stages: leave stage_1_epochs to stage_3_epochs out, say epochs")
-        return {"training.guide": "truth", "training.stages": [{"epochs": alone, "physics_weight": 0.0}]}
+        only = {"epochs": alone, "physics_weight": 0.0}
+        return {"training.guide": "truth", "training.stages": [only, *_fine_tuning(said, idle, 0.0)]}
+    last = _fine_tuning(said, idle, 1.0)
     if not any(lengths):
         _check_dormant(said, idle, SHAPE, "stages", "stage_2_epochs or stage_3_epochs")
-        chosen = epochs or "stages.mode" in said
-        return {"training.stages": [{"epochs": alone, "physics_weight": 1.0}]} if chosen else {}
+        chosen = epochs or "stages.mode" in said or last
+        return {"training.stages": [{"epochs": alone, "physics_weight": 1.0}, *last]} if chosen else {}
     shapeless = () if lengths[1] else SHAPE[:1] if lengths[2] else SHAPE
     _check_dormant(said, idle, shapeless, "stages", "a stage that they shape")
     if epochs not in (None, sum(lengths)) and "stages.epochs" not in idle:
         raise ValueError(f"epochs {epochs} but the stages add up to {sum(lengths)}: make them agree")
-    return {"training.guide": "amplitude", "training.stages": _staged(said, lengths)}
+    return {"training.guide": "amplitude", "training.stages": [*_staged(said, lengths), *last]}
 
 
 def _staged(said: dict[str, Any], lengths: list[int]) -> list[dict]:
     ramp = said.get("stages.physics_weight_schedule", "cosine")
     if ramp not in RAMPS:
         raise ValueError(f"physics_weight_schedule {ramp!r} is unknown, expected one of {', '.join(RAMPS)}")
-    factor = said.get("stages.stage_3_lr_factor", 0.1)
-    stages = [
-        {"epochs": lengths[0], "physics_weight": 0.0},
-        {"epochs": lengths[1], "physics_weight": ramp, "rate_factor": factor},
-        {"epochs": lengths[2], "physics_weight": 1.0, "rate_factor": factor},
-    ]
-    return [stage for stage in stages if stage["epochs"]]
+    words = {f"stage_{n}_epochs": length for n, length in enumerate(lengths, 1)}
+    words |= {"physics_weight_schedule": ramp} if lengths[1] else {}
+    words |= {"stage_3_lr_factor": said.get("stages.stage_3_lr_factor", 0.1)} if any(lengths[1:]) else {}
+    return [stage.model_dump(exclude_unset=True) for stage in Shorthand(**words).stages()]
+
+
+def _fine_tuning(said: dict[str, Any], idle: frozenset[str], weight: float) -> list[dict]:
+    epochs = said.get("stages.epochs_fine_tune", 0)
+    _check_lengths([epochs])
+    if not epochs:
+        _check_dormant(said, idle, ("fine_tune_gamma",), "stages", "epochs_fine_tune")
+        return []
+    gamma = said.get("stages.fine_tune_gamma", 0.1)
+    return [{"epochs": epochs, "physics_weight": weight, "rate_factor": gamma, "freeze_encoder": True}]
 
 
 def _rate(said: Mapping[str, Any], idle: frozenset[str], epochs: int) -> dict[str, Any]:
@@ -154,7 +163,14 @@ def _check_dormant(said: Mapping, idle: frozenset, fields: tuple, part: str, wak
 
 def _say_stages(training: Training) -> dict[str, Any]:
     stages, guide = list(training.stages), training.guide
+    last = stages.pop() if stages[-1].freeze_encoder and len(stages) > 1 else None
     parts = {"stages.mode": "pinn", "stages.epochs": total_epochs(stages)}
+    if last is not None:
+        if last.physics_weight != (0 if guide == "truth" else 1):
+            raise Unsayable("fine-tuning there goes on with the counts, or with the truth where that was all")
+        parts |= {"stages.epochs_fine_tune": last.epochs, "stages.fine_tune_gamma": last.rate_factor}
+    if any(stage.freeze_encoder for stage in stages):
+        raise Unsayable("the encoder there is frozen at the end alone")
     only = stages[0] if len(stages) == 1 and stages[0].rate_factor == 1 else None
     if only is not None and only.physics_weight == 1:
         return parts

@@ -7,14 +7,15 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..config import Training
+from ..config import Regularisation, Training
 from ..data.batches import Batch
 from ..networks.canvas import CanvasNetwork
 from ..networks.estimate import Estimate, backproject
 from ..physics.detector import amplitude_error
 from ..physics.forward import intensity, shift_probe
 from .losses import diffract, guide_loss, patch_error, physics_loss, scale_free_error, truth_error
-from .schedule import physics_weight, rate_factor
+from .regularisation import regularisation
+from .schedule import physics_weight, rate_factor, stage_at
 
 
 class Solution(NamedTuple):
@@ -85,9 +86,19 @@ class GroupTask(lightning.LightningModule):
         passes = [self._losses(batch, solution, canvas, weight) for canvas in solution.canvases]
         # each pass has parameters of its own, so that a sum trains each on its own loss
         loss = sum((1 - weight) * parts.get("guide", 0.0) + weight * parts.get("physics", 0.0) for parts in passes)
+        if (kept := settings.regularisation) != Regularisation():
+            penalties = [regularisation(canvas, solution.light, kept) for canvas in solution.canvases]
+            loss, passes[-1]["regularisation"] = loss + sum(penalties), penalties[-1]
         last = {name: part.detach() for name, part in passes[-1].items()}
         self.log("loss", loss.detach() / len(passes), prog_bar=True)
         return {"loss": loss, **last}
+
+    def on_after_backward(self) -> None:
+        """In a stage that keeps the encoder, forget what it was asked to change: the optimiser then passes it over."""
+        stages = self.training_settings.stages
+        if stages[stage_at(stages, self.current_epoch)[0]].freeze_encoder:
+            for parameter in self.network.encoder_parameters():
+                parameter.grad = None
 
     def validation_step(self, batch: Batch, index: int) -> None:
         solution = solve(self.network, batch)

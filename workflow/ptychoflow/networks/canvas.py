@@ -1,5 +1,7 @@
 """From the patterns of a group to one complex picture of the object under all of them."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -69,6 +71,12 @@ class CanvasNetwork(nn.Module):
         """Scale the input channels so that those of these groups, before the first pass, have a mean square of 1."""
         _, seen, _ = self._seen(counts, probes, mask, None)
         self.input_scale.copy_(seen.square().mean((0, 2, 3)).clamp_min(1e-12).rsqrt())
+
+    def encoder_parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the parts that read the input, of every pass: what fine-tuning keeps."""
+        for backbone in self.backbones:
+            for module in backbone.encoder():
+                yield from module.parameters()
 
     def _seen(
         self, counts: Tensor, probes: Tensor, mask: Tensor | None, start: Tensor | None
