@@ -1,6 +1,7 @@
 # make run                             the default configuration
 # make run CONFIG=config/siemens.yaml  another one
 # make test, make lint, make clean
+# make test-ptychodus                  released ptychodus trains, reconstructs and shows with our engine: minutes
 
 PYTHON ?= python3
 CONFIG ?= config/config.yaml
@@ -12,13 +13,21 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # measurements that are on this machine already; without it they are downloaded where a config names them
 export PTYCHOFLOW_DATA ?= $(abspath $(wildcard ../shared/data))
 
-.PHONY: run test lint clean
+# released ptychodus, on top of the packages of VENV: an environment of its own, which no other test sees
+PTYCHODUS := $(VENV)/ptychodus
+PTYCHODUS_PIP := $(PTYCHODUS)/bin/python -m pip install --quiet --constraint envs/constraints.txt \
+    --constraint envs/ptychodus.txt
+
+.PHONY: run test test-ptychodus lint clean
 
 run: $(VENV)/ready
 	snakemake --cores $(CORES) --configfile $(CONFIG) $(ARGS)
 
-test: $(VENV)/ready-to-test
+test: $(VENV)/ready-to-test $(PTYCHODUS)/ready
 	OMP_NUM_THREADS=1 pytest -n auto --dist loadgroup $(ARGS)
+
+test-ptychodus: $(VENV)/ready-to-test $(PTYCHODUS)/ready-to-run
+	OMP_NUM_THREADS=1 pytest -m 'ptychodus or ptychodus_app' $(ARGS)
 
 lint: $(VENV)/ready-to-test
 	ruff check .
@@ -40,4 +49,17 @@ $(VENV)/ready: envs/constraints.txt pyproject.toml
 $(VENV)/ready-to-test: $(VENV)/ready
 	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[test]'
 	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --no-deps ptychi  # our peer; it asks for torchvision
+	@touch $@
+
+$(PTYCHODUS)/ready: envs/ptychodus.txt $(VENV)/ready-to-test
+	$(VENV)/bin/python -m venv --clear $(PTYCHODUS)
+	@$(VENV)/bin/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	    > $$(echo $(PTYCHODUS)/lib/python3*/site-packages)/beneath.pth
+	$(PTYCHODUS_PIP) --no-deps ptychodus
+	@touch $@
+
+$(PTYCHODUS)/ready-to-run: $(PTYCHODUS)/ready
+	$(PTYCHODUS_PIP) colorcet httpx watchdog 'pydantic-ai-slim[openai]' PyQt5
+	$(PTYCHODUS)/bin/python -m pip download --quiet --no-deps --no-binary ptychodus --dest $(PTYCHODUS)/source \
+	    --constraint envs/ptychodus.txt ptychodus
 	@touch $@

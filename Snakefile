@@ -41,6 +41,7 @@ include: "workflow/rules/scans.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/reconstructions.smk"
 include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/export.smk"
 
 
 rule all:
@@ -50,6 +51,7 @@ rule all:
         page="results/report.html",
         table="results/metrics.csv",
         sweeps=[f"results/sweeps/{sweep}.csv" for sweep in CONFIG.combinations],
+        exports=[*exports()],
 
 
 onsuccess:

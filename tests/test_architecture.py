@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "workflow" / "ptychoflow"
-NOUNS = {"config", "files", "scan", "reconstruction", "progress", "sweeps"}
+NOUNS = {"config", "files", "scan", "product", "reconstruction", "progress", "sweeps"}
 ROOMS = {
     "physics": set(),
     "datagen": {"physics"},
@@ -16,7 +16,7 @@ ROOMS = {
     "readers": {"data", "physics"},
     "learning": {"physics", "networks", "data", "metrics"},
 }
-VERBS = {"simulate", "convert", "pack", "train", "infer", "stitch", "refine", "evaluate", "sweep", "report"}
+VERBS = {"simulate", "convert", "pack", "train", "infer", "stitch", "refine", "evaluate", "sweep", "report", "export"}
 
 
 def _imports(path: Path) -> set[str]:

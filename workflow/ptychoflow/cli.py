@@ -180,6 +180,19 @@ VERBS: dict[str, Verb] = {
         },
         runs=False,
     ),
+    "export": Verb(
+        "write a reconstruction or a scan as other programs open it",
+        "Reads a reconstruction, a product of ptychodus, a dataset or a scan. Makes what the name of the output says:\n"
+        "a folder (no suffix) is ptychodus's standard directory; .h5, .npz and .cxi are its products; .tif is\n"
+        "amplitude and phase; .ptychopinn.npz is PtychoPINN's training archive. `convert` goes the other way.",
+        "ptychoflow export refined.h5 for-ptychodus --scan datasets/star --model pinn.ckpt",
+        {
+            "source": _path("the reconstruction, product, dataset or scan", metavar="SOURCE"),
+            "output": _path("the folder or file", metavar="OUT"),
+            "--scan": _path("the dataset or scan whose patterns go with a reconstruction", metavar="DATASET"),
+            "--model": _path("a checkpoint for the standard directory, so that ptychodus reconstructs with it"),
+        },
+    ),
     "verify": Verb(
         "check that a dataset is what was packed",
         "Reads a dataset folder and compares each array with its checksum. Makes nothing.",

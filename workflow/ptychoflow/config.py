@@ -702,6 +702,9 @@ class Tracking(Section):
     """Name of the experiment."""
 
 
+Export = Literal["directory", "h5", "npz", "cxi", "tif", "ptychopinn.npz"]
+
+
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
@@ -725,6 +728,10 @@ class ModelEntry(Section):
     """Scans to train on."""
     reconstructs: tuple[str, ...]
     """Scans to reconstruct."""
+    exports: tuple[Export, ...] = ()
+    """Forms to write each refined reconstruction in for other programs, in `results/exports/`: `directory` is
+    ptychodus's standard directory, `h5`, `npz` and `cxi` its products, `tif` amplitude and phase, `ptychopinn.npz` a
+    training archive."""
     network: Network | None = None
     """What differs from the top-level `network`."""
     training: Training | None = None
@@ -763,6 +770,7 @@ READS: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluation",),
     "sweep": (),
     "report": (),
+    "export": (),
 }
 """The sections each step reads: what its rerun depends on."""
 

@@ -133,7 +133,10 @@ def provenance(config: object = None, **inputs: Path | str | None) -> dict:
 
 
 def _fingerprint(path: Path) -> dict:
-    """A file's checksum; a folder's is that of its manifest, which holds the checksums of the rest."""
+    """A file's checksum; a folder's is that of its manifest, which holds the checksums of the rest, or of all files."""
+    if path.is_dir() and not (path / "manifest.json").is_file():
+        listing = "".join(f"{sha256(file)} {file.name}\n" for file in sorted(path.iterdir()) if file.is_file())
+        return {"name": path.name, "sha256": hashlib.sha256(listing.encode()).hexdigest()}
     return {"name": path.name, "sha256": sha256(path / "manifest.json" if path.is_dir() else path)}
 
 

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from .files import whole_file
+from .product import Product, fill_hdf5, half_pixel
 from .scan import Geometry
 
 
@@ -50,37 +51,38 @@ class Reconstruction:
 
 
 def write_reconstruction(path: Path, reconstruction: Reconstruction) -> None:
-    """Write a ptychodus product (HDF5) with our arrays under ``/ptychoflow``, whole or not at all.
+    """Write a ptychodus product (HDF5) with our arrays under ``/ptychoflow``, whole or not at all."""
+    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        fill_hdf5(file, product_of(reconstruction))
+        _write_ours(file.create_group("ptychoflow"), reconstruction)
 
-    Attributes carry their names of ptychodus 1.7.0 and of earlier versions, so that all of them open the file.
+
+def product_of(reconstruction: Reconstruction) -> Product:
+    """A reconstruction as ptychodus keeps it.
+
     ptychodus counts patch centres from ``(N - 1) / 2`` and we from ``N // 2``: the object's centre holds the half,
     so that positions are ours times the pixel size.
     """
-    geometry, pixel = reconstruction.geometry, reconstruction.geometry.pixel_size_m
-    height, width = reconstruction.object.shape
-    size = reconstruction.probe.shape[-1]
-    half = size // 2 - (size - 1) / 2
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
-        file.attrs.update({"name": reconstruction.name, "comments": "written by ptychoflow"})
-        file.attrs["detector_object_distance_m"] = geometry.detector_distance_m
-        file.attrs["photon_energy_eV"] = file.attrs["probe_energy_eV"] = geometry.energy_ev
-        file.attrs["probe_photon_count"] = float(np.sum(np.abs(reconstruction.probe) ** 2))
-        file.attrs.update({"exposure_time_s": 0.0, "tomography_angle_deg": 0.0})
-        file.attrs.update({"mass_attenuation_m2_per_kg": 0.0, "mass_attenuation_m2_kg": 0.0})
-        file["probe_position_indexes"] = np.arange(len(reconstruction.positions))
-        file["probe_position_y_m"] = reconstruction.positions[:, 0] * pixel
-        file["probe_position_x_m"] = reconstruction.positions[:, 1] * pixel
-        probe = file.create_dataset("probe", data=reconstruction.probe.astype(np.complex64)[None])
-        probe.attrs.update({"pixel_width_m": pixel, "pixel_height_m": pixel})
-        image = file.create_dataset("object", data=reconstruction.object.astype(np.complex64)[None])
-        image.attrs.update({"pixel_width_m": pixel, "pixel_height_m": pixel})
-        image.attrs["center_y_m"] = (reconstruction.origin[0] + (height - 1) / 2 + half) * pixel
-        image.attrs["center_x_m"] = (reconstruction.origin[1] + (width - 1) / 2 + half) * pixel
-        file["object_layer_spacing_m"] = np.zeros(0)
-        if "error" in reconstruction.history:
-            file["loss_epochs"] = np.asarray(reconstruction.history["epoch"], np.int64)
-            file["loss_values"] = np.asarray(reconstruction.history["error"], np.float64)
-        _write_ours(file.create_group("ptychoflow"), reconstruction)
+    geometry, pixel, history = reconstruction.geometry, reconstruction.geometry.pixel_size_m, reconstruction.history
+    half = half_pixel(reconstruction.probe.shape[-1])
+    middle = [o + (side - 1) / 2 + half for o, side in zip(reconstruction.origin, reconstruction.object.shape)]
+    y, x = reconstruction.positions.T * pixel
+    losses = zip(history["epoch"], history["error"]) if "error" in history else ()
+    return Product(
+        probe=reconstruction.probe.astype(np.complex64)[None],
+        object=reconstruction.object.astype(np.complex64)[None],
+        indexes=np.arange(len(y)),
+        y_m=y,
+        x_m=x,
+        pixel_m=pixel,
+        centre_m=(middle[0] * pixel, middle[1] * pixel),
+        name=reconstruction.name,
+        comments="written by ptychoflow",
+        distance_m=geometry.detector_distance_m,
+        energy_ev=geometry.energy_ev,
+        photons=float(np.sum(np.abs(reconstruction.probe) ** 2)),
+        losses=np.array([*losses], np.float64).reshape(-1, 2),
+    )
 
 
 def read_reconstruction(path: Path) -> Reconstruction:

@@ -76,6 +76,11 @@ def stitched(wildcards):
     return f"results/reconstructions/{maker}/{wildcards.scan}.h5" if wildcards.model in NETWORKS else []
 
 
+def network_behind(wildcards):
+    """The network behind a reconstruction; none behind the baseline."""
+    return network(wildcards) if wildcards.model in NETWORKS else []
+
+
 def refined_halves(wildcards):
     """Reconstructions of even and of odd patterns, where the config asks to compare them."""
     if not CONFIG.section("evaluation", model=wildcards.model).split_half:
@@ -99,6 +104,13 @@ def measures_of_sweep(wildcards):
 def combinations(wildcards):
     """The values behind each combination of a sweep, as JSON."""
     return json.dumps([asdict(each) for each in CONFIG.combinations[wildcards.sweep]])
+
+
+def exports():
+    """Every export the config asks for."""
+    for model, scan in CONFIG.reconstructions():
+        for form in CONFIG.models[model].exports:
+            yield f"results/exports/{model}/{scan}" + ("" if form == "directory" else f".{form}")
 
 
 def last_words(snakemake_logs):

@@ -68,7 +68,7 @@ class Archive:
     def number(self, *names: str) -> float | None:
         """The first of these single numbers that is there."""
         for name in names:
-            if name in self and (value := self.array(name)).size == 1 and np.isfinite(value).all():
+            if name in self and (value := self.array(name, kinds="uifb")).size == 1 and np.isfinite(value).all():
                 return float(value.reshape(-1)[0])
         return None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import Source
+from ..product import Product
 from ..scan import Scan
 from .archives import open_npy
 from .conversion import scan_from
@@ -84,6 +85,16 @@ def read_measurement(path: Path, source: Source) -> Measurement:
     if _may_crash(path, source):
         try_first(lambda: look(_read_measurement(path, source).patterns), path)
     return _read_measurement(path, source)
+
+
+def read_product_of(path: Path) -> Product:
+    """A ptychodus product of any version and form; errors as above."""
+    try:
+        if path.is_file():
+            try_first(lambda: read_product(path), path)
+        return read_product(path)
+    except DAMAGE as error:
+        raise _as_input_error(error, path) from error
 
 
 def _may_crash(path: Path, source: Source) -> bool:

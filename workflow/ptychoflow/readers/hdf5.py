@@ -122,7 +122,7 @@ class Hdf5:
             value, told = self._value(name)
             if isinstance(value, (np.ndarray, np.generic, int, float)) and np.size(value) == 1:
                 number = np.asarray(value).reshape(-1)[0]
-                if np.asarray(number).dtype.kind in "uif" and np.isfinite(number):
+                if np.asarray(number).dtype.kind in "uifb" and np.isfinite(number):
                     return float(number) * factor(told or unit, f"{self.path.name}:{name}")
         return otherwise
 

@@ -1,0 +1,56 @@
+"""What ptychodus is handed: its standard directory of patterns, product and settings."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..product import Product, write_product
+from ..scan import Scan
+
+DIFFRACTION, PRODUCT, SETTINGS, MODEL = "diffraction.h5", "product.h5", "settings.ini", "model.ckpt"
+FILES = (DIFFRACTION, PRODUCT, SETTINGS, MODEL)
+
+
+def write_standard(folder: Path, product: Product, scan: Scan, chunks: Iterable[np.ndarray]) -> None:
+    """Fill a folder as ``ptychodus -b`` wants it.
+
+    Args:
+        folder: an empty folder.
+        product: what was reconstructed.
+        scan: whose patterns they are, one to each position of the product.
+        chunks: its counts in pieces, in order.
+    """
+    write_diffraction(folder / DIFFRACTION, scan, product.indexes, chunks)
+    write_product(folder / PRODUCT, product)
+    (folder / SETTINGS).write_text(settings_for(scan.size))
+
+
+def write_diffraction(path: Path, scan: Scan, indexes: np.ndarray, chunks: Iterable[np.ndarray]) -> None:
+    """Write patterns as ptychodus keeps them, zero frequency in the middle, each with its scan index."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("indexes", data=np.asarray(indexes, np.int64), compression="lzf")
+        shape, dtype = scan.counts.shape, scan.counts.dtype
+        patterns = file.create_dataset("patterns", shape, dtype, chunks=(1, *shape[1:]), compression="lzf")
+        done = 0
+        for piece in chunks:
+            patterns[done : done + len(piece)] = piece
+            done += len(piece)
+        pitch = scan.geometry.detector_pixel_m(scan.size)
+        patterns.attrs.update({"detector_pixel_width_m": pitch, "detector_pixel_height_m": pitch})
+        bad = np.zeros(shape[1:], bool) if scan.mask is None else ~scan.mask
+        file.create_dataset("bad_pixels", data=bad, compression="lzf")
+
+
+def settings_for(size: int) -> str:
+    """Settings with which ptychodus takes patterns of ``size`` px as they are and reconstructs with our engine."""
+    sections = {
+        "Diffraction": {"CropEnabled": "false"},
+        "Products": {"FileType": "HDF5"},
+        "Processing": {"Algorithm": "PtychoPINN-Torch_Unsupervised"},
+        "PtychoPINNTorchData": {"model_size": size},
+    }
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in said.items()) for name, said in sections.items()
+    )
