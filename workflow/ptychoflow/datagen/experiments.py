@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import Detector, NominalGeometry, Simulation, Trajectory
-from ..physics.forward import expected_counts, shift_probe
+from ..physics.forward import expected_counts, probe_spectrum, shift_spectrum
 from ..physics.patches import cut_windows, extract_patches, split_positions
 from ..physics.propagation import far_field_corner
 from ..scan import Geometry, Scan, Truth, smallest_dtype, write_scan
@@ -20,8 +20,8 @@ from .probes import light_diameter, scale_to_photons
 from .streams import stream
 from .trajectories import exposure_points, make_trajectory
 
-BLOCK_VALUES = {"cpu": 1 << 16, "cuda": 1 << 24}
-"""Complex numbers in the waves computed at a time: what a core's cache holds, and what fills a GPU."""
+BLOCK_VALUES = {"cpu": 1 << 17, "cuda": 1 << 24}
+"""Complex numbers in the waves that each thread computes at a time: what a core's cache holds, and what fills a GPU."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,28 @@ class Experiment:
     def expected(self, device: str = "cpu") -> Iterator[Tensor]:
         """Expected counts in blocks, float32, ``(b, N, N)``, zero frequency at the centre; no noise, nothing masked."""
         image, probe = (torch.from_numpy(array).to(device, torch.complex64) for array in (self.object, self.probe))
-        size, per_pattern = self.probe.shape[-1], self.probe.size * len(self.exposures)
-        block = max(1, BLOCK_VALUES[torch.device(device).type] // per_pattern)
+        size, per_pattern, propagate = probe.shape[-1], probe.numel() * len(self.exposures), self.propagate
+        if propagate is None:
+            # under a tilted object the corner far field has zero frequency in the middle: no pattern is rolled
+            image, propagate = image * _tilt(self.object.shape, size).to(image), far_field_corner
+        spectrum = probe_spectrum(probe)
+        block = _block_size(per_pattern, torch.device(device))
         for first in range(0, len(self), block):
             places = torch.from_numpy(self.positions[first : first + block, None] + self.exposures).to(device)
             whole, rest = split_positions(places.flatten(0, 1))
             windows = cut_windows(image, whole - size // 2, size)
-            # for the far field the wave is not rolled to the corner first: that changes phases on the detector only
-            counts = expected_counts(windows, shift_probe(probe, rest), propagate=self.propagate or far_field_corner)
-            counts = counts.unflatten(0, places.shape[:2]).mean(1)
-            if self.propagate is None:
-                counts = torch.fft.fftshift(counts, dim=(-2, -1))
-            yield spread_charge(counts, self.detector.point_spread_px) + self.detector.dark_counts
+            yield self._detected(expected_counts(windows, shift_spectrum(spectrum, rest), propagate=propagate))
+
+    def _detected(self, counts: Tensor) -> Tensor:
+        """What the detector expects of the light of each exposure, ``(b K, N, N)``: their mean, blurred, ``(b, N, N)``.
+
+        What changes nothing is left out: each would copy every pattern.
+        """
+        if len(self.exposures) > 1:
+            counts = counts.unflatten(0, (-1, len(self.exposures))).mean(1)
+        if self.detector.point_spread_px > 0:
+            counts = spread_charge(counts, self.detector.point_spread_px)
+        return counts + self.detector.dark_counts if self.detector.dark_counts > 0 else counts
 
     def counts(self, device: str = "cpu") -> Iterator[np.ndarray]:
         """Counts in blocks, whole numbers, int64, ``(b, N, N)``; noise is drawn on as many threads as torch uses."""
@@ -224,6 +234,18 @@ def cut_labels(scan: Scan) -> np.ndarray:
 def nominal_geometry(lengths: NominalGeometry, size: int) -> Geometry:
     """The geometry of simulated patterns of ``size`` px."""
     return Geometry.from_detector(size, lengths.energy_ev, lengths.detector_distance_m, lengths.detector_pixel_m)
+
+
+def _block_size(per_pattern: int, device: torch.device) -> int:
+    """How many patterns to compute at once, each of so many complex numbers."""
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    return max(1, threads * BLOCK_VALUES[device.type] // per_pattern)
+
+
+def _tilt(shape: tuple[int, int], size: int) -> Tensor:
+    """``exp(2 pi i r . (N // 2) / N)``, ``shape``: moves every far field of ``size`` px by ``N // 2`` along each axis."""
+    y, x = (np.exp(2j * np.pi * (np.arange(side) * (size // 2) % size) / size) for side in shape)
+    return torch.from_numpy(y[:, None] * x)
 
 
 def _light(probe: np.ndarray) -> float:

@@ -25,8 +25,18 @@ def shift_probe(probe: Tensor, shift: Tensor) -> Tensor:
     Returns:
         Shifted probes, ``(..., M, N, N)``.
     """
-    ramp = fourier_ramp(shift, probe.shape[-1], probe.real.dtype)[..., None, :, :]
-    return torch.fft.ifft2(torch.fft.fft2(probe) * ramp)
+    return shift_spectrum(probe_spectrum(probe), shift)
+
+
+def probe_spectrum(probe: Tensor) -> Tensor:
+    """What :func:`shift_spectrum` takes: a probe's transform, carrying the scale that each shift is then spared."""
+    return torch.fft.fft2(probe, norm="forward")
+
+
+def shift_spectrum(spectrum: Tensor, shift: Tensor) -> Tensor:
+    """:func:`shift_probe` of the probe with this :func:`probe_spectrum`: for loops that shift one probe many times."""
+    ramp = fourier_ramp(shift, spectrum.shape[-1], spectrum.real.dtype)[..., None, :, :]
+    return torch.fft.ifft2(spectrum * ramp, norm="forward")
 
 
 def fourier_ramp(shift: Tensor, size: int, dtype: torch.dtype) -> Tensor:
@@ -41,7 +51,7 @@ def fourier_ramp(shift: Tensor, size: int, dtype: torch.dtype) -> Tensor:
 def expected_counts(
     patches: Tensor,
     probe: Tensor,
-    background: Tensor | float = 0.0,
+    background: Tensor | float | None = None,
     propagate: Callable[[Tensor], Tensor] = far_field,
 ) -> Tensor:
     """Expected photon counts of each pattern: ``I = sum_m |F[P_m O]|^2 + background``.
@@ -51,13 +61,15 @@ def expected_counts(
     Args:
         patches: the object under each position, ``(..., N, N)``.
         probe: modes, already moved to each position's sub-pixel rest, broadcastable to ``(..., M, N, N)``.
-        background: counts added to every pattern, broadcastable to ``(..., N, N)``.
+        background: counts added to every pattern, broadcastable to ``(..., N, N)``; None adds nothing.
         propagate: from the exit wave to the detector wave; far field, near field or any other.
 
     Returns:
         Counts, ``(..., N, N)``, laid out as ``propagate`` leaves them.
     """
-    return intensity(propagate(patches[..., None, :, :] * probe)).sum(-3) + background
+    modes = intensity(propagate(patches[..., None, :, :] * probe))
+    counts = modes.squeeze(-3) if modes.shape[-3] == 1 else modes.sum(-3)  # a sum of one would be a copy
+    return counts if background is None else counts + background
 
 
 def intensity(wave: Tensor) -> Tensor:
