@@ -243,7 +243,7 @@ def _block_size(per_pattern: int, device: torch.device) -> int:
 
 
 def _tilt(shape: tuple[int, int], size: int) -> Tensor:
-    """``exp(2 pi i r . (N // 2) / N)``, ``shape``: moves every far field of ``size`` px by ``N // 2`` along each axis."""
+    """``exp(2 pi i r . (N // 2) / N)``, ``shape``: moves the far fields of windows of N px by ``N // 2`` px."""
     y, x = (np.exp(2j * np.pi * (np.arange(side) * (size // 2) % size) / size) for side in shape)
     return torch.from_numpy(y[:, None] * x)
 
