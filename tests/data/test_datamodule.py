@@ -148,6 +148,15 @@ def test_without_a_trainer_a_loader_gives_batches_that_are_ready(scans):
     assert sum(len(batch.counts) for batch in data.val_dataloader()) == len(data.validation_rows)
 
 
+def test_witnesses_come_after_the_members_of_each_group(scans):
+    data = TrainingData(scans, 4, TRAINING.model_copy(update={"witnesses": 3}), CPU)
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        batch = next(iter(loader))
+        assert batch.counts.shape[1] == batch.members.shape[1] == 7
+        assert batch.relative[:, :4].mean(1).abs().max() <= 0.5 + 1e-9  # in the middle of what the network sees
+        assert all(len(set(members)) == 7 for members in batch.members.tolist())
+
+
 def test_what_a_loader_hands_over_is_no_wider_than_the_disk(scans):
     data = TrainingData(scans[:1], 4, TRAINING, CPU)
     data.trainer = _trainer()

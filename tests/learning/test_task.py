@@ -8,9 +8,11 @@ from ptychoflow.config import Network, Stage, Training
 from ptychoflow.data.grouping import nearest_groups
 from ptychoflow.data.reading import read_batch
 from ptychoflow.learning.callbacks import Collapsed, CollapseGuard
+from ptychoflow.learning.losses import diffract
 from ptychoflow.learning.task import GroupTask, flatness, solve
 from ptychoflow.networks.architectures import ARCHITECTURES
 from ptychoflow.networks.canvas import CanvasNetwork
+from ptychoflow.physics.detector import poisson_nll
 
 
 @pytest.fixture
@@ -90,6 +92,26 @@ def test_without_labels_the_truth_plays_no_part(batch):
         assert (
             _task(weight, False).training_step(batch, 0)["loss"] == _task(weight, False).training_step(blind, 0)["loss"]
         )
+
+
+def test_witnesses_are_not_seen_and_alone_make_up_the_data_error(scan):
+    rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 7)[:6], 0, 0, axis=1)
+    batch = read_batch([scan], rows, group_size=4)
+    task = _task(1.0, witnesses=3)
+    loss = task.training_step(batch, 0)["loss"]
+    darker = batch._replace(counts=torch.cat([batch.counts[:, :4], 0.5 * batch.counts[:, 4:]], dim=1))
+    torch.testing.assert_close(solve(task.network, darker).canvas, solve(task.network, batch).canvas)
+    assert task.training_step(darker, 0)["loss"] != loss
+    canvases, _, probes, _ = solve(task.network, batch)
+    alone = [poisson_nll(batch.counts[:, 4:], diffract(canvas, probes[:, 4:]), batch.mask) for canvas in canvases]
+    torch.testing.assert_close(loss, sum(alone))
+
+
+def test_a_group_lies_in_the_middle_of_what_the_network_sees(scan):
+    rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 7)[:6], 0, 0, axis=1)
+    with_witnesses, without = read_batch([scan], rows, group_size=4), read_batch([scan], rows[:, :5])
+    torch.testing.assert_close(with_witnesses.centre, without.centre)
+    torch.testing.assert_close(with_witnesses.relative[:, :4], without.relative)
 
 
 def test_the_untrained_network_leaves_the_estimate_nearly_as_it_is(batch):

@@ -601,6 +601,9 @@ class Training(Section):
     """Groups per epoch; one per training pattern without it."""
     loss: Literal["poisson", "amplitude", "mae", "legacy_amplitude"] = "poisson"
     """Physics loss on the counts."""
+    witnesses: Annotated[int, Field(ge=0, le=16)] = 0
+    """Patterns beside each group, drawn like its members, that the network does not see and that alone make up the data
+    error: noise fitted in what it sees does not help it there. 0 takes the group's own. Acts on training on counts."""
     regularisation: Regularisation = Regularisation()
     """What is added to the loss."""
     grouping: Grouping = Grouping()

@@ -103,7 +103,7 @@ def train(
 
 def build_network(network: Network, training: Training, data: TrainingData) -> CanvasNetwork:
     """A fresh network, its weights from the seed, its window and normalisation from the first groups of the data."""
-    rows = data.sampler().rows()[:256]
+    rows = data.sampler().rows()[:256, : 1 + network.group_size]
     batch = data.batch(rows)
     probes = shift_probe(batch.probe[:, None], batch.relative)
     with torch.random.fork_rng():

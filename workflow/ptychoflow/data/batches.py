@@ -44,10 +44,18 @@ class ScanTable:
         scans: in the order of their numbers.
         labels: whether to cut the truth.
         device: where batches are made.
+        group_size: how many members the network sees, in whose middle a group lies; all without it.
     """
 
-    def __init__(self, scans: Sequence[Scan], labels: bool = True, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        scans: Sequence[Scan],
+        labels: bool = True,
+        device: torch.device | str = "cpu",
+        group_size: int | None = None,
+    ) -> None:
         lengths = [len(scan) for scan in scans]
+        self.group_size = group_size
         self.size = scans[0].size
         self.first = torch.tensor([0, *np.cumsum(lengths)[:-1]], device=device)
         self.positions = torch.from_numpy(np.concatenate([scan.positions for scan in scans])).to(device)
@@ -86,12 +94,12 @@ class ScanTable:
     def _place(self, scan: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
         """Where each group's canvas lies, ``(B, 2)``, and its members on it, ``(B, C, 2)``, px.
 
-        The centre is the mean of the members' positions moved to a whole pixel of the truth (or of the position frame
-        without one), so that cutting labels and stitching interpolate nothing.
+        The centre is the mean of the positions that the network sees, moved to a whole pixel of the truth (or of the
+        position frame without one), so that cutting labels and stitching interpolate nothing.
         """
         positions = self.positions[self.first[scan][:, None] + members]
         origin = self.origins[scan]
-        centre = (positions.mean(1) - origin).round() + origin
+        centre = (positions[:, : self.group_size].mean(1) - origin).round() + origin
         return centre, positions - centre[:, None]
 
 

@@ -32,6 +32,7 @@ class GroupData(lightning.LightningDataModule):
 
     Args:
         scans: what to read.
+        group_size: patterns per group that the network sees, C.
         runtime: loader processes, device, where counts lie.
         labels: whether to cut the truth.
 
@@ -39,22 +40,22 @@ class GroupData(lightning.LightningDataModule):
         ValueError: if the scans have patterns of several sizes.
     """
 
-    def __init__(self, scans: Sequence[Scan], runtime: Runtime, labels: bool) -> None:
+    def __init__(self, scans: Sequence[Scan], group_size: int, runtime: Runtime, labels: bool) -> None:
         super().__init__()
-        self.scans, self.runtime, self.labels = list(scans), runtime, labels
+        self.scans, self.group_size, self.runtime, self.labels = list(scans), group_size, runtime, labels
         self._dataset = GroupDataset(scans)
         self._tables: dict[torch.device, ScanTable] = {}
         self._resident: ResidentCounts | None = None
 
     def batch(self, rows: np.ndarray) -> Batch:
         """The groups of some rows, read at once on the CPU."""
-        return read_batch(self.scans, rows, self.labels)
+        return read_batch(self.scans, rows, self.labels, self.group_size)
 
     def on_after_batch_transfer(self, batch: Reading, dataloader_idx: int = 0) -> Batch:
         """Make a batch of what the loader handed over, on the device where that has arrived."""
         device = batch.rows.device
         if device not in self._tables:
-            self._tables[device] = ScanTable(self.scans, self.labels, device)
+            self._tables[device] = ScanTable(self.scans, self.labels, device, self.group_size)
         counts = self._resident.read(batch.rows) if batch.counts is None else batch.counts
         return self._tables[device].batch(counts, batch.rows)
 
@@ -100,17 +101,18 @@ class TrainingData(GroupData):
         runtime: loader processes, device, where counts lie.
 
     Attributes:
+        members: patterns per row: a group's own, then its witnesses.
         neighbourhoods: what groups of each scan are drawn from; None for one that is not trained on.
-        validation_rows: scan and members of each group to validate on, ``(n, 1 + C)``.
+        validation_rows: scan and members of each group to validate on, ``(n, 1 + members)``.
 
     Raises:
         ValueError: if a scan is too small, patterns differ in size, or no group can be formed.
     """
 
     def __init__(self, scans: Sequence[Scan], group_size: int, training: Training, runtime: Runtime) -> None:
-        super().__init__(scans, runtime, labels=training.guide != "amplitude")
-        self.group_size, self.training = group_size, training
-        self.splits = split(scans, training.validation, 2 * group_size, training.seed)
+        super().__init__(scans, group_size, runtime, labels=training.guide != "amplitude")
+        self.training, self.members = training, group_size + training.witnesses
+        self.splits = split(scans, training.validation, 2 * self.members, training.seed)
         self.neighbourhoods = [self._neighbourhood(*pair) for pair in zip(scans, self.splits, strict=True)]
         self.validation_rows = np.concatenate([self._validation(index) for index in range(len(scans))])
         for scan, near in zip(scans, self.neighbourhoods, strict=True):
@@ -122,7 +124,7 @@ class TrainingData(GroupData):
         """The training rows of a rank."""
         training = self.training
         return GroupSampler(
-            self.neighbourhoods, self.group_size, training.seed, training.groups_per_epoch, rank=rank, ranks=ranks
+            self.neighbourhoods, self.members, training.seed, training.groups_per_epoch, rank=rank, ranks=ranks
         )
 
     @property
@@ -164,16 +166,16 @@ class TrainingData(GroupData):
         if not len(part.train):
             return None
         try:
-            return neighbourhood(scan.positions, part.train, self.group_size, self.training.grouping)
+            return neighbourhood(scan.positions, part.train, self.members, self.training.grouping)
         except ValueError as error:
             raise ValueError(f"{scan.name}: {error}") from None
 
     def _validation(self, index: int) -> np.ndarray:
         held = self.splits[index].held
         if not len(held):
-            return np.empty((0, 1 + self.group_size), np.int64)
+            return np.empty((0, 1 + self.members), np.int64)
         try:
-            return np.insert(nearest_groups(self.scans[index].positions, held, self.group_size), 0, index, axis=1)
+            return np.insert(nearest_groups(self.scans[index].positions, held, self.members), 0, index, axis=1)
         except ValueError as error:
             raise ValueError(f"{self.scans[index].name}, to validate on: {error}") from None
 
@@ -182,7 +184,7 @@ class PredictionData(GroupData):
     """Every pattern of a scan as the anchor of one group, each group on exactly one rank."""
 
     def __init__(self, scan: Scan, group_size: int, runtime: Runtime) -> None:
-        super().__init__([scan], runtime, labels=False)
+        super().__init__([scan], group_size, runtime, labels=False)
         self.rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), group_size), 0, 0, axis=1)
 
     def share(self, rank: int, ranks: int) -> FixedSampler:

@@ -77,7 +77,7 @@ def neighbourhood(
     Args:
         positions: px, ``(J, 2)``.
         patterns: indices to group, ``(n,)``; each that lies within the bounds may be an anchor.
-        size: patterns per group, C.
+        size: patterns per group, witnesses among them.
         grouping: method, neighbours, distances, bounds.
 
     Raises:
@@ -85,7 +85,9 @@ def neighbourhood(
     """
     needed, pool = size - 1, grouping.neighbours
     if pool < needed:
-        raise ValueError(f"training.grouping.neighbours is {pool}, a group of {size} needs {needed}: raise it")
+        raise ValueError(
+            f"training.grouping.neighbours is {pool}, a group of {size} (with witnesses) needs {needed}: raise it"
+        )
     anchors = patterns[within(positions, grouping.y_bounds, grouping.x_bounds)[patterns]]
     rejected = {"outside the bounds": len(patterns) - len(anchors)}
     least, most = grouping.min_distance_px, grouping.max_distance_px or np.inf

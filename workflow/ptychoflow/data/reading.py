@@ -106,10 +106,10 @@ def stored_bytes(scans: Sequence[Scan]) -> int:
     return sum(scan.counts.size for scan in scans) * np.result_type(*(scan.counts.dtype for scan in scans)).itemsize
 
 
-def read_batch(scans: Sequence[Scan], rows: np.ndarray, labels: bool = True) -> Batch:
+def read_batch(scans: Sequence[Scan], rows: np.ndarray, labels: bool = True, group_size: int | None = None) -> Batch:
     """Groups read and made ready at once, without a loader."""
     reading = GroupDataset(scans).__getitems__(rows)
-    return ScanTable(scans, labels).batch(reading.counts, reading.rows)
+    return ScanTable(scans, labels, group_size=group_size).batch(reading.counts, reading.rows)
 
 
 def check_sizes(scans: Sequence[Scan]) -> None:

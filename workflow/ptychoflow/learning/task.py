@@ -24,8 +24,8 @@ class Solution(NamedTuple):
     Attributes:
         canvases: the object under each group after each pass, ``(B, N, N)``.
         estimate: the back-projection that the first pass started from; None where the network sees amplitudes.
-        probes: modes moved to each pattern, ``(B, C, M, N, N)``.
-        light: illumination of each group, photons, ``(B, N, N)``.
+        probes: modes moved to each pattern, witnesses too, ``(B, C + W, M, N, N)``.
+        light: illumination by the patterns that the network saw, photons, ``(B, N, N)``.
     """
 
     canvases: list[Tensor]
@@ -40,10 +40,10 @@ class Solution(NamedTuple):
 
 
 def solve(network: CanvasNetwork, batch: Batch) -> Solution:
-    """Run the network on a batch."""
-    probes = shift_probe(batch.probe[:, None], batch.relative)
-    canvases, estimate = network(batch.counts, probes, batch.mask, batch.relative)
-    return Solution(canvases, estimate, probes, intensity(probes).sum((1, 2)))
+    """Run the network on the groups of a batch; their witnesses it does not see."""
+    probes, seen = shift_probe(batch.probe[:, None], batch.relative), network.settings.group_size
+    canvases, estimate = network(batch.counts[:, :seen], probes[:, :seen], batch.mask, batch.relative[:, :seen])
+    return Solution(canvases, estimate, probes, intensity(probes[:, :seen]).sum((1, 2)))
 
 
 class Predictor(lightning.LightningModule):
@@ -102,10 +102,10 @@ class GroupTask(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         solution = solve(self.network, batch)
-        expected = diffract(solution.canvas, solution.probes)
+        counts, probes = self._judged(batch, solution)
         estimate = solution.estimate or self._estimate(batch, solution.probes)
         measures = {
-            "data_error": amplitude_error(batch.counts, expected, batch.mask),
+            "data_error": amplitude_error(counts, diffract(solution.canvas, probes), batch.mask),
             **flatness(solution.canvas, estimate.canvas, solution.light),
         }
         if self.labelled:
@@ -130,22 +130,31 @@ class GroupTask(lightning.LightningModule):
 
     def _estimate(self, batch: Batch, probes: Tensor) -> Estimate:
         """What a network that sees amplitudes is not told, to judge it by."""
-        return backproject(batch.counts.sqrt(), probes, batch.mask, self.network.settings.iterations)
+        seen = self.network.settings.group_size
+        return backproject(
+            batch.counts[:, :seen].sqrt(), probes[:, :seen], batch.mask, self.network.settings.iterations
+        )
+
+    def _judged(self, batch: Batch, solution: Solution) -> tuple[Tensor, Tensor]:
+        """Counts of the patterns that canvases are held against, and their probes: the witnesses, where there are."""
+        first = self.network.settings.group_size if self.training_settings.witnesses else 0
+        return batch.counts[:, first:], solution.probes[:, first:]
 
     def _losses(self, batch: Batch, solution: Solution, canvas: Tensor, weight: float) -> dict[str, Tensor]:
         """Guide and physics loss of the canvases of one pass, those that count."""
         losses, expected = {}, None
+        counts, probes = self._judged(batch, solution)
         if weight > 0 or self.labelled is not True:
-            expected = diffract(canvas, solution.probes)
+            expected = diffract(canvas, probes)
         if weight < 1:
             to_truth = to_counts = None
             if self.labelled is not False:
                 to_truth = truth_error(canvas, batch.truth, solution.light)
             if self.labelled is not True:
-                to_counts = scale_free_error(batch.counts, expected, batch.mask)
+                to_counts = scale_free_error(counts, expected, batch.mask)
             losses["guide"] = guide_loss(to_truth, to_counts, batch.labelled)
         if weight > 0:
-            losses["physics"] = physics_loss(self.training_settings.loss, batch.counts, expected, batch.mask)
+            losses["physics"] = physics_loss(self.training_settings.loss, counts, expected, batch.mask)
         return losses
 
 
