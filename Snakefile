@@ -29,6 +29,9 @@ os.environ.update(
     PYTHONPATH=str(Path(ptychoflow.__file__).parents[1]),
     PTYCHOFLOW_RUNTIME=CONFIG.runtime.model_dump_json(),
     PTYCHOFLOW_TRACKING=CONFIG.tracking.model_dump_json(),
+    PTYCHOFLOW_LAUNCH=(
+        f"srun --kill-on-bad-exit --ntasks-per-node={CONFIG.runtime.devices}" if CONFIG.runtime.nodes > 1 else ""
+    ),
     PTYCHOFLOW_TERMINAL=os.ttyname(2) if os.isatty(2) else "",
 )
 

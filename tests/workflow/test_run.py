@@ -1,5 +1,6 @@
 """The whole Snakefile on the tiny configuration: it ends well, and reruns exactly what a change touches."""
 
+import csv
 import json
 from html.parser import HTMLParser
 
@@ -8,6 +9,7 @@ import pytest
 
 from ptychoflow.data.packing import verify_dataset
 from ptychoflow.files import code_version
+from ptychoflow.needs import memory_mb, minutes
 
 pytestmark = pytest.mark.xdist_group("finished run")
 
@@ -44,6 +46,16 @@ def test_logs_and_benchmarks_tell_of_every_job(finished):
     }
     assert logs == timed and len(logs) > 12
     assert not [path for path in (results / "logs").rglob("*.log") if "Traceback" in path.read_text()]
+
+
+def test_what_a_step_is_estimated_to_need_covers_what_it_took(finished):
+    results = finished.folder / "results"
+    for path in (results / "benchmarks").rglob("*.tsv"):
+        step = path.relative_to(results / "benchmarks").parts[0].removesuffix(".tsv")
+        took = next(csv.DictReader(path.open(), delimiter="\t"))
+        used = [float(took[name]) for name in ("max_rss", "s") if took[name] not in ("-", "NA")]
+        assert used[0] < memory_mb(step, []), f"{path.name}: {used[0]} MB"
+        assert used[-1] < 60 * minutes(step, [])
 
 
 def test_nothing_half_made_is_left(finished):

@@ -1,5 +1,6 @@
 """The rules read well and fit the library."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,31 @@ def test_names_that_look_like_halves_or_folders_are_never_ambiguous(workflow):
     scans = {name: {"simulation": {}} for name in ("a", "even", "a-even", "a_odd", "aa")}
     models = {"even": {"start": "flat", "reconstructs": list(scans), "evaluation": {"split_half": True}}}
     assert workflow.run("--dry-run", config={"scans": scans, "models": models}).returncode == 0
+
+
+GPU = {"accelerator": "gpu"}
+
+
+@pytest.mark.parametrize(
+    ("runtime", "asked"),
+    [
+        ({}, {"train": "0", "infer": "0", "refine": "0"}),
+        ({**GPU}, {"train": "1", "infer": "1", "refine": "1"}),
+        ({**GPU, "devices": 2}, {"train": "2", "infer": "2", "refine": "1"}),
+        ({**GPU, "devices": 2, "nodes": 3}, {"train": "6", "infer": "2", "refine": "1"}),
+    ],
+)
+def test_steps_ask_for_the_gpus_that_the_config_gives_them(workflow, runtime, asked):
+    done = workflow.run("--dry-run", "--cores", "2", runtime=runtime)
+    found = re.findall(
+        r"rule (train|infer|refine):.*?resources: [^\n]*? gpu=(\d+)", done.stdout + done.stderr, re.DOTALL
+    )
+    assert dict(found) == asked
+
+
+def test_a_training_over_nodes_is_one_job_of_many_processes(workflow):
+    done = workflow.run("--dry-run", "--cores", "2", runtime={**GPU, "devices": 2, "nodes": 3})
+    assert "mpi=srun, nodes=3, tasks=6, tasks_per_gpu=0" in done.stdout + done.stderr
 
 
 def test_a_sweep_makes_once_what_its_combinations_share(workflow):

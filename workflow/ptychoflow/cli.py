@@ -270,8 +270,17 @@ def _run(verb: str, arguments: dict) -> None:
         )
         print(importlib.import_module(".inspect", __package__).inspect(**sections, output=arguments["output"]))
     else:
+        arguments = _with_settings(verb, arguments)
+        _take_devices(verb, arguments)
         step = getattr(importlib.import_module(f".{verb}", __package__), verb)
-        step(**_with_settings(verb, arguments))
+        step(**arguments)
+
+
+def _take_devices(verb: str, arguments: dict) -> None:
+    """GPUs of this process's own, before anything looks for them; refinement uses one."""
+    runtime = arguments.get("runtime")
+    if runtime is not None and runtime.accelerator == "gpu":
+        importlib.import_module(".devices", __package__).take_devices(1 if verb == "refine" else runtime.devices)
 
 
 def _with_settings(verb: str, arguments: dict) -> dict:

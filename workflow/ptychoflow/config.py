@@ -685,7 +685,9 @@ class Runtime(Section):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """What to compute on."""
     devices: PositiveInt = 1
-    """Processes and devices of training and inference."""
+    """Processes and devices of training and inference, on each node."""
+    nodes: PositiveInt = 1
+    """Computers that a training spreads over, as one SLURM job; more than one needs a profile for SLURM."""
     workers: NonNegativeInt = 0
     """Loader processes; none where counts lie on the device."""
     counts_on_device: Literal["auto", "always", "never"] = "auto"

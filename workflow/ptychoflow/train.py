@@ -120,10 +120,11 @@ def _check(scans: Sequence[Scan], training: Training, runtime: Runtime) -> None:
             f"training.guide is truth, but {', '.join(unlabelled)} has none: train on simulated scans (`simulate` "
             "makes scans with a truth), or set training.guide to amplitude or auto"
         )
-    if training.batch_size % runtime.devices:
+    processes = runtime.devices * runtime.nodes
+    if training.batch_size % processes:
         raise ValueError(
-            f"training.batch_size is {training.batch_size}, which {runtime.devices} devices cannot share equally: "
-            f"set it to a multiple of {runtime.devices}"
+            f"training.batch_size is {training.batch_size}, which {processes} devices cannot share equally: "
+            f"set it to a multiple of {processes}"
         )
 
 
@@ -163,6 +164,7 @@ def _trainer(
     return make_trainer(
         runtime,
         callbacks,
+        runtime.nodes,
         max_epochs=total_epochs(training.stages),
         gradient_clip_val=training.gradient_clip,
         logger=tracker,

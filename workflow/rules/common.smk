@@ -4,12 +4,17 @@ import json
 import re
 from dataclasses import asdict
 
+from ptychoflow import needs
 from ptychoflow.config import HALVES, whole_scan
 
 SIMULATED = [name for name, scan in CONFIG.scans.items() if scan.simulation is not None]
 MEASURED = [name for name, scan in CONFIG.scans.items() if scan.source is not None]
 NETWORKS = [name for name, model in CONFIG.models.items() if model.start == "network"]
 GPUS = CONFIG.runtime.devices if CONFIG.runtime.accelerator == "gpu" else 0
+RANKS = CONFIG.runtime.nodes * CONFIG.runtime.devices
+# several nodes: one SLURM job whose command is started with srun, a process for each device
+SPREAD = {"mpi": "srun", "nodes": CONFIG.runtime.nodes, "tasks": RANKS, "tasks_per_gpu": 0}
+SPREAD = SPREAD if CONFIG.runtime.nodes > 1 else {}
 
 
 def one_of(names):
@@ -28,6 +33,24 @@ def settings(step):
 
     def of(wildcards):
         return CONFIG.settings(step, scan=wildcards.get("scan"), model=wildcards.get("model"))
+
+    return of
+
+
+def memory(step):
+    """The resource function of a step's memory, MB: from the sizes of its inputs, more with each attempt."""
+
+    def of(wildcards, input, attempt):
+        return needs.memory_mb(step, input, attempt)
+
+    return of
+
+
+def time(step):
+    """The resource function of a step's time, minutes: from the sizes of its inputs, more with each attempt."""
+
+    def of(wildcards, input, attempt):
+        return needs.minutes(step, input, attempt)
 
     return of
 

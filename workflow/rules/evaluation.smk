@@ -28,8 +28,8 @@ rule evaluate:
         "../../envs/ptychoflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory("evaluate"),
+        runtime=time("evaluate"),
     params:
         config=settings("evaluate"),
         stitched=option("stitched"),
@@ -55,8 +55,8 @@ rule sweep:
         "../../envs/ptychoflow.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=memory("sweep"),
+        runtime=time("sweep"),
     params:
         combinations=combinations,
     shell:
@@ -80,8 +80,8 @@ rule report:
         "../../envs/ptychoflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory("report"),
+        runtime=time("report"),
     params:
         title=CONFIG.title,
     shell:

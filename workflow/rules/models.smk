@@ -18,11 +18,12 @@ rule train:
         "../../envs/ptychoflow.yaml"
     threads: 8
     resources:
-        gpu=GPUS,
-        mem_mb=8000,
-        runtime=720,
+        **SPREAD,
+        gpu=GPUS * CONFIG.runtime.nodes,
+        mem_mb=memory("train"),
+        runtime=time("train"),
     params:
         config=settings("train"),
     shell:
-        "python -m ptychoflow train {input.datasets} {output.model} --config {params.config:q}"
+        "$PTYCHOFLOW_LAUNCH python -m ptychoflow train {input.datasets} {output.model} --config {params.config:q}"
         ' --runtime "$PTYCHOFLOW_RUNTIME" --tracking "$PTYCHOFLOW_TRACKING" > {log} 2>&1'

@@ -19,8 +19,8 @@ rule infer:
     threads: 2
     resources:
         gpu=GPUS,
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("infer"),
+        runtime=time("infer"),
     params:
         config=settings("infer"),
     shell:
@@ -45,8 +45,8 @@ rule stitch:
         "../../envs/ptychoflow.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("stitch"),
+        runtime=time("stitch"),
     params:
         config=settings("stitch"),
     shell:
@@ -69,9 +69,9 @@ rule refine:
         "../../envs/ptychoflow.yaml"
     threads: 2
     resources:
-        gpu=GPUS,
-        mem_mb=4000,
-        runtime=120,
+        gpu=min(GPUS, 1),
+        mem_mb=memory("refine"),
+        runtime=time("refine"),
     params:
         config=settings("refine"),
         start=option("start"),

@@ -17,8 +17,8 @@ rule simulate:
         "../../envs/ptychoflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory("simulate"),
+        runtime=time("simulate"),
     params:
         config=settings("simulate"),
         probe=option("probe"),
@@ -42,8 +42,8 @@ rule convert:
         "../../envs/ptychoflow.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory("convert"),
+        runtime=time("convert"),
     params:
         config=settings("convert"),
         probe=option("probe"),
@@ -65,8 +65,8 @@ rule pack:
         "../../envs/ptychoflow.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=60,
+        mem_mb=memory("pack"),
+        runtime=time("pack"),
     params:
         config=settings("pack"),
         half=half_option,
