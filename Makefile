@@ -2,6 +2,7 @@
 # make run CONFIG=config/siemens.yaml  another one
 # make test, make lint, make clean
 # make test-ptychodus                  released ptychodus trains, reconstructs and shows with our engine: minutes
+# make test-slurm                      the workflow on a real SLURM, started on this machine (root, Debian)
 
 PYTHON ?= python3
 CONFIG ?= config/config.yaml
@@ -18,7 +19,7 @@ PTYCHODUS := $(VENV)/ptychodus
 PTYCHODUS_PIP := $(PTYCHODUS)/bin/python -m pip install --quiet --constraint envs/constraints.txt \
     --constraint envs/ptychodus.txt
 
-.PHONY: run test test-ptychodus lint clean
+.PHONY: run test test-ptychodus test-slurm lint clean
 
 run: $(VENV)/ready
 	snakemake --cores $(CORES) --configfile $(CONFIG) $(ARGS)
@@ -28,6 +29,10 @@ test: $(VENV)/ready-to-test $(PTYCHODUS)/ready
 
 test-ptychodus: $(VENV)/ready-to-test $(PTYCHODUS)/ready-to-run
 	OMP_NUM_THREADS=1 pytest -m 'ptychodus or ptychodus_app' $(ARGS)
+
+test-slurm: $(VENV)/ready-to-test
+	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[slurm]'
+	PTYCHOFLOW_SLURM=1 OMP_NUM_THREADS=1 pytest -v tests/cluster $(ARGS)
 
 lint: $(VENV)/ready-to-test
 	ruff check .

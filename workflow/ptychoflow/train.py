@@ -164,7 +164,7 @@ def _trainer(
     return make_trainer(
         runtime,
         callbacks,
-        runtime.nodes,
+        nodes=runtime.nodes,
         max_epochs=total_epochs(training.stages),
         gradient_clip_val=training.gradient_clip,
         logger=tracker,

@@ -15,6 +15,7 @@ NOT_SO = (
     ".*does not have many workers.*",  # a batch is one read
     ".*your dataloader is not resumable.*",  # the sampler is
     ".*Checkpoint directory .* exists and is not empty.*",  # that is what resuming is about
+    ".*`srun` command is available.*",  # who starts the processes is decided here
     ".*LeafSpec.* is deprecated.*",  # Lightning's own
 )
 """Warnings that do not apply here."""
