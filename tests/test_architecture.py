@@ -14,6 +14,7 @@ ROOMS = {
     "networks": {"physics"},
     "metrics": {"physics"},
     "readers": {"data", "physics"},
+    "fitting": {"physics"},
     "learning": {"physics", "networks", "data", "metrics"},
 }
 VERBS = {"simulate", "convert", "pack", "train", "infer", "stitch", "refine", "evaluate", "sweep", "report", "export"}

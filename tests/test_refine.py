@@ -1,15 +1,25 @@
-"""Refinement finds the object from nothing, sooner from something near, and a probe that was wrong."""
+"""Refinement finds the object from nothing, sooner from something near, and all that was wrong about the beam."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
 
-from ptychoflow.config import Refinement
+from ptychoflow.config import Refinement, Runtime
 from ptychoflow.data.packing import open_dataset, write_dataset
+from ptychoflow.fitting import breaks
+from ptychoflow.fitting.fit import Fit
 from ptychoflow.metrics.alignment import align
+from ptychoflow.metrics.consistency import expected_patterns
+from ptychoflow.physics.forward import shift_probe
 from ptychoflow.reconstruction import read_reconstruction, write_reconstruction
 from ptychoflow.refine import refine
+from ptychoflow.scan import Scan
 
 
 def _phase_error(path, scan) -> float:
@@ -63,6 +73,169 @@ def test_a_wrong_probe_is_put_right(tiny_dataset, tmp_path):
     assert _likeness(found.probe, scan.probe) > _likeness(wrong, scan.probe)
 
 
+def test_modes_made_from_one_explain_a_beam_that_trembles(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    trembling = _simulated(scan, _moved(scan.probe, [(0, -1.5), (0, 0), (0, 1.5)]))
+    write_dataset(tmp_path / "trembling", trembling)
+    found = {}
+    for modes in (1, 3):
+        settings = {"epochs": 15, "batch_size": 8, "probe_from": 2, "modes": modes}
+        found[modes] = read_reconstruction(_refined(tmp_path / "trembling", tmp_path / f"{modes}.h5", **settings))
+    assert found[3].history["error"][-1] < 0.7 * found[1].history["error"][-1]
+    assert found[3].probe.shape == (3, 32, 32)
+    overlap = np.tensordot(found[3].probe.conj(), found[3].probe, ((1, 2), (1, 2)))
+    energies = np.diag(overlap).real
+    assert np.all(np.diff(energies) < 0)  # the brightest first
+    assert abs(overlap - np.diag(energies)).max() < 1e-3 * energies[0]
+
+
+def test_modes_are_cut_to_as_many_as_are_asked_for(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    write_dataset(tmp_path / "two", dataclasses.replace(scan, probe=np.concatenate([scan.probe, 0.1 * scan.probe])))
+    found = read_reconstruction(_refined(tmp_path / "two", tmp_path / "a.h5", epochs=1, modes=1))
+    assert found.probe.shape == (1, 32, 32)
+    assert np.sum(np.abs(found.probe) ** 2) == pytest.approx(1.01 * np.sum(np.abs(scan.probe) ** 2), rel=1e-4)
+
+
+def test_made_up_modes_that_would_stay_so_are_refused():
+    with pytest.raises(ValueError, match="set probe_from"):
+        Refinement(modes=2)
+
+
+def test_positions_that_were_wrong_are_found(tiny_dataset, tmp_path):
+    """By 2 px rms along each axis; some must be moved by many pixels."""
+    scan = open_dataset(tiny_dataset)
+    wrong = scan.positions + np.random.default_rng(3).normal(0, 2, scan.positions.shape)
+    write_dataset(tmp_path / "wrong", dataclasses.replace(scan, positions=wrong))
+    settings = {"epochs": 30, "batch_size": 8, "positions_from": 3}
+    found = read_reconstruction(_refined(tmp_path / "wrong", tmp_path / "a.h5", **settings))
+    before, after = (_jitter(positions, scan.positions) for positions in (wrong, found.positions))
+    assert before > 1.8
+    assert after < 0.5 * before
+    kept = read_reconstruction(_refined(tmp_path / "wrong", tmp_path / "b.h5", **settings | {"positions_from": None}))
+    assert found.history["error"][-1] < 0.5 * kept.history["error"][-1]
+    np.testing.assert_array_equal(kept.positions, wrong)
+
+
+def test_positions_move_no_farther_than_they_may(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    wrong = scan.positions + np.random.default_rng(3).normal(0, 2, scan.positions.shape)
+    write_dataset(tmp_path / "wrong", dataclasses.replace(scan, positions=wrong))
+    settings = {"epochs": 8, "positions_from": 1, "position_reach_px": 0.25}
+    found = read_reconstruction(_refined(tmp_path / "wrong", tmp_path / "a.h5", **settings))
+    moved = found.positions - wrong
+    assert np.ptp(moved, axis=0).max() <= 0.5 + 1e-9
+    np.testing.assert_allclose(moved.mean(0), 0, atol=1e-6)
+
+
+def test_patterns_that_had_less_light_are_found(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    dim = np.random.default_rng(4).choice(len(scan), 8, replace=False)
+    counts = np.array(scan.counts)
+    counts[dim] = np.round(counts[dim] * 0.4)
+    write_dataset(tmp_path / "flicker", dataclasses.replace(scan, counts=counts))
+    settings = {"epochs": 15, "batch_size": 8}
+    found = read_reconstruction(_refined(tmp_path / "flicker", tmp_path / "a.h5", brightness_from=2, **settings))
+    kept = read_reconstruction(_refined(tmp_path / "flicker", tmp_path / "b.h5", **settings))
+    assert set(np.argsort(found.brightness)[:8]) == set(dim)
+    assert np.mean(found.brightness**2) == pytest.approx(1, abs=1e-3)
+    assert found.history["error"][-1] < 0.7 * kept.history["error"][-1]
+    assert kept.brightness is None
+
+
+def test_a_fit_that_changes_nothing_more_stops(tiny_dataset, tmp_path):
+    settings = {"epochs": 40, "batch_size": 8, "step": (0.1, 1e-6)}
+    found = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", **settings))
+    assert found.history["epoch"][-1] < 40
+    assert found.history["phase_change"][-1] < Refinement().settled <= max(found.history["phase_change"])
+    assert found.facts["snapshot_epochs"][-1] == found.history["epoch"][-1]
+    np.testing.assert_array_equal(found.snapshots[-1], found.object)
+    far = read_reconstruction(_refined(tiny_dataset, tmp_path / "b.h5", settled=0, **settings))
+    assert far.history["epoch"][-1] == 40
+
+
+def test_dense_patterns_in_one_batch_do_not_overshoot(tiny_dataset, tmp_path):
+    found = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", epochs=20, batch_size=100))
+    assert found.history["error"][-1] < found.history["error"][0]
+
+
+def test_a_broken_off_fit_goes_on_to_the_same_result(tiny_dataset, tmp_path, monkeypatch):
+    settings = {"epochs": 6, "probe_from": 2, "positions_from": 2, "brightness_from": 2}
+    whole = read_reconstruction(_refined(tiny_dataset, tmp_path / "whole.h5", **settings))
+    monkeypatch.setattr(breaks, "EVERY_S", 0)
+    epoch, done = Fit.epoch, []
+
+    def breaking(self, *arguments, **more):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(epoch(self, *arguments, **more))
+        return done[-1]
+
+    monkeypatch.setattr(Fit, "epoch", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        _refined(tiny_dataset, tmp_path / "broken.h5", **settings)
+    monkeypatch.setattr(Fit, "epoch", epoch)
+    assert not (tmp_path / "broken.h5").exists()
+    _refined(tiny_dataset, tmp_path / "other.h5", **settings | {"seed": 1})  # another fit does not go on from it
+    broken = read_reconstruction(_refined(tiny_dataset, tmp_path / "broken.h5", **settings))
+    np.testing.assert_array_equal(broken.object, whole.object)
+    np.testing.assert_array_equal(broken.positions, whole.positions)
+    assert broken.history["error"] == whole.history["error"]
+    assert broken.facts["snapshot_epochs"] == whole.facts["snapshot_epochs"]
+    assert not list(tmp_path.glob(".*unfinished"))
+
+
+def test_a_state_of_other_settings_or_a_damaged_one_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(breaks, "EVERY_S", 0)
+    breaks.Unfinished(tmp_path / "a.h5", {"seed": 1}).save({"x": 1})
+    assert breaks.Unfinished(tmp_path / "a.h5", {"seed": 1}).read() == {"x": 1}
+    assert breaks.Unfinished(tmp_path / "a.h5", {"seed": 2}).read() is None
+    breaks.Unfinished(tmp_path / "a.h5", {}).path.write_bytes(b"damaged")
+    assert breaks.Unfinished(tmp_path / "a.h5", {"seed": 1}).read() is None
+
+
+def test_a_refined_start_brings_its_probe_and_positions(tiny_dataset, tmp_path):
+    settings = {"epochs": 10, "probe_from": 2, "positions_from": 2, "brightness_from": 2}
+    first = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", **settings))
+    refine(tiny_dataset, tmp_path / "b.h5", Refinement(epochs=1, step=(1e-6, 1e-6)), start=tmp_path / "a.h5")
+    again = read_reconstruction(tmp_path / "b.h5")
+    np.testing.assert_array_equal(again.probe, first.probe)
+    np.testing.assert_array_equal(again.positions, first.positions)
+    np.testing.assert_array_equal(again.brightness, first.brightness)
+    assert again.history["error"][0] < 1.2 * first.history["error"][-1]
+
+
+def test_two_processes_find_what_one_finds(tiny_dataset, tmp_path):
+    settings = {"epochs": 3, "probe_from": 2, "positions_from": 2, "brightness_from": 3}
+    _refined(tiny_dataset, tmp_path / "one.h5", **settings)
+    command = [sys.executable, "-m", "ptychoflow", "refine", str(tiny_dataset), str(tmp_path / "two.h5")]
+    command += ["--config", json.dumps({"refinement": settings}), "--runtime", '{"accelerator": "cpu", "devices": 2}']
+    subprocess.run(command, check=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    one, two = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("one", "two"))
+    assert two.facts["devices"] == 2
+    assert abs(one.object - two.object).max() < 1e-3
+    assert abs(one.positions - two.positions).max() < 1e-3
+    np.testing.assert_allclose(one.history["error"], two.history["error"], rtol=1e-4)
+
+
+def test_a_gpu_that_is_not_there_is_told(tiny_dataset, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="torch finds no CUDA device"):
+        refine(tiny_dataset, tmp_path / "a.h5", Refinement(epochs=1), runtime=Runtime(accelerator="gpu"))
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_what_the_cpu_finds(tiny_dataset, tmp_path):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    settings = Refinement(epochs=3, probe_from=2, positions_from=2, brightness_from=3, modes=2)
+    for kind in ("cpu", "gpu"):
+        refine(tiny_dataset, tmp_path / f"{kind}.h5", settings, runtime=Runtime(accelerator=kind))
+    cpu, gpu = (read_reconstruction(tmp_path / f"{kind}.h5") for kind in ("cpu", "gpu"))
+    np.testing.assert_allclose(gpu.history["error"], cpu.history["error"], rtol=1e-3)
+
+
 def test_what_is_masked_does_not_matter(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     mask = np.ones((scan.size, scan.size), bool)
@@ -90,6 +263,25 @@ def test_a_start_of_another_scan_is_refused(tiny_dataset, tmp_path):
     with pytest.raises(ValueError, match="does not hold all windows of blobs"):
         refine(tmp_path / "moved", tmp_path / "b.h5", Refinement(epochs=1), start=tmp_path / "a.h5")
     assert not (tmp_path / "b.h5").exists()
+
+
+def _simulated(scan: Scan, probe: np.ndarray) -> Scan:
+    """The scan as another beam would have measured it, without noise."""
+    truth = scan.truth
+    expected = expected_patterns(np.asarray(truth.object), truth.origin, probe, scan.positions)
+    return dataclasses.replace(scan, counts=np.concatenate(list(expected)))
+
+
+def _moved(probe: np.ndarray, shifts: list[tuple[float, float]]) -> np.ndarray:
+    """Modes of a beam that spends equal times at each shift, px."""
+    waves = shift_probe(torch.from_numpy(probe), torch.tensor(shifts, dtype=torch.float64))
+    return waves[:, 0].numpy() / np.sqrt(len(shifts))
+
+
+def _jitter(positions: np.ndarray, truth: np.ndarray) -> float:
+    """Root mean square deviation along an axis, px, blind to a common shift."""
+    off = positions - truth
+    return float(np.sqrt(np.mean((off - off.mean(0)) ** 2)))
 
 
 def _refined(dataset, path, **settings):

@@ -660,8 +660,25 @@ class Refinement(Section):
     """First epochs after each of which the slowly varying phase is solved for at once; 0 leaves it to the iteration."""
     probe_from: PositiveInt | None = None
     """Epoch from which the probe is refined as well; None keeps it."""
+    modes: Annotated[int, Field(ge=1, le=32)] | None = None
+    """Incoherent modes of the probe to refine, made from its first where there are fewer; None is those of the scan."""
+    positions_from: PositiveInt | None = None
+    """Epoch from which the position of each pattern is refined as well; None keeps them."""
+    position_reach_px: PositiveFloat = 8.0
+    """Farthest that a refined position may come to lie along an axis from where it was recorded, px."""
+    brightness_from: PositiveInt | None = None
+    """Epoch from which the light of each pattern is fitted as well; None takes the beam as steady. Changes
+    that are slow along the scan cannot be told from the object's amplitude."""
+    settled: NonNegativeFloat = 1e-3
+    """Stop after an epoch that changes the phase by less, rad rms, and the R-factor by less than this share of it."""
     seed: NonNegativeInt = 0
     """Seed of the order of patterns."""
+
+    @model_validator(mode="after")
+    def _new_modes_are_refined(self) -> "Refinement":
+        if (self.modes or 1) > 1 and self.probe_from is None:
+            raise ValueError("modes that are made up must be refined: set probe_from, such as 2, or remove modes")
+        return self
 
 
 class Evaluation(Section):

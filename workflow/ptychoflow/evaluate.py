@@ -145,7 +145,7 @@ def _judge(each: Reconstruction, scan: Scan, reference: Reference, max_shift: fl
     aligned = align(
         each.object, each.origin, each.coverage, reference.object, reference.origin, max_shift, reference.coverage
     )
-    expected = expected_patterns(each.object, each.origin, each.probe, each.positions)
+    expected = expected_patterns(each.object, each.origin, each.probe, each.positions, each.brightness)
     return Stage(each, aligned, fit(expected, scan.counts, scan.mask))
 
 
@@ -280,7 +280,8 @@ def _arrays(stages: dict[str, Stage], scan: Scan, reference: Reference, patterns
     each = refined.reconstruction
     arrays["weight"] = (each.weight / max(float(each.weight.max()), 1e-30))[rows, columns].astype(np.float16)
     arrays["probe"] = each.probe.astype(np.complex64)
-    expected = expected_patterns(each.object, each.origin, each.probe, each.positions[patterns])
+    light = None if each.brightness is None else each.brightness[patterns]
+    expected = expected_patterns(each.object, each.origin, each.probe, each.positions[patterns], light)
     arrays["patterns_expected"] = np.concatenate(list(expected))
     measured = np.stack([scan.counts[j] for j in patterns]).astype(np.float32)
     arrays["patterns_measured"] = measured if scan.mask is None else np.where(scan.mask, measured, np.nan)

@@ -24,6 +24,7 @@ class Reconstruction:
         geometry: lengths.
         weight: light that each pixel received, photons, or the sum of stitching weights, float32, ``(H, W)``.
         coverage: True where the object is known, ``(H, W)``.
+        brightness: amplitude of each pattern's beam relative to the probe, ``(J,)``; None where it was taken as steady.
         name: ``model/scan``.
         history: one row per epoch: ``epoch``, ``seconds``, ``error`` and other plain numbers, as columns.
         snapshots: the object at some of those epochs, ``(K, H, W)``; their epochs in ``facts["snapshot_epochs"]``.
@@ -37,6 +38,7 @@ class Reconstruction:
     geometry: Geometry
     weight: np.ndarray
     coverage: np.ndarray
+    brightness: np.ndarray | None = None
     name: str = "reconstruction"
     history: dict[str, list[float]] = field(default_factory=dict)
     snapshots: np.ndarray | None = None
@@ -111,6 +113,8 @@ def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
     group.create_dataset("coverage", data=reconstruction.coverage, compression="lzf")
     for name, column in reconstruction.history.items():
         group[f"history/{name}"] = np.asarray(column, np.float64)
+    if reconstruction.brightness is not None:
+        group["brightness"] = reconstruction.brightness.astype(np.float32)
     if reconstruction.snapshots is not None:
         group.create_dataset("snapshots", data=reconstruction.snapshots.astype(np.complex64), compression="lzf")
 
@@ -129,6 +133,7 @@ def _reconstruction_from(file: h5py.File) -> Reconstruction:
         ),
         weight=ours["weight"][()],
         coverage=ours["coverage"][()],
+        brightness=ours["brightness"][()] if "brightness" in ours else None,
         name=str(file.attrs["name"]),
         history={name: column[()].tolist() for name, column in ours.get("history", {}).items()},
         snapshots=ours["snapshots"][()] if "snapshots" in ours else None,

@@ -33,7 +33,11 @@ class Fit:
 
 
 def expected_patterns(
-    image: np.ndarray, origin: tuple[float, float], probe: np.ndarray, positions: np.ndarray
+    image: np.ndarray,
+    origin: tuple[float, float],
+    probe: np.ndarray,
+    positions: np.ndarray,
+    brightness: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """Expected counts of patterns in blocks, float32, ``(<= BLOCK, N, N)``, zero frequency at the centre.
 
@@ -42,6 +46,7 @@ def expected_patterns(
         origin: position ``(y, x)`` of its pixel ``[0, 0]``, px.
         probe: modes, sqrt(photons), ``(M, N, N)``.
         positions: px, ``(J, 2)``.
+        brightness: amplitude of each pattern's beam relative to the probe, ``(J,)``; 1 without it.
     """
     size = probe.shape[-1]
     whole, rest = split_positions(torch.from_numpy(np.asarray(positions, np.float64) - np.asarray(origin)))
@@ -50,6 +55,8 @@ def expected_patterns(
     for first in range(0, len(positions), BLOCK):
         part = slice(first, first + BLOCK)
         probes = shift_probe(modes, rest[part])
+        if brightness is not None:
+            probes = probes * torch.from_numpy(brightness[part])[:, None, None, None]
         expected = expected_counts(cut_windows(padded, corners[part], size), probes, propagate=far_field_corner)
         yield torch.fft.fftshift(expected, dim=(-2, -1)).numpy()
 
