@@ -193,6 +193,14 @@ VERBS: dict[str, Verb] = {
             "--model": _path("a checkpoint for the standard directory, so that ptychodus reconstructs with it"),
         },
     ),
+    "ptychodus": Verb(
+        "run ptychodus with our engine as its PtychoPINN-Torch backend",
+        "Reads what ptychodus 1.7.0 is told to, after `--`; without anything it opens its window. Makes what ptychodus "
+        "makes, and ends with its exit code.",
+        "ptychoflow ptychodus -- -b train -i standard-directory -o trained",
+        {"arguments": {"nargs": "*", "metavar": "ARGS", "help": "arguments of ptychodus"}},
+        runs=False,
+    ),
     "verify": Verb(
         "check that a dataset is what was packed",
         "Reads a dataset folder and compares each array with its checksum. Makes nothing.",
@@ -239,7 +247,7 @@ def main(words: list[str] | None = None) -> int:
     # a step told to stop leaves no half product: the exception lets it tidy up
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        _run(verb, arguments)
+        return _run(verb, arguments) or 0
     except KeyboardInterrupt:
         print(f"ptychoflow {verb}: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -248,10 +256,12 @@ def main(words: list[str] | None = None) -> int:
             raise
         print(f"ptychoflow {verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return BAD_INPUT
-    return 0
 
 
-def _run(verb: str, arguments: dict) -> None:
+def _run(verb: str, arguments: dict) -> int | None:
+    """Run a verb; an exit code from those that have one of their own."""
+    if verb == "ptychodus":
+        return importlib.import_module(".interop.ptychodus", __package__).launch(**arguments)
     if verb == "verify":
         _verify(arguments["folder"])
     elif verb == "settings":

@@ -1,7 +1,7 @@
 """A product: a reconstruction as ptychodus keeps it, and its files, which every version of ptychodus opens."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import h5py
@@ -87,6 +87,18 @@ class Product:
 def half_pixel(size: int) -> float:
     """What a patch centre of ours is ahead of ptychodus's: it counts from ``(size - 1) / 2``, we from ``size // 2``."""
     return size // 2 - (size - 1) / 2
+
+
+def centred(product: Product) -> Product:
+    """The product with empty space around its object, until its middle is that of the positions to a quarter pixel.
+
+    What ptychodus reconstructs with a network has the middle that its object had, but only positions to go by.
+    """
+    y, x = ((positions.min() + positions.max()) / 2 for positions in (product.y_m, product.x_m))
+    ahead = np.round(2 * (np.array([y, x]) - product.centre_m) / product.pixel_m).astype(int)
+    space = [(0, 0), *((max(0, -n), max(0, n)) for n in ahead.tolist())]
+    moved = [centre + n / 2 * product.pixel_m for centre, n in zip(product.centre_m, ahead.tolist())]
+    return replace(product, object=np.pad(product.object, space, constant_values=1), centre_m=tuple(moved))
 
 
 def write_product(path: Path, product: Product) -> None:

@@ -43,6 +43,7 @@ def train(
     training: Training = Training(),
     runtime: Runtime = Runtime(),
     tracking: Tracking = Tracking(),
+    watchers: Sequence[lightning.Callback] = (),
 ) -> None:
     """Train a network; write its checkpoint and, beside it under the same stem, a JSON record.
 
@@ -55,6 +56,7 @@ def train(
         training: stages, losses, rates, groups.
         runtime: devices and workers.
         tracking: where MLflow keeps runs.
+        watchers: further callbacks of Lightning.
 
     Raises:
         FileNotFoundError: if a dataset is missing.
@@ -73,7 +75,9 @@ def train(
     task = GroupTask(build_network(network, training, data), training, _labelled(scans, training), data.steps_per_epoch)
     _log_beginning(scans, data, task)
     curves, throughput, tracker = Curves(), Throughput(), Tracker(tracking, Path(output).stem)
-    callbacks = [curves, throughput, HalfTrained(folder)] + [CollapseGuard()] * bool(len(data.validation_rows))
+    callbacks = [*watchers, curves, throughput, HalfTrained(folder)] + [CollapseGuard()] * bool(
+        len(data.validation_rows)
+    )
     trainer = _trainer(training, runtime, callbacks, tracker, data.steps_per_epoch)
     tracker.log_hyperparams(config)
     _fit(trainer, task, data, folder / f"{HalfTrained.NAME}.ckpt")

@@ -1,12 +1,15 @@
-"""What ptychodus is handed: its standard directory of patterns, product and settings."""
+"""What ptychodus is handed: its standard directory of patterns, product and settings, and our engine to run with."""
 
-from collections.abc import Iterable
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from ..product import Product, write_product
+from ..product import Product, centred, write_product
 from ..scan import Scan
 
 DIFFRACTION, PRODUCT, SETTINGS, MODEL = "diffraction.h5", "product.h5", "settings.ini", "model.ckpt"
@@ -23,7 +26,7 @@ def write_standard(folder: Path, product: Product, scan: Scan, chunks: Iterable[
         chunks: its counts in pieces, in order.
     """
     write_diffraction(folder / DIFFRACTION, scan, product.indexes, chunks)
-    write_product(folder / PRODUCT, product)
+    write_product(folder / PRODUCT, centred(product))
     (folder / SETTINGS).write_text(settings_for(scan.size))
 
 
@@ -54,3 +57,40 @@ def settings_for(size: int) -> str:
     return "\n".join(
         f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in said.items()) for name, said in sections.items()
     )
+
+
+FACADE = Path(__file__).with_name("facade")
+"""The folder that holds what ptychodus imports as ``ptycho_torch``."""
+
+
+def launch(arguments: Sequence[str]) -> int:
+    """Run the installed ptychodus with our engine as its PtychoPINN-Torch backend; returns its exit code.
+
+    Args:
+        arguments: what ptychodus takes; without any it opens its window.
+
+    Raises:
+        ValueError: if ptychodus is not installed.
+    """
+    command = [str(_python()), "-P", "-m", "ptychodus", *arguments]
+    # its child processes, which do the work, inherit the path too
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": python_path()}).returncode
+
+
+def python_path() -> str:
+    """The path on which Python finds our engine under the name that ptychodus imports."""
+    library = Path(__file__).parents[2]
+    before = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([str(FACADE), str(library), *([before] if before else [])])
+
+
+def _python() -> Path:
+    """A Python that has ptychodus: this one, or that of the environment that the Makefile puts beside it."""
+    from importlib.util import find_spec
+
+    beside = Path(sys.prefix) / "ptychodus" / "bin" / "python"
+    if find_spec("ptychodus") is not None:
+        return Path(sys.executable)
+    if beside.is_file():
+        return beside
+    raise ValueError("ptychodus is not installed: pip install ptychodus==1.7.0, or make ptychodus")
