@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ptychoflow
 from ptychoflow.config import ConfigError, load_config
+from ptychoflow.origins import other_code
 from ptychoflow.sweeps import plan
 from snakemake.utils import min_version
 
@@ -55,6 +56,11 @@ rule all:
         table="results/metrics.csv",
         sweeps=[f"results/sweeps/{sweep}.csv" for sweep in CONFIG.combinations],
         exports=[*exports()],
+
+
+if workflow.is_main_process:
+    for line in other_code(Path("results")):
+        logger.warning(f"ptychoflow: {line}")
 
 
 onsuccess:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "workflow" / "ptychoflow"
-NOUNS = {"config", "files", "scan", "product", "reconstruction", "progress", "sweeps", "needs", "devices"}
+NOUNS = {"config", "files", "scan", "product", "reconstruction", "progress", "sweeps", "needs", "devices", "origins"}
 ROOMS = {
     "physics": set(),
     "datagen": {"physics"},

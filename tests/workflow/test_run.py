@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from html.parser import HTMLParser
 
 import h5py
@@ -124,6 +125,24 @@ def test_a_change_for_one_scan_or_model_leaves_the_others(finished):
     assert counts == {"refine": 3, "evaluate": 1, "report": 1}
     counts = finished.would_run(scans={"star": {"simulation": {"seed": 3}}})
     assert counts["simulate"] == 1 and "train" not in counts
+
+
+def test_products_of_other_code_are_told_of_and_rerun_nothing_by_themselves(finished):
+    done = finished.run("--dry-run")
+    assert "products of other code" not in done.stdout + done.stderr or code_version().endswith(".dirty")
+    record = finished.folder / "results" / "models" / "tiny.json"
+    text, times = record.read_text(), record.stat()
+    try:
+        record.write_text(text.replace(json.loads(text)["provenance"]["ptychoflow"], "0.0.1"))
+        os.utime(record, ns=(times.st_atime_ns, times.st_mtime_ns))
+        done = finished.run("--dry-run")
+        assert (
+            "ptychoflow: products of other code (0.0.1): train 1; to make them again: --forcerun train" in done.stderr
+        )
+        assert "Nothing to be done" in done.stdout + done.stderr
+    finally:
+        record.write_text(text)
+        os.utime(record, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def test_the_graphs_and_snakemakes_own_report_can_be_made(finished):

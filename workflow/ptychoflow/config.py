@@ -849,6 +849,16 @@ class Config(Section):
             return entry.source.reconstruction
         return self.section("simulation", scan=scan).probe.reconstruction
 
+    def files(self, scan: str) -> list[str]:
+        """Files that the settings of a scan name, there or not."""
+        source = self.scans[whole_scan(scan)].source
+        if source is not None:
+            named = (source.file, source.positions, source.probe)
+        else:
+            simulation = self.section("simulation", scan=scan)
+            named = (simulation.probe.file, simulation.trajectory.file, *simulation.object.images)
+        return [name for name in named if name is not None]
+
     def reconstructions(self) -> list[tuple[str, str]]:
         """Every ``(model, scan)`` to reconstruct, in the order written."""
         return [(model, scan) for model, entry in self.models.items() for scan in entry.reconstructs]

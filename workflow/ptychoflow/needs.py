@@ -24,14 +24,15 @@ class Need:
 
 
 NEEDS = {
-    "simulate": Need(1500, 0, 15, 0),
-    "convert": Need(2000, 0, 60, 0),
+    "simulate": Need(1500, 3, 15, 0.1),
+    "convert": Need(2000, 3, 30, 0.1),
     "pack": Need(800, 0.5, 5, 0.01),
     "train": Need(3000, 4, 60, 4),
     "infer": Need(2000, 2, 20, 0.5),
     "stitch": Need(1500, 6, 20, 0.5),
     "refine": Need(1500, 30, 20, 1),
     "evaluate": Need(1500, 20, 15, 0.5),
+    "export": Need(1500, 6, 15, 0.2),
     "sweep": Need(1500, 1, 10, 0.1),
     "report": Need(1500, 3, 15, 0.1),
 }

@@ -75,6 +75,11 @@ def probe_source(wildcards):
     return f"results/refined/{source}.h5" if source else []
 
 
+def files_named(wildcards):
+    """Files that the settings of a scan name by their path, where they are there: newer ones make it again."""
+    return [name for name in CONFIG.files(wildcards.scan) if Path(name).is_file()]
+
+
 def scan_file(wildcards):
     """The file of a scan; its halves share it, and what differs from it in packing only."""
     return f"results/scans/{CONFIG.maker('simulate', whole_scan(wildcards.scan))}.cxi"

@@ -19,8 +19,8 @@ rule export:
         "../../envs/ptychoflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory("export"),
+        runtime=time("export"),
     params:
         model=option("model"),
     shell:
@@ -46,7 +46,7 @@ rule export_file:
         "../../envs/ptychoflow.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=memory("export"),
+        runtime=time("export"),
     shell:
         "python -m ptychoflow export {input.reconstruction} {output.file} --scan {input.dataset} > {log} 2>&1"

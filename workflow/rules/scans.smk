@@ -5,6 +5,7 @@ rule simulate:
     """Simulate the patterns that a detector would count."""
     input:
         probe=probe_source,
+        files=files_named,
     output:
         scan="results/scans/{scan}.cxi",
     log:
@@ -30,6 +31,7 @@ rule convert:
     """Read a measurement, downloading it where needed."""
     input:
         probe=probe_source,
+        files=files_named,
     output:
         scan="results/scans/{scan}.cxi",
     log:

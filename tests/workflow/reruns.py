@@ -1,0 +1,120 @@
+"""Which rules a changed setting reruns: the page `docs/reruns.md`, from READS and the graph of the rules.
+
+python tests/workflow/reruns.py > docs/reruns.md
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from ptychoflow.config import READS, Config, Section, Source
+
+ROOT = Path(__file__).parents[2]
+STEP_OF = {section: step for step, sections in READS.items() for section in sections}
+SECTIONS: dict[str, type[Section]] = {
+    name: Source if name == "source" else Config.model_fields[name].annotation for name in STEP_OF
+}
+HEAD = """# What a change reruns
+
+A changed setting reruns the step that reads it, for the scans and models it holds for, and what follows from their
+products; nothing else. Settings of a scan or a model act as those at the top level, on that scan or model alone. A
+value written in other words (`100000` for `1.0e+5`, a default written out, another order of keys, a comment) is no
+change.
+
+This page is made from the code and the graph of the rules, and a test keeps it true:
+`python tests/workflow/reruns.py > docs/reruns.md`.
+
+| setting | step that reads it | also reruns |
+|---|---|---|
+"""
+OTHERS = {
+    "title": ("report", ()),
+    "runtime": ("nothing", ()),
+    "tracking": ("nothing", ()),
+    "models.*.train_on": ("train", ()),
+    "models.*.start": ("refine", ("evaluate", "report")),
+}
+FOOT = """
+- `evaluation.split_half` also makes the halves of each scan it holds for: `pack`, `infer`, `stitch` and `refine` of
+  `SCAN.even` and `SCAN.odd`, where they are not there.
+- A scan in `models.*.reconstructs`, or a combination of `sweeps`, that is new makes what is missing and the report;
+  one that is taken away reruns the report. What it made stays in `results/` and is not on the page.
+- A file that a setting names by its path (`source.file`, `simulation.probe.file` and the like) is an input: when it is
+  newer, the scan is made again. Only a bare name that is looked for in the data cache is not watched: `source.sha256`
+  is for that.
+- Cores, threads, resources, profiles and environment variables rerun nothing.
+- The code of the library reruns nothing. Every product says which version and commit made it; where that is not the
+  code that runs now, each run says so in a line and names the rules to give to `--forcerun`.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    after = followers()
+    rows = [(f"`{key}`", f"`{STEP_OF[section]}`", _listed(after[STEP_OF[section]])) for section, key in keys()]
+    for key, (step, more) in OTHERS.items():
+        reruns = _listed(more or after.get(step, ()))
+        rows.append((f"`{key}`", f"`{step}`" if step in READS else step, reruns))
+    return HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows) + FOOT
+
+
+def keys() -> Iterator[tuple[str, str]]:
+    """Section and dotted name of every setting that a step reads."""
+    for section, schema in SECTIONS.items():
+        for path, _ in leaves(schema):
+            yield section, ".".join((section, *path))
+
+
+def leaves(schema: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and default of every setting of a section, also within sections of its own."""
+    for name, field in schema.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            yield from leaves(type(field.default), (*path, name))
+        else:
+            yield (*path, name), field.default
+
+
+def followers() -> dict[str, list[str]]:
+    """What follows from each rule, in the order of the steps, by the graph that Snakemake draws."""
+    edges = _edges()
+    return {step: [rule for rule in READS if rule in _reachable(step, edges)] for step in READS}
+
+
+def _reachable(rule: str, edges: set[tuple[str, str]]) -> set[str]:
+    found, waiting = set(), [rule]
+    while waiting:
+        here = waiting.pop()
+        new = {after for before, after in edges if before == here} - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _edges() -> set[tuple[str, str]]:
+    """Pairs of rules, the second of which reads what the first makes, for a config that has everything."""
+    config = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
+    config["scans"]["measured"] = {"source": {"file": "a.npz"}}
+    config["models"]["flat"]["reconstructs"].append("measured")
+    config["sweeps"] = {"seeds": {"model": "tiny", "over": {"training.seed": [0, 1]}}}
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.yaml").write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
+        command += ["--configfile", Path(folder) / "config.yaml", "--rulegraph"]
+        drawn = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout
+    names = dict(re.findall(r'(\d+)\[label = "(\w+)"', drawn))
+    return {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", drawn)}
+
+
+def _listed(rules) -> str:
+    return ", ".join(f"`{rule}`" for rule in rules) or "–"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

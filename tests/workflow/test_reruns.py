@@ -1,0 +1,66 @@
+"""The table of reruns says what happens, for every setting."""
+
+import os
+import time
+
+import pytest
+
+from ptychoflow.config import READS, load_config
+
+from .reruns import ROOT, SECTIONS, STEP_OF, leaves, page
+
+CONFIG = {
+    "scans": {"leaves": {"simulation": {}}, "measured": {"source": {"file": "a.npz"}}},
+    "models": {"pinn": {"train_on": ["leaves"], "reconstructs": ["measured"]}},
+}
+KEYS = [(section, path) for section, schema in SECTIONS.items() for path, _ in leaves(schema)]
+
+
+def test_the_page_in_the_docs_is_what_the_rules_do():
+    written = (ROOT / "docs/reruns.md").read_text()
+    assert written == page(), "run: python tests/workflow/reruns.py > docs/reruns.md"
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize(("section", "path"), KEYS, ids=[".".join((section, *path)) for section, path in KEYS])
+def test_a_setting_is_handed_to_one_step_alone(section, path):
+    config = load_config(CONFIG)
+    if section == "source":
+        entry = config.scans["measured"]
+        varied = entry.model_copy(update={"source": _changed(entry.source, path)})
+        changed = config.model_copy(update={"scans": config.scans | {"measured": varied}})
+    else:
+        changed = config.model_copy(update={section: _changed(getattr(config, section), path)})
+    assert {step for step in READS if _handed(config, step) != _handed(changed, step)} == {STEP_OF[section]}
+
+
+def _changed(section, path: tuple[str, ...]):
+    """A section with another value at a place, unchecked: only whether it arrives matters here."""
+    name, *rest = path
+    value = _changed(getattr(section, name), tuple(rest)) if rest else "another"
+    return section.model_copy(update={name: value})
+
+
+def _handed(config, step: str) -> str:
+    """The parameter of a step's rule."""
+    return config.settings(step, scan="measured" if step == "convert" else None)
+
+
+def test_a_newer_file_that_a_setting_names_makes_its_scan_again(workflow):
+    geometry = {"energy_ev": 8800.0, "detector_distance_m": 2.0, "detector_pixel_m": 75e-6}
+    config = {
+        "scans": {"measured": {"source": {"file": "a.npz", "geometry": geometry}}},
+        "models": {"flat": {"start": "flat", "reconstructs": ["measured"]}},
+    }
+    measurement, scan = workflow.folder / "a.npz", workflow.folder / "results/scans/measured.cxi"
+    scan.parent.mkdir(parents=True)
+    now = time.time()
+    for path, made in ((measurement, now - 7200), (scan, now - 3600)):
+        path.write_bytes(b"something")
+        os.utime(path, (made, made))
+    words = ["--dry-run", "results/scans/measured.cxi"]
+    said = workflow.run(*words, config=config)
+    assert "Nothing to be done" in said.stdout + said.stderr
+    os.utime(measurement, (now - 60, now - 60))
+    said = workflow.run(*words, config=config)
+    assert "Updated input files: a.npz" in said.stdout + said.stderr
