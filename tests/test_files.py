@@ -6,11 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import zlib
 
 import pytest
 
-from ptychoflow.files import Checksum, provenance, read_json, sha256, whole_file, whole_folder, write_json
+from ptychoflow.files import provenance, read_json, sha256, whole_file, whole_folder, write_json
 
 
 def test_a_file_appears_only_when_it_is_finished(tmp_path):
@@ -96,14 +95,6 @@ def test_a_place_that_cannot_be_written_is_told_in_words(tmp_path):
 def test_an_input_that_cannot_be_read_keeps_its_own_error(tmp_path):
     with pytest.raises(PermissionError, match="elsewhere"), whole_file(tmp_path / "d" / "a.json"):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "elsewhere"))
-
-
-def test_a_checksum_is_that_of_all_bytes_in_order():
-    data = os.urandom(1000)
-    checksum = Checksum()
-    for start in range(0, 1000, 7):
-        checksum.add(memoryview(data)[start : start + 7])
-    assert checksum.hex() == f"{zlib.crc32(data):08x}"
 
 
 def test_json_comes_back(tmp_path):

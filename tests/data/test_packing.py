@@ -67,6 +67,13 @@ def test_a_failure_keeps_the_dataset_that_stood_there(folder, scan):
     np.testing.assert_array_equal(open_dataset(folder).counts, scan.counts)
 
 
+@pytest.mark.parametrize("greatest", [0, 1, 200, 255, 300, 40_000, 65_535, 2**31])
+def test_the_photons_measured_are_every_one_however_bright(tmp_path, scan, greatest):
+    counts = np.random.default_rng(0).integers(0, greatest + 1, scan.counts.shape)
+    write_dataset(tmp_path / "d", dataclasses.replace(scan, counts=counts))
+    assert open_dataset(tmp_path / "d").facts["photons_measured"] == counts.sum() / len(scan)
+
+
 def test_verify_finds_a_flipped_byte_that_opening_cannot_see(folder):
     assert set(verify_dataset(folder)) == {"counts", "positions", "probe", "mask", "truth"}
     with (folder / "counts.npy").open("r+b") as file:

@@ -10,9 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-import zlib
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,37 +75,6 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class Checksum:
-    """CRC-32 of the bytes added so far, computed in a thread of its own while the next ones are read and written.
-
-    Made for data that passes once at the speed of memory, which a cryptographic hash would halve; it finds any damage,
-    but not a forger.
-    """
-
-    def __init__(self) -> None:
-        self._value = 0
-        self._worker = ThreadPoolExecutor(1)
-        self._pending: Future | None = None
-
-    def add(self, data: memoryview) -> None:
-        """Take in the next bytes, which must stay as they are until the next call."""
-        self._settle()
-        self._pending = self._worker.submit(self._extend, data)
-
-    def hex(self) -> str:
-        """The checksum so far, 8 hexadecimal digits."""
-        self._settle()
-        return f"{self._value:08x}"
-
-    def _extend(self, data: memoryview) -> None:
-        self._value = zlib.crc32(data, self._value)
-
-    def _settle(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
 
 
 @functools.cache

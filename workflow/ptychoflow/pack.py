@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 from .config import HALVES, Packing
-from .data.packing import PIECE, write_dataset
+from .data.packing import CHECKSUM, PIECE, write_dataset
 from .data.pixels import Pixels, Survey, displacement, survey
-from .files import Checksum, provenance
+from .files import provenance
 from .progress import track
 from .scan import Scan, check_counts, iterate_counts, read_scan, smallest_dtype
 
@@ -45,7 +46,7 @@ def pack(scan: Path, output: Path, packing: Packing = Packing(), half: str | Non
 
     def made_by(arrays: dict) -> dict:
         record = provenance({"packing": packing.model_dump(mode="json"), "half": half})
-        source = {"name": scan.name, "content": _fingerprint(whole, stream.checksum(arrays["counts"]["crc32"]))}
+        source = {"name": scan.name, "content": _fingerprint(whole, stream.checksum(arrays["counts"][CHECKSUM]))}
         return record | {"inputs": {"scan": source}}
 
     write_dataset(output, kept, stream, made_by)
@@ -68,15 +69,15 @@ class _Stream:
 
     def __init__(self, path: Path, whole: Scan, chosen: np.ndarray, pixels: Pixels) -> None:
         self._path, self._whole, self._chosen, self._pixels = path, whole, chosen, pixels
-        self._source: Checksum | None = None
+        self._source: xxhash.xxh3_64 | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         done, keeps_all = 0, self._pixels.keeps_all and self._chosen.all()
         for piece in _pieces(self._path, self._whole, "packing"):
             if done == 0 and not (keeps_all and smallest_dtype(piece) == piece.dtype):
-                self._source = Checksum()
+                self._source = xxhash.xxh3_64()
             if self._source is not None:
-                self._source.add(memoryview(piece).cast("B"))
+                self._source.update(memoryview(piece).cast("B"))
             chosen = self._chosen[done : done + len(piece)]
             where = f"{self._path}: patterns {done} to {done + len(piece) - 1}"
             done += len(piece)
@@ -87,7 +88,7 @@ class _Stream:
 
     def checksum(self, of_product: str) -> str:
         """The checksum of the counts in the file; that of the dataset where both are the same bytes."""
-        return of_product if self._source is None else self._source.hex()
+        return of_product if self._source is None else self._source.hexdigest()
 
 
 def _pieces(path: Path, whole: Scan, what: str) -> Iterator[np.ndarray]:
@@ -159,9 +160,9 @@ def _pixels(whole: Scan, packing: Packing, found: Survey) -> Pixels:
     return Pixels(whole.size, None if good.all() else good, shift, packing.crop, packing.bin)
 
 
-def _fingerprint(scan: Scan, counts_crc32: str) -> str:
+def _fingerprint(scan: Scan, counts_checksum: str) -> str:
     """SHA-256 of all that a scan holds: of its counts by their checksum, of the rest byte by byte."""
-    counts = [list(scan.counts.shape), scan.counts.dtype.name, counts_crc32]
+    counts = [list(scan.counts.shape), scan.counts.dtype.name, counts_checksum]
     origin = None if scan.truth is None else scan.truth.origin
     told = {"name": scan.name, "geometry": vars(scan.geometry), "facts": scan.facts, "counts": counts, "origin": origin}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
