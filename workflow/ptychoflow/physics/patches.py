@@ -36,7 +36,7 @@ def cut_windows(image: Tensor, corners: Tensor, size: int) -> Tensor:
     Raises:
         ValueError: if a window would reach outside the image.
     """
-    _check_inside(corners, corners + size, image.shape[-2:])
+    check_inside(corners, corners + size, image.shape[-2:])
     windows = image.unfold(0, size, 1).unfold(1, size, 1)
     return windows[corners[:, 0], corners[:, 1]]
 
@@ -58,7 +58,7 @@ def add_windows(windows: Tensor, corners: Tensor, shape: tuple[int, int]) -> Ten
         ValueError: if a window would reach outside the image.
     """
     size = windows.shape[-1]
-    _check_inside(corners, corners + size, shape)
+    check_inside(corners, corners + size, shape)
     first = corners[:, :1] * shape[1] + corners[:, 1:]
     pixels = first + window_pixels(size, shape[1]).to(corners.device)
     return windows.new_zeros(shape[0] * shape[1]).index_add(0, pixels.flatten(), windows.flatten()).view(*shape)
@@ -87,8 +87,8 @@ def extract_patches(image: Tensor, positions: Tensor, size: int) -> Tensor:
     Raises:
         ValueError: if a patch would reach outside the image.
     """
-    corners, rest = _corners_and_rests(positions, size, image)
-    _check_inside(corners, corners + size + (rest > 0), image.shape[-2:])
+    corners, rest = corners_and_rests(positions, size, image)
+    check_inside(corners, corners + size + (rest > 0), image.shape[-2:])
     windows = cut_windows(pad(image, (0, 1, 0, 1)), corners, size + 1)  # the row beyond the last has weight 0 there
     down, right = rest[:, 0, None, None], rest[:, 1, None, None]
     rows = (1 - down) * windows[:, :-1] + down * windows[:, 1:]
@@ -112,22 +112,22 @@ def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) ->
         ValueError: if a patch would reach outside the image.
     """
     size = patches.shape[-1]
-    corners, rest = _corners_and_rests(positions, size, patches)
-    _check_inside(corners, corners + size + (rest > 0), shape)
+    corners, rest = corners_and_rests(positions, size, patches)
+    check_inside(corners, corners + size + (rest > 0), shape)
     down, right = rest[:, 0, None, None], rest[:, 1, None, None]
     rows = (1 - right) * pad(patches, (0, 1)) + right * pad(patches, (1, 0))
     windows = (1 - down) * pad(rows, (0, 0, 0, 1)) + down * pad(rows, (0, 0, 1, 0))
     return add_windows(windows, corners, (shape[0] + 1, shape[1] + 1))[: shape[0], : shape[1]]
 
 
-def _corners_and_rests(positions: Tensor, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def corners_and_rests(positions: Tensor, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """First pixel of each patch, int64, and how far beyond it the patch begins, in the real dtype of ``like``."""
     whole = torch.floor(positions)
     rest = (positions - whole).to(like.real.dtype if like.is_complex() else like.dtype)
     return whole.long() - size // 2, rest
 
 
-def _check_inside(first: Tensor, end: Tensor, shape: tuple[int, int]) -> None:
+def check_inside(first: Tensor, end: Tensor, shape: tuple[int, int]) -> None:
     """Refuse windows from pixel ``first`` to before ``end``, ``(J, 2)`` each, that leave an image of ``shape``."""
     if first.numel() == 0:
         return
