@@ -241,7 +241,7 @@ def test_objects_find_what_the_verbs_find(model, tiny_dataset, blobs, tmp_path):
     assert by_folder.origin == by_verbs.origin
     # without a truth, groups lie on another grid
     assert by_arrays.coverage.any() and by_arrays.image.dtype == np.complex64
-    assert {"infer inference", "stitch place"} <= by_folder.timing.keys()
+    assert {"load", "warm_up", "synchronise", "assembly", "total"} <= by_folder.timing.keys()
 
 
 def test_refinement_starts_from_what_was_found_or_from_nothing(model, blobs, tmp_path):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "workflow" / "ptychoflow"
-NOUNS = {"config", "files", "scan", "product", "reconstruction", "progress", "sweeps", "needs", "devices", "origins"}
+NOUNS = {"config", "files", "scan", "product", "reconstruction", "progress", "clock", "sweeps", "needs", "devices"}
+NOUNS |= {"origins"}
 ROOMS = {
     "physics": set(),
     "datagen": {"physics"},
@@ -15,9 +16,11 @@ ROOMS = {
     "metrics": {"physics"},
     "readers": {"data", "physics"},
     "fitting": {"physics"},
+    "stitching": {"data", "physics"},
     "learning": {"physics", "networks", "data", "metrics"},
 }
-VERBS = {"simulate", "convert", "pack", "train", "infer", "stitch", "refine", "evaluate", "sweep", "report", "export"}
+VERBS = {"simulate", "convert", "pack", "train", "infer", "stitch", "reconstruct", "refine", "evaluate"}
+VERBS |= {"sweep", "report", "export"}
 
 
 def _imports(path: Path) -> set[str]:

@@ -33,6 +33,11 @@ def test_every_step_is_a_rule_of_the_same_name(workflow):
     assert set(done.stdout.split()) >= {*READS, "all"}
 
 
+def test_without_patches_prediction_and_stitching_are_one_step(workflow):
+    steps = workflow.would_run(inference={"keep_patches": False})
+    assert steps["reconstruct"] == 1 and not steps.keys() & {"infer", "stitch"}
+
+
 @pytest.mark.parametrize("config", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_config_we_ship_makes_a_plan(workflow, config):
     done = workflow.run("--dry-run", "--quiet", config=yaml.safe_load(config.read_text()))

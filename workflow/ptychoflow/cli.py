@@ -83,7 +83,7 @@ VERBS: dict[str, Verb] = {
         },
     ),
     "infer": Verb(
-        "predict the object patch under every pattern",
+        "predict object patches that hold every pattern",
         "Reads a checkpoint and a dataset. Makes a folder of patches, one part per process.",
         "ptychoflow infer pinn.ckpt datasets/star patches/star --runtime '{\"devices\": 2}'",
         {
@@ -101,6 +101,19 @@ VERBS: dict[str, Verb] = {
             "dataset": _path("the scan", metavar="DATASET"),
             "patches": _path("its patches", metavar="PATCHES"),
             "output": _path("the reconstruction, .h5", metavar="OUT.h5"),
+            **RUNTIME,
+        },
+    ),
+    "reconstruct": Verb(
+        "predict and stitch in one go",
+        "Reads a checkpoint and a dataset. Makes a reconstruction, a ptychodus product: that of infer and stitch, with "
+        "no patches on disk.",
+        "ptychoflow reconstruct pinn.ckpt datasets/star star.h5",
+        {
+            "model": _path("the checkpoint", metavar="MODEL.ckpt"),
+            "dataset": _path("the scan to reconstruct", metavar="DATASET"),
+            "output": _path("the reconstruction, .h5", metavar="OUT.h5"),
+            **RUNTIME,
         },
     ),
     "refine": Verb(

@@ -628,21 +628,29 @@ class Training(Section):
 
 
 class Inference(Section):
-    """The prediction of patches (read by `infer`)."""
+    """The prediction of patches (read by `infer` and `reconstruct`)."""
 
+    groups: Literal["cover", "all"] = "cover"
+    """Predict as few groups as hold every pattern, about 1.4 patterns / C of them, or one around each pattern."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the network's convolutions; `bfloat16` is faster on GPUs and on CPUs that know it. Physics stays exact."""
     trim: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
     """Keep this central square of each patch, px; None keeps where the illumination lives."""
     dtype: Literal["float16", "float32"] = "float16"
-    """Of real and imaginary parts on disk."""
+    """Of real and imaginary parts of patches that are kept; float16 rounds to 1 in 2000."""
+    keep_patches: bool = True
+    """Write patches to disk (`infer`, then `stitch`); false predicts and stitches in one step (`reconstruct`)."""
 
 
 class Stitching(Section):
-    """The reassembly of patches (read by `stitch`)."""
+    """The reassembly of patches (read by `stitch` and `reconstruct`)."""
 
     weighting: Literal["illumination", "uniform"] = "illumination"
-    """What weight each pixel of a patch has."""
+    """Weight of the pixels of a patch: the mean light of the groups, or 1."""
     phase: Literal["synchronise", "none"] = "synchronise"
     """Solve for the phase offset of each patch, or leave them."""
+    allow_dropped: bool = False
+    """Leave out patches that hold NaN or infinity, and so patterns that are in no other; false stops there."""
 
 
 class Refinement(Section):
@@ -711,8 +719,10 @@ class Runtime(Section):
     """Copy the counts to the device and gather groups there; `auto` does so on a GPU that has twice the room."""
     threads: PositiveInt | None = None
     """CPU threads of each process; None takes every core."""
-    prediction_batch: PositiveInt = 64
-    """Groups predicted at once."""
+    prediction_batch: PositiveInt | None = None
+    """Groups predicted at once; None suits the device. What does not fit into memory is halved until it does."""
+    canvas_memory_gib: NonNegativeFloat | None = None
+    """Memory for a canvas, GiB; a larger one lies in files beside the product. None takes half of what is free."""
 
 
 class Tracking(Section):
@@ -788,6 +798,7 @@ READS: dict[str, tuple[str, ...]] = {
     "train": ("network", "training"),
     "infer": ("inference",),
     "stitch": ("stitching",),
+    "reconstruct": ("inference", "stitching"),
     "refine": ("refinement",),
     "evaluate": ("evaluation",),
     "sweep": (),

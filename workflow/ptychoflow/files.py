@@ -27,7 +27,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         OSError: in words, if the disk is full or the place cannot be written.
     """
     path = Path(path)
-    with _in_words(path), _workshop(path) as place:
+    with _in_words(path), scratch_folder(path) as place:
         yield place / path.name
         os.replace(place / path.name, path)
 
@@ -40,7 +40,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         OSError: in words, if the disk is full or the place cannot be written.
     """
     path = Path(path)
-    with _in_words(path), _workshop(path) as place:
+    with _in_words(path), scratch_folder(path) as place:
         fresh = place / "new"
         fresh.mkdir()
         yield fresh
@@ -108,8 +108,8 @@ def _fingerprint(path: Path) -> dict:
 
 
 @contextmanager
-def _workshop(path: Path) -> Iterator[Path]:
-    """A hidden folder beside ``path``, locked while this process lives and removed in the end."""
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder beside ``path`` to work in, removed in the end; the next clears what a killed one left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = _lock(path.parent, wait=True)
     try:

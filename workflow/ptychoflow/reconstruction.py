@@ -1,7 +1,7 @@
 """A reconstruction: the object that was found, and its file, a ptychodus product with our measures beside it."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import h5py
@@ -10,6 +10,9 @@ import numpy as np
 from .files import whole_file
 from .product import Product, fill_hdf5, half_pixel
 from .scan import Geometry
+
+BAND = 256
+"""Rows looked at at once, of arrays that may be larger than memory."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Reconstruction:
         weight: light that each pixel received, photons, or the sum of stitching weights, float32, ``(H, W)``.
         coverage: True where the object is known, ``(H, W)``.
         brightness: amplitude of each pattern's beam relative to the probe, ``(J,)``; None where it was taken as steady.
+        component: which part of a scan that does not hang together each pixel shows, the largest first, -1 where none
+            does, ``(H, W)``; phases of different parts cannot be compared. None for a single part.
         name: ``model/scan``.
         history: one row per epoch: ``epoch``, ``seconds``, ``error`` and other plain numbers, as columns.
         snapshots: the object at some of those epochs, ``(K, H, W)``; their epochs in ``facts["snapshot_epochs"]``.
@@ -42,14 +47,30 @@ class Reconstruction:
     name: str = "reconstruction"
     history: dict[str, list[float]] = field(default_factory=dict)
     snapshots: np.ndarray | None = None
+    component: np.ndarray | None = None
     facts: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("weight", "coverage"):
-            if getattr(self, name).shape != self.object.shape:
+        for name in ("weight", "coverage", "component"):
+            if getattr(self, name) is not None and getattr(self, name).shape != self.object.shape:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, the object {self.object.shape}")
-        if not np.isfinite(self.object).all():
+        bands = (self.object[first : first + BAND] for first in range(0, len(self.object), BAND))
+        if not all(np.isfinite(band).all() for band in bands):
             raise ValueError("the reconstructed object holds NaN or infinity")
+
+    def in_memory(self) -> "Reconstruction":
+        """The same with no array in a file."""
+        arrays = {name: np.array(value) for name, value in vars(self).items() if isinstance(value, np.memmap)}
+        return replace(self, **arrays)
+
+    def in_words(self) -> str:
+        """What was stitched, for the log."""
+        known = int(np.count_nonzero(self.coverage))
+        parts = self.facts["components"]
+        return (
+            f"{self.facts['patches']} patches agree to {self.facts['agreement']:.3f}, "
+            f"{known} of {self.coverage.size} px known{f', in {parts} parts' if parts > 1 else ''}"
+        )
 
 
 def write_reconstruction(path: Path, reconstruction: Reconstruction) -> None:
@@ -72,7 +93,7 @@ def product_of(reconstruction: Reconstruction) -> Product:
     losses = zip(history["epoch"], history["error"]) if "error" in history else ()
     return Product(
         probe=reconstruction.probe.astype(np.complex64)[None],
-        object=reconstruction.object.astype(np.complex64)[None],
+        object=np.asarray(reconstruction.object, np.complex64)[None],
         indexes=np.arange(len(y)),
         y_m=y,
         x_m=x,
@@ -109,8 +130,10 @@ def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
         {"wavelength_m": reconstruction.geometry.wavelength_m, "pixel_size_m": reconstruction.geometry.pixel_size_m}
     )
     group["positions"] = reconstruction.positions
-    group.create_dataset("weight", data=reconstruction.weight.astype(np.float32), compression="lzf")
+    group.create_dataset("weight", data=np.asarray(reconstruction.weight, np.float32), compression="lzf")
     group.create_dataset("coverage", data=reconstruction.coverage, compression="lzf")
+    if reconstruction.component is not None:
+        group.create_dataset("component", data=reconstruction.component, compression="lzf")
     for name, column in reconstruction.history.items():
         group[f"history/{name}"] = np.asarray(column, np.float64)
     if reconstruction.brightness is not None:
@@ -137,5 +160,6 @@ def _reconstruction_from(file: h5py.File) -> Reconstruction:
         name=str(file.attrs["name"]),
         history={name: column[()].tolist() for name, column in ours.get("history", {}).items()},
         snapshots=ours["snapshots"][()] if "snapshots" in ours else None,
+        component=ours["component"][()] if "component" in ours else None,
         facts=json.loads(ours.attrs["facts"]),
     )

@@ -2,7 +2,7 @@
 
 
 rule infer:
-    """Predict the object under every pattern."""
+    """Predict the object under groups that hold every pattern."""
     input:
         model=network,
         dataset="results/datasets/{scan}",
@@ -40,7 +40,7 @@ rule stitch:
     benchmark:
         "results/benchmarks/stitch/{model}/{scan}.tsv"
     wildcard_constraints:
-        model=one_of(NETWORKS),
+        model=one_of(set(NETWORKS) - set(FUSED)),
     conda:
         "../../envs/ptychoflow.yaml"
     threads: 1
@@ -51,7 +51,34 @@ rule stitch:
         config=settings("stitch"),
     shell:
         "python -m ptychoflow stitch {input.dataset} {input.patches} {output.reconstruction}"
-        " --config {params.config:q} > {log} 2>&1"
+        ' --config {params.config:q} --runtime "$PTYCHOFLOW_RUNTIME" > {log} 2>&1'
+
+
+rule reconstruct:
+    """Predict and stitch in one go, where the config wants no patches."""
+    input:
+        model=network,
+        dataset="results/datasets/{scan}",
+    output:
+        reconstruction="results/reconstructions/{model}/{scan}.h5",
+    log:
+        "results/logs/reconstruct/{model}/{scan}.log",
+    benchmark:
+        "results/benchmarks/reconstruct/{model}/{scan}.tsv"
+    wildcard_constraints:
+        model=one_of(FUSED),
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 2
+    resources:
+        gpu=GPUS,
+        mem_mb=6000,
+        runtime=60,
+    params:
+        config=settings("reconstruct"),
+    shell:
+        "python -m ptychoflow reconstruct {input.model} {input.dataset} {output.reconstruction}"
+        ' --config {params.config:q} --runtime "$PTYCHOFLOW_RUNTIME" > {log} 2>&1'
 
 
 rule refine:

@@ -1,10 +1,9 @@
 """Training and reconstruction as objects; the verbs do the work, in a folder that is gone when they are done."""
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from ..data.shards import PatchSet
     from ..reconstruction import Reconstruction
+    from ..scan import Scan
 
 
 class Trainer:
@@ -93,25 +93,25 @@ class InferenceEngine:
         self.config = config or ConfigManager()
 
     def predict(self, data: "PtychoDataLoader | Any", **arrays: Any) -> "PatchSet":
-        """The object patch under every pattern of one scan.
+        """Object patches whose groups hold every pattern of one scan.
 
         Args:
             data: as :class:`PtychoDataLoader` takes it.
             **arrays: ``positions``, ``probe`` and so on, with an array of counts.
 
         Raises:
-            ValueError: if the patterns are of another size than those the network was trained on.
+            ValueError: if the patterns are of another size than those the network was trained on, or several devices
+                are asked for: patches of several processes meet on disk, by the verb ``infer``.
         """
-        import numpy as np
+        from ..learning.prediction import Prediction
 
-        from ..data.shards import read_patches
-
-        with self._predicted(data, arrays) as (_, patches):
-            found = read_patches(patches)
-            return replace(found, shards=tuple(np.array(shard) for shard in found.shards))
+        config, scan = self.config, _one_scan(data, arrays)
+        if config.runtime.devices > 1:
+            raise ValueError(f"patches in memory come from one device, not {config.runtime.devices}: use infer")
+        return Prediction(self.model.model, scan, config.inference, config.runtime).run(None)[0].shard.held()
 
     def predict_and_stitch(self, data: "PtychoDataLoader | Any", **arrays: Any) -> Found:
-        """The whole object of one scan.
+        """The whole object of one scan; nothing is written, unless several devices compute or memory is short.
 
         Args:
             data: as :class:`PtychoDataLoader` takes it.
@@ -120,17 +120,17 @@ class InferenceEngine:
         Raises:
             ValueError: if the patterns are of another size than those the network was trained on.
         """
-        from ..reconstruction import read_reconstruction
-        from ..stitch import stitch
+        from ..reconstruct import reconstruct_scan
 
-        with self._predicted(data, arrays) as (dataset, patches):
-            output = patches.parent / "stitched.h5"
-            stitch(dataset, patches, output, self.config.stitching)
-            found = read_reconstruction(output)
-            timing = json.loads((patches / "timing.json").read_text())
-        seconds = {f"infer {name}": float(timing[name]) for name in ("load", "inference", "write")}
-        seconds |= {f"stitch {name}": float(value) for name, value in found.facts["seconds"].items()}
-        return Found(found, seconds)
+        config, scan = self.config, _one_scan(data, arrays)
+        with tempfile.TemporaryDirectory() as scratch:
+            found = reconstruct_scan(
+                self.model.model, scan, Path(scratch), config.inference, config.stitching, config.runtime
+            )
+            if found is None:  # another process of several
+                raise SystemExit
+            found = found.in_memory()
+        return Found(found, dict(found.facts["inference"]["seconds"]))
 
     def refine(self, data: "PtychoDataLoader | Any", start: Found | None = None, **arrays: Any) -> Found:
         """Fit the object of one scan to its counts.
@@ -144,7 +144,7 @@ class InferenceEngine:
         from ..reconstruction import read_reconstruction
         from ..refine import refine
 
-        with tempfile.TemporaryDirectory() as scratch, _one_scan(data, arrays) as dataset:
+        with tempfile.TemporaryDirectory() as scratch, _one_folder(data, arrays) as dataset:
             begin, output = Path(scratch) / "start.h5", Path(scratch) / "refined.h5"
             if start is not None:
                 start.save(begin)
@@ -153,23 +153,18 @@ class InferenceEngine:
             found = read_reconstruction(output)
         return Found(found, {"refine": float(found.facts["seconds"])})
 
-    @contextmanager
-    def _predicted(self, data: Any, arrays: dict[str, Any]) -> Iterator[tuple[Path, Path]]:
-        """Folders of the one scan and of its patches."""
-        from ..infer import infer
 
-        with tempfile.TemporaryDirectory() as scratch, _one_scan(data, arrays) as dataset:
-            checkpoint, patches = Path(scratch) / "model.ckpt", Path(scratch) / "patches"
-            self.model.save(checkpoint)
-            infer(checkpoint, dataset, patches, self.config.inference, self.config.runtime)
-            yield dataset, patches
+def _one_scan(data: Any, arrays: dict[str, Any]) -> "Scan":
+    """Data that are one scan."""
+    scans = loader_of(data, None, **arrays).scans
+    if len(scans) != 1:
+        raise ValueError(f"{len(scans)} scans came: reconstruct them one by one")
+    return scans[0]
 
 
 @contextmanager
-def _one_scan(data: Any, arrays: dict[str, Any]) -> Iterator[Path]:
+def _one_folder(data: Any, arrays: dict[str, Any]) -> Iterator[Path]:
     """The dataset folder of data that are one scan."""
-    loader = loader_of(data, None, **arrays)
-    if len(loader.scans) != 1:
-        raise ValueError(f"{len(loader.scans)} scans came: reconstruct them one by one")
-    with loader.folders() as (folder,):
+    _one_scan(data, arrays)
+    with loader_of(data, None, **arrays).folders() as (folder,):
         yield folder

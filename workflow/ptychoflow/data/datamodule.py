@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from ..clock import Clock
 from ..config import Runtime, Training
 from ..scan import Scan
 from .batches import Batch, ScanTable
+from .covering import cover
 from .grouping import Neighbourhood, nearest_groups, neighbourhood
 from .reading import GroupDataset, Reading, ResidentCounts, RowDataset, read_batch, stored_bytes
 from .sampling import FixedSampler, GroupSampler, RowBatches
@@ -20,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 ROOM = 0.5
 """Share of a device's free memory that counts may take; the rest is the network's."""
+AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 24}
+"""Pixels of patterns to predict from at once: on a CPU the faster the better they stay in its cache."""
 PREFETCH = 4
 """Batches that each loader process reads ahead."""
 
@@ -68,9 +72,14 @@ class GroupData(lightning.LightningDataModule):
         """This process and how many there are; without a trainer, one."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
+    @property
+    def _device(self) -> torch.device:
+        """Where batches are made; without a trainer, the CPU."""
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
     def _loader(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> DataLoader:
         """A plain loader whose batches the dataset reads whole; without a trainer it makes them ready too."""
-        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        device = self._device
         resident = self._keep_on(device)
         workers = 0 if resident else self.runtime.workers
         return DataLoader(
@@ -181,11 +190,36 @@ class TrainingData(GroupData):
 
 
 class PredictionData(GroupData):
-    """Every pattern of a scan as the anchor of one group, each group on exactly one rank."""
+    """Groups that hold every pattern of a scan, each group on exactly one rank.
 
-    def __init__(self, scan: Scan, group_size: int, runtime: Runtime) -> None:
+    Args:
+        scan: what to predict.
+        group_size: patterns per group, C.
+        runtime: loader processes, device, groups at once.
+        groups: ``cover`` takes as few of the groups around each pattern as hold every pattern, ``all`` takes all.
+        clock: takes the seconds of ``load`` and ``host_to_device``.
+
+    Attributes:
+        rows: scan, which is 0, and members of each group, ``(n, 1 + C)``.
+    """
+
+    def __init__(
+        self, scan: Scan, group_size: int, runtime: Runtime, groups: str = "all", clock: Clock | None = None
+    ) -> None:
         super().__init__([scan], group_size, runtime, labels=False)
-        self.rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), group_size), 0, 0, axis=1)
+        self._clock = clock or Clock()
+        found = nearest_groups(scan.positions, np.arange(len(scan)), group_size)
+        if groups == "cover":
+            found = found[cover(found, len(scan))]
+        self.rows = np.insert(found, 0, 0, axis=1)
+
+    @property
+    def batch_size(self) -> int:
+        """Groups per batch: as many as the settings say, or as a cache or a GPU likes best."""
+        if self.runtime.prediction_batch is not None:
+            return self.runtime.prediction_batch
+        pixels = (self.rows.shape[1] - 1) * self.scans[0].size ** 2
+        return max(1, AT_ONCE["cuda" if self._device.type == "cuda" else "cpu"] // pixels)
 
     def share(self, rank: int, ranks: int) -> FixedSampler:
         """The groups of one rank."""
@@ -193,7 +227,18 @@ class PredictionData(GroupData):
 
     def predict_dataloader(self) -> DataLoader:
         """The groups of this rank, in order."""
-        return self._loader(self.share(*self._share()), self.runtime.prediction_batch)
+        return self._loader(self.share(*self._share()), self.batch_size)
+
+    def transfer_batch_to_device(self, batch: Reading, device: torch.device, dataloader_idx: int) -> Reading:
+        """Note how long the counts were waited for, and bring them to the device."""
+        self._clock.waited("load")
+        with self._clock("host_to_device", device):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: Reading, dataloader_idx: int = 0) -> Batch:
+        """Make a batch there."""
+        with self._clock("host_to_device", batch.rows.device):
+            return super().on_after_batch_transfer(batch, dataloader_idx)
 
 
 def belongs_on_device(scans: Sequence[Scan], runtime: Runtime, device: torch.device) -> bool:

@@ -1,12 +1,14 @@
-"""Predicted patches on disk: one shard per process, memory-mapped, and a manifest that makes them a whole."""
+"""Predicted patches: one shard per process, in memory or memory-mapped under a manifest that makes them a whole."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..files import read_json, write_json
+from .batches import as_tensor
 
 FORMAT = 1
 
@@ -15,7 +17,7 @@ class ShardWriter:
     """One process's patches as arrays of known length, filled in order.
 
     Args:
-        folder: where; it may be a folder that other processes write to as well.
+        folder: where; it may be a folder that other processes write to as well. None keeps them in memory.
         shard: number of this process.
         count: how many patches will come.
         size: side of a patch, S.
@@ -23,8 +25,10 @@ class ShardWriter:
         dtype: ``float16`` or ``float32``, of the real and the imaginary parts.
     """
 
-    def __init__(self, folder: Path, shard: int, count: int, size: int, group_size: int, dtype: str) -> None:
+    def __init__(self, folder: Path | None, shard: int, count: int, size: int, group_size: int, dtype: str) -> None:
         def create(name: str, kind: str, *shape: int) -> np.ndarray:
+            if folder is None:
+                return np.empty((count, *shape), kind)
             return np.lib.format.open_memmap(_path(folder, name, shard), "w+", kind, (count, *shape))
 
         self._count, self._done = count, 0
@@ -36,7 +40,7 @@ class ShardWriter:
     def write(self, patches: np.ndarray, positions: np.ndarray, members: np.ndarray) -> None:
         """Add patches ``(b, S, S)`` complex, their centres ``(b, 2)`` px and their groups ``(b, C)``."""
         here = slice(self._done, self._done + len(patches))
-        self._patches[here, ..., 0], self._patches[here, ..., 1] = patches.real, patches.imag
+        torch.from_numpy(self._patches[here]).copy_(torch.view_as_real(torch.from_numpy(patches)))
         self._positions[here], self._members[here] = positions, members
         self._done += len(patches)
 
@@ -49,8 +53,12 @@ class ShardWriter:
         if self._done != self._count:
             raise ValueError(f"{self._done} patches came, {self._count} were announced")
         for array in (self._patches, self._positions, self._members):
-            if array is not None:
+            if isinstance(array, np.memmap):
                 array.flush()
+
+    def held(self) -> "PatchSet":
+        """What was written, where it was kept in memory."""
+        return PatchSet(self._positions, self._members, self._patches.shape[1], (self._patches,), {})
 
 
 def seal(folder: Path, made_by: dict) -> None:
@@ -71,7 +79,7 @@ def seal(folder: Path, made_by: dict) -> None:
 
 @dataclass(frozen=True)
 class PatchSet:
-    """The patches of a scan; the patches themselves stay on disk until they are asked for.
+    """The patches of a scan; those on disk stay there until they are asked for.
 
     Attributes:
         positions: centre of each patch, px, float64, ``(n, 2)``.
@@ -90,15 +98,25 @@ class PatchSet:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Patches ``(b, S, S)`` complex64, positions ``(b, 2)``, members ``(b, C)``, in order, ``size`` at a time."""
+    def take(self, which: np.ndarray) -> np.ndarray:
+        """Some patches, complex64, ``(b, S, S)``."""
+        pairs = torch.empty(len(which), self.size, self.size, 2)
         begin = 0
         for shard in self.shards:
-            for first in range(0, len(shard), size):
-                pairs = np.ascontiguousarray(shard[first : first + size], np.float32)
-                here = slice(begin + first, begin + first + len(pairs))
-                yield pairs.view(np.complex64)[..., 0], self.positions[here], self.members[here]
+            here = (which >= begin) & (which < begin + len(shard))
+            if here.all() and len(which) and len(which) == which[-1] - which[0] + 1 and (np.diff(which) == 1).all():
+                pairs.copy_(as_tensor(shard[which[0] - begin : which[-1] - begin + 1]))
+                break
+            if here.any():
+                pairs[torch.from_numpy(here)] = as_tensor(shard[which[here] - begin]).float()
             begin += len(shard)
+        return torch.view_as_complex(pairs).numpy()
+
+    def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Patches ``(b, S, S)`` complex64, positions ``(b, 2)``, members ``(b, C)``, in order, ``size`` at a time."""
+        for first in range(0, len(self), size):
+            which = np.arange(first, min(first + size, len(self)))
+            yield self.take(which), self.positions[which], self.members[which]
 
 
 def read_patches(folder: Path) -> PatchSet:

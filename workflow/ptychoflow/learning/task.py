@@ -1,4 +1,4 @@
-"""Networks meet physics: one training step, one validation step, one prediction."""
+"""Networks meet physics: one training step, one validation step."""
 
 from typing import NamedTuple
 
@@ -44,24 +44,6 @@ def solve(network: CanvasNetwork, batch: Batch) -> Solution:
     probes, seen = shift_probe(batch.probe[:, None], batch.relative), network.settings.group_size
     canvases, estimate = network(batch.counts[:, :seen], probes[:, :seen], batch.mask, batch.relative[:, :seen])
     return Solution(canvases, estimate, probes, intensity(probes[:, :seen]).sum((1, 2)))
-
-
-class Predictor(lightning.LightningModule):
-    """Predicts the central square of each group's canvas.
-
-    Args:
-        network: trained.
-        size: side of the square, px.
-    """
-
-    def __init__(self, network: CanvasNetwork, size: int) -> None:
-        super().__init__()
-        self.network, self.size = network, size
-
-    def predict_step(self, batch: Batch, index: int) -> Tensor:
-        canvas = solve(self.network, batch).canvas
-        first = canvas.shape[-1] // 2 - self.size // 2
-        return canvas[:, first : first + self.size, first : first + self.size]
 
 
 class GroupTask(lightning.LightningModule):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .results import Result
 
-STEPS = ("simulate", "convert", "pack", "train", "infer", "stitch", "refine", "evaluate")
+STEPS = ("simulate", "convert", "pack", "train", "infer", "stitch", "reconstruct", "refine", "evaluate")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,91 @@
+"""Phases are found whatever the scan looks like, parts stay apart, and many patches take seconds."""
+
+import numpy as np
+import pytest
+
+from ptychoflow.physics.synchronisation import neighbour_pairs, overlaps, synchronise
+
+
+def _grid(rows: int, columns: int, seed: int = 0) -> np.ndarray:
+    places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), -1).reshape(-1, 2)
+    return 8.0 * places + np.random.default_rng(seed).uniform(-2, 2, places.shape)
+
+
+def _measured(pairs: np.ndarray, count: int, noise: float, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Phases and the overlaps that pairs of patches with those phases would have."""
+    rng = np.random.default_rng(seed)
+    phases = rng.uniform(-np.pi, np.pi, count)
+    angle = phases[pairs[:, 0]] - phases[pairs[:, 1]] + rng.normal(0, noise, len(pairs))
+    return phases, np.exp(1j * angle) * rng.uniform(0.5, 1, len(pairs))
+
+
+def _left(factors: np.ndarray, phases: np.ndarray) -> float:
+    """What is left of the phases after their removal, rad rms."""
+    rest = factors * np.exp(1j * phases)
+    return float(np.sqrt(np.mean(np.angle(rest * np.conj(rest.mean())) ** 2)))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 2), (1, 40), (5, 5), (60, 70)])
+def test_phases_without_noise_are_found_exactly(rows, columns):
+    positions = _grid(rows, columns)
+    pairs = neighbour_pairs(positions, 40)
+    phases, overlap = _measured(pairs, len(positions), 0)
+    found = synchronise(len(positions), pairs, overlap, np.abs(overlap))
+    assert _left(found.factors, phases) < 1e-4 and found.agreement > 0.99999
+    assert not found.components.any()
+
+
+def test_noise_of_pairs_does_not_grow_over_the_scan():
+    positions = _grid(100, 100)
+    pairs = neighbour_pairs(positions, 40)
+    phases, overlap = _measured(pairs, len(positions), 0.1)
+    found = synchronise(len(positions), pairs, overlap, np.abs(overlap))
+    assert _left(found.factors, phases) < 0.1
+
+
+def test_a_hundred_thousand_patches_take_seconds():
+    positions = _grid(316, 317)
+    pairs = neighbour_pairs(positions, 40)
+    assert 2.9 < len(pairs) / len(positions) < 3
+    phases, overlap = _measured(pairs, len(positions), 0.05)
+    found = synchronise(len(positions), pairs, overlap, np.abs(overlap))
+    assert _left(found.factors, phases) < 0.05
+
+
+def test_parts_are_told_apart_and_the_largest_comes_first():
+    positions = np.concatenate([_grid(4, 5), _grid(9, 9) + 1000, [[500.0, 500.0]]])
+    pairs = neighbour_pairs(positions, 40)
+    phases, overlap = _measured(pairs, len(positions), 0)
+    found = synchronise(len(positions), pairs, overlap, np.abs(overlap))
+    assert found.components.tolist() == [1] * 20 + [0] * 81 + [2]
+    for part in (slice(0, 20), slice(20, 101)):
+        assert _left(found.factors[part], phases[part]) < 1e-4
+    assert np.allclose(np.abs(found.factors), 1)
+
+
+def test_lines_far_apart_hang_together():
+    """A fly scan: a pixel along a line, twenty from line to line; the nearest of each patch are all on its own line."""
+    positions = np.stack(np.meshgrid(20.0 * np.arange(6), np.arange(80.0), indexing="ij"), -1).reshape(-1, 2)
+    pairs = neighbour_pairs(positions, 40)
+    assert not synchronise(480, pairs, np.ones(len(pairs), complex), np.ones(len(pairs))).components.any()
+
+
+@pytest.mark.parametrize(
+    "positions", [[[3.0, 4.0]], [[1.0, 2.0]] * 5, [[0.0, 2.0 * k] for k in range(9)], [[0, 0], [9, 0], [9, 0]]]
+)
+def test_few_places_or_equal_ones_or_a_line_are_pairs_too(positions):
+    positions = np.array(positions, float)
+    pairs = neighbour_pairs(positions, 40)
+    assert len(pairs) == len(positions) - 1
+    assert not synchronise(len(positions), pairs, np.ones(len(pairs), complex), np.ones(len(pairs))).components.any()
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (2, -3), (-5, 1), (7, 7), (8, 0), (-9, 3)])
+def test_overlaps_are_sums_over_what_both_see(shift):
+    rng = np.random.default_rng(2)
+    image = rng.normal(size=(40, 40)) + 1j * rng.normal(size=(40, 40))
+    first, second = image[16:24, 16:24], image[16 + shift[0] : 24 + shift[0], 16 + shift[1] : 24 + shift[1]]
+    agreed, most = overlaps(np.stack([first, second]).astype(np.complex64), np.array([[0, 1]]), np.array([shift]))
+    area = np.s_[max(shift[0], 0) : 8 + min(shift[0], 0), max(shift[1], 0) : 8 + min(shift[1], 0)]
+    both = np.sum(np.abs(first[area]) ** 2) if max(map(abs, shift)) < 8 else 0
+    assert agreed[0] == pytest.approx(both, abs=1e-4) and most[0] == pytest.approx(both, abs=1e-4)

@@ -1,0 +1,207 @@
+"""The prediction of patches on any number of devices, with its times; the patches go to disk or stay in memory."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning
+import torch
+from torch import Tensor
+
+from ..clock import Clock, rates
+from ..config import Inference, Runtime
+from ..data.batches import Batch
+from ..data.datamodule import PredictionData
+from ..data.shards import ShardWriter
+from ..networks.canvas import CanvasNetwork, window_for
+from ..physics.forward import intensity, shift_probe
+from ..scan import Scan
+from .checkpoints import Model
+from .task import solve
+from .trainer import make_trainer
+
+logger = logging.getLogger(__name__)
+
+PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+"""What Lightning calls them."""
+
+
+class Predictor(lightning.LightningModule):
+    """Predicts the central square of each group's canvas.
+
+    A batch that does not fit into the device's memory is halved, and so are those after it.
+
+    Args:
+        network: trained.
+        size: side of the square, px.
+        clock: takes the seconds of ``warm_up``, which is the first batch, and ``inference``, which is the others.
+
+    Attributes:
+        at_once: groups that fit at once, as far as is known.
+    """
+
+    def __init__(self, network: CanvasNetwork, size: int, clock: Clock) -> None:
+        super().__init__()
+        self.network, self.size, self.clock = network, size, clock
+        self.at_once: int | None = None
+
+    def predict_step(self, batch: Batch, index: int) -> Tensor:
+        with self.clock("inference" if index else "warm_up", batch.counts.device):
+            return self._predicted(batch)
+
+    def _predicted(self, batch: Batch) -> Tensor:
+        groups = len(batch.counts)
+        while True:
+            step = min(self.at_once or groups, groups)
+            try:
+                return torch.cat([self._squares(_part(batch, slice(k, k + step))) for k in range(0, groups, step)])
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or step == 1:
+                    raise
+            # outside the handler, which holds on to what did not fit
+            self.at_once = step // 2
+            logger.warning("%d groups at once do not fit into memory: going on with %d", step, self.at_once)
+            if batch.counts.is_cuda:
+                torch.cuda.empty_cache()
+
+    def _squares(self, batch: Batch) -> Tensor:
+        canvas = solve(self.network, batch).canvas
+        first = canvas.shape[-1] // 2 - self.size // 2
+        return canvas[:, first : first + self.size, first : first + self.size]
+
+
+class PatchWriter(lightning.Callback):
+    """Keeps one process's patches as they come.
+
+    Args:
+        open_folder: makes the folder to write to, once, in the first process; None keeps patches in memory.
+        size: side of a patch, px.
+        dtype: of the numbers that are kept.
+        clock: takes the seconds of ``device_to_host`` and ``write``.
+
+    Attributes:
+        folder: where the patches are written.
+        shard: those of this process.
+    """
+
+    def __init__(self, open_folder: Callable[[], Path] | None, size: int, dtype: str, clock: Clock) -> None:
+        self._open_folder, self._size, self._dtype, self._clock = open_folder, size, dtype, clock
+        self.folder: Path | None = None
+        self.shard: ShardWriter
+
+    def on_predict_start(self, trainer: lightning.Trainer, task: Predictor) -> None:
+        """Agree with the other processes on the folder."""
+        if self._open_folder is not None:
+            made = str(self._open_folder()) if trainer.is_global_zero else ""
+            self.folder = Path(trainer.strategy.broadcast(made))
+        mine = len(trainer.datamodule.share(trainer.global_rank, trainer.world_size))
+        group_size = task.network.settings.group_size
+        self.shard = ShardWriter(self.folder, trainer.global_rank, mine, self._size, group_size, self._dtype)
+        self._clock.mark()
+
+    def on_predict_batch_end(
+        self, trainer: lightning.Trainer, task: Predictor, patches: Tensor, batch: Batch, index: int, loader: int = 0
+    ) -> None:
+        """Bring the patches from the device and keep them."""
+        with self._clock("device_to_host"):
+            arrays = [part.cpu().numpy() for part in (patches, batch.centre, batch.members)]
+        with self._clock("write"):
+            self.shard.write(*arrays)
+        self._clock.mark()
+
+    def on_predict_end(self, trainer: lightning.Trainer, task: Predictor) -> None:
+        """Finish this shard and wait for the others."""
+        with self._clock("write"):
+            self.shard.close()
+        trainer.strategy.barrier("patches written")
+
+
+class Prediction:
+    """A network about to predict the patches of a scan.
+
+    Args:
+        trained: the network.
+        scan: of patterns as large as those it was trained on.
+        inference: groups, what to keep of each patch, precision.
+        runtime: devices, workers, groups at once.
+
+    Raises:
+        ValueError: if scan, network and settings do not suit each other.
+    """
+
+    def __init__(self, trained: Model, scan: Scan, inference: Inference, runtime: Runtime) -> None:
+        _check(trained, scan)
+        if runtime.threads:
+            torch.set_num_threads(runtime.threads)
+        self.trained, self.scan, self.inference, self.runtime = trained, scan, inference, runtime
+        self.clock = Clock()
+        group_size = trained.network.settings.group_size
+        self.data = PredictionData(scan, group_size, runtime, inference.groups, self.clock)
+        self.size = _patch_size(inference, trained, self.data)
+
+    def run(self, open_folder: Callable[[], Path] | None) -> tuple[PatchWriter, bool]:
+        """Predict; gives what holds this process's patches, and whether this process is the first.
+
+        Args:
+            open_folder: makes the folder to write to; None keeps patches in memory, which takes a single process.
+        """
+        writer = PatchWriter(open_folder, self.size, self.inference.dtype, self.clock)
+        task = Predictor(self.trained.network, self.size, self.clock)
+        trainer = make_trainer(self.runtime, [writer], precision=PRECISION[self.inference.precision])
+        trainer.predict(task, self.data, return_predictions=False)
+        self._facts = {"device": trainer.strategy.root_device.type, "processes": trainer.world_size}
+        return writer, trainer.is_global_zero
+
+    def timing(self, total: float) -> dict:
+        """Seconds of the first process by bucket and patterns per second of all, plain data.
+
+        ``load`` waits for counts, ``host_to_device`` makes batches of them there, ``warm_up`` is the first batch and
+        ``inference`` all others, ``device_to_host`` brings patches back, ``write`` keeps them.
+
+        Args:
+            total: seconds from the first file read to the last one written.
+        """
+        seconds, patterns = self.clock.seconds(), len(self.scan)
+        first = min(self.data.batch_size * self._facts["processes"], len(self.data.rows)) / len(self.data.rows)
+        per_second = rates(seconds, patterns) | {"end_to_end": patterns / total}
+        for bucket, share in (("warm_up", first), ("inference", 1 - first)):
+            if bucket in per_second:
+                per_second[bucket] *= share
+        facts = {"patterns": patterns, "groups": len(self.data.rows), "groups_at_once": self.data.batch_size}
+        facts |= self._facts | {"threads": torch.get_num_threads()}
+        return facts | {"seconds": seconds | {"total": total}, "patterns_per_second": per_second}
+
+
+def _part(batch: Batch, here: slice) -> Batch:
+    """Some groups of a batch."""
+    return Batch(*(None if part is None else part[here] for part in batch))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a device or the allocator of the processor refused memory; torch has a type for the first only."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _check(trained: Model, scan: Scan) -> None:
+    if scan.size != trained.size:
+        raise ValueError(
+            f"the model was trained on patterns of {trained.size} px, {scan.name} has {scan.size} px: pack the scan "
+            f"with packing.crop {trained.size}, or train on patterns of {scan.size} px"
+        )
+    if len(scan) > 1 and (scan.positions == scan.positions[0]).all():
+        y, x = scan.positions[0]
+        raise ValueError(
+            f"all {len(scan)} positions of {scan.name} are ({y:.6g}, {x:.6g}) px, expected a scan over several places: "
+            "check the positions and their unit"
+        )
+
+
+def _patch_size(inference: Inference, trained: Model, data: PredictionData) -> int:
+    """Side of the patches to keep: what was asked for, or where the light of a group lies."""
+    if inference.trim is not None:
+        if inference.trim > trained.size:
+            raise ValueError(f"inference.trim is {inference.trim} px, the patterns have {trained.size}: lower it")
+        return inference.trim
+    batch = data.batch(data.rows[:256])
+    light = intensity(shift_probe(batch.probe[:, None], batch.relative)).sum((1, 2))
+    return min(window_for(light, 2), trained.network.window)

@@ -1,0 +1,173 @@
+"""The canvas that patches are put on: in memory, or in files where it is larger than that."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.signal import oaconvolve
+from torch import Tensor
+
+from ..config import Runtime
+from ..physics.splatting import splat_, splat_points_
+
+FLOOR = 1e-3
+"""Least weight of a pixel that counts as seen, relative to the median of those that light falls on."""
+PIXEL_BYTES = 17
+"""What a pixel of a canvas takes: sum, hits, weight, coverage."""
+BAND = 1 << 22
+"""Pixels looked at at once."""
+SAMPLE = 1 << 24
+"""Pixels that a median is taken over, of more there are."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where large arrays may lie.
+
+    Attributes:
+        memory: bytes of memory for them.
+        folder: for what does not fit; made when it is needed.
+    """
+
+    memory: float
+    folder: Path
+
+    def array(self, name: str, shape: tuple[int, int], dtype: type) -> np.ndarray:
+        """Zeros, in memory if a whole canvas of this shape fits there, else in a file.
+
+        Raises:
+            OSError: if it fits nowhere.
+        """
+        needed = PIXEL_BYTES * shape[0] * shape[1]
+        if needed <= self.memory:
+            return np.zeros(shape, dtype)
+        self.folder.mkdir(exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if needed > free + self._taken():
+            raise OSError(
+                f"a canvas of {shape[0]} x {shape[1]} px needs {needed / 2**30:.3g} GiB, {self.memory / 2**30:.3g} GiB "
+                f"of memory and {free / 2**30:.3g} GiB of disk are free: make room, or check the unit of the positions"
+            )
+        number = len(list(self.folder.iterdir()))
+        return np.memmap(self.folder / f"{name}-{number}", dtype, "w+", shape=shape)
+
+    def _taken(self) -> int:
+        return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
+
+
+def memory_for(runtime: Runtime) -> float:
+    """Bytes of memory that a canvas may take: as many as the settings say, or half of what is free."""
+    if runtime.canvas_memory_gib is not None:
+        return runtime.canvas_memory_gib * 2**30
+    return 0.5 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Stitched:
+    """A finished canvas.
+
+    Attributes:
+        object: the weighted mean, complex64, ``(H, W)``; 1, which is empty space, where nothing is known.
+        weight: sum of the weights, float32, ``(H, W)``.
+        coverage: where the weight is enough to know the object, ``(H, W)``.
+        origin: position ``(y, x)`` of pixel ``[0, 0]``, px.
+    """
+
+    object: np.ndarray
+    weight: np.ndarray
+    coverage: np.ndarray
+    origin: tuple[float, float]
+
+
+class Canvas:
+    """An object as it grows: a sum of weighted patches and where they lay. Canvases of one area add up, in any order.
+
+    All patches have the same weights, so that the sum of those is the picture of all places convolved with one patch.
+
+    Attributes:
+        total: sum of weighted patches, complex, ``(H, W)``.
+        hits: patches at each place, ``(H, W)``; one between pixels is shared among four.
+        weights: of the pixels of a patch, real, ``(S, S)``.
+        origin: position ``(y, x)`` of pixel ``[0, 0]``, px.
+        patches: how many were added.
+    """
+
+    def __init__(self, total: np.ndarray, hits: np.ndarray, weights: Tensor, origin: tuple[float, float]) -> None:
+        self.total, self.hits, self.weights, self.origin = total, hits, weights, origin
+        self.patches = 0
+
+    @classmethod
+    def around(cls, positions: np.ndarray, weights: Tensor, grid: np.ndarray, room: Room, margin: int = 0) -> "Canvas":
+        """An empty canvas on which patches fit at all ``positions``.
+
+        Args:
+            positions: px, ``(n, 2)``.
+            weights: of the pixels of a patch, ``(S, S)``.
+            grid: a position that lies on a whole pixel, so that patches placed there are not interpolated.
+            room: where it may lie.
+            margin: px left free around the patches.
+        """
+        low = np.floor(positions.min(0) - grid) + grid
+        height, width = (np.ceil(positions.max(0) - low).astype(int) + len(weights) + 2 * margin).tolist()
+        y, x = (low - len(weights) // 2 - margin).tolist()
+        dtype = np.complex128 if weights.dtype == torch.float64 else np.complex64
+        total = room.array("total", (height, width), dtype)
+        return cls(total, room.array("hits", (height, width), total.real.dtype.type), weights, (y, x))
+
+    def add(self, patches: Tensor, positions: Tensor) -> None:
+        """Put patches ``(b, S, S)`` on the canvas, their centres at ``positions`` ``(b, 2)`` px, bilinearly."""
+        places = positions - torch.tensor(self.origin, dtype=torch.float64)
+        splat_(torch.from_numpy(self.total), patches, places, self.weights)
+        splat_points_(torch.from_numpy(self.hits), places)
+        self.patches += len(patches)
+
+    def __iadd__(self, other: "Canvas") -> "Canvas":
+        same = self.origin == other.origin and self.total.shape == other.total.shape
+        if not same or not torch.equal(self.weights, other.weights):
+            raise ValueError("canvases of different areas or weights cannot be added")
+        for rows in _bands(self.total.shape):
+            self.total[rows] += other.total[rows]
+            self.hits[rows] += other.hits[rows]
+        self.patches += other.patches
+        return self
+
+    def finish(self, room: Room) -> Stitched:
+        """The weighted mean, band by band. It takes the place of the sum: nothing can be added after this."""
+        weight = room.array("weight", self.hits.shape, np.float32)
+        coverage = room.array("coverage", self.hits.shape, np.bool_)
+        for rows in _bands(weight.shape):
+            weight[rows] = self._weight(rows)
+        floor = _floor(weight)
+        for rows in _bands(weight.shape):
+            coverage[rows] = weight[rows] > floor
+            known = np.maximum(weight[rows], np.finfo(np.float32).tiny)
+            self.total[rows] = np.where(coverage[rows], self.total[rows] / known, 1)
+        return Stitched(self.total.astype(np.complex64, copy=False), weight, coverage, self.origin)
+
+    def _weight(self, rows: slice) -> np.ndarray:
+        """Sum of the weights in some rows: the hits there and around, convolved with the weights of a patch."""
+        size = len(self.weights)
+        before, after = size - 1 - size // 2, size // 2
+        low, high = max(0, rows.start - before), min(len(self.hits), rows.stop + after)
+        kernel = self.weights.double().numpy()
+        spread = oaconvolve(self.hits[low:high].astype(np.float64), kernel)
+        top = rows.start - low + after
+        return spread[top : top + rows.stop - rows.start, after : after + self.hits.shape[1]].clip(0)
+
+
+def _floor(weight: np.ndarray) -> float:
+    """Weight above which a pixel counts as seen."""
+    step = max(1, round((weight.size / SAMPLE) ** 0.5))
+    sample = weight[::step, ::step]
+    lit = sample[sample > 1e-6 * sample.max()]
+    return FLOOR * float(np.median(lit)) if len(lit) else np.inf
+
+
+def _bands(shape: tuple[int, int]) -> Iterator[slice]:
+    """Rows of an array, a bounded number of pixels at a time."""
+    step = max(1, BAND // shape[1])
+    return (slice(first, min(first + step, shape[0])) for first in range(0, shape[0], step))
