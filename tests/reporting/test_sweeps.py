@@ -15,7 +15,7 @@ def _result(model: str, scan: str, psnr: float, network: bool = True, truth: boo
     against = {"phase_psnr_truth_range": psnr, "frc": {"crossings": {"1/2": {"half_period_px": 40 / psnr}}}}
     stage = {"r_factor": 1 / psnr, "noise_floor": 0.01, "seam": 1.0, "against_truth": against if truth else None}
     stages = {"refined": stage, "empty": stage} | ({"network": stage} if network else {})
-    return Result({"model": model, "scan": {"name": scan}, "stages": stages, "split_half": None, "made_by": {}}, Path())
+    return Result({"model": model, "scan": {"name": scan}, "stages": stages, "split_half": {}, "made_by": {}}, Path())
 
 
 def _combination(base: str, model: str, scan: str, **values: str) -> dict:

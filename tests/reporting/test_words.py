@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ptychoflow.reporting.results import Result, rows, seed_groups
-from ptychoflow.reporting.words import advise, caveats, compare_starts, verdict
+from ptychoflow.reporting.words import advise, caveats, compare_starts, lead, verdict
 
 
 def _stage(r_factor=0.0065, psnr=28.0, correlation=0.97, **more):
@@ -38,6 +38,13 @@ def _result(network=True, refined=None, psnr=(10.0, 20.0, 25.0, 25.1, 25.2), mod
     return Result(metrics | {"made_by": made_by}, Path("arrays.npz"))
 
 
+def _collapsed():
+    """Refinement found what the network did not."""
+    result = _result()
+    result.metrics["stages"]["network"] = _stage(0.098, 9.0, 0.1)
+    return result
+
+
 @pytest.mark.parametrize(
     ("stage", "level"),
     [
@@ -54,6 +61,27 @@ def test_verdicts(stage, level):
 def test_a_flat_image_is_never_called_good():
     flat = _stage(0.0065, psnr=30.0, correlation=0.0)  # a weak object: small errors all the same
     assert verdict(_result(refined=flat))[0] == "poor"
+
+
+def test_the_first_sentences_say_what_was_done_and_whether_it_worked():
+    results = [_result(), _result(network=False, model="flat")]
+    said = lead(results[:1], results, [{"seconds": 300.0}])
+    assert said == (
+        "star was reconstructed by a network (pinn, trained in 5 min) and refined against the counts, beside plain "
+        "iteration from a flat object (flat). The result explains the counts down to their noise."
+    )
+    flat = lead(results[1:], results[1:], [])
+    assert flat.startswith("star was reconstructed by plain iteration from a flat object (flat). The result")
+
+
+def test_many_scans_are_counted_and_what_is_not_good_is_named():
+    many = [_result() for _ in range(6)]
+    for number, result in enumerate(many):
+        result.metrics["scan"]["name"] = f"scan{number}"
+    assert lead(many, many, []).startswith("6 scans (scan0, scan1, scan2, ...) were reconstructed")
+    assert lead(many, many, []).endswith("All 6 results explain the counts down to their noise.")
+    many[4].metrics["stages"]["refined"] = _stage(0.095)
+    assert lead(many, many, []).endswith("5 of 6 results explain the counts down to their noise; see scan4.")
 
 
 def test_starts_are_compared_at_equal_time():
@@ -84,6 +112,7 @@ def test_without_a_truth_the_r_factor_is_compared():
         (_result(refined=_stage(correlation=0.6, twin_correlation=0.9)), "twin image"),
         (_result(refined=_stage(phase_rms_rad=0.1, phase_low_frequency_rms_rad=0.09)), "varies slowly"),
         (_result(truth=False), "split_half"),
+        (_collapsed(), "The network alone found hardly more than an empty image"),
         (_result(), "Nothing stands out"),
     ],
 )

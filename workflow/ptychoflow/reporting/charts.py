@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360, 250
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 68, 26, 12, 42
 COLOURS = 6
 """How many series the page's style sheet has colours for; further ones begin again."""
 
@@ -143,7 +143,7 @@ def _grid(chart: Chart, along: Callable, up: Callable, across: tuple, height: tu
     for value, name in chart.levels:
         if height[0] <= value <= height[1]:
             parts.append(_line(LEFT, up(value), right, up(value), "level"))
-            parts.append(_text(right - 2, up(value) - 4, name, "end", "soft"))
+            parts.append(_text(right + 4, up(value) + 4, name, "start", "soft"))
     for value, name in chart.marks:
         parts.append(_line(along(value), TOP, along(value), bottom, "level"))
         parts.append(_text(along(value) + 4, TOP + 11, name, "start", "soft"))

@@ -13,7 +13,7 @@ from .results import COLUMNS, Column, Result, by_scan, rows
 from .run import embedded
 from .scene import scene
 from .times import Timing, told_by_steps
-from .words import advise, caveats, compare_starts, figures, verdict
+from .words import advise, caveats, compare_starts, duration, figures, lead, verdict
 
 HERE = Path(__file__).parent
 STAGE_NAMES = {"network": "network", "refined": "refined", "empty": ""}
@@ -45,7 +45,7 @@ def render(
     environment.filters["draw"] = draw
     return environment.get_template("page.html").render(
         title=title,
-        lead=_lead(results, records),
+        lead=lead([_chosen(found) for found in scans.values()], results, records),
         css=Markup((HERE / "page.css").read_text()),
         js=Markup((HERE / "page.js").read_text()),
         cards=[_card(found, each) for found, each in zip(scans.values(), scenes, strict=True)],
@@ -79,34 +79,6 @@ def loss_charts(record: dict) -> list[Chart]:
             series = [Series(text, validation["epoch"], validation[name], 1, dots=True)]
             charts.append(Chart(text.capitalize(), "epoch", text.partition(" of ")[0], series, logarithmic=True))
     return [chart for chart in charts if chart.legend]
-
-
-def _lead(results: Sequence[Result], records: Sequence[dict]) -> str:
-    scans = list(dict.fromkeys(result.scan for result in results))
-    models = list(dict.fromkeys(result.model for result in results if result.from_network))
-    flats = list(dict.fromkeys(result.model for result in results if not result.from_network))
-    words = f"{_count(scans, 'scan')} reconstructed"
-    if models:
-        trained = sum(record["seconds"] for record in records)
-        words += f" by {_count(models, 'network')}" + (f", trained in {_duration(trained)}" if records else "")
-    if flats:
-        words += (", beside" if models else " by") + f" plain iteration from a flat object ({', '.join(flats)})"
-    return words + "."
-
-
-def _count(names: Sequence[str], what: str) -> str:
-    shown = ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
-    return f"{len(names)} {what}{'' if len(names) == 1 else 's'} ({shown})"
-
-
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.3g} s"
-        if seconds < 120
-        else f"{seconds / 60:.3g} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.3g} h"
-    )
 
 
 def _card(found: Sequence[Result], shown: dict) -> dict:
@@ -192,7 +164,7 @@ def _cells(row: dict, group: Sequence[dict], columns: Sequence[Column]) -> dict:
 def _model(record: dict) -> dict:
     facts = [
         f"{record['parameters'] / 1e6:.2f} M parameters" if "parameters" in record else "",
-        f"{record['steps']} steps in {_duration(record['seconds'])}" if "steps" in record else "",
+        f"{record['steps']} steps in {duration(record['seconds'])}" if "steps" in record else "",
         f"{record['patterns_per_second']:.0f} patterns/s" if "patterns_per_second" in record else "",
         f"on {record['device']}" if "device" in record else "",
         "trained on " + ", ".join(f"{name} ({count['training']} groups)" for name, count in record["groups"].items())
@@ -220,7 +192,7 @@ def _times(timings: Sequence[Timing], measured: bool) -> dict:
         last = timing.step
     columns = ["wall clock (s)", "processor (s)", "memory (MB)"] if measured else ["wall clock (s)"]
     total = sum(timing.seconds for timing in timings)
-    note = f"{_duration(total)} in all, steps one after another" + (", start-up of each included." if measured else ".")
+    note = f"{duration(total)} in all, steps one after another" + (", start-up of each included." if measured else ".")
     return {"rows": table, "columns": columns, "note": note}
 
 

@@ -120,7 +120,7 @@ def ring_chart(results: Sequence[Result]) -> Chart | None:
         return None
     return Chart(
         "Fourier ring correlation",
-        "spatial frequency (cycles per px)",
+        f"spatial frequency (cycles per px of {results[0].metrics['scan']['pixel_size_m'] * 1e9:.3g} nm)",
         "ring correlation",
         [*series, half_bit],
         x_limits=(0, 0.5),

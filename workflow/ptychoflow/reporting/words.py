@@ -12,13 +12,60 @@ FOUND_NOTHING, AT_THE_NOISE = 0.8, 1.25
 there is nothing left to find in the counts."""
 
 
+MOST_NAMES = 4
+"""Scans or models that are named one by one; of more, the first three."""
+
+
+def lead(chosen: Sequence[Result], results: Sequence[Result], records: Sequence[dict]) -> str:
+    """The first sentences: what was reconstructed by what, and whether it worked.
+
+    Args:
+        chosen: the result to judge each scan by.
+        results: all there are.
+        records: of the trainings.
+    """
+    scans = _names(results)
+    models = list(dict.fromkeys(result.model for result in results if result.from_network))
+    flats = list(dict.fromkeys(result.model for result in results if not result.from_network))
+    words = f"{_some(scans, 'scans')} {'was' if len(scans) == 1 else 'were'} reconstructed"
+    if models:
+        trained = f", trained in {duration(sum(record['seconds'] for record in records))}" if records else ""
+        words += f" by {'a network' if len(models) == 1 else 'networks'} ({_some(models, 'models')}{trained})"
+        words += " and refined against the counts"
+    if flats:
+        words += f"{', beside' if models else ' by'} plain iteration from a flat object ({_some(flats, 'models')})"
+    return f"{words}. {_outcome(chosen)}"
+
+
+def _outcome(chosen: Sequence[Result]) -> str:
+    """Whether reconstructions are good, in one sentence; those that are not by name."""
+    judged = {result.scan: verdict(result) for result in chosen}
+    if len(judged) == 1:
+        return f"The result {next(iter(judged.values()))[1]}."
+    lacking = [scan for scan, (level, _) in judged.items() if level != "good"]
+    if lacking:
+        good = len(judged) - len(lacking)
+        return (
+            f"{good or 'None'} of {len(judged)} results explain the counts down to their noise; see {_some(lacking)}."
+        )
+    return f"{'Both' if len(judged) == 2 else f'All {len(judged)}'} results explain the counts down to their noise."
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit it is spoken of."""
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{seconds / 3600:.3g} h"
+
+
 def verdict(result: Result) -> tuple[str, str]:
     """How good a reconstruction is: ``good``, ``fair`` or ``poor``, and why."""
-    found, empty = result.refined, result.metrics["stages"]["empty"]
+    found = result.refined
     correlation = result.against_truth("refined", "correlation")
     if correlation is not None and correlation < 0.5:
         return "poor", f"hardly like the truth (correlation {correlation:.2f})"
-    if found["r_factor"] > FOUND_NOTHING * empty["r_factor"]:
+    if found["r_factor"] > FOUND_NOTHING * _empty(result):
         return "poor", "explains the counts hardly better than an empty image"
     ratio = found["r_factor"] / max(found["noise_floor"], 1e-30)
     if ratio < AT_THE_NOISE:
@@ -37,8 +84,7 @@ class Figure:
 
 def figures(result: Result) -> list[Figure]:
     """The few numbers that say how good a reconstruction is."""
-    empty = result.metrics["stages"]["empty"]["r_factor"]
-    beside = f"noise alone {result.refined['noise_floor']:.4f}, an empty image {empty:.3f}"
+    beside = f"noise alone {result.refined['noise_floor']:.4f}, an empty image {_empty(result):.3f}"
     shown = [Figure(f"{result.refined['r_factor']:.4f}", "R-factor", beside)]
     if result.has_truth:
         network = f"network alone {_db(result, 'network')}, " if result.from_network else ""
@@ -151,6 +197,11 @@ def _advise(result: Result) -> Iterator[str]:
             "The counts hold more than was found. Refine the probe (refinement.probe_from) and for longer "
             "(refinement.epochs); then look at the patterns that fit worst."
         )
+    if result.from_network and result.metrics["stages"]["network"]["r_factor"] > FOUND_NOTHING * _empty(result):
+        yield (
+            "The network alone found hardly more than an empty image: what is good was found by refinement. Train "
+            "longer, or on scans with this probe."
+        )
     if _still_improving(result):
         yield "Refinement was still getting better when it stopped. Raise refinement.epochs."
     if truth and truth["phase_low_frequency_rms_rad"] > 0.8 * truth["phase_rms_rad"] and truth["phase_rms_rad"] > 0.03:
@@ -162,6 +213,11 @@ def _advise(result: Result) -> Iterator[str]:
         yield "Patches show their borders in the stitched object. Train longer, or keep more of each patch."
     if not result.has_truth and not result.metrics["split_half"]:
         yield "Set evaluation.split_half to learn up to which resolution halves of the patterns agree."
+
+
+def _empty(result: Result) -> float:
+    """What an empty image scores: its R-factor."""
+    return result.metrics["stages"]["empty"]["r_factor"]
 
 
 def _still_improving(result: Result) -> bool:
@@ -200,6 +256,15 @@ def _first_time(times: Sequence[float], values: Sequence[float], goal: float, mo
 def _db(result: Result, stage: str) -> str:
     value = result.against_truth(stage, "phase_psnr_truth_range")
     return "undefined" if value is None else f"{value:.1f} dB"
+
+
+def _some(names: Sequence[str], what: str) -> str:
+    """A few names; of many, how many there are and the first three."""
+    return (
+        _list(names)
+        if len(names) <= MOST_NAMES
+        else f"{len(names)} {what} ({', '.join(names[:3])}, ...)".replace("  ", " ")
+    )
 
 
 def _names(results: Sequence[Result]) -> list[str]:
