@@ -45,9 +45,8 @@ def _outcome(chosen: Sequence[Result]) -> str:
     lacking = [scan for scan, (level, _) in judged.items() if level != "good"]
     if lacking:
         good = len(judged) - len(lacking)
-        return (
-            f"{good or 'None'} of {len(judged)} results explain the counts down to their noise; see {_some(lacking)}."
-        )
+        words = f"{good or 'None'} of {len(judged)} results explain the counts down to their noise"
+        return f"{words}; see {_some(lacking, 'others')}."
     return f"{'Both' if len(judged) == 2 else f'All {len(judged)}'} results explain the counts down to their noise."
 
 
