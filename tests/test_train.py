@@ -16,11 +16,13 @@ from ptychoflow import train as module
 from ptychoflow.config import (
     Grouping,
     Network,
+    Regularisation,
     Runtime,
     Stage,
     Tracking,
     Training,
     Validation,
+    load_config,
 )
 from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.learning.checkpoints import read_model
@@ -95,9 +97,128 @@ def test_a_training_that_was_stopped_resumes_to_the_same_weights(tiny_dataset, t
     _train(tiny_dataset, stopped)
     torch.testing.assert_close(_weights(stopped), _weights(tmp_path / "a" / "models" / "pinn.ckpt"), rtol=0, atol=0)
     whole, resumed = (json.loads((tmp_path / d / "models" / "pinn.json").read_text()) for d in "ab")
-    assert resumed["curves"] == whole["curves"]
-    for name, column in resumed["validation"].items():  # the one that was interrupted is not made up for
-        assert column[-2:] == whole["validation"][name][-2:]
+    assert resumed["curves"] == whole["curves"] and resumed["validation"] == whole["validation"]
+
+
+class _Cut(lightning.Callback):
+    """Ends a training after some batches, which may be parts of a step."""
+
+    def __init__(self, batches: int, gently: bool) -> None:
+        self.left, self.gently = batches, gently
+
+    def on_train_batch_end(self, *_):
+        self.left -= 1
+        if self.left == 0 and self.gently:
+            signal.raise_signal(signal.SIGTERM)
+        elif self.left == 0:
+            raise RuntimeError("the machine went away")
+
+
+EVERYTHING = RECIPE.model_copy(
+    update={
+        "stages": (Stage(epochs=1, physics_weight="cosine"), Stage(epochs=2, freeze_encoder=True)),
+        "average": 0.8,
+        "keep": "best",
+        "early_stopping": 2,
+        "regularisation": Regularisation(phase="total_variation", phase_weight=0.01),
+        "precision": "bf16-mixed",
+    }
+)
+
+
+@pytest.mark.parametrize(("batches", "gently"), [(12, True), (19, False)])
+def test_in_the_middle_of_a_step_and_with_everything_on_it_resumes_to_the_same_weights(
+    tiny_dataset, tmp_path, monkeypatch, batches, gently
+):
+    """Batches of half a step; the state is written after each, as it otherwise is every half hour."""
+    runtime = Runtime(accelerator="cpu", accumulate=2, checkpoint_minutes=1e-9)
+    whole, cut = tmp_path / "whole" / "models" / "pinn.ckpt", tmp_path / "cut" / "models" / "pinn.ckpt"
+    train([tiny_dataset], whole, SMALL, EVERYTHING, runtime, OFF)
+    make = module.make_trainer
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            module,
+            "make_trainer",
+            lambda runtime, callbacks, **settings: make(runtime, [*callbacks, _Cut(batches, gently)], **settings),
+        )
+        with pytest.raises(SystemExit if gently else RuntimeError):
+            train([tiny_dataset], cut, SMALL, EVERYTHING, runtime, OFF)
+    train([tiny_dataset], cut, SMALL, EVERYTHING, runtime, OFF)
+    torch.testing.assert_close(_weights(cut), _weights(whole), rtol=0, atol=0)
+    resumed, record = (json.loads(path.with_suffix(".json").read_text()) for path in (cut, whole))
+    assert resumed["curves"] == record["curves"] and resumed["kept"] == record["kept"]
+    assert len(record["curves"]["loss"]) == 18 == record["steps"]
+
+
+def test_parts_of_a_step_add_up_to_the_step(tiny_dataset, tmp_path):
+    """But for the count that the physics loss is divided by, which is that of each part."""
+    for parts in (1, 4):
+        runtime = Runtime(accelerator="cpu", accumulate=parts)
+        guided = RECIPE.model_copy(update={"stages": (Stage(epochs=1, physics_weight=0.0),)})
+        train([tiny_dataset], tmp_path / str(parts) / "m.ckpt", SMALL, guided, runtime, OFF)
+    torch.testing.assert_close(
+        _weights(tmp_path / "4" / "m.ckpt"), _weights(tmp_path / "1" / "m.ckpt"), rtol=0, atol=1e-4
+    )
+
+
+def test_training_stops_early_where_nothing_gets_better_and_keeps_the_best(tiny_dataset, tmp_path):
+    stages = (Stage(epochs=1, physics_weight=0.0), Stage(epochs=5, physics_weight=0.0, rate_factor=30.0))
+    recipe = RECIPE.model_copy(
+        update={"stages": stages, "early_stopping": 2, "keep": "best", "anneal_to": 1.0, "warm_up": 0.0,
+                "on_collapse": "warn"}
+    )  # fmt: skip
+    _train(tiny_dataset, tmp_path / "m" / "best.ckpt", recipe)
+    record = json.loads((tmp_path / "m" / "best.json").read_text())
+    errors = record["validation"]["patch_error"]
+    assert record["kept"]["epoch"] == 1 + errors.index(min(errors)) < record["epochs"] < 6
+    assert record["kept"]["error"] == pytest.approx(min(errors))
+    _train(tiny_dataset, tmp_path / "m" / "last.ckpt", recipe.model_copy(update={"keep": "last"}))
+    assert (_weights(tmp_path / "m" / "last.ckpt") - _weights(tmp_path / "m" / "best.ckpt")).abs().max() > 1e-3
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_kept(tiny_dataset, tmp_path):
+    """One that hardly forgets stays where the first step left it."""
+    one_step = RECIPE.model_copy(update={"groups_per_epoch": 8, "stages": (Stage(epochs=1, physics_weight=0.0),)})
+    constant = {"warm_up": 0.0, "anneal_to": 1.0, "stages": (Stage(epochs=1, physics_weight=0.0),)}
+    slow = RECIPE.model_copy(update=constant | {"average": 1 - 1e-9})
+    _train(tiny_dataset, tmp_path / "m" / "slow.ckpt", slow)
+    _train(tiny_dataset, tmp_path / "m" / "plain.ckpt", slow.model_copy(update={"average": None}))
+    _train(tiny_dataset, tmp_path / "m" / "one.ckpt", one_step.model_copy(update=constant))
+    learned = [read_model(tmp_path / "m" / f"{name}.ckpt").network.parameters() for name in ("one", "slow", "plain")]
+    first, kept, last = (torch.cat([p.flatten() for p in parameters]) for parameters in learned)
+    assert (kept - first).abs().mean() < 0.05 * (last - first).abs().mean()
+    slow_error, error = (
+        json.loads((tmp_path / "m" / f"{name}.json").read_text())["validation"]["patch_error"][0]
+        for name in ("slow", "plain")
+    )
+    assert slow_error != error
+
+
+def test_half_precision_learns_as_well(tiny_dataset, tmp_path):
+    half = RECIPE.model_copy(update={"precision": "bf16-mixed"})
+    _train(tiny_dataset, tmp_path / "m" / "half.ckpt", half)
+    _train(tiny_dataset, tmp_path / "m" / "full.ckpt")
+    half, full = (json.loads((tmp_path / "m" / f"{name}.json").read_text()) for name in ("half", "full"))
+    assert half["validation"]["patch_error"] != full["validation"]["patch_error"]
+    assert half["validation"]["patch_error"] == pytest.approx(full["validation"]["patch_error"], rel=0.2)
+    assert _weights(tmp_path / "m" / "half.ckpt").dtype == torch.float32
+
+
+def test_precision_that_the_device_lacks_is_refused(tiny_dataset, tmp_path):
+    with pytest.raises(ValueError, match="16-mixed needs a GPU, there is none: set it to bf16-mixed"):
+        _train(tiny_dataset, tmp_path / "m.ckpt", RECIPE.model_copy(update={"precision": "16-mixed"}))
+
+
+def test_a_config_that_provokes_a_collapse_is_stopped_with_an_explanation(tiny_dataset, tmp_path, caplog):
+    config = load_config(Path(__file__).parent / "collapse.yaml")
+    sections = [config.section(name, model="flattened") for name in ("network", "training")]
+    with pytest.raises(ValueError, match=r"collapsed in epoch \d+: .* spread of .*training.regularisation"):
+        train([tiny_dataset], tmp_path / "m" / "stopped.ckpt", *sections, CPU, OFF)
+    assert not (tmp_path / "m" / "stopped.ckpt").exists()
+    warned = sections[1].model_copy(update={"on_collapse": "warn"})
+    train([tiny_dataset], tmp_path / "m" / "warned.ckpt", sections[0], warned, CPU, OFF)
+    assert (tmp_path / "m" / "warned.ckpt").exists()
+    assert sum("training collapsed" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_another_recipe_does_not_resume(tiny_dataset, tmp_path, monkeypatch):
@@ -140,20 +261,43 @@ def test_a_batch_that_devices_cannot_share_is_refused(tiny_dataset, tmp_path):
         train([tiny_dataset], tmp_path / "pinn.ckpt", SMALL, RECIPE, Runtime(accelerator="cpu", devices=3), OFF)
 
 
-def test_two_processes_learn_what_one_learns(tiny_dataset, tmp_path):
-    training = RECIPE.model_copy(update={"stages": (Stage(epochs=2, physics_weight=0.0),)})
-    _train(tiny_dataset, tmp_path / "one" / "models" / "pinn.ckpt", training)
+TWO = RECIPE.model_copy(update={"stages": (Stage(epochs=1, physics_weight=0.0),)})
+
+
+def _started_by(launcher: str, words: list[str]) -> list[subprocess.Popen]:
+    """The processes of a training of two, as each launcher starts them."""
+    python = [sys.executable, "-m"]
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")} | {
+        "OMP_NUM_THREADS": "1"
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    if launcher == "torchrun":
+        words = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", *words]
+    if launcher != "srun":
+        return [subprocess.Popen([*python, *words], env=variables, **pipes)]
+    job = {"JOB_ID": str(20000 + os.getpid() % 10000), "JOB_NAME": "train", "NNODES": "1", "NODELIST": "127.0.0.1"}
+    task = {"NTASKS": "2", "STEP_NUM_TASKS": "2", "NODEID": "0"}
+    slurm = {f"SLURM_{name}": value for name, value in (job | task).items()}
+    return [
+        subprocess.Popen(
+            [*python, *words], env=variables | slurm | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank}, **pipes
+        )
+        for rank in "01"
+    ]
+
+
+@pytest.mark.parametrize("launcher", ["lightning", "torchrun", "srun"])
+def test_two_processes_learn_what_one_learns(tiny_dataset, tmp_path, launcher):
+    _train(tiny_dataset, tmp_path / "one" / "models" / "pinn.ckpt", TWO)
     output = tmp_path / "two" / "models" / "pinn.ckpt"
-    config = json.dumps({"network": SMALL.model_dump(mode="json"), "training": training.model_dump(mode="json")})
+    config = json.dumps({"network": SMALL.model_dump(mode="json"), "training": TWO.model_dump(mode="json")})
     options = {"--config": config, "--tracking": '{"uri": null}'}
     options["--runtime"] = '{"accelerator": "cpu", "devices": 2, "threads": 1}'
-    words = [str(tiny_dataset), str(output), *(word for option in options.items() for word in option)]
-    command = [sys.executable, "-m", "ptychoflow", "train", *words]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=180, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr
+    words = ["ptychoflow", "train", str(tiny_dataset), str(output), *(w for option in options.items() for w in option)]
+    processes = _started_by(launcher, words)
+    said = [process.communicate(timeout=180)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), said
     torch.testing.assert_close(_weights(output), _weights(tmp_path / "one" / "models" / "pinn.ckpt"), rtol=0, atol=5e-4)
     one, two = (json.loads((tmp_path / n / "models" / "pinn.json").read_text()) for n in ("one", "two"))
-    assert two["steps"] == one["steps"]
+    assert two["steps"] == one["steps"] and two["processes"] == 2
     assert two["validation"]["patch_error"] == pytest.approx(one["validation"]["patch_error"], rel=1e-2)

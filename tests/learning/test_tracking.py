@@ -2,7 +2,9 @@
 
 import logging
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ptychoflow.config import Tracking
 from ptychoflow.learning.tracking import Tracker, flatten
@@ -21,14 +23,17 @@ def test_a_run_keeps_settings_metrics_and_records(tmp_path):
     tracker.log_metrics({"loss": 0.5}, step=1)
     tracker.log_metrics({"loss": 0.25}, step=2)
     tracker.log_record({"seconds": 3}, "training.json")
+    tracker.log_picture(np.zeros((4, 6), np.uint8), "validation/epoch_0001.png")
     tracker.finalize("success")
     tracker.close()
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
     assert run.info.status == "FINISHED" and run.info.run_name == "pinn"
-    assert run.data.params == {"network.width": "8"} and run.data.metrics == {"loss": 0.25}
+    assert run.data.params == {"network.width": "8"} and run.data.metrics["loss"] == 0.25
+    assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
     assert [m.value for m in client.get_metric_history(run.info.run_id, "loss")] == [0.5, 0.25]
-    assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["training.json"]
+    assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["training.json", "validation"]
+    assert Image.open(client.download_artifacts(run.info.run_id, "validation/epoch_0001.png")).size == (6, 4)
     assert (tmp_path / "new" / "mlflow_artifacts").is_dir()
 
 

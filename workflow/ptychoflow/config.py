@@ -613,8 +613,25 @@ class Training(Section):
         BeforeValidator(_fraction, json_schema_input_type=Annotated[float, Field(ge=0, lt=1)] | Validation),
     ] = Validation()
     """What is kept from training."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Of what the network computes in training; the physics stays in 32 bits. 16-mixed needs a GPU."""
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay per step of a moving average of the weights, which is what is validated and kept; None keeps none."""
+    early_stopping: PositiveInt | None = None
+    """Stop after this many validations without a smaller error; None goes through all stages."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights become the model: those at the end, or those with the smallest error at a validation."""
+    on_collapse: Literal["stop", "warn"] = "stop"
+    """What to do with a training whose objects have gone flat at two validations in a row."""
     seed: NonNegativeInt = 0
     """Seed of weights, groups and order."""
+
+    @model_validator(mode="after")
+    def _what_needs_validation_has_it(self) -> "Training":
+        none = self.validation.by == "block" and self.validation.fraction == 0
+        if none and (self.early_stopping is not None or self.keep == "best"):
+            raise ValueError("early_stopping and keep: best need something to validate on: raise validation.fraction")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -712,7 +729,15 @@ class Runtime(Section):
     devices: PositiveInt = 1
     """Processes and devices of training and inference, on each node."""
     nodes: PositiveInt = 1
-    """Computers that a training spreads over, as one SLURM job; more than one needs a profile for SLURM."""
+    """Computers that a training spreads over, its processes started by srun (a profile for SLURM does) or torchrun."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """How processes train together: `auto` is DDP where there are several, `ddp` even for one."""
+    accumulate: PositiveInt = 1
+    """Parts in which the groups of a step pass, one after another, so that they need less memory."""
+    compile: bool = False
+    """Compile the networks for the device before training; pays off after some minutes."""
+    checkpoint_minutes: PositiveFloat = 30.0
+    """A half-trained state is written after each epoch and at least this often, min."""
     workers: NonNegativeInt = 0
     """Loader processes; none where counts lie on the device."""
     counts_on_device: Literal["auto", "always", "never"] = "auto"

@@ -18,10 +18,11 @@ from .config import Network, Runtime, Tracking, Training
 from .data.datamodule import TrainingData
 from .data.packing import open_dataset
 from .files import provenance, write_json
-from .learning.callbacks import CollapseGuard, HalfTrained, Throughput
+from .learning.callbacks import BestWeights, CollapseGuard, HalfTrained, HalfTrainedEpoch, Throughput, chosen
 from .learning.checkpoints import Model, half_trained_folder, write_model
 from .learning.curves import Curves, by_stage, thin
 from .learning.mlflow_model import write_mlflow_model
+from .learning.pictures import Pictures
 from .learning.schedule import total_epochs
 from .learning.task import GroupTask
 from .learning.tracking import Tracker
@@ -72,22 +73,31 @@ def train(
     config = {"network": network.model_dump(mode="json"), "training": training.model_dump(mode="json")}
     made_by = provenance(config, **{scan.name: folder for scan, folder in zip(scans, datasets, strict=True)})
     folder = half_trained_folder(output, {"config": config, "inputs": made_by["inputs"]})
-    task = GroupTask(build_network(network, training, data), training, _labelled(scans, training), data.steps_per_epoch)
+    task = GroupTask(
+        build_network(network, training, data),
+        training,
+        _labelled(scans, training),
+        data.steps_per_epoch,
+        runtime.accumulate,
+    )
+    if runtime.compile:
+        task.network.compile_backbones()
     _log_beginning(scans, data, task)
     curves, throughput, tracker = Curves(), Throughput(), Tracker(tracking, Path(output).stem)
-    callbacks = [*watchers, curves, throughput, HalfTrained(folder)] + [CollapseGuard()] * bool(
-        len(data.validation_rows)
-    )
+    callbacks = [*watchers, curves, throughput, *chosen(training), *_watching(training, runtime, data, folder)]
+    callbacks += [Pictures()] * (tracking.uri is not None)
     trainer = _trainer(training, runtime, callbacks, tracker, data.steps_per_epoch)
     tracker.log_hyperparams(config)
     _fit(trainer, task, data, folder / f"{HalfTrained.NAME}.ckpt")
     if not trainer.is_global_zero:
         return
+    kept = _keep(trainer, task, training)
     record = {
         "model": Path(output).stem,
         "seconds": time.perf_counter() - began,
         **_facts(trainer, task, data),
         **throughput.summary(network.group_size),
+        **kept,
         "curves": thin(curves.columns()),
         "validation": curves.validations,
         "stages": by_stage(curves.columns()),
@@ -124,17 +134,40 @@ def _check(scans: Sequence[Scan], training: Training, runtime: Runtime) -> None:
             f"training.guide is truth, but {', '.join(unlabelled)} has none: train on simulated scans (`simulate` "
             "makes scans with a truth), or set training.guide to amplitude or auto"
         )
-    processes = runtime.devices * runtime.nodes
-    if training.batch_size % processes:
+    devices = runtime.devices * runtime.nodes
+    if training.batch_size % (devices * runtime.accumulate):
+        parts = f" in {runtime.accumulate} parts" if runtime.accumulate > 1 else ""
         raise ValueError(
-            f"training.batch_size is {training.batch_size}, which {processes} devices cannot share equally: "
-            f"set it to a multiple of {processes}"
+            f"training.batch_size is {training.batch_size}, which {devices} devices cannot share equally{parts}: "
+            f"set it to a multiple of {devices * runtime.accumulate}"
         )
+    if training.precision == "16-mixed" and (runtime.accelerator == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("training.precision 16-mixed needs a GPU, there is none: set it to bf16-mixed or 32-true")
 
 
 def _labelled(scans: Sequence[Scan], training: Training) -> bool | None:
     have = {scan.truth is not None for scan in scans} if training.guide != "amplitude" else {False}
     return have.pop() if len(have) == 1 else None
+
+
+def _watching(training: Training, runtime: Runtime, data: TrainingData, folder: Path) -> list[lightning.Callback]:
+    """What keeps the state of the training and, where there is something to validate on, judges it."""
+    states = [HalfTrainedEpoch(folder, runtime.checkpoint_minutes), HalfTrained(folder)]
+    if not len(data.validation_rows):
+        return states
+    # the best weights so far are part of the state, so they come first
+    best = [BestWeights(folder)] if training.keep == "best" else []
+    return [CollapseGuard(stop=training.on_collapse == "stop"), *best, *states]
+
+
+def _keep(trainer: lightning.Trainer, task: GroupTask, training: Training) -> dict:
+    """Put the weights to keep into the network; says of which epoch they are, and their error at its validation."""
+    if training.keep == "last":
+        return {}
+    (best,) = (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestWeights))
+    content = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    task.load_state_dict(content["state_dict"])
+    return {"kept": {"epoch": content["epoch"] + 1, "error": float(best.best_model_score)}}
 
 
 def _fit(trainer: lightning.Trainer, task: GroupTask, data: TrainingData, latest: Path) -> None:
@@ -170,7 +203,9 @@ def _trainer(
         callbacks,
         nodes=runtime.nodes,
         max_epochs=total_epochs(training.stages),
-        gradient_clip_val=training.gradient_clip,
+        limit_train_batches=steps_per_epoch * runtime.accumulate,
+        accumulate_grad_batches=runtime.accumulate,
+        precision=training.precision,
         logger=tracker,
         log_every_n_steps=min(20, steps_per_epoch),
         num_sanity_val_steps=0,

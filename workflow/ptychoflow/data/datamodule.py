@@ -144,12 +144,13 @@ class TrainingData(GroupData):
     def train_dataloader(self) -> DataLoader:
         """Groups to train on, from where the epoch was stopped if it was."""
         rank, ranks = self._share()
-        sampler = self.sampler(rank, ranks)
+        sampler, parts = self.sampler(rank, ranks), self.runtime.accumulate
         if self.trainer is not None:
             # of a step that is done but not told to every callback yet, this counts it, and so does Lightning
-            done = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed % self.steps_per_epoch
-            sampler.load_state_dict({"epoch": self.trainer.current_epoch, "seen": done * self.training.batch_size})
-        return self._loader(sampler, self.training.batch_size // ranks, drop_last=True)
+            done = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed % (self.steps_per_epoch * parts)
+            seen = done * self.training.batch_size // parts
+            sampler.load_state_dict({"epoch": self.trainer.current_epoch, "seen": seen})
+        return self._loader(sampler, self.training.batch_size // (ranks * parts), drop_last=True)
 
     def val_dataloader(self) -> DataLoader | list:
         """Groups to validate on, each on one rank."""

@@ -2,12 +2,19 @@
 
 import logging
 import time
+from datetime import timedelta
+from pathlib import Path
 
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from ..config import Training
+
 logger = logging.getLogger(__name__)
+
+ERROR = "validation/error"
+"""What a validation is judged by: the patch error where there is a truth, else the data error."""
 
 
 class Collapsed(ValueError):
@@ -41,6 +48,12 @@ class Throughput(Callback):
     def on_validation_end(self, trainer: Trainer, task: LightningModule) -> None:
         self._mark = time.perf_counter()
 
+    def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """Tell the diary of the training as well."""
+        told = self.summary(task.network.settings.group_size)
+        kept = {name: told[name] for name in ("patterns_per_second", "data_wait_share")}
+        trainer.logger.log_metrics(kept, trainer.global_step)
+
     def state_dict(self) -> dict:
         return {"seconds": self.seconds, "waiting": self.waiting, "groups": self.groups}
 
@@ -65,16 +78,19 @@ class Throughput(Callback):
 
 
 class CollapseGuard(Callback):
-    """Stops a training whose canvases have gone flat at two validations in a row.
+    """Stops a training whose canvases have gone flat at two validations in a row, or only says so.
 
     The data error alone cannot tell: a flat object explains patterns rather well.
+
+    Args:
+        stop: whether to stop it.
     """
 
     LEAST_SPREAD = 0.05
     LEAST_CORRELATION = 0.1
 
-    def __init__(self) -> None:
-        self._flat = 0
+    def __init__(self, stop: bool = True) -> None:
+        self._stop, self._flat = stop, 0
 
     def on_validation_end(self, trainer: Trainer, task: LightningModule) -> None:
         spread = float(trainer.callback_metrics["validation/spread"])
@@ -82,23 +98,84 @@ class CollapseGuard(Callback):
         learns = spread >= self.LEAST_SPREAD and correlation >= self.LEAST_CORRELATION
         self._flat = 0 if learns else self._flat + 1
         if self._flat == 2:
-            raise Collapsed(
+            told = (
                 f"training collapsed in epoch {trainer.current_epoch + 1}: beside the back-projected estimate the "
                 f"objects found have a spread of {spread:.2g} and a correlation of {correlation:.2g} (at least "
-                f"{self.LEAST_SPREAD} and {self.LEAST_CORRELATION}): lower training.learning_rate, or check the probe"
+                f"{self.LEAST_SPREAD} and {self.LEAST_CORRELATION}): lower training.learning_rate or the weights of "
+                "training.regularisation, let the network see back-projections, or check the probe"
             )
+            if self._stop:
+                raise Collapsed(told)
+            logger.warning("%s", told)
+
+    def state_dict(self) -> dict:
+        return {"flat": self._flat}
+
+    def load_state_dict(self, state: dict) -> None:
+        self._flat = state["flat"]
 
 
 class HalfTrained(ModelCheckpoint):
-    """Keeps the latest state of an unfinished training: after every epoch, and when the process is told to stop."""
+    """Keeps the latest state of an unfinished training: after every epoch, and when the process is told to stop.
+
+    A validation that has begun is finished first, so that what follows from it (early stopping, the best weights) does
+    not depend on when the process was told.
+    """
 
     NAME = "latest"
 
-    def __init__(self, folder) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder, self.NAME, save_on_train_epoch_end=True, enable_version_counter=False)
+        self._told = False
+
+    def on_validation_batch_end(self, trainer: Trainer, *_: object) -> None:
+        """Put the signal aside, for which Lightning would leave in the middle."""
+        self._told |= trainer.received_sigterm
+        trainer._signal_connector.received_sigterm = False
+
+    def on_validation_end(self, trainer: Trainer, task: LightningModule) -> None:
+        trainer._signal_connector.received_sigterm |= self._told
+        super().on_validation_end(trainer, task)
 
     def on_exception(self, trainer: Trainer, task: LightningModule, exception: BaseException) -> None:
         """SIGTERM comes between two steps, where the state is whole; other interruptions may come anywhere."""
         if isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.format_checkpoint_name({}))
             logger.warning("told to stop after %d steps: the same training resumes from here", trainer.global_step)
+
+
+class HalfTrainedEpoch(ModelCheckpoint):
+    """Keeps the same state in the middle of an epoch.
+
+    Args:
+        folder: where :class:`HalfTrained` keeps it.
+        minutes: from one to the next.
+    """
+
+    def __init__(self, folder: Path, minutes: float) -> None:
+        interval = timedelta(minutes=minutes)
+        super().__init__(folder, HalfTrained.NAME, train_time_interval=interval, enable_version_counter=False)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, task: LightningModule, outputs: object, batch: object, index: int
+    ) -> None:
+        """The end of an epoch has a state of its own, after validation."""
+        if index + 1 < trainer.num_training_batches:
+            super().on_train_batch_end(trainer, task, outputs, batch, index)
+
+
+class BestWeights(ModelCheckpoint):
+    """Keeps the weights of the validation with the smallest error so far."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "best", ERROR, save_weights_only=True, enable_version_counter=False)
+
+
+def chosen(training: Training) -> list[Callback]:
+    """What the settings of a training ask for beside what always watches."""
+    callbacks: list[Callback] = [LearningRateMonitor("step")]
+    if training.average is not None:
+        callbacks.append(EMAWeightAveraging(decay=training.average, use_buffers=False))
+    if training.early_stopping is not None:
+        callbacks.append(EarlyStopping(ERROR, patience=training.early_stopping, check_on_train_epoch_end=False))
+    return callbacks

@@ -27,7 +27,9 @@ class Curves(Callback):
         self._pending: list[torch.Tensor] = []
 
     def on_train_batch_end(self, trainer: Trainer, task: GroupTask, outputs: dict, batch, index: int) -> None:
-        """Note the losses on the device; they are fetched once an epoch."""
+        """Note the losses on the device; they are fetched once an epoch. Of a step in parts, the last one tells."""
+        if (index + 1) % task.parts:
+            return
         missing = torch.full_like(outputs["loss"], torch.nan)
         self._pending.append(torch.stack([outputs.get(part, missing).detach() for part in self.PARTS]))
         stages, epoch = task.training_settings.stages, task.epoch_after(index)
@@ -42,6 +44,7 @@ class Curves(Callback):
     def on_validation_end(self, trainer: Trainer, task: GroupTask) -> None:
         """Note the measures of this validation."""
         measures = {k.partition("/")[2]: float(v) for k, v in trainer.callback_metrics.items() if "validation/" in k}
+        measures.pop("error")  # it is one of the others
         _append(self.validations, epoch=trainer.current_epoch + 1, **measures)
 
     def state_dict(self) -> dict:

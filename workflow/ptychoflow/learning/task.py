@@ -1,10 +1,11 @@
 """Networks meet physics: one training step, one validation step."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning
 from torch import Tensor
-from torch.optim import AdamW
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..config import Regularisation, Training
@@ -54,12 +55,20 @@ class GroupTask(lightning.LightningModule):
         training: stages, loss, rates.
         labelled: True if every scan has a truth, False if none has, None if some have.
         steps_per_epoch: the unit of the schedule.
+        parts: batches whose gradients make a step.
     """
 
-    def __init__(self, network: CanvasNetwork, training: Training, labelled: bool | None, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        network: CanvasNetwork,
+        training: Training,
+        labelled: bool | None,
+        steps_per_epoch: int,
+        parts: int = 1,
+    ) -> None:
         super().__init__()
         self.network, self.training_settings = network, training
-        self.labelled, self.steps_per_epoch = labelled, steps_per_epoch
+        self.labelled, self.steps_per_epoch, self.parts = labelled, steps_per_epoch, parts
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
         settings = self.training_settings
@@ -73,7 +82,13 @@ class GroupTask(lightning.LightningModule):
             loss, passes[-1]["regularisation"] = loss + sum(penalties), penalties[-1]
         last = {name: part.detach() for name, part in passes[-1].items()}
         self.log("loss", loss.detach() / len(passes), prog_bar=True)
+        stage = stage_at(settings.stages, self.epoch_after(index))[0]
+        self.log_dict(last | {"physics_weight": weight, "stage": float(stage)})
         return {"loss": loss, **last}
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *asked: object, **settings: object) -> None:
+        """Clip the norm of the gradient, and tell what it was."""
+        self.log("gradient_norm", clip_grad_norm_(self.parameters(), self.training_settings.gradient_clip))
 
     def on_after_backward(self) -> None:
         """In a stage that keeps the encoder, forget what it was asked to change: the optimiser then passes it over."""
@@ -92,23 +107,36 @@ class GroupTask(lightning.LightningModule):
         }
         if self.labelled:
             measures["patch_error"] = patch_error(solution.canvas, batch.truth, solution.light).mean()
+        measures["error"] = measures.get("patch_error", measures["data_error"])
         named = {f"validation/{name}": value for name, value in measures.items()}
         self.log_dict(named, batch_size=len(batch.counts), sync_dist=True)
 
     def configure_optimizers(self) -> dict:
         settings = self.training_settings
         optimizer = AdamW(
-            self.parameters(), settings.learning_rate, (0.9, 0.99), weight_decay=settings.weight_decay, fused=True
+            self.parameters(),
+            settings.learning_rate,
+            (0.9, 0.99),
+            weight_decay=settings.weight_decay,
+            fused=settings.precision != "16-mixed",  # its gradients are scaled until they have been clipped
         )
 
         def factor(step: int) -> float:
             return rate_factor(settings.stages, (step + 1) / self.steps_per_epoch, settings.warm_up, settings.anneal_to)
 
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        rate = {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "learning_rate"}
+        return {"optimizer": optimizer, "lr_scheduler": rate}
 
     def epoch_after(self, batches: int) -> float:
         """The epoch, as a fraction, after some batches of the current one."""
-        return self.current_epoch + batches / self.steps_per_epoch
+        return self.current_epoch + batches / (self.steps_per_epoch * self.parts)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Of a step that is under way in parts, keep nothing: resuming does it again, all of it."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        begun = progress["current"]["processed"] % self.parts
+        for count in (progress["current"], progress["total"]):
+            count.update({name: done - begun for name, done in count.items()})
 
     def _estimate(self, batch: Batch, probes: Tensor) -> Estimate:
         """What a network that sees amplitudes is not told, to judge it by."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -32,7 +33,7 @@ class Tracker(Logger):
     def __init__(self, tracking: Tracking, run: str) -> None:
         super().__init__()
         self._tracking, self._run = tracking, run
-        self._client = self._run_id = None
+        self._client = self._run_id = self._system = None
         self._dead = tracking.uri is None
         self._waiting: list[tuple[str, float, int, int]] = []
         self._sent = time.monotonic()
@@ -65,6 +66,11 @@ class Tracker(Logger):
         self._try(lambda client, run: client.log_dict(run, record, name))
 
     @rank_zero_only
+    def log_picture(self, pixels: np.ndarray, name: str) -> None:
+        """Keep a picture, ``(H, W)`` of 8 bits, as an artifact of the run."""
+        self._try(lambda client, run: client.log_image(run, pixels, artifact_file=name))
+
+    @rank_zero_only
     def keep(self, name: str, write: Callable[[Path], None]) -> None:
         """Keep the folder that ``write`` writes as artifacts of the run."""
         self._try(lambda client, run: keep_folder(client, run, name, write))
@@ -85,10 +91,21 @@ class Tracker(Logger):
     def _send(self) -> None:
         from mlflow.entities import Metric
 
+        self._watch_system()
         metrics, self._waiting = [Metric(*row) for row in self._waiting], []
         self._sent = time.monotonic()
         for first in range(0, len(metrics), 1000):
             self._try(lambda client, run, first=first: client.log_batch(run, metrics[first : first + 1000]))
+
+    def _watch_system(self) -> None:
+        """Add how busy processor, memory, disk and GPUs are to what waits."""
+        if self._system is None or self._dead:
+            return
+        self._system.collect_metrics()
+        now, step = int(time.time() * 1000), max((row[3] for row in self._waiting), default=0)
+        self._waiting += [
+            (f"system/{name}", float(v), now, step) for name, v in self._system.aggregate_metrics().items()
+        ]
 
     def _end(self, status: str) -> None:
         if self._run_id is not None:
@@ -110,8 +127,10 @@ class Tracker(Logger):
         # a server that is down is noticed in seconds, not after MLflow's minutes of retries
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        for chatty in ("alembic", "mlflow.system_metrics"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         from mlflow import MlflowClient
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         database = database_of(self._tracking.uri)
         if database is not None:
@@ -120,6 +139,7 @@ class Tracker(Logger):
         number = experiment_in(client, self._tracking.uri, self.name)
         self._run_id = client.create_run(number, run_name=self._run).info.run_id
         self._client = client
+        self._system = SystemMetricsMonitor(self._run_id, tracking_uri=self._tracking.uri)
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,12 @@ import warnings
 
 import lightning
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from ..config import Runtime
 from ..progress import terminal
@@ -27,13 +32,13 @@ def make_trainer(
     """A trainer on the devices of ``runtime``, quiet, with a progress bar on a terminal only.
 
     Args:
-        runtime: accelerator and devices.
+        runtime: accelerator, devices, strategy.
         callbacks: what else watches.
         nodes: computers to spread over, where SLURM has started a process for each device of each.
         **settings: of ``lightning.Trainer``.
 
     Raises:
-        ValueError: if several nodes are asked for and SLURM has not started the processes.
+        ValueError: if a launcher started another number of processes.
     """
     for noise in NOT_SO:
         warnings.filterwarnings("ignore", noise)
@@ -43,9 +48,9 @@ def make_trainer(
     return lightning.Trainer(
         accelerator=runtime.accelerator,
         devices=runtime.devices,
-        strategy="ddp" if several else "auto",
+        strategy="ddp" if several else runtime.strategy,
         num_nodes=nodes,
-        plugins=[_environment(runtime, nodes)],
+        plugins=[launcher(runtime.devices, nodes)],
         callbacks=[*callbacks, *bar],
         enable_progress_bar=bool(bar),
         enable_model_summary=False,
@@ -54,18 +59,33 @@ def make_trainer(
     )
 
 
-def _environment(runtime: Runtime, nodes: int) -> ClusterEnvironment:
-    """Who starts the processes: Lightning on one node, ``srun`` on several.
+def launcher(devices: int, nodes: int = 1) -> ClusterEnvironment:
+    """Who starts the processes: torchrun or srun did, or Lightning starts those that are missing.
 
     Left to itself Lightning would use one device in a batch job of one task and not say so, and take SLURM's signals
     for its own; a job that is stopped is started again by the workflow.
+
+    Args:
+        devices: on each node, a process for each.
+        nodes: computers.
+
+    Raises:
+        ValueError: if other than ``devices * nodes`` processes were started.
     """
-    if nodes == 1:
-        return LightningEnvironment()
-    asked, started = nodes * runtime.devices, int(os.environ.get("SLURM_NTASKS", 1))
-    if started != asked:
+    if TorchElasticEnvironment.detect():
+        _check_started("torchrun", os.environ["WORLD_SIZE"], devices, nodes)
+        return TorchElasticEnvironment()
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if int(tasks) > 1 or nodes > 1:
+        _check_started("srun", tasks, devices, nodes)
+        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(devices))  # Lightning asks for it
+        return SLURMEnvironment(auto_requeue=False)
+    return LightningEnvironment()
+
+
+def _check_started(who: str, processes: str, devices: int, nodes: int) -> None:
+    if int(processes) != devices * nodes:
         raise ValueError(
-            f"runtime asks for {nodes} nodes of {runtime.devices} devices, but SLURM started {started} of {asked} "
-            "processes: use a profile for SLURM, or set runtime.nodes to 1"
+            f"{who} started {processes} of {devices * nodes} processes, for {devices} devices on {nodes} nodes: make "
+            "runtime.devices and runtime.nodes agree with it, or use a profile for SLURM"
         )
-    return SLURMEnvironment(auto_requeue=False)

@@ -72,6 +72,11 @@ class CanvasNetwork(nn.Module):
         _, seen, _ = self._seen(counts, probes, mask, None)
         self.input_scale.copy_(seen.square().mean((0, 2, 3)).clamp_min(1e-12).rsqrt())
 
+    def compile_backbones(self) -> None:
+        """Compile the networks for where they run; the physics is complex, which compilers leave alone."""
+        for backbone in self.backbones:
+            backbone.compile()
+
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """Those of the parts that read the input, of every pass: what fine-tuning keeps."""
         for backbone in self.backbones:

@@ -1,0 +1,61 @@
+"""Who starts the processes of a training, and that nobody starts another number of them than was asked for."""
+
+import pytest
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+
+from ptychoflow.config import Runtime
+from ptychoflow.learning.trainer import launcher, make_trainer
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0"}
+SRUN = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+BATCH_JOB = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "snakejob"}
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    for name in (*TORCHRUN, *SRUN, *BATCH_JOB, "SLURM_NTASKS_PER_NODE", "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+    def set_to(**variables: str) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return set_to
+
+
+@pytest.mark.parametrize("variables", [{}, BATCH_JOB])
+def test_lightning_starts_what_nobody_started_even_in_a_batch_job_of_one_task(environment, variables):
+    environment(**variables)
+    assert isinstance(launcher(2), LightningEnvironment)
+
+
+@pytest.mark.parametrize(("variables", "kind"), [(TORCHRUN, TorchElasticEnvironment), (SRUN, SLURMEnvironment)])
+def test_processes_that_were_started_are_joined(environment, variables, kind):
+    environment(**variables)
+    found = launcher(2, 2)
+    assert isinstance(found, kind) and found.world_size() == 4
+
+
+def test_nothing_is_requeued_behind_the_schedulers_back(environment):
+    environment(**SRUN)
+    assert launcher(4).auto_requeue is False
+
+
+@pytest.mark.parametrize(("variables", "who"), [(TORCHRUN, "torchrun"), (SRUN, "srun")])
+def test_another_number_of_processes_is_refused(environment, variables, who):
+    environment(**variables)
+    with pytest.raises(ValueError, match=f"{who} started 4 of 2 processes, for 2 devices on 1 nodes: make"):
+        launcher(2)
+
+
+def test_several_nodes_need_a_launcher(environment):
+    environment()
+    with pytest.raises(ValueError, match=r"srun started 1 of 2 processes, .* use a profile for SLURM"):
+        launcher(1, 2)
+
+
+def test_one_process_trains_plainly_or_as_ddp_where_that_is_asked_for(environment):
+    environment()
+    for strategy, kind in {"auto": "SingleDeviceStrategy", "ddp": "DDPStrategy"}.items():
+        trainer = make_trainer(Runtime(accelerator="cpu", strategy=strategy), [])
+        assert type(trainer.strategy).__name__ == kind
