@@ -245,3 +245,45 @@ def test_a_model_may_say_its_stages_either_way():
     config = load_config(_config(**changes, scans=scans, training={"stages": [{"epochs": 9}], "seed": 3}))
     training = config.section("training", model="pinn")
     assert [stage.epochs for stage in training.stages] == [2] and training.seed == 3
+
+
+# --- adaptation ------------------------------------------------------------------------------------------------------
+
+
+def _adapting(**models) -> dict:
+    scans = {name: entry for name, entry in _config()["scans"].items() if name != "measured"}
+    pinn = {"train_on": ["leaves"], "reconstructs": ["star"], "network": {"width": 16}}
+    flat = {"start": "flat", "reconstructs": ["star"]}
+    return {"scans": scans, "models": {"pinn": pinn, "flat": flat, **models}}
+
+
+def test_an_adapted_model_has_the_network_it_adapts():
+    adapted = {"adapts": "pinn", "train_on": ["star"], "reconstructs": ["star"]}
+    config = load_config(_adapting(adapted=adapted, again=adapted | {"adapts": "adapted"}))
+    assert config.section("network", model="again") == config.section("network", model="pinn") != Network()
+    assert config.section("training", model="adapted") == Training()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"adapts": "pin"}, "models.adapted.adapts: there is no model pin; did you mean pinn?"),
+        ({"adapts": "adapted"}, "models.adapted.adapts goes in circles (adapted -> adapted)"),
+        ({"adapts": "flat"}, "adapts goes on with a network, start: flat has none"),
+        (
+            {"adapts": "pinn", "network": {"width": 8}},
+            "the network is that of pinn, which this model adapts: remove it",
+        ),
+        ({"adapts": "pinn", "train_on": []}, "models.adapted.train_on is empty"),
+    ],
+)
+def test_what_cannot_be_adapted_is_told(changes, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(_adapting(adapted={"train_on": ["star"], "reconstructs": ["star"], **changes}))
+
+
+def test_a_probe_cannot_come_from_what_was_adapted_to_its_own_scan():
+    config = _adapting(adapted={"adapts": "pinn", "train_on": ["star"], "reconstructs": ["star"]})
+    config["scans"]["leaves"] = {"simulation": {"probe": {"name": "reconstruction", "reconstruction": "adapted/star"}}}
+    with pytest.raises(ConfigError, match=r"scans.leaves: takes its probe from adapted/star, .* made from this scan"):
+        load_config(config)

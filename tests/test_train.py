@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import lightning
+import numpy as np
 import pytest
 import torch
 
@@ -233,13 +234,54 @@ def test_another_recipe_does_not_resume(tiny_dataset, tmp_path, monkeypatch):
     torch.testing.assert_close(_weights(output), _weights(tmp_path / "fresh" / "models" / "pinn.ckpt"), rtol=0, atol=0)
 
 
-def test_several_probes_train_one_network(tiny_dataset, tmp_path):
+def test_several_probes_modes_and_sizes_of_scan_train_one_network(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
-    write_dataset(tmp_path / "other", replace(scan, probe=scan.probe[:, ::-1], truth=None, name="other"))
+    two_modes = np.concatenate([0.9 * scan.probe[:, ::-1], 0.4 * scan.probe])
+    write_dataset(tmp_path / "two_modes", replace(scan, probe=two_modes, truth=None, name="two_modes"))
+    half = replace(scan, counts=scan.counts[:60], positions=scan.positions[:60], name="half")
+    write_dataset(tmp_path / "half", half)
     output = tmp_path / "models" / "pinn.ckpt"
-    train([tiny_dataset, tmp_path / "other"], output, SMALL, RECIPE, CPU, OFF)
+    train([tiny_dataset, tmp_path / "two_modes", tmp_path / "half"], output, SMALL, RECIPE, CPU, OFF)
     record = json.loads(output.with_suffix(".json").read_text())
-    assert set(record["groups"]) == {"blobs", "other"}
+    assert {name: groups["patterns"] for name, groups in record["groups"].items()} == {
+        "blobs": 100, "two_modes": 100, "half": 60}  # fmt: skip
+    assert np.isfinite(record["curves"]["loss"]).all()
+
+
+def test_a_trained_network_adapts_to_the_counts_of_a_scan_it_is_to_reconstruct(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    measured = replace(scan, probe=1.1 * scan.probe, truth=None, name="measured")  # the probe is never known exactly
+    write_dataset(tmp_path / "measured", measured)
+    pinn, adapted = tmp_path / "models" / "pinn.ckpt", tmp_path / "models" / "adapted.ckpt"
+    _train(tiny_dataset, pinn)
+    fine_tuning = Stage(epochs=2, physics_weight=1.0, freeze_encoder=True)
+    recipe = RECIPE.model_copy(update={"stages": (fine_tuning,), "groups_per_epoch": 160})
+    train([tmp_path / "measured"], adapted, Network(), recipe, CPU, OFF, start=pinn)
+    before, after = (read_model(path).network for path in (pinn, adapted))
+    assert after.settings == SMALL and after.window == before.window
+    torch.testing.assert_close(after.input_scale, before.input_scale)
+    frozen = set(after.encoder_parameters())
+    for (name, mine), theirs in zip(after.named_parameters(), before.parameters(), strict=True):
+        assert torch.equal(mine, theirs) == (mine in frozen), name
+    record = json.loads(adapted.with_suffix(".json").read_text())
+    assert record["stages"][0]["physics_last"] < record["stages"][0]["physics_first"]
+    assert record["provenance"]["inputs"]["start"]["name"] == "pinn.ckpt"
+    assert record["config"]["network"]["width"] == 8
+
+
+def test_a_network_that_does_not_suit_is_not_gone_on_with(tiny_dataset, tmp_path):
+    pinn, output = tmp_path / "pinn.ckpt", tmp_path / "m" / "other.ckpt"
+    once = RECIPE.model_copy(update={"stages": (Stage(epochs=1),), "groups_per_epoch": 8})
+    _train(tiny_dataset, pinn, once)
+    with pytest.raises(ValueError, match=r"network.width is 16, but .*pinn.ckpt was trained with 8: remove it"):
+        train([tiny_dataset], output, Network(width=16), once, CPU, OFF, start=pinn)
+    with pytest.raises(FileNotFoundError, match="there is no model"):
+        train([tiny_dataset], output, Network(), once, CPU, OFF, start=tmp_path / "none.ckpt")
+    scan = open_dataset(tiny_dataset)
+    smaller = replace(scan, counts=scan.counts[:, 8:24, 8:24], probe=scan.probe[:, 8:24, 8:24], name="smaller")
+    write_dataset(tmp_path / "smaller", smaller)
+    with pytest.raises(ValueError, match=r"trained on patterns of 32 px, smaller has 16 px: pack the scan with .*32"):
+        train([tmp_path / "smaller"], output, Network(), once, CPU, OFF, start=pinn)
 
 
 def test_labels_that_do_not_exist_are_missed_before_training_starts(tiny_dataset, tmp_path):

@@ -75,6 +75,15 @@ def test_a_training_over_nodes_is_one_job_of_many_processes(workflow):
     assert "mpi=srun, nodes=3, tasks=6, tasks_per_gpu=0" in done.stdout + done.stderr
 
 
+def test_an_adapted_network_waits_for_the_one_it_goes_on_with(workflow):
+    models = {"adapted": {"adapts": "tiny", "train_on": ["star"], "reconstructs": ["star"]}}
+    done = workflow.run("--dry-run", "--printshellcmds", models=models)
+    assert done.returncode == 0, done.stderr
+    words = done.stdout + done.stderr
+    assert "results/models/adapted.ckpt --start results/models/tiny.ckpt --config" in words
+    assert workflow.would_run(models=models)["train"] == 2
+
+
 def test_a_sweep_makes_once_what_its_combinations_share(workflow):
     sweeps = {"s": {"model": ["tiny", "flat"], "over": {"training.seed": [0, 1], "refinement.epochs": [2, 3]}}}
     counts = workflow.would_run(sweeps=sweeps)

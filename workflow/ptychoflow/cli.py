@@ -78,6 +78,7 @@ VERBS: dict[str, Verb] = {
         {
             "datasets": _path("datasets to train on", nargs="+", metavar="DATASET"),
             "output": _path("the checkpoint", metavar="OUT.ckpt"),
+            "--start": _path("a checkpoint to go on with, instead of a fresh network", metavar="MODEL.ckpt"),
             **RUNTIME,
             **TRACKING,
         },

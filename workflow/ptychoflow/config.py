@@ -781,6 +781,9 @@ class ModelEntry(Section):
 
     start: Literal["network", "flat"] = "network"
     """`network` trains one; `flat` is the iterative baseline, refined from an empty object."""
+    adapts: str | None = None
+    """Model whose trained network to go on with, instead of a fresh one: to fine-tune it, or to adapt it to the counts
+    of a measured scan that `train_on` names. Its `network` settings hold."""
     train_on: tuple[str, ...] = ()
     """Scans to train on."""
     reconstructs: tuple[str, ...]
@@ -864,6 +867,8 @@ class Config(Section):
 
     def section(self, name: str, scan: str | None = None, model: str | None = None) -> Section:
         """One section, with what the scan or the model overrides laid over the default."""
+        if name == "network" and model is not None and self.models[model].adapts is not None:
+            return self.section(name, model=self.models[model].adapts)
         default = getattr(self, name, None)
         owners = [self.scans[whole_scan(scan)]] if scan is not None else []
         owners += [self.models[model]] if model is not None else []
@@ -924,11 +929,35 @@ class Config(Section):
         waiting = [reference]
         while waiting:
             model, _, scan = waiting.pop().partition("/")
-            for name in {scan, *self.models[model].train_on} & self.scans.keys() - behind:
+            for name in {scan, *self._learned_from(model)} & self.scans.keys() - behind:
                 behind.add(name)
                 further = self.probe_source(name)
                 waiting += [further] if further and further.partition("/")[0] in self.models else []
         return behind
+
+    def _learned_from(self, model: str) -> set[str]:
+        """The scans that went into a network, also into those that it adapts."""
+        return {scan for name in self._adapted_by(model) if name in self.models for scan in self.models[name].train_on}
+
+    def _adapted_by(self, model: str) -> list[str]:
+        """A model, the one it adapts, the one that adapts, and so on; the last one twice where they go in circles."""
+        chain = [model]
+        while (entry := self.models.get(chain[-1])) is not None and entry.adapts is not None:
+            chain.append(entry.adapts)
+            if chain[-1] in chain[:-1]:
+                break
+        return chain
+
+    def _problems_of_adapting(self, name: str, entry: ModelEntry):
+        chain = self._adapted_by(name)
+        if entry.adapts not in self.models:
+            yield f"models.{name}.adapts: there is no model {entry.adapts}{nearest(entry.adapts, self.models)}"
+        elif chain[-1] in chain[:-1]:
+            yield f"models.{name}.adapts goes in circles ({' -> '.join(chain)}): let one start afresh"
+        elif "flat" in (entry.start, self.models[entry.adapts].start):
+            yield f"models.{name}: adapts goes on with a network, start: flat has none: remove one of them"
+        elif entry.network is not None:
+            yield f"models.{name}.network: the network is that of {entry.adapts}, which this model adapts: remove it"
 
     def _problems_of_models(self):
         if not self.models:
@@ -940,6 +969,8 @@ class Config(Section):
                 yield f"models.{name}.train_on is empty: name the scans to train on, or set start: flat to iterate only"
             if entry.start == "flat" and entry.train_on:
                 yield f"models.{name}: start: flat trains nothing, remove train_on"
+            if entry.adapts is not None:
+                yield from self._problems_of_adapting(name, entry)
             if not entry.reconstructs:
                 yield f"models.{name}.reconstructs is empty: name the scans to reconstruct"
             for key in ("train_on", "reconstructs"):

@@ -19,7 +19,7 @@ from .data.datamodule import TrainingData
 from .data.packing import open_dataset
 from .files import provenance, write_json
 from .learning.callbacks import BestWeights, CollapseGuard, HalfTrained, HalfTrainedEpoch, Throughput, chosen
-from .learning.checkpoints import Model, half_trained_folder, write_model
+from .learning.checkpoints import Model, half_trained_folder, read_model, write_model
 from .learning.curves import Curves, by_stage, thin
 from .learning.mlflow_model import write_mlflow_model
 from .learning.pictures import Pictures
@@ -45,6 +45,7 @@ def train(
     runtime: Runtime = Runtime(),
     tracking: Tracking = Tracking(),
     watchers: Sequence[lightning.Callback] = (),
+    start: Path | None = None,
 ) -> None:
     """Train a network; write its checkpoint and, beside it under the same stem, a JSON record.
 
@@ -53,28 +54,32 @@ def train(
     Args:
         datasets: dataset folders to train on, with probes of their own but patterns of one size.
         output: the checkpoint.
-        network: architecture.
+        network: architecture; that of ``start`` where there is one.
         training: stages, losses, rates, groups.
         runtime: devices and workers.
         tracking: where MLflow keeps runs.
         watchers: further callbacks of Lightning.
+        start: a checkpoint to go on with, instead of a fresh network.
 
     Raises:
-        FileNotFoundError: if a dataset is missing.
+        FileNotFoundError: if a dataset or ``start`` is missing.
         ValueError: if the datasets do not suit each other or the settings, or the training collapses.
         SystemExit: with 143 after SIGTERM; what was reached is kept.
     """
     began = time.perf_counter()
     scans = [open_dataset(folder) for folder in datasets]
     _check(scans, training, runtime)
+    trained = None if start is None else _trained(start, network, scans)
+    network = network if trained is None else trained.settings
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     data = TrainingData(scans, network.group_size, training, runtime)
     config = {"network": network.model_dump(mode="json"), "training": training.model_dump(mode="json")}
-    made_by = provenance(config, **{scan.name: folder for scan, folder in zip(scans, datasets, strict=True)})
+    inputs = {scan.name: folder for scan, folder in zip(scans, datasets, strict=True)}
+    made_by = provenance(config, **inputs, **({} if start is None else {"start": start}))
     folder = half_trained_folder(output, {"config": config, "inputs": made_by["inputs"]})
     task = GroupTask(
-        build_network(network, training, data),
+        trained or build_network(network, training, data),
         training,
         _labelled(scans, training),
         data.steps_per_epoch,
@@ -125,6 +130,21 @@ def build_network(network: Network, training: Training, data: TrainingData) -> C
         fresh = CanvasNetwork(network, window_of(network, intensity(probes).sum((1, 2))))
     fresh.normalise(batch.counts, probes, batch.mask)
     return fresh
+
+
+def _trained(start: Path, network: Network, scans: Sequence[Scan]) -> CanvasNetwork:
+    """The network of a checkpoint, ready to be trained on, if it is what was asked for and suits the scans."""
+    model = read_model(start)
+    for name in network.model_fields_set:
+        asked, has = getattr(network, name), getattr(model.network.settings, name)
+        if asked != has:
+            raise ValueError(f"network.{name} is {asked}, but {start} was trained with {has}: remove it")
+    if model.size != scans[0].size:
+        raise ValueError(
+            f"{start} was trained on patterns of {model.size} px, {scans[0].name} has {scans[0].size} px: pack the "
+            f"scan with packing.crop {model.size}"
+        )
+    return model.network.train()
 
 
 def _check(scans: Sequence[Scan], training: Training, runtime: Runtime) -> None:

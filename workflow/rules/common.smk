@@ -90,6 +90,12 @@ def training_datasets(wildcards):
     return [f"results/datasets/{scan}" for scan in CONFIG.models[wildcards.model].train_on]
 
 
+def adapted(wildcards):
+    """The network that a model goes on with, if any."""
+    model = CONFIG.models[wildcards.model].adapts
+    return f"results/models/{CONFIG.maker('train', model)}.ckpt" if model else []
+
+
 def network(wildcards):
     """The network of a model, which it may share with others of a sweep."""
     return f"results/models/{CONFIG.maker('train', wildcards.model)}.ckpt"

@@ -5,6 +5,7 @@ rule train:
     """Train a network; half-trained checkpoints live in results/checkpoints/{model}/, so that a rerun resumes."""
     input:
         datasets=training_datasets,
+        start=adapted,
     output:
         model="results/models/{model}.ckpt",
         record="results/models/{model}.json",
@@ -24,6 +25,7 @@ rule train:
         runtime=time("train"),
     params:
         config=settings("train"),
+        start=option("start"),
     shell:
-        "$PTYCHOFLOW_LAUNCH python -m ptychoflow train {input.datasets} {output.model} --config {params.config:q}"
-        ' --runtime "$PTYCHOFLOW_RUNTIME" --tracking "$PTYCHOFLOW_TRACKING" > {log} 2>&1'
+        "$PTYCHOFLOW_LAUNCH python -m ptychoflow train {input.datasets} {output.model} {params.start}"
+        ' --config {params.config:q} --runtime "$PTYCHOFLOW_RUNTIME" --tracking "$PTYCHOFLOW_TRACKING" > {log} 2>&1'
