@@ -207,6 +207,21 @@ VERBS: dict[str, Verb] = {
             "--model": _path("a checkpoint for the standard directory, so that ptychodus reconstructs with it"),
         },
     ),
+    "batch": Verb(
+        "reconstruct a directory into a directory",
+        "Reads ptychodus's standard directory, or any measurement. Makes OUT/product.h5: converts, packs, predicts\n"
+        "and stitches where there is a model (model.ckpt in IN, or --model), refines. SIGTERM ends it after the epoch\n"
+        "under way with a product that says it is partial. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped.",
+        "ptychoflow batch standard-directory reconstructed --events > events.jsonl",
+        {
+            "input": _path("the standard directory or measurement", metavar="IN"),
+            "output": _path("the directory to write product.h5 to", metavar="OUT"),
+            "--model": _path("the checkpoint to start with", metavar="MODEL.ckpt"),
+            "--dry-run": {"action": "store_true", "help": "only say what would be done"},
+            "--events": {"action": "store_true", "help": "say on stdout what happens, a JSON object a line"},
+            **RUNTIME,
+        },
+    ),
     "ptychodus": Verb(
         "run ptychodus with our engine as its PtychoPINN-Torch backend",
         "Reads what ptychodus 1.7.0 is told to, after `--`; without anything it opens its window. Makes what ptychodus "
@@ -297,7 +312,7 @@ def _run(verb: str, arguments: dict) -> int | None:
         arguments = _with_settings(verb, arguments)
         _take_devices(verb, arguments)
         step = getattr(importlib.import_module(f".{verb}", __package__), verb)
-        step(**arguments)
+        return step(**arguments)
 
 
 def _take_devices(verb: str, arguments: dict) -> None:
@@ -311,7 +326,10 @@ def _with_settings(verb: str, arguments: dict) -> dict:
     """The arguments with every settings text in its place as a section."""
     from .config import Runtime, Tracking, step_sections, validate
 
-    sections = step_sections(verb, _settings(arguments.pop("config")))
+    said = _settings(arguments.pop("config"))
+    if verb == "batch":
+        said["source"] = said.get("source", {}) | {"file": str(arguments["input"])}
+    sections = step_sections(verb, said)
     for name, schema in {"runtime": Runtime, "tracking": Tracking}.items():
         if name in arguments:
             sections[name] = validate(schema, _settings(arguments.pop(name)), f"{name}.")

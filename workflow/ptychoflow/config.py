@@ -834,6 +834,8 @@ READS: dict[str, tuple[str, ...]] = {
     "export": (),
 }
 """The sections each step reads: what its rerun depends on."""
+BATCH = ("source", "packing", "inference", "stitching", "refinement")
+"""The sections that `batch` reads, which is no step of the workflow but several of them."""
 
 
 class Config(Section):
@@ -1029,7 +1031,8 @@ def validate(schema: type[Section], data: Any, where: str = "") -> Any:
 
 def step_sections(step: str, data: dict) -> dict[str, Section]:
     """The sections a step reads, from the JSON its rule hands over; defaults for what is not there."""
-    known = {name: Config.model_fields[name].annotation if name != "source" else Source for name in READS[step]}
+    names = BATCH if step == "batch" else READS[step]
+    known = {name: Config.model_fields[name].annotation if name != "source" else Source for name in names}
     for name in data:
         if name not in known:
             raise ConfigError(f"config: {step} reads {', '.join(known) or 'no settings'}, not {name}")

@@ -86,7 +86,8 @@ def product_of(reconstruction: Reconstruction) -> Product:
     ptychodus counts patch centres from ``(N - 1) / 2`` and we from ``N // 2``: the object's centre holds the half,
     so that positions are ours times the pixel size.
     """
-    geometry, pixel, history = reconstruction.geometry, reconstruction.geometry.pixel_size_m, reconstruction.history
+    geometry, history, facts = reconstruction.geometry, reconstruction.history, reconstruction.facts
+    pixel = geometry.pixel_size_m
     half = half_pixel(reconstruction.probe.shape[-1])
     middle = [o + (side - 1) / 2 + half for o, side in zip(reconstruction.origin, reconstruction.object.shape)]
     y, x = reconstruction.positions.T * pixel
@@ -100,7 +101,7 @@ def product_of(reconstruction: Reconstruction) -> Product:
         pixel_m=pixel,
         centre_m=(middle[0] * pixel, middle[1] * pixel),
         name=reconstruction.name,
-        comments="written by ptychoflow",
+        comments="written by ptychoflow" + (f"; partial: {facts['partial']}" if "partial" in facts else ""),
         distance_m=geometry.detector_distance_m,
         energy_ev=geometry.energy_ev,
         photons=float(np.sum(np.abs(reconstruction.probe) ** 2)),

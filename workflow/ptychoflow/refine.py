@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def refine(
     refinement: Refinement = Refinement(),
     start: Path | None = None,
     runtime: Runtime = Runtime(),
+    go_on: Callable[[dict[str, float]], bool] = lambda row: True,
 ) -> None:
     """Refine a reconstruction of a scan, or reconstruct it from a flat object.
 
@@ -41,6 +43,8 @@ def refine(
         start: reconstruction to start from, such as ``stitch`` or an earlier ``refine`` wrote: its object, probe and
             positions; a flat object without it.
         runtime: devices and threads.
+        go_on: is called after each epoch with its row of the history; False ends the fit there, and what is written
+            says that it is partial.
 
     Raises:
         FileNotFoundError: if the dataset or the start is missing.
@@ -54,10 +58,11 @@ def refine(
     peers = Peers.of(runtime)
     made_by = provenance(refinement, dataset=dataset, start=start)
     course = Course(Fit(scan, refinement, begin, peers), Unfinished(output, made_by))
-    course.run(scan.name)
+    stopped = course.run(scan.name, go_on)
     if peers.rank > 0:
         return
     facts = {"start": None if start is None else Path(start).name, "patterns": len(scan), "devices": peers.count}
+    facts |= {"partial": f"stopped after epoch {course.history['epoch'][-1]} of {refinement.epochs}"} if stopped else {}
     write_reconstruction(output, _result(course, scan, output, facts | {"provenance": made_by}))
     course.unfinished.forget()
     error, epochs, seconds = (course.history[name][-1] for name in ("error", "epoch", "seconds"))
@@ -84,8 +89,8 @@ class Course:
         if (state := unfinished.read()) is not None:
             self._resume(state)
 
-    def run(self, name: str) -> None:
-        """Go through the epochs that are left, until the fit has settled.
+    def run(self, name: str, go_on: Callable[[dict[str, float]], bool]) -> bool:
+        """Go through the epochs that are left, until the fit has settled; whether ``go_on`` ended it before.
 
         Raises:
             ValueError: if the fit diverges.
@@ -104,8 +109,11 @@ class Course:
             self._note(epoch, done, keep=settled or epoch in _snapshot_epochs(last))
             if settled:
                 logger.info("settled after %d of %d epochs", epoch, last)
-                return
+                return False
+            if not go_on({column: values[-1] for column, values in self.history.items()}) and epoch < last:
+                return True
             self.unfinished.save(self._state())
+        return False
 
     def _settled(self, done: Pass, epoch: int) -> bool:
         """Whether neither the phase nor the error changes any more, though everything to fit has been let free."""
