@@ -1,6 +1,9 @@
 """inspect says what a file is, what it lacks and how to read it, and the config that it writes is ready to run."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -13,6 +16,8 @@ from ptychoflow.inspect import inspect
 from ptychoflow.scan import read_scan
 
 from .readers.golden import GOLDEN, make_scan
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -35,6 +40,16 @@ def test_the_config_it_writes_is_ready(cxi, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.yaml", "inspection.json", "inspection.png"}
     found = json.loads((tmp_path / "out" / "inspection.json").read_text())
     assert found["detector"]["corner"] is True and len(found["orientation"]["tried"]) == 8
+
+
+def test_the_workflow_runs_the_config_it_writes(cxi, tmp_path):
+    inspect(Source(file=str(cxi)), tmp_path / "out")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
+    command += ["--configfile", tmp_path / "out" / "config.yaml", "--cores", "1", "--quiet", "all", "--"]
+    wanted = ["results/refined/flat/other.h5", "results/inspections/other"]
+    done = subprocess.run([*command, *wanted], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    assert all((tmp_path / path).exists() for path in wanted)
 
 
 def test_swapped_axes_are_put_right_in_the_config(cxi, tmp_path):

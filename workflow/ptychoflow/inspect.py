@@ -79,8 +79,8 @@ def lines(inspection: Inspection) -> list[str]:
 def table(finding: Finding) -> list[str]:
     """Every orientation that was tried, the best first."""
     rows = sorted(zip(finding.errors, finding.sigmas, finding.orientations), key=lambda row: row[0])
-    head = f"{'positions':<28}{'R-factor':>10}{'worse by':>12}"
-    return [head, *(f"{name_of(o):<28}{error:>10.5f}{sigma:>10.1f} s" for error, sigma, o in rows)]
+    head = f"{'positions':<28}{'R-factor':>10}{'worse by':>15}"
+    return [head, *(f"{name_of(o):<28}{error:>10.5f}{sigma:>10.1f} s.e." for error, sigma, o in rows)]
 
 
 def name_of(orientation: Orientation) -> str:
@@ -128,7 +128,7 @@ def ready_config(inspection: Inspection) -> str:
         "scans": {name: entry},
         "models": {"flat": {"start": "flat", "reconstructs": [name]}},
     }
-    head = [f"# What ptychoflow found in {inspection.path.name}. Run it: snakemake --cores 2 --configfile config.yaml"]
+    head = [f"# What ptychoflow found in {inspection.path.name}. Run it: make run CONFIG=the path of this file"]
     head += [f"# MISSING in the file, so check what stands here: {what}" for what in inspection.missing]
     head += [f"# DOUBT: {what}" for what in inspection.warnings]
     return "\n".join([*head, yaml.safe_dump(config, sort_keys=False)])

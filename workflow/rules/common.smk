@@ -81,6 +81,11 @@ def files_named(wildcards):
     return [name for name in CONFIG.files(wildcards.scan) if Path(name).is_file()]
 
 
+def measurement(wildcards):
+    """The file that a measured scan is read from."""
+    return CONFIG.scans[wildcards.scan].source.file
+
+
 def scan_file(wildcards):
     """The file of a scan; its halves share it, and what differs from it in packing only."""
     return f"results/scans/{CONFIG.maker('simulate', whole_scan(wildcards.scan))}.cxi"

@@ -1,4 +1,7 @@
-"""From a recipe or a measurement to a dataset: results/scans/{scan}.cxi, results/datasets/{scan}/."""
+"""From a recipe or a measurement to a dataset: results/scans/{scan}.cxi, results/datasets/{scan}/.
+
+On request, what a measurement is and how it lies on the detector: results/inspections/{scan}/.
+"""
 
 
 rule simulate:
@@ -51,6 +54,31 @@ rule convert:
         probe=option("probe"),
     shell:
         "python -m ptychoflow convert {output.scan} {params.probe} --config {params.config:q} > {log} 2>&1"
+
+
+rule inspect:
+    """Say what a measurement is, what it lacks and how its scan lies on the detector."""
+    input:
+        files=files_named,
+    output:
+        findings=directory("results/inspections/{scan}"),
+    log:
+        "results/logs/inspect/{scan}.log",
+    benchmark:
+        "results/benchmarks/inspect/{scan}.tsv"
+    wildcard_constraints:
+        scan=one_of(MEASURED),
+    conda:
+        "../../envs/ptychoflow.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory("convert"),
+        runtime=time("convert"),
+    params:
+        file=measurement,
+        config=settings("convert"),
+    shell:
+        "python -m ptychoflow inspect {params.file:q} --output {output.findings} --config {params.config:q} > {log} 2>&1"
 
 
 rule pack:
