@@ -67,4 +67,6 @@ $(PTYCHODUS)/ready-to-run: $(PTYCHODUS)/ready
 	$(PTYCHODUS_PIP) colorcet httpx watchdog 'pydantic-ai-slim[openai]' PyQt5
 	$(PTYCHODUS)/bin/python -m pip download --quiet --no-deps --no-binary ptychodus --dest $(PTYCHODUS)/source \
 	    --constraint envs/ptychodus.txt ptychodus
+	for version in 1.2 1.5.1 1.6.0; do $(PTYCHODUS)/bin/python -m pip install --quiet --no-deps \
+	    --target $(PTYCHODUS)/older/$$version ptychodus==$$version || exit 1; done
 	@touch $@

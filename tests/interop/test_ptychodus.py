@@ -1,6 +1,7 @@
 """Released ptychodus opens what is exported, bit for bit, and cuts patches where we put them; it is the referee."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from ptychoflow.product import Product
 from ptychoflow.readers.formats import read_scan_of
 from ptychoflow.readers.products import read_product
 from ptychoflow.reconstruction import read_reconstruction
+from ptychoflow.scan import read_scan, write_scan
 
 from ..products import write_products
 
@@ -100,3 +102,18 @@ def test_convert_reads_a_standard_directory_back(judged):
     np.testing.assert_array_equal(back.counts, scan.counts)
     np.testing.assert_allclose(back.positions, scan.positions, rtol=1e-12)
     assert back.geometry.pixel_size_m == pytest.approx(scan.geometry.pixel_size_m, rel=1e-12)
+
+
+def test_a_format_that_only_ptychodus_knows_is_read_by_its_reader(tmp_path, scan):
+    write_scan(tmp_path / "scan.cxi", scan)
+    source = {"file": "scan.cxi", "format": "ptychodus:CXI", "positions": "scan.cxi", "probe": "scan.cxi"}
+    command = [PYTHON, "-m", "ptychoflow", "convert", "back.cxi", "--config", json.dumps({"source": source})]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    back = read_scan(tmp_path / "back.cxi")
+    np.testing.assert_array_equal(back.counts, np.where(scan.mask, scan.counts, 0))
+    np.testing.assert_array_equal(back.mask, scan.mask)
+    assert back.geometry.pixel_size_m == pytest.approx(scan.geometry.pixel_size_m, rel=1e-9)
+    unknown = json.dumps({"source": source | {"format": "ptychodus:Nonesuch"}})
+    done = subprocess.run([*command[:-1], unknown], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 2 and "ptychodus has no reader Nonesuch; it has " in done.stderr.splitlines()[-1]

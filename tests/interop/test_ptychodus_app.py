@@ -110,6 +110,13 @@ def test_its_window_lists_our_engine_and_shows_the_result(worked):
     assert np.ptp(shown, axis=2).max() > 100, "the object is drawn in colours"
 
 
+@pytest.mark.parametrize("version", ["1.2", "1.5.1", "1.6.0"])
+def test_older_versions_open_what_is_written_today(worked, version):
+    command = [PYTHON, Path(__file__).with_name("older.py"), worked.folder / "in" / "product.h5"]
+    done = _run(worked.folder, command, PYTHONPATH=str(BESIDE / "older" / version))
+    assert done.returncode == 0 and done.stdout.split() == [version, "True", "True"], done.stdout + done.stderr[-2000:]
+
+
 def test_its_own_tests_pass_with_our_facade_on_the_path(tmp_path):
     (source,) = (BESIDE / "source").glob("ptychodus-*.tar.gz")
     subprocess.run(["tar", "-xf", source, "-C", tmp_path], check=True)
