@@ -244,6 +244,14 @@ VERBS: dict[str, Verb] = {
         {"output": _path("the description, .md or .json", metavar="OUT")},
         runs=False,
     ),
+    "gallery": Verb(
+        "draw everything that can be simulated",
+        "Reads nothing. Makes a folder: a Markdown page with a picture and the recipe of each object, probe, path and "
+        "detector.",
+        "ptychoflow gallery what-can-be-simulated",
+        {"output": _path("the folder", metavar="OUTDIR")},
+        runs=False,
+    ),
     "config": Verb(
         "answer questions about a config",
         "Reads a config, or a file of PtychoPINN. Makes text: `show` every setting with defaults filled in, `check`\n"
@@ -295,6 +303,8 @@ def _run(verb: str, arguments: dict) -> int | None:
         _verify(arguments["folder"])
     elif verb == "settings":
         importlib.import_module(".manual", __package__).settings(arguments["output"])
+    elif verb == "gallery":
+        importlib.import_module(".gallery", __package__).gallery(arguments["output"])
     elif verb == "label":
         importlib.import_module(".label", __package__).label(**arguments)
     elif verb == "compare":

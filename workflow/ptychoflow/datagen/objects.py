@@ -29,15 +29,16 @@ def make_object(recipe: ObjectRecipe, rng: np.random.Generator) -> np.ndarray:
 def dead_leaves(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
     """Discs, ellipses, rectangles and triangles fallen on one another, radii by the power law ``r^-3``.
 
-    Amplitude and phase have leaves of their own, so that neither can be guessed from the other. Their statistics are
-    like those of natural images: Lee, Mumford and Huang, Int. J. Comput. Vision 41 (2001) 35.
+    Circumradii are 1 to 20 % of the side, as many as cover everything, under a fifth of 1/f noise. Amplitude and phase
+    have leaves of their own, so that neither can be guessed from the other. Their statistics are like those of natural
+    images: Lee, Mumford and Huang, Int. J. Comput. Vision 41 (2001) 35.
     """
     power = 3.0 if recipe.power is None else recipe.power
     return _twice(lambda: shapes.leaves(recipe.size, _features(recipe, 0.01, 0.2), power, recipe.count, rng))
 
 
 def lines(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """150 straight lines from edge to edge, thin, middling and wide; amplitude and phase have their own."""
+    """150 straight lines from edge to edge, 0.3, 0.8 and 2 % of the side wide; amplitude and phase have their own."""
     return _twice(lambda: shapes.lines(recipe.size, _features(recipe, 0.003, 0.02), recipe.count or 150, rng))
 
 
@@ -48,7 +49,10 @@ def gaussian_random_field(recipe: ObjectRecipe, rng: np.random.Generator) -> Ima
 
 
 def procedural(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """60 translucent shapes and soft blobs over a gradient and Perlin noise; amplitude and phase have their own."""
+    """60 translucent discs, ellipses, rectangles, triangles and soft blobs over a gradient, a third of Perlin noise.
+
+    Radii and wavelengths are 2 to 25 % of the side; amplitude and phase have their own.
+    """
 
     def image() -> np.ndarray:
         drawn = shapes.layers(recipe.size, _features(recipe, 0.02, 0.25), recipe.count or 60, rng)
@@ -59,13 +63,16 @@ def procedural(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
 
 
 def polyhedra(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """40 icosahedra, three in ten hollow, projected along the beam; of one material: phase follows absorption."""
+    """40 icosahedra turned at random in space, three in ten hollow, projected along the beam.
+
+    Circumradii are 3 to 12 % of the side; of one material: phase follows absorption.
+    """
     thickness = shapes.polyhedra(recipe.size, _features(recipe, 0.03, 0.12), recipe.count or 40, rng)
     return -thickness, -thickness  # matter of refractive index below 1, as for X-rays: it advances the phase
 
 
 def perlin_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """Perlin's gradient noise over several octaves; amplitude and phase have their own."""
+    """Perlin's gradient noise: octaves from 25 down to 1 % of the side; amplitude and phase have their own."""
     return _twice(lambda: noise.perlin_noise(recipe.size, *_features(recipe, 0.01, 0.25), rng))
 
 
@@ -75,19 +82,19 @@ def white_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
 
 
 def blurred_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """White noise under a Gaussian blur of 1 to 3 pixels; amplitude and phase have their own."""
+    """White noise under a Gaussian blur of 1 to 3 px rms; amplitude and phase have their own."""
     least, greatest = recipe.features_px or (1.0, 3.0)
     return _twice(lambda: noise.blurred_noise(recipe.size, rng.uniform(least, greatest), rng))
 
 
 def points(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """200 small round spots that absorb and delay, on nothing."""
+    """200 round Gaussian spots of 1 to 3 px rms and random strength that absorb and delay, on nothing."""
     spots = shapes.points(recipe.size, recipe.features_px or (1.0, 3.0), recipe.count or 200, rng)
     return -spots, spots
 
 
 def siemens_star(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """The resolution target: pairs of spokes that narrow to nothing; spokes absorb and delay. No randomness."""
+    """The resolution target: 18 pairs of spokes that narrow to nothing, absorb and delay. No randomness."""
     height, width = recipe.size
     y, x = np.ogrid[:height, :width]
     y, x = y - (height - 1) / 2, x - (width - 1) / 2
@@ -99,7 +106,10 @@ def siemens_star(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
 
 
 def photograph(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """Two photographs: the first is the phase, the second the amplitude. No randomness."""
+    """Two photographs, scikit-image's or files of yours: the first is the phase, the second the amplitude.
+
+    In gray, resized to the object. No randomness.
+    """
     phase, amplitude = (load_image(name, recipe.size) for name in recipe.images)
     return amplitude, phase
 
