@@ -104,6 +104,21 @@ def test_losses_patterns_probe_times_settings_and_versions_are_there(page):
         assert words in page, words
 
 
+def test_the_parts_of_a_prediction_are_told_where_they_are_known(measured, page, tmp_path):
+    assert "by part" not in page
+    shutil.copytree(measured, tmp_path / "run")
+    path = tmp_path / "run" / "metrics" / "pinn" / "star.json"
+    metrics = json.loads(path.read_text())
+    timing = {"device": "cuda", "processes": 2, "patterns": 100, "groups": 33}
+    timing |= {"seconds": {"load": 0.5, "total": 4.0}, "patterns_per_second": {"load": 200.0, "end_to_end": 25.0}}
+    metrics["made_by"]["network"] |= {"inference": timing, "seconds": {"assembly": 0.25}}
+    path.write_text(json.dumps(metrics))
+    section = _report(tmp_path / "told", [path]).partition("by part")[2].partition("</table>")[0]
+    for words in ("pinn/star, 100 patterns in 33 groups on 2 cuda", "0.5 · 200/s", "0.25 · 400/s", "25/s"):
+        assert words in section, words
+    assert "host to device" not in section
+
+
 def test_names_from_files_are_text_not_markup(measured, record, tmp_path):
     path = tmp_path / "metrics" / "m" / "s.json"
     shutil.copytree(measured / "metrics" / "pinn", path.parent)

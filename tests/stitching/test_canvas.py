@@ -83,6 +83,16 @@ def test_a_flipped_sign_or_swapped_axes_do_not_pass_for_right(room, wrong):
     assert np.abs(found - mean[cut])[weight[cut] > 1e-2].max() > 0.1
 
 
+@pytest.mark.parametrize("size", [1, 7, 8])
+def test_equal_weights_are_summed_as_any_others_are(room, size):
+    positions, patches = _places(40), _patches(40, size)
+    even = _filled(room, patches, torch.ones(size, size), positions)
+    nearly = torch.ones(size, size, dtype=torch.float64)
+    nearly[0, 0] += 1e-12
+    any_other = _filled(room, patches.to(torch.complex128), nearly, positions)
+    np.testing.assert_allclose(even.finish(room).weight, any_other.finish(room).weight, atol=1e-5)
+
+
 def test_a_canvas_in_files_is_the_one_in_memory(tmp_path, room):
     positions, patches, weights = _places(40), _patches(40, 8), torch.rand(8, 8)
     small = Room(0, tmp_path / "files")

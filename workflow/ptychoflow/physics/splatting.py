@@ -32,10 +32,11 @@ def splat_(image: Tensor, patches: Tensor, positions: Tensor, weights: Tensor | 
     corners, rests = corners_and_rests(positions, size, image)
     check_inside(corners, corners + size + (rests > 0), image.shape)
     step = max(1, CACHE // (2 * (size + 2) ** 2)) if image.device.type == "cpu" else max(1, len(patches))
+    spread = _Spread(min(step, len(patches)), size, patches)
     for first in range(0, len(patches), step):
         here = slice(first, first + step)
         gain = weights[here] if weights is not None and weights.ndim == 3 else weights
-        _add_(image, _spread(patches[here], rests[here], gain), corners[here])
+        _add_(image, spread(patches[here], rests[here], gain), corners[here])
 
 
 def splat_points_(image: Tensor, positions: Tensor) -> None:
@@ -50,20 +51,39 @@ def splat_points_(image: Tensor, positions: Tensor) -> None:
             flat.index_add_(0, pixels.clamp_max(last), share)  # beyond the edge the share is 0
 
 
-def _spread(patches: Tensor, rests: Tensor, weights: Tensor | None) -> Tensor:
-    """Patches times weights, moved by their rests: ``(b, size, size)`` if no rest is there, else a pixel larger."""
-    if not bool(rests.any()):
-        return patches if weights is None else patches * weights
-    numbers = torch.view_as_real(patches) if patches.is_complex() else patches[..., None]
-    count, size, _, parts = numbers.shape
-    framed = numbers.new_zeros(count, size + 2, size + 2, parts)
-    inside = framed[:, 1:-1, 1:-1]
-    inside.copy_(numbers) if weights is None else torch.mul(numbers, weights[..., None], out=inside)
-    rows = framed.flatten(2)
-    moved = torch.lerp(rows[:, :, parts:], rows[:, :, :-parts], rests[:, 1, None, None])
-    moved = torch.lerp(moved[:, 1:], moved[:, :-1], rests[:, 0, None, None])
-    windows = moved.view(count, size + 1, size + 1, parts)
-    return torch.view_as_complex(windows) if patches.is_complex() else windows[..., 0]
+class _Spread:
+    """Multiplies batches of patches with weights and moves them by their rests, in memory that is used again and again.
+
+    Args:
+        count: patches of a batch at most.
+        size: side of a patch, px.
+        like: dtype and device of the patches.
+    """
+
+    def __init__(self, count: int, size: int, like: Tensor) -> None:
+        self._parts = parts = 2 if like.is_complex() else 1
+        dtype = like.real.dtype if like.is_complex() else like.dtype
+        self._framed = torch.zeros(count, size + 2, (size + 2) * parts, dtype=dtype, device=like.device)
+        self._along_x = self._framed.new_empty(count, size + 2, (size + 1) * parts)
+        self._along_y = self._framed.new_empty(count, size + 1, (size + 1) * parts)
+
+    def __call__(self, patches: Tensor, rests: Tensor, weights: Tensor | None) -> Tensor:
+        """``(b, size, size)`` if there are no rests, else a pixel larger; overwritten by the next call."""
+        if not bool(rests.any()):
+            return patches if weights is None else patches * weights
+        count, parts = len(patches), self._parts
+        numbers = torch.view_as_real(patches).flatten(-2) if parts == 2 else patches
+        rows, along_x, along_y = self._framed[:count], self._along_x[:count], self._along_y[:count]
+        inside = rows[:, 1:-1, parts:-parts]
+        inside.copy_(numbers) if weights is None else torch.mul(numbers, _repeated(weights, parts), out=inside)
+        torch.lerp(rows[:, :, parts:], rows[:, :, :-parts], rests[:, 1, None, None], out=along_x)
+        torch.lerp(along_x[:, 1:], along_x[:, :-1], rests[:, 0, None, None], out=along_y)
+        return torch.view_as_complex(along_y.unflatten(2, (-1, 2))) if parts == 2 else along_y
+
+
+def _repeated(weights: Tensor, parts: int) -> Tensor:
+    """One weight for each real and each imaginary part."""
+    return weights.repeat_interleave(parts, -1)
 
 
 def _add_(image: Tensor, windows: Tensor, corners: Tensor) -> None:

@@ -12,7 +12,7 @@ from .pictures import Detail
 from .results import COLUMNS, Column, Result, by_scan, rows
 from .run import embedded
 from .scene import scene
-from .times import Timing, told_by_steps
+from .times import PARTS, Parts, Timing, parts_of_prediction, told_by_steps
 from .words import advise, caveats, compare_starts, duration, figures, lead, verdict
 
 HERE = Path(__file__).parent
@@ -56,6 +56,7 @@ def render(
         scenes=scenes,
         models=[_model(record) for record in records],
         times=_times(benchmarks or told_by_steps(results, records), measured=bool(benchmarks)),
+        parts=_parts(parts_of_prediction(results)),
         versions=_versions(results, records, version),
         settings=_settings(results, records),
         run=embedded(results, records),
@@ -194,6 +195,18 @@ def _times(timings: Sequence[Timing], measured: bool) -> dict:
     total = sum(timing.seconds for timing in timings)
     note = f"{duration(total)} in all, steps one after another" + (", start-up of each included." if measured else ".")
     return {"rows": table, "columns": columns, "note": note}
+
+
+def _parts(found: Sequence[Parts]) -> dict:
+    """Seconds and patterns per second of each part of each prediction; parts that took no time are left out."""
+    names = [part for part in PARTS if any(part in each.seconds for each in found)]
+    rows = []
+    for each in found:
+        cells = [f"{each.seconds[n]:.2g} · {each.rates[n]:,.0f}/s" if n in each.rates else "–" for n in names]
+        groups = f"{each.facts['patterns']} patterns in {each.facts['groups']} groups"
+        of = f"{each.of}, {groups} on {each.facts['processes']} {each.facts['device']}"
+        rows.append({"of": of, "cells": [*cells, f"{each.rates['end_to_end']:.0f}/s"]})
+    return {"columns": [*(name.replace("_", " ") for name in names), "prediction in all"], "rows": rows}
 
 
 def _versions(results: Sequence[Result], records: Sequence[dict], version: str) -> str:

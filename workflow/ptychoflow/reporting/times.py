@@ -58,6 +58,41 @@ def told_by_steps(results: Sequence[Result], records: Sequence[dict]) -> list[Ti
     return found
 
 
+PARTS = ("load", "host_to_device", "warm_up", "inference", "device_to_host", "write", "synchronise", "assembly")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the time of one prediction and its stitching went.
+
+    Attributes:
+        of: ``model/scan``.
+        seconds: of each of ``PARTS`` that was measured.
+        rates: patterns per second of those, and ``end_to_end`` of the prediction.
+        facts: device, processes, patterns, groups.
+    """
+
+    of: str
+    seconds: dict[str, float]
+    rates: dict[str, float]
+    facts: dict
+
+
+def parts_of_prediction(results: Sequence[Result]) -> list[Parts]:
+    """The times that ``infer``, ``stitch`` and ``reconstruct`` keep, of each result that came from a network."""
+    found = []
+    for result in results:
+        told = result.metrics["made_by"].get("network", {})
+        timing = told.get("inference")
+        if timing:
+            seconds = timing["seconds"] | told["seconds"]
+            stitching = {part: timing["patterns"] / told["seconds"][part] for part in told["seconds"]}
+            facts = {name: timing[name] for name in ("device", "processes", "patterns", "groups")}
+            name = f"{result.model}/{result.scan}"
+            found.append(Parts(name, seconds, timing["patterns_per_second"] | stitching, facts))
+    return found
+
+
 def _read(path: Path, step: str, of: str) -> Timing | None:
     """A benchmark file; None where it is not one, which is no reason to have no report."""
     try:

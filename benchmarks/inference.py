@@ -1,0 +1,80 @@
+"""How fast a scan is reconstructed by a network, from counts on disk to an object on disk.
+
+    python benchmarks/inference.py results/models/pinn.ckpt results/datasets/star [--accelerator gpu] [--threads 1]
+
+Runs ``infer`` and ``stitch``, and ``reconstruct``, which is both without patches on disk, with every choice of groups
+and precision, and prints a row for each: patterns per second of the whole (reading, prediction, stitching and writing,
+without the start of Python), of prediction alone after its first batch, and the seconds of each part. Where the scan
+has a truth, the error of the phase beside it, ramp removed.
+"""
+
+import argparse
+import logging
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from ptychoflow.config import Inference, Runtime
+from ptychoflow.data.packing import open_dataset
+from ptychoflow.infer import infer
+from ptychoflow.metrics.alignment import align
+from ptychoflow.metrics.image import measures
+from ptychoflow.reconstruct import reconstruct
+from ptychoflow.reconstruction import Reconstruction, read_reconstruction
+from ptychoflow.scan import Scan
+from ptychoflow.stitch import stitch
+
+
+def error(found: Reconstruction, scan: Scan) -> str:
+    """Of the phase against the truth, as text."""
+    if scan.truth is None:
+        return "-"
+    truth = np.asarray(scan.truth.object)
+    aligned = align(found.object, found.origin, found.coverage, truth, scan.truth.origin, 2.0)
+    told = measures(aligned.object, aligned.truth, aligned.mask, scan.size / 8)
+    return f"{told['phase_rms_rad']:.4f} rad ({told['phase_psnr_truth_range']:.1f} dB)"
+
+
+def measure(model: Path, dataset: Path, inference: Inference, runtime: Runtime, fused: bool, folder: Path) -> str:
+    """One way to do it, as a row."""
+    output, scan, began = folder / "object.h5", open_dataset(dataset), time.perf_counter()
+    if fused:
+        reconstruct(model, dataset, output, inference, runtime=runtime)
+    else:
+        infer(model, dataset, folder / "patches", inference, runtime)
+        stitch(dataset, folder / "patches", output, runtime=runtime)
+    seconds = time.perf_counter() - began
+    found = read_reconstruction(output)
+    timing = found.facts["inference"]
+    parts = {name: value for name, value in timing["seconds"].items() if name != "total"} | found.facts["seconds"]
+    told = ", ".join(f"{name} {value:.2g}" for name, value in parts.items())
+    name = f"{'fused' if fused else 'steps'} {inference.groups:5} {inference.precision:8}"
+    rates = f"{len(scan) / seconds:9.0f} {timing['patterns_per_second'].get('inference', 0):9.0f}"
+    return f"{name} {timing['groups']:6} {rates}  {error(found, scan):22} {told}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--accelerator", choices=("auto", "cpu", "gpu"), default="auto")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    logging.getLogger("lightning").setLevel(logging.ERROR)
+    runtime = Runtime(accelerator=options.accelerator, threads=options.threads)
+    print("way   groups precision groups  patterns/s inference/s  phase error            seconds by part")
+    choices = [(True, "cover", "float32")]  # the first warms up
+    choices += product((False, True), ("cover", "all"), ("float32", "bfloat16"))
+    for number, (fused, groups, precision) in enumerate(choices):
+        with tempfile.TemporaryDirectory() as folder:
+            inference = Inference(groups=groups, precision=precision)
+            row = measure(options.model, options.dataset, inference, runtime, fused, Path(folder))
+        if number:
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
