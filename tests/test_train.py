@@ -31,7 +31,7 @@ from ptychoflow.train import train
 
 OFF = Tracking(uri=None)
 CPU = Runtime(accelerator="cpu")
-SMALL = Network(width=8, levels=2)
+SMALL = Network(group_size=4, width=8, levels=2, iterations=5)
 RECIPE = Training(
     stages=(Stage(epochs=1, physics_weight=0.0), Stage(epochs=2, physics_weight="linear")),
     batch_size=8,

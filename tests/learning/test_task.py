@@ -24,7 +24,7 @@ def batch(scan):
 def _task(weight, labelled=True, network=None, freeze=False, **settings) -> GroupTask:
     torch.manual_seed(0)
     sees = {"iterations": 2, "passes": 2} if network is None else network
-    network = CanvasNetwork(Network(**{"width": 8, "levels": 2} | sees), window=16)
+    network = CanvasNetwork(Network(**{"group_size": 4, "width": 8, "levels": 2} | sees), window=16)
     training = Training(stages=(Stage(epochs=1, physics_weight=weight, freeze_encoder=freeze),), **settings)
     task = GroupTask(network, training, labelled, steps_per_epoch=10)
     task.log = lambda *args, **kwargs: None

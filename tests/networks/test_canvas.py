@@ -8,6 +8,8 @@ from ptychoflow.networks.canvas import CanvasNetwork, window_for, window_of
 from ptychoflow.networks.estimate import backproject
 from ptychoflow.physics.forward import shift_probe
 
+SMALL = {"group_size": 4, "width": 8, "levels": 2}
+
 
 def _group(batch: int = 2, size: int = 32, patterns: int = 4):
     rng = torch.Generator().manual_seed(2)
@@ -21,7 +23,8 @@ def _group(batch: int = 2, size: int = 32, patterns: int = 4):
 
 def _network(**settings) -> CanvasNetwork:
     torch.manual_seed(0)
-    return CanvasNetwork(Network(**{"width": 8, "levels": 2, "iterations": 2} | settings), window=16)
+    steps = {} if settings.get("input") == "amplitude" else {"iterations": 2}
+    return CanvasNetwork(Network(**SMALL | steps | settings), window=16)
 
 
 def test_there_is_a_canvas_after_each_pass():
@@ -69,8 +72,7 @@ def test_normalised_channels_have_a_mean_square_of_one():
 @pytest.mark.parametrize("architecture", ["unet", "cnn", "fno"])
 def test_every_way_to_see_and_say_gives_a_canvas_and_trains_every_parameter(architecture, sees, overlap, head):
     counts, probes = _group()
-    passes = {"iterations": 5, "passes": 2} if sees == "amplitude" else {"passes": 2}
-    network = _network(architecture=architecture, input=sees, overlap=overlap, head=head, **passes)
+    network = _network(architecture=architecture, input=sees, overlap=overlap, head=head)
     relative = torch.zeros(2, 4, 2, dtype=torch.float64)
     canvases, estimate = network(counts, probes, None, relative)
     assert [canvas.shape for canvas in canvases] == [(2, 32, 32)] * (1 if sees == "amplitude" else 2)
@@ -82,7 +84,7 @@ def test_every_way_to_see_and_say_gives_a_canvas_and_trains_every_parameter(arch
 
 def test_a_network_that_sees_amplitudes_is_blind_to_the_dose_and_to_the_probe():
     counts, probes = _group()
-    network = _network(input="amplitude", iterations=5)
+    network = _network(input="amplitude")
     found, brighter, elsewhere = (
         network(*given)[0][0] for given in ((counts, probes), (9 * counts, probes), (counts, 2j * probes))
     )
@@ -94,7 +96,7 @@ def test_masked_amplitudes_are_not_seen():
     counts, probes = _group()
     mask = torch.ones(1, 1, 32, 32)
     mask[..., 0, 3] = 0
-    network = _network(input="amplitude", iterations=5)
+    network = _network(input="amplitude")
     broken = torch.where(mask.bool(), counts, 1e6)
     torch.testing.assert_close(network(counts, probes, mask)[0][0], network(broken, probes, mask)[0][0])
 
@@ -102,7 +104,7 @@ def test_masked_amplitudes_are_not_seen():
 def test_merged_patches_of_amplitudes_are_put_where_they_were_taken():
     """A group that lies elsewhere, its probes with it, gives the same picture there."""
     counts, probes = _group()
-    network = _network(input="amplitude", overlap="merged", iterations=5, group_size=4)
+    network = _network(input="amplitude", overlap="merged")
     here = network(counts, probes, None, torch.zeros(2, 4, 2))[0][0]
     moved = network(counts, probes.roll((3, -2), (-2, -1)), None, torch.tensor([3.0, -2.0]).expand(2, 4, 2))[0][0]
     torch.testing.assert_close(moved[:, 11:21, 6:16], here[:, 8:18, 8:18], rtol=0, atol=1e-5)

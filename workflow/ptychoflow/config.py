@@ -403,7 +403,7 @@ class Network(Section):
     """What it says: one canvas for the group, or a patch for each pattern, merged to one under their light."""
     head: Literal["complex", "amplitude_phase"] = "complex"
     """How: real and imaginary part to add, or an amplitude from 0 to 2 and a phase from -pi to pi to multiply with."""
-    group_size: Annotated[int, Field(ge=1, le=16)] = 4
+    group_size: Annotated[int, Field(ge=1, le=16)] = 7
     """Patterns per group, C."""
     width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
     """Channels of the first level."""
@@ -413,7 +413,7 @@ class Network(Section):
     """Whether the encoder weighs channels and places; it makes a collapse likelier."""
     modes: Annotated[int, Field(ge=1, le=64)] = 12
     """Frequencies that a Fourier block mixes along each axis; those beyond a quarter of the window are left out."""
-    iterations: PositiveInt = 5
+    iterations: PositiveInt = 10
     """Steps of back-projection before each correction; the first ones start from an empty object."""
     passes: Annotated[int, Field(ge=1, le=8)] = 2
     """Corrections, each by a network of its own after `iterations` of physics; time grows in proportion. Amplitudes are
@@ -528,7 +528,7 @@ class Grouping(Section):
     method: Literal["nearest", "min_distance", "quadrant"] = "nearest"
     """How members are drawn beside the anchor: from its nearest neighbours, from the nearest within a band of
     distances, or from those in the quadrants around it, one from each before a second from any."""
-    neighbours: PositiveInt = 6
+    neighbours: PositiveInt = 9
     """K, how many nearest neighbours to draw from; `quadrant` wants some 30, so that each quadrant has a few."""
     min_distance_px: NonNegativeFloat = 0.0
     """Least distance from the anchor, object px; for `min_distance` and `quadrant`."""
@@ -580,7 +580,7 @@ class Training(Section):
 
     model_config = ConfigDict(json_schema_extra=_with_shorthand)
 
-    stages: tuple[Stage, ...] = (Stage(epochs=4, physics_weight=0.0),)
+    stages: tuple[Stage, ...] = (Stage(epochs=2, physics_weight=0.0),)
     """Stages, one after another."""
     guide: Literal["auto", "truth", "amplitude"] = "auto"
     """Guide loss: the error against the truth (every scan needs one), the scale-free amplitude error, or, with `auto`,

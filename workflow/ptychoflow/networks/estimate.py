@@ -76,8 +76,8 @@ def backproject(
 def _updates(canvas: Tensor, amplitude: Tensor, probes: Tensor, mask: Tensor | None) -> Tensor:
     """What each pattern asks of the canvas, weighted by its light: ``sum_m conj(P) F^-1[(A / |F P e| - 1) F P e]``."""
     wave = far_field_corner(canvas[:, None, None] * probes)
-    modulus = intensity(wave).sum(2).clamp_min(1e-12).sqrt()
-    change = amplitude / modulus - 1
+    # in place, because making room for six results of this size takes as long as computing them
+    change = intensity(wave).sum(2).clamp_min_(1e-12).rsqrt_().mul_(amplitude).sub_(1)
     if mask is not None:
-        change = change * mask
-    return (probes.conj() * far_field_corner_inverse(change[:, :, None] * wave)).sum(2)
+        change.mul_(mask)
+    return far_field_corner_inverse(wave.mul_(change[:, :, None])).mul_(probes.conj()).sum(2)
