@@ -2,6 +2,8 @@
 # make run CONFIG=config/siemens.yaml  another one
 # make test, make lint, make clean
 # make test-ptychodus                  released ptychodus trains, reconstructs and shows with our engine: minutes
+# make paper, make paper-miniature     the four figures of config/paper.yaml, or the same in ten minutes
+# make test-kill                       the miniature killed at 20 random moments
 # make test-slurm                      the workflow on a real SLURM, started on this machine (root, Debian)
 
 PYTHON ?= python3
@@ -19,16 +21,26 @@ PTYCHODUS := $(VENV)/ptychodus
 PTYCHODUS_PIP := $(PTYCHODUS)/bin/python -m pip install --quiet --constraint envs/constraints.txt \
     --constraint envs/ptychodus.txt
 
-.PHONY: run test test-ptychodus test-slurm lint clean
+.PHONY: run paper paper-miniature test test-kill test-ptychodus test-slurm lint clean
 
 run: $(VENV)/ready
-	snakemake --cores $(CORES) --configfile $(CONFIG) $(ARGS)
+	snakemake --cores $(CORES) --rerun-incomplete --configfile $(CONFIG) $(ARGS)
+
+paper: $(VENV)/ready
+	snakemake --cores $(CORES) --rerun-incomplete --configfile config/paper.yaml $(ARGS) -- paper
+
+paper-miniature: $(VENV)/ready
+	snakemake --cores $(CORES) --rerun-incomplete --configfile config/paper.yaml config/overlays/paper-miniature.yaml \
+	    --directory results/miniature $(ARGS) -- paper
 
 test: $(VENV)/ready-to-test $(PTYCHODUS)/ready
 	OMP_NUM_THREADS=1 pytest -n auto --dist loadgroup $(ARGS)
 
 test-ptychodus: $(VENV)/ready-to-test $(PTYCHODUS)/ready-to-run
 	OMP_NUM_THREADS=1 pytest -m 'ptychodus or ptychodus_app' $(ARGS)
+
+test-kill: $(VENV)/ready-to-test
+	PTYCHOFLOW_KILLS=20 OMP_NUM_THREADS=1 pytest -v -s tests/workflow/test_killing.py $(ARGS)
 
 test-slurm: $(VENV)/ready-to-test
 	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[slurm]'

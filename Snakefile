@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ptychoflow
 from ptychoflow.config import ConfigError, load_config
+from ptychoflow.needs import srun
 from ptychoflow.origins import other_code
 from ptychoflow.sweeps import plan
 from snakemake.utils import min_version
@@ -30,9 +31,7 @@ os.environ.update(
     PYTHONPATH=str(Path(ptychoflow.__file__).parents[1]),
     PTYCHOFLOW_RUNTIME=CONFIG.runtime.model_dump_json(),
     PTYCHOFLOW_TRACKING=CONFIG.tracking.model_dump_json(),
-    PTYCHOFLOW_LAUNCH=(
-        f"srun --kill-on-bad-exit --ntasks-per-node={CONFIG.runtime.devices}" if CONFIG.runtime.nodes > 1 else ""
-    ),
+    PTYCHOFLOW_LAUNCH=srun(CONFIG.runtime),
     PTYCHOFLOW_TERMINAL=os.ttyname(2) if os.isatty(2) else "",
 )
 

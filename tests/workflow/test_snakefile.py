@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ptychoflow.config import READS
+from ptychoflow.config import READS, merge
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +42,17 @@ def test_without_patches_prediction_and_stitching_are_one_step(workflow):
 def test_every_config_we_ship_makes_a_plan(workflow, config):
     done = workflow.run("--dry-run", "--quiet", config=yaml.safe_load(config.read_text()))
     assert done.returncode == 0, done.stderr
+
+
+def test_the_paper_has_a_miniature_that_makes_the_same_figures(workflow):
+    paper, small = (
+        yaml.safe_load((ROOT / "config" / name).read_text()) for name in ("paper.yaml", "overlays/paper-miniature.yaml")
+    )
+    done = workflow.run("--dry-run", "--quiet", "rules", "--", "paper", config=merge(paper, small))
+    assert done.returncode == 0, done.stderr
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE))
+    assert int(counts["sweep"]) == len(paper["sweeps"]) == 4
+    assert int(counts["train"]) == 16, "8 points of two seeds; what figures share is trained once"
 
 
 def test_names_that_look_like_halves_or_folders_are_never_ambiguous(workflow):

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .config import Runtime
+
 MORE_MEMORY, MORE_TIME = 1.5, 2.0
 """Factors of each further attempt."""
 
@@ -57,6 +59,14 @@ def minutes(step: str, inputs: Iterable[str | Path], attempt: int = 1) -> int:
     """
     need = NEEDS[step]
     return round((need.minutes + need.minutes_per_mb * size_mb(inputs)) * MORE_TIME ** (attempt - 1))
+
+
+def srun(runtime: Runtime) -> str:
+    """The command that starts a training on several nodes, a process for each device; empty on one node."""
+    if runtime.nodes == 1:
+        return ""
+    processes = runtime.nodes * runtime.devices
+    return f"srun --nodes={runtime.nodes} --ntasks={processes} --ntasks-per-node={runtime.devices} --kill-on-bad-exit"
 
 
 def size_mb(paths: Iterable[str | Path]) -> float:

@@ -64,6 +64,13 @@ rule sweep:
         " --figure {output.figure} > {log} 2>&1"
 
 
+rule paper:
+    """The figure and the table of every sweep."""
+    input:
+        tables=[f"results/sweeps/{sweep}.csv" for sweep in CONFIG.combinations],
+        figures=[f"results/sweeps/{sweep}.png" for sweep in CONFIG.combinations],
+
+
 rule report:
     """Put pictures, measures and timings on one page."""
     input:
