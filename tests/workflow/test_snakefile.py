@@ -52,7 +52,7 @@ def test_the_paper_has_a_miniature_that_makes_the_same_figures(workflow):
     assert done.returncode == 0, done.stderr
     counts = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE))
     assert int(counts["sweep"]) == len(paper["sweeps"]) == 4
-    assert int(counts["train"]) == 16, "8 points of two seeds; what figures share is trained once"
+    assert int(counts["train"]) == 14, "7 points of two seeds; what figures share is trained once"
 
 
 def test_names_that_look_like_halves_or_folders_are_never_ambiguous(workflow):
