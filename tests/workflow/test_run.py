@@ -151,3 +151,14 @@ def test_the_graphs_and_snakemakes_own_report_can_be_made(finished):
     done = finished.run("--report", "report.zip")
     assert done.returncode == 0, done.stderr
     assert (finished.folder / "report.zip").stat().st_size > 10_000
+
+
+def test_exports_are_made_where_a_model_asks_for_them_and_on_request(finished):
+    asked = {"tiny": {"exports": ["directory", "cxi"]}, "flat": {"exports": ["tif"]}}
+    assert finished.would_run(models=asked) == {"export": 1, "export_file": 2}
+    wanted = [f"results/exports/{name}" for name in ("tiny/star", "flat/star.ptychopinn.npz")]
+    done = finished.run("--cores", "2", "--", *wanted)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    made = {path.name for path in (finished.folder / wanted[0]).iterdir()} - {".snakemake_timestamp"}
+    assert made == {"diffraction.h5", "product.h5", "settings.ini", "model.ckpt"}
+    assert (finished.folder / wanted[1]).is_file()
