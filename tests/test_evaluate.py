@@ -1,14 +1,18 @@
 """Evaluation says how good an object is, what an empty one would have scored, and shows it."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from ptychoflow.config import Evaluation
+from ptychoflow.data.packing import write_dataset
 from ptychoflow.evaluate import evaluate
 from ptychoflow.reconstruction import write_reconstruction
+from ptychoflow.scan import Truth
 
+from .metrics.objects import sample
 from .products import SHAPE, blurred, make_reconstruction, make_scan, write_products
 
 FIGURES = {"objects", "errors", "fit", "probe", "patterns", "frc", "progress"}
@@ -121,6 +125,25 @@ def test_the_baseline_has_no_network(products, tmp_path):
     metrics = _read(tmp_path / "m.json")
     assert list(metrics["stages"]) == ["empty", "refined"]
     assert metrics["split_half"] == {}
+
+
+@pytest.mark.parametrize("wrong", ["another object", "turned", "its conjugate"])
+def test_a_wrong_truth_is_refused(products, tmp_path, wrong):
+    scan, right = make_scan(), make_scan().truth.object
+    other = {"another object": sample(seed=9, shape=SHAPE), "turned": right[::-1, ::-1], "its conjugate": right.conj()}
+    write_dataset(tmp_path / "star", dataclasses.replace(scan, truth=Truth(other[wrong].astype(np.complex64))))
+    with pytest.raises(ValueError, match=r"truth of star explains its counts worse .* than an empty image"):
+        evaluate(tmp_path / "star", tmp_path / "m.json", products["refined"])
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_a_poor_probe_makes_no_truth_wrong(tmp_path):
+    scan = make_scan()
+    blunt = np.ones_like(scan.probe) * np.abs(scan.probe).max() / 3
+    write_dataset(tmp_path / "star", dataclasses.replace(scan, probe=blunt))
+    write_reconstruction(tmp_path / "r.h5", make_reconstruction(scan, scan.truth.object, probe=blunt))
+    evaluate(tmp_path / "star", tmp_path / "m.json", tmp_path / "r.h5")
+    assert _read(tmp_path / "m.json")["stages"]["refined"]["r_factor"] > 0.3
 
 
 def test_registration_is_a_setting(products, tmp_path):

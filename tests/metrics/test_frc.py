@@ -36,6 +36,13 @@ def test_the_crossing_is_where_the_signal_ends():
         assert curve.crossing(name) == pytest.approx(0.2, abs=0.02)
 
 
+def test_lengths_are_told_in_metres_too():
+    told = ring_correlation(_noise(0), _noise(0) + _noise(1), ALL).summary(pixel_size_m=2e-8)
+    assert told["frequency_cycles_per_m"][-1] == pytest.approx(0.5 / 2e-8, rel=0.02)
+    for crossing in told["crossings"].values():
+        assert crossing["half_period_m"] == pytest.approx(crossing["half_period_px"] * 2e-8)
+
+
 def test_equal_images_agree_beyond_nyquist():
     curve = ring_correlation(sample(), sample(), disc())
     assert curve.crossing("1/2") is None

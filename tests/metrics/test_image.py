@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 from ptychoflow.metrics.alignment import align
@@ -52,6 +53,25 @@ def test_they_agree_with_scikit_image():
         assert found[f"{name}_ssim_truth_range"] == pytest.approx(whole, abs=1e-6)
     parts = (np.stack([part.real, part.imag]) for part in (truth, image))  # it takes real images only
     assert found["complex_nrmse"] == pytest.approx(normalized_root_mse(*parts), rel=1e-9)
+
+
+def test_they_agree_with_torchmetrics():
+    torchmetrics = pytest.importorskip("torchmetrics.functional")
+    truth = sample(phase=0.3)
+    image = _noisy(truth)
+    found = measures(image, truth, ALL, LOW)
+    of, to = (torch.from_numpy(np.abs(part))[None, None] for part in (image, truth))
+    peak = float(np.ptp(np.abs(truth)))
+    assert found["amplitude_mae"] == pytest.approx(float(torchmetrics.mean_absolute_error(of, to)), rel=1e-9)
+    correlation = torchmetrics.pearson_corrcoef(of.flatten(), to.flatten())
+    assert found["amplitude_correlation"] == pytest.approx(float(correlation), rel=1e-9)
+    noise_ratio = torchmetrics.image.peak_signal_noise_ratio(of, to, data_range=peak)
+    assert found["amplitude_psnr_truth_range"] == pytest.approx(float(noise_ratio), abs=1e-5)
+    similarity = torchmetrics.image.structural_similarity_index_measure(
+        of, to, gaussian_kernel=False, kernel_size=7, data_range=peak
+    )
+    # it divides by the number of pixels in a window where scikit-image, and we, divide by one less
+    assert found["amplitude_ssim_truth_range"] == pytest.approx(float(similarity), abs=5e-3)
 
 
 def test_global_phase_ramp_and_scale_do_not_count():

@@ -27,6 +27,8 @@ from .scan import Scan, Truth
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
+TRIED, WRONG = 64, 1.25
+"""Patterns on which a truth is tried, and how much worse than an empty object's its misfit may be."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def evaluate(
     paths = {"network": stitched, "refined": refined}
     found = {name: _read(path, scan) for name, path in paths.items() if path is not None}
     logger.info("read %s: %d patterns; %s", dataset, len(scan), ", ".join(str(paths[name]) for name in found))
+    _check_truth(scan, found["refined"])
     reference = _reference(scan, found["refined"])
     stages = {name: _judge(each, scan, reference, evaluation.max_shift_px) for name, each in found.items()}
     stages["empty"] = _judge(_emptied(found["refined"]), scan, reference, 0.0)
@@ -126,6 +129,27 @@ def _read(path: Path, scan: Scan) -> Reconstruction:
     if not reconstruction.coverage.any():
         raise ValueError(f"{path} covers nothing, so nothing can be measured: reconstruct it again")
     return reconstruction
+
+
+def _check_truth(scan: Scan, refined: Reconstruction) -> None:
+    """Refuse a truth that explains the counts worse than an object without features: it is another object's.
+
+    An unlike object leaves about twice the misfit of an empty one, whatever the probe.
+    """
+    if scan.truth is None:
+        return
+    some = np.linspace(0, len(scan) - 1, min(len(scan), TRIED)).astype(int)
+    counts = np.stack([scan.counts[j] for j in some])
+    positions = scan.positions if scan.truth.positions is None else scan.truth.positions
+    misfit = {}
+    for name, image in {"truth": np.asarray(scan.truth.object), "empty": _emptied(refined).object}.items():
+        origin = scan.truth.origin if name == "truth" else refined.origin
+        misfit[name] = fit(expected_patterns(image, origin, scan.probe, positions[some]), counts, scan.mask).r_factor
+    if misfit["truth"] > WRONG * misfit["empty"]:
+        raise ValueError(
+            f"the truth of {scan.name} explains its counts worse (R-factor {misfit['truth']:.3g}) than an empty image "
+            f"({misfit['empty']:.3g}): give the object that the scan was made of, or pack the scan without a truth"
+        )
 
 
 def _reference(scan: Scan, refined: Reconstruction) -> Reference:

@@ -62,6 +62,7 @@ class RingCorrelation:
             "area": self.area,
             "crossings": {name: _length(self.crossing(name), pixel_size_m) for name in THRESHOLDS},
             "frequency_cycles_per_px": self.frequency.tolist(),
+            "frequency_cycles_per_m": (self.frequency / pixel_size_m).tolist(),
             "correlation": self.correlation.tolist(),
             "half_bit": self.threshold("half-bit").tolist(),
             "samples": self.samples.tolist(),
