@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from ptychoflow.evaluate import evaluate
 from ptychoflow.report import report
@@ -207,11 +208,46 @@ def test_what_cannot_be_read_is_named_and_leaves_no_page(measured, tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
-def test_a_browser_makes_a_slider_of_the_pictures(page, tmp_path):
+@pytest.fixture
+def browse(tmp_path):
+    """A function that opens a page in a browser: what it made of it with --dump-dom, or a picture's path."""
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("chromium is not installed")
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    address = (tmp_path / "report.html").as_uri()
-    command = [shutil.which("chromium"), *options, "--virtual-time-budget=2000", "--dump-dom", address]
-    made = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    options += ["--hide-scrollbars", "--allow-file-access-from-files", "--virtual-time-budget=2000"]
+
+    def open_page(path, *more):
+        command = [chromium, *options, *more, path.as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    return open_page
+
+
+def test_a_browser_makes_a_slider_of_the_pictures(page, browse, tmp_path):
+    made = browse(tmp_path / "report.html", "--dump-dom")
     assert made.count('class="viewer ready"') == 2
     assert len(re.findall(r'class="over" alt="" src="data:image/webp', made)) == 2
+    assert len(re.findall(r'class="scale" style="width: [12]\d\.\d%">\d+ nm<', made)) == 2
+
+
+def test_nothing_is_wider_than_a_phone(page, browse, tmp_path):
+    phone = tmp_path / "phone.html"
+    told = "document.title = frames[0].document.scrollingElement.scrollWidth"
+    phone.write_text(f'<iframe src="report.html" width="360" height="800" onload="{told}"></iframe>')
+    assert "<title>360</title>" in browse(phone, "--dump-dom")
+
+
+@pytest.mark.parametrize(("scheme", "background"), [(1, (255, 255, 255)), (0, (20, 23, 27))], ids=["light", "dark"])
+def test_it_is_light_by_day_and_dark_by_night(page, browse, tmp_path, scheme, background):
+    shot = tmp_path / "shot.png"
+    browse(
+        tmp_path / "report.html",
+        f"--screenshot={shot}",
+        "--window-size=1280,1600",
+        f"--blink-settings=preferredColorScheme={scheme}",
+    )
+    with Image.open(shot) as picture:
+        assert picture.size == (1280, 1600)
+        assert picture.convert("RGB").getpixel((5, 800)) == background
+        assert len(picture.convert("RGB").resize((160, 200)).getcolors(32_000)) > 500, "pictures are drawn"
