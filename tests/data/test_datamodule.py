@@ -13,8 +13,9 @@ import torch
 
 from ptychoflow.config import Grouping, Runtime, Training, Validation
 from ptychoflow.data.batches import Batch
-from ptychoflow.data.datamodule import PredictionData, TrainingData
+from ptychoflow.data.datamodule import PREFETCH, PredictionData, TrainingData
 from ptychoflow.data.packing import open_dataset, write_dataset
+from ptychoflow.data.reading import read_batch
 
 TRAINING = Training(batch_size=8, guide="amplitude", validation=Validation(fraction=0.2))
 CPU = Runtime(accelerator="cpu")
@@ -182,6 +183,30 @@ def test_a_scan_too_small_to_train_on_is_named(scan):
     few = replace(scan, counts=scan.counts[:9], positions=scan.positions[:9])
     with pytest.raises(ValueError, match=r"sample: 1 patterns are too few.*training\.validation"):
         TrainingData([few], 4, Training(), CPU)
+
+
+@pytest.mark.parametrize(("device", "resident"), [("cuda", False), ("cuda", True), ("cpu", False)])
+def test_counts_for_a_gpu_are_pinned_and_read_ahead_unless_they_lie_there(scans, monkeypatch, device, resident):
+    monkeypatch.setattr(TrainingData, "_device", torch.device(device))
+    monkeypatch.setattr(TrainingData, "_keep_on", lambda self, device: resident)
+    loader = TrainingData(scans, 4, TRAINING, Runtime(workers=2)).train_dataloader()
+    assert loader.pin_memory == (device == "cuda" and not resident)
+    assert (loader.num_workers, loader.prefetch_factor) == ((0, None) if resident else (2, PREFETCH))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("where", ["auto", "never"])
+def test_a_gpu_gets_the_same_batches(scans, where):
+    rows = TrainingData(scans, 4, TRAINING, CPU).sampler().rows()[:8]
+    there = TrainingData(scans, 4, TRAINING, Runtime(accelerator="gpu", counts_on_device=where, workers=2))
+    there.trainer = lightning.Trainer(accelerator="gpu", devices=1, logger=False, enable_checkpointing=False)
+    reading = next(iter(there.train_dataloader()))
+    batch = there.on_after_batch_transfer(there.transfer_batch_to_device(reading, torch.device("cuda"), 0))
+    expected = read_batch(scans, rows)
+    order = [found.members[:, 0].argsort().cpu() for found in (batch, expected)]
+    assert batch.counts.is_cuda
+    torch.testing.assert_close(batch.counts.cpu()[order[0]], expected.counts[order[1]])
 
 
 def test_a_device_gets_its_memory_back(scans):
