@@ -179,8 +179,7 @@ def test_a_missing_file_is_told_so(tmp_path):
 
 
 def test_a_setting_has_one_reader():
-    # reconstruct is infer and stitch in one
-    sections = [name for step, names in READS.items() if step != "reconstruct" for name in names]
+    sections = [name for names in READS.values() for name in names]
     assert len(sections) == len(set(sections))
     assert set(sections) | {"title", "scans", "models", "sweeps", "runtime", "tracking"} == set(Config.model_fields) | {
         "source"

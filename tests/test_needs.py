@@ -2,7 +2,7 @@
 
 import pytest
 
-from ptychoflow.config import READS
+from ptychoflow.config import IN_ONE, READS
 from ptychoflow.needs import NEEDS, memory_mb, minutes, size_mb
 
 
@@ -15,7 +15,7 @@ def inputs(tmp_path):
 
 
 def test_every_step_is_estimated():
-    assert set(NEEDS) == set(READS)
+    assert set(NEEDS) == {*READS, *IN_ONE}
 
 
 def test_folders_count_with_what_is_in_them(inputs):

@@ -826,7 +826,6 @@ READS: dict[str, tuple[str, ...]] = {
     "train": ("network", "training"),
     "infer": ("inference",),
     "stitch": ("stitching",),
-    "reconstruct": ("inference", "stitching"),
     "refine": ("refinement",),
     "evaluate": ("evaluation",),
     "sweep": (),
@@ -834,6 +833,8 @@ READS: dict[str, tuple[str, ...]] = {
     "export": (),
 }
 """The sections each step reads: what its rerun depends on."""
+IN_ONE = {"reconstruct": (*READS["infer"], *READS["stitch"])}
+"""What steps read that do the work of several."""
 BATCH = ("source", "packing", "inference", "stitching", "refinement")
 """The sections that `batch` reads, which is no step of the workflow but several of them."""
 
@@ -882,7 +883,7 @@ class Config(Section):
 
     def settings(self, step: str, scan: str | None = None, model: str | None = None) -> str:
         """Exactly what a step reads, as canonical JSON: the parameter its rerun depends on."""
-        sections = {name: self.section(name, scan, model).model_dump(mode="json") for name in READS[step]}
+        sections = {name: self.section(name, scan, model).model_dump(mode="json") for name in (READS | IN_ONE)[step]}
         return json.dumps(sections, sort_keys=True, separators=(",", ":"))
 
     def probe_source(self, scan: str) -> str | None:
@@ -1031,7 +1032,7 @@ def validate(schema: type[Section], data: Any, where: str = "") -> Any:
 
 def step_sections(step: str, data: dict) -> dict[str, Section]:
     """The sections a step reads, from the JSON its rule hands over; defaults for what is not there."""
-    names = BATCH if step == "batch" else READS[step]
+    names = BATCH if step == "batch" else (READS | IN_ONE)[step]
     known = {name: Config.model_fields[name].annotation if name != "source" else Source for name in names}
     for name in data:
         if name not in known:

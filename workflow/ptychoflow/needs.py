@@ -32,6 +32,7 @@ NEEDS = {
     "train": Need(3000, 4, 60, 4),
     "infer": Need(2000, 2, 20, 0.5),
     "stitch": Need(1500, 6, 20, 0.5),
+    "reconstruct": Need(2500, 6, 30, 0.6),
     "refine": Need(1500, 30, 20, 1),
     "evaluate": Need(1500, 20, 15, 0.5),
     "export": Need(1500, 6, 15, 0.2),

@@ -72,8 +72,8 @@ rule reconstruct:
     threads: 2
     resources:
         gpu=GPUS,
-        mem_mb=6000,
-        runtime=60,
+        mem_mb=memory("reconstruct"),
+        runtime=time("reconstruct"),
     params:
         config=settings("reconstruct"),
     shell:
