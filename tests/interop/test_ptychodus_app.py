@@ -111,9 +111,10 @@ def test_its_window_lists_our_engine_and_shows_the_result(worked):
 
 
 @pytest.mark.parametrize("version", ["1.2", "1.5.1", "1.6.0"])
-def test_older_versions_open_what_is_written_today(worked, version):
-    command = [PYTHON, Path(__file__).with_name("older.py"), worked.folder / "in" / "product.h5"]
-    done = _run(worked.folder, command, PYTHONPATH=str(BESIDE / "older" / version))
+def test_older_versions_open_what_is_written_today(tiny_dataset, tmp_path, version):
+    export(tiny_dataset, tmp_path / "product.h5")
+    command = [PYTHON, Path(__file__).with_name("older.py"), tmp_path / "product.h5"]
+    done = _run(tmp_path, command, PYTHONPATH=str(BESIDE / "older" / version))
     assert done.returncode == 0 and done.stdout.split() == [version, "True", "True"], done.stdout + done.stderr[-2000:]
 
 
