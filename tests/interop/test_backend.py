@@ -2,17 +2,20 @@
 
 import dataclasses
 import importlib
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ptychoflow.api import PtychoModel
+from ptychoflow.api import ConfigManager, PtychoDataLoader, PtychoModel
 from ptychoflow.api.engines import Found
+from ptychoflow.cli import main
 from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.export import export
-from ptychoflow.interop import backend
+from ptychoflow.interop import backend, ptychodus
 from ptychoflow.interop.ptychodus import FACADE
 from ptychoflow.reconstruction import Reconstruction
 
@@ -143,6 +146,32 @@ def test_the_model_of_ptychodus_is_a_model_of_ours_and_says_how_it_was_made(trai
         str(trained.checkpoint)
     )
     assert (data.N, data.C, model.mode) == (32, 4, "Unsupervised") and training is not None and inference is not None
+
+
+def test_a_model_that_the_workflow_trained_is_one_that_ptychodus_takes(tmp_path, tiny_dataset):
+    config = ConfigManager(network={"width": 8, "levels": 2, "group_size": 2})
+    PtychoModel.new(PtychoDataLoader(tiny_dataset, config)).save(tmp_path / "model.ckpt")
+    data, model, _, inference = backend.configs_of(tmp_path / "model.ckpt")
+    assert data == {"N": 32, "C": 2} and model == {"mode": "Unsupervised"} and inference == {}
+
+
+def test_ptychodus_is_started_with_our_engine_first_on_its_path(monkeypatch):
+    started = []
+    monkeypatch.setattr(os, "execve", lambda *what: started.append(what))
+    monkeypatch.setattr(ptychodus, "_python", lambda: Path("/somewhere/python"))
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    assert main(["ptychodus", "--", "-b", "train", "-i", "in"]) == 0
+    ((program, words, environment),) = started
+    assert program == words[0] == "/somewhere/python" and words[-4:] == ["-b", "train", "-i", "in"]
+    first, *others = environment["PYTHONPATH"].split(os.pathsep)
+    assert Path(first) == FACADE and others[-1] == "/elsewhere"
+
+
+def test_where_ptychodus_is_not_installed_it_says_what_to_install(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["ptychodus"]) == 2
+    assert "ptychodus is not installed: pip install ptychodus==1.7.0" in capsys.readouterr().err
 
 
 def _reconstruct(trained, counts, probe, positions) -> np.ndarray:

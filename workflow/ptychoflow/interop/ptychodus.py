@@ -1,10 +1,10 @@
 """What ptychodus is handed: its standard directory of patterns, product and settings, and our engine to run with."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import h5py
 import numpy as np
@@ -63,8 +63,8 @@ FACADE = Path(__file__).with_name("facade")
 """The folder that holds what ptychodus imports as ``ptycho_torch``."""
 
 
-def launch(arguments: Sequence[str]) -> int:
-    """Run the installed ptychodus with our engine as its PtychoPINN-Torch backend; returns its exit code.
+def launch(arguments: Sequence[str]) -> NoReturn:
+    """Become the installed ptychodus, with our engine as its backend: signals and exit code are its own.
 
     Args:
         arguments: what ptychodus takes; without any it opens its window.
@@ -74,7 +74,7 @@ def launch(arguments: Sequence[str]) -> int:
     """
     command = [str(_python()), "-P", "-m", "ptychodus", *arguments]
     # its child processes, which do the work, inherit the path too
-    return subprocess.run(command, env=os.environ | {"PYTHONPATH": python_path()}).returncode
+    os.execve(command[0], command, os.environ | {"PYTHONPATH": python_path()})
 
 
 def python_path() -> str:
@@ -93,4 +93,4 @@ def _python() -> Path:
         return Path(sys.executable)
     if beside.is_file():
         return beside
-    raise ValueError("ptychodus is not installed: pip install ptychodus==1.7.0, or make ptychodus")
+    raise ValueError("ptychodus is not installed: pip install ptychodus==1.7.0, or make test-ptychodus")
