@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptychoflow.config import Simulation, validate
+from ptychoflow.config import Runtime, Simulation, Stitching, validate
+from ptychoflow.data.datamodule import PredictionData
 from ptychoflow.data.packing import open_dataset
+from ptychoflow.data.reading import read_batch
+from ptychoflow.data.shards import ShardWriter, seal
 from ptychoflow.pack import pack
-from ptychoflow.reconstruction import Reconstruction, write_reconstruction
+from ptychoflow.reconstruction import Reconstruction, read_reconstruction, write_reconstruction
 from ptychoflow.scan import Geometry, Scan, read_scan
 from ptychoflow.simulate import simulate
+from ptychoflow.stitch import stitch
 
 TINY = {
     "object": {"name": "points", "size": [70, 90]},
@@ -144,6 +148,27 @@ def test_a_probe_that_does_not_fit_the_patterns_is_told(tmp_path):
         _simulate(tmp_path, tmp_path / "refined.h5", probe={"name": "reconstruction"})
     with pytest.raises(ValueError, match=r"simulation\.probe is zone_plate and the reconstruction .*refined\.h5"):
         _simulate(tmp_path, tmp_path / "refined.h5")
+
+
+@pytest.mark.parametrize("settings", [{}, {"trajectory": {"step_px": 9.0, "error_px": 0.5}}], ids=["nominal", "astray"])
+def test_stitching_the_labels_of_a_simulated_scan_gives_its_truth(tmp_path, settings):
+    """The labels that a network learns from, through the verb that stitches what it predicts."""
+    _simulate(tmp_path, **settings)
+    pack(tmp_path / "scan.cxi", tmp_path / "dataset")
+    scan = open_dataset(tmp_path / "dataset")
+    labels = read_batch([scan], PredictionData(scan, 4, Runtime()).rows)
+    (tmp_path / "patches").mkdir()
+    writer = ShardWriter(tmp_path / "patches", 0, len(scan), scan.size, 4, "float32")
+    writer.write(labels.truth.numpy(), labels.centre.numpy(), labels.members.numpy())
+    writer.close()
+    seal(tmp_path / "patches", {})
+    stitch(tmp_path / "dataset", tmp_path / "patches", tmp_path / "stitched.h5", Stitching(phase="none"))
+    found = read_reconstruction(tmp_path / "stitched.h5")
+    truth = np.pad(scan.truth.object, 40, mode="edge")  # a label that reaches beyond the truth repeats its edge
+    top, left = np.round(found.origin).astype(int) + 40
+    around = truth[top : top + found.object.shape[0], left : left + found.object.shape[1]]
+    assert found.coverage.mean() > 0.5
+    assert abs(found.object - around)[found.coverage].max() < 1e-6
 
 
 MEASURE = """

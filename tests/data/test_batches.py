@@ -11,7 +11,7 @@ from ptychoflow.data.grouping import nearest_groups
 from ptychoflow.data.reading import GroupDataset, read_batch
 from ptychoflow.physics.detector import amplitude_error
 from ptychoflow.physics.forward import expected_counts, shift_probe
-from ptychoflow.physics.patches import cut_windows, split_positions
+from ptychoflow.physics.patches import cut_windows, extract_patches, split_positions
 from ptychoflow.physics.propagation import far_field_corner
 from ptychoflow.scan import Scan
 
@@ -98,6 +98,14 @@ def test_truths_of_several_scans_are_cut_as_each_alone(scan):
         mine = rows[rows[:, 0] == index].copy()
         mine[:, 0] = 0
         np.testing.assert_array_equal(together.truth[together.scan == index], read_batch([alone], mine).truth)
+
+
+def test_labels_are_cut_as_the_adjoint_of_stitching_cuts(scan):
+    batch = read_batch([scan], _rows(scan))
+    inside = ((batch.centre >= 16) & (batch.centre <= torch.tensor(scan.truth.object.shape) - 16)).all(1)
+    cut = extract_patches(torch.from_numpy(scan.truth.object), batch.centre[inside], scan.size)
+    assert inside.sum() > 20
+    assert torch.equal(batch.truth[inside], cut)
 
 
 def test_the_edge_of_a_truth_is_repeated_beyond_it(scan):
