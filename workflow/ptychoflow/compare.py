@@ -159,10 +159,17 @@ def _measures(matched: Sequence[tuple[Result, Result]]) -> Iterator[str]:
                 same.append(column.heading)
                 continue
             numbers = ["-" if value is None else f"{value:{column.digits}}" for value in (before, after)]
-            change = "" if verdict == "not in both" else f"{after - before:+{column.digits}}"
+            change = "" if verdict == "not in both" else _change(column, before, after)
             yield f"  {column.heading:<24}{numbers[0]:>10} -> {numbers[1]:<10}{change:>10}  {verdict}".rstrip()
         yield from [f"  the same: {', '.join(same)}"] if same else []
         yield ""
+
+
+def _change(column: Column, before: float, after: float) -> str:
+    """By how much: decibels are a ratio already, of anything else the share is told."""
+    if "(dB)" in column.heading or before == 0:
+        return f"{after - before:+{column.digits}}"
+    return f"{after / before - 1:+.1%}"
 
 
 def _pairs(matched: Sequence[tuple[Result, Result]]) -> Iterator[Pair]:
@@ -182,7 +189,7 @@ def _tally(matched: Sequence[tuple[Result, Result]]) -> str:
         if column.better and None not in (pair.before[column.key], pair.after[column.key])
     ]
     counts = {word: verdicts.count(word) for word in ("better", "worse", "same")}
-    return f"B against A: {counts['better']} measures better, {counts['worse']} worse, {counts['same']} the same."
+    return f"B against A, measures: {counts['better']} better, {counts['worse']} worse, {counts['same']} the same."
 
 
 def _flatten(data: object, where: str = "") -> Iterator[tuple[str, object]]:
