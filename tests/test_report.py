@@ -88,7 +88,7 @@ def test_it_says_what_was_done_how_good_it_is_and_what_to_do_next(page):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     assert "A try" in text
     assert "real and star were reconstructed by a network (pinn, trained in 70 s) and refined" in text
-    assert "beside plain iteration from a flat object (flat). Both results explain" in text
+    assert "beside plain iteration from a flat object (flat). Each result explains" in text
     assert "phase PSNR" in text and "R-factor" in text and "halves agree to" in text
     assert "What to do next" in text and "Keep in mind" in text
     assert "Lengths of real are nominal" in text

@@ -70,8 +70,11 @@ def test_the_first_sentences_say_what_was_done_and_whether_it_worked():
         "star was reconstructed by a network (pinn, trained in 5 min) and refined against the counts, beside plain "
         "iteration from a flat object (flat). The result explains the counts down to their noise."
     )
+    results[1].metrics["scan"] = results[1].metrics["scan"] | {"name": "guess"}
+    apart = lead(results, results, [])
+    assert "star was reconstructed by a network (pinn) and refined against the counts. guess was" in apart
     flat = lead(results[1:], results[1:], [])
-    assert flat.startswith("star was reconstructed by plain iteration from a flat object (flat). The result")
+    assert flat.startswith("guess was reconstructed by plain iteration from a flat object (flat). The result")
 
 
 def test_many_scans_are_counted_and_what_is_not_good_is_named():
@@ -79,9 +82,9 @@ def test_many_scans_are_counted_and_what_is_not_good_is_named():
     for number, result in enumerate(many):
         result.metrics["scan"]["name"] = f"scan{number}"
     assert lead(many, many, []).startswith("6 scans (scan0, scan1, scan2, ...) were reconstructed")
-    assert lead(many, many, []).endswith("All 6 results explain the counts down to their noise.")
+    assert lead(many, many, []).endswith("Each result explains the counts down to their noise.")
     many[4].metrics["stages"]["refined"] = _stage(0.095)
-    assert lead(many, many, []).endswith("5 of 6 results explain the counts down to their noise; see scan4.")
+    assert lead(many, many, []).endswith("5 of 6 explain the counts down to their noise; see scan4.")
 
 
 def test_starts_are_compared_at_equal_time():
@@ -119,6 +122,14 @@ def test_without_a_truth_the_r_factor_is_compared():
 def test_advice_fits_what_was_found(result, words):
     said = advise([result], [])
     assert any(words in " ".join(each) for each in said), said
+
+
+def test_what_was_refined_already_is_not_advised():
+    result = _result(refined=_stage(0.02))
+    assert "Not refined were the probe (refinement.probe_from), further modes" in str(advise([result], []))
+    config = {"probe_from": 2, "modes": 3, "positions_from": None}
+    result.metrics["made_by"]["refined"]["provenance"] = {"config": config}
+    assert "Not refined were the positions (refinement.positions_from). Look" in str(advise([result], []))
 
 
 def test_the_same_advice_is_given_once():

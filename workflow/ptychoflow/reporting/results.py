@@ -143,9 +143,9 @@ def read_records(paths: Sequence[Path]) -> list[dict]:
 
 
 def by_scan(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Results of each scan, networks first."""
-    names = list(dict.fromkeys(result.scan for result in results))
+    """Results of each scan, networks first, and scans first that a network reconstructed."""
     ordered = sorted(results, key=lambda result: not result.from_network)
+    names = list(dict.fromkeys(result.scan for result in ordered))
     return {name: [result for result in ordered if result.scan == name] for name in names}
 
 

@@ -12,6 +12,8 @@ FOUND_NOTHING, AT_THE_NOISE = 0.8, 1.25
 there is nothing left to find in the counts."""
 
 
+FREEDOMS = {"probe_from": "the probe", "modes": "further modes of it", "positions_from": "the positions"}
+"""Settings of refinement that leave more of the experiment free, by what they free."""
 MOST_NAMES = 4
 """Scans or models that are named one by one; of more, the first three."""
 
@@ -24,30 +26,41 @@ def lead(chosen: Sequence[Result], results: Sequence[Result], records: Sequence[
         results: all there are.
         records: of the trainings.
     """
-    scans = _names(results)
-    models = list(dict.fromkeys(result.model for result in results if result.from_network))
-    flats = list(dict.fromkeys(result.model for result in results if not result.from_network))
-    words = f"{_some(scans, 'scans')} {'was' if len(scans) == 1 else 'were'} reconstructed"
-    if models:
+    scans = _names([result for result in results if result.from_network])
+    parts = []
+    if scans:
+        models = [result.model for result in results if result.from_network]
+        beside = [result.model for result in results if not result.from_network and result.scan in scans]
         trained = f", trained in {duration(sum(record['seconds'] for record in records))}" if records else ""
-        words += f" by {'a network' if len(models) == 1 else 'networks'} ({_some(models, 'models')}{trained})"
-        words += " and refined against the counts"
-    if flats:
-        words += f"{', beside' if models else ' by'} plain iteration from a flat object ({_some(flats, 'models')})"
-    return f"{words}. {_outcome(chosen)}"
+        names = list(dict.fromkeys(models))
+        by = f"{'a network' if len(names) == 1 else 'networks'} ({_some(names, 'models')}{trained})"
+        words = f"{_were(scans)} reconstructed by {by} and refined against the counts"
+        parts.append(words + (f", beside {_iteration(beside)}" if beside else ""))
+    others = [result for result in results if result.scan not in scans]
+    if others:
+        parts.append(f"{_were(_names(others))} reconstructed by {_iteration([result.model for result in others])}")
+    return " ".join(f"{part}." for part in [*parts, _outcome(chosen)])
+
+
+def _were(scans: Sequence[str]) -> str:
+    return f"{_some(scans, 'scans')} {'was' if len(scans) == 1 else 'were'}"
+
+
+def _iteration(models: Sequence[str]) -> str:
+    return f"plain iteration from a flat object ({_some(list(dict.fromkeys(models)), 'models')})"
 
 
 def _outcome(chosen: Sequence[Result]) -> str:
-    """Whether reconstructions are good, in one sentence; those that are not by name."""
+    """Whether reconstructions are good, in one sentence; of many, those that are not by name."""
     judged = {result.scan: verdict(result) for result in chosen}
-    if len(judged) == 1:
-        return f"The result {next(iter(judged.values()))[1]}."
+    whys = list(dict.fromkeys(why for _, why in judged.values()))
+    if len(whys) == 1:
+        return f"{'The result' if len(judged) == 1 else 'Each result'} {whys[0]}"
+    if len(judged) <= MOST_NAMES:
+        return "; ".join(f"{scan} {why}" for scan, (_, why) in judged.items())
     lacking = [scan for scan, (level, _) in judged.items() if level != "good"]
-    if lacking:
-        good = len(judged) - len(lacking)
-        words = f"{good or 'None'} of {len(judged)} results explain the counts down to their noise"
-        return f"{words}; see {_some(lacking, 'others')}."
-    return f"{'Both' if len(judged) == 2 else f'All {len(judged)}'} results explain the counts down to their noise."
+    good = f"{len(judged) - len(lacking)} of {len(judged)}"
+    return f"{good} explain the counts down to their noise; see {_some(lacking, 'others')}"
 
 
 def duration(seconds: float) -> str:
@@ -192,10 +205,7 @@ def _advise(result: Result) -> Iterator[str]:
     if verdict(result)[0] == "poor":
         yield "Check the probe, the positions and the units of the counts before anything else."
     elif found["r_factor"] > 2 * found["noise_floor"]:
-        yield (
-            "The counts hold more than was found. Refine the probe (refinement.probe_from) and for longer "
-            "(refinement.epochs); then look at the patterns that fit worst."
-        )
+        yield f"The counts hold more than was found. {_untried(result)}Look at the patterns that fit worst."
     if result.from_network and result.metrics["stages"]["network"]["r_factor"] > FOUND_NOTHING * _empty(result):
         yield (
             "The network alone found hardly more than an empty image: what is good was found by refinement. Train "
@@ -212,6 +222,13 @@ def _advise(result: Result) -> Iterator[str]:
         yield "Patches show their borders in the stitched object. Train longer, or keep more of each patch."
     if not result.has_truth and not result.metrics["split_half"]:
         yield "Set evaluation.split_half to learn up to which resolution halves of the patterns agree."
+
+
+def _untried(result: Result) -> str:
+    """What refinement was not asked to find, in a sentence; nothing where it was asked for everything."""
+    config = result.metrics["made_by"]["refined"].get("provenance", {}).get("config") or {}
+    left = [f"{what} (refinement.{key})" for key, what in FREEDOMS.items() if config.get(key) is None]
+    return f"Not refined were {_list(left)}. " if left else ""
 
 
 def _empty(result: Result) -> float:
