@@ -5,6 +5,8 @@ import logging
 import time
 from pathlib import Path
 
+import torch
+
 from .clock import Clock
 from .config import Runtime, Stitching
 from .data.packing import open_dataset
@@ -35,6 +37,8 @@ def stitch(
         OSError: if the canvas fits neither in memory nor on disk.
     """
     began, clock = time.perf_counter(), Clock()
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
     scan, found = open_dataset(dataset), read_patches(patches)
     logger.info("read %s and %s: %d patches of %d px", dataset, patches, len(found), found.size)
     with scratch_folder(output) as scratch:

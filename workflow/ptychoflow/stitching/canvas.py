@@ -1,12 +1,12 @@
 """The canvas that patches are put on: in memory, or in files where it is larger than that."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from scipy.ndimage import uniform_filter
 from scipy.signal import oaconvolve
@@ -64,7 +64,7 @@ def memory_for(runtime: Runtime) -> float:
     """Bytes of memory that a canvas may take: as many as the settings say, or half of what is free."""
     if runtime.canvas_memory_gib is not None:
         return runtime.canvas_memory_gib * 2**30
-    return 0.5 * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 0.5 * psutil.virtual_memory().available
 
 
 @dataclass(frozen=True)
