@@ -34,6 +34,7 @@ def test_it_says_what_a_file_is(cxi):
 def test_the_config_it_writes_is_ready(cxi, tmp_path):
     inspect(Source(file=str(cxi)), tmp_path / "out")
     config = load_config(tmp_path / "out" / "config.yaml")
+    assert config.refinement.probe_from is not None, "a measured probe is a guess"
     convert(tmp_path / "scan.cxi", config.scans["other"].source)
     scan, expected = read_scan(tmp_path / "scan.cxi"), make_scan()
     np.testing.assert_array_equal(scan.counts, expected.counts)

@@ -127,6 +127,7 @@ def ready_config(inspection: Inspection) -> str:
         "title": name,
         "scans": {name: entry},
         "models": {"flat": {"start": "flat", "reconstructs": [name]}},
+        "refinement": {"epochs": 20, "probe_from": 2},  # a probe that is not refined explains no measurement
     }
     head = [f"# What ptychoflow found in {inspection.path.name}. Run it: make run CONFIG=the path of this file"]
     head += [f"# MISSING in the file, so check what stands here: {what}" for what in inspection.missing]
