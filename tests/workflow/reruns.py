@@ -17,9 +17,13 @@ from pydantic import BaseModel
 from ptychoflow.config import READS, Config, Section, Source
 
 ROOT = Path(__file__).parents[2]
-STEP_OF = {section: step for step, sections in READS.items() for section in sections}
+STEPS_OF: dict[str, list[str]] = {}
+"""Steps that read a section: one, or what a model goes through instead of it."""
+for step, sections in READS.items():
+    for section in sections:
+        STEPS_OF.setdefault(section, []).append(step)
 SECTIONS: dict[str, type[Section]] = {
-    name: Source if name == "source" else Config.model_fields[name].annotation for name in STEP_OF
+    name: Source if name == "source" else Config.model_fields[name].annotation for name in STEPS_OF
 }
 HEAD = """# What a change reruns
 
@@ -31,7 +35,7 @@ change.
 This page is made from the code and the graph of the rules, and a test keeps it true:
 `python tests/workflow/reruns.py > docs/reruns.md`.
 
-| setting | step that reads it | also reruns |
+| setting | read by | then reruns |
 |---|---|---|
 """
 OTHERS = {
@@ -60,7 +64,11 @@ FOOT = """
 def page() -> str:
     """The whole page."""
     after = followers()
-    rows = [(f"`{key}`", f"`{STEP_OF[section]}`", _listed(after[STEP_OF[section]])) for section, key in keys()]
+    rows = []
+    for section, key in keys():
+        steps = STEPS_OF[section]
+        reruns = [rule for rule in READS if rule not in steps and any(rule in after[step] for step in steps)]
+        rows.append((f"`{key}`", " or ".join(f"`{step}`" for step in steps), _listed(reruns)))
     for key, (step, more) in OTHERS.items():
         reruns = _listed(more or after.get(step, ()))
         rows.append((f"`{key}`", f"`{step}`" if step in READS else step, reruns))
@@ -85,7 +93,7 @@ def leaves(schema: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tupl
 
 def followers() -> dict[str, list[str]]:
     """What follows from each rule, in the order of the steps, by the graph that Snakemake draws."""
-    edges = _edges()
+    edges = edges_of_rules()
     return {step: [rule for rule in READS if rule in _reachable(step, edges)] for step in READS}
 
 
@@ -99,11 +107,13 @@ def _reachable(rule: str, edges: set[tuple[str, str]]) -> set[str]:
     return found
 
 
-def _edges() -> set[tuple[str, str]]:
+def edges_of_rules() -> set[tuple[str, str]]:
     """Pairs of rules, the second of which reads what the first makes, for a config that has everything."""
     config = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
     config["scans"]["measured"] = {"source": {"file": "a.npz"}}
     config["models"]["flat"]["reconstructs"].append("measured")
+    for name, keeps in (("with_patches", True), ("without_patches", False)):
+        config["models"][name] = config["models"]["tiny"] | {"inference": {"keep_patches": keeps}}
     config["sweeps"] = {"seeds": {"model": "tiny", "over": {"training.seed": [0, 1]}}}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_text(yaml.safe_dump(config))

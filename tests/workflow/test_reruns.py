@@ -7,7 +7,7 @@ import pytest
 
 from ptychoflow.config import READS, load_config
 
-from .reruns import ROOT, SECTIONS, STEP_OF, leaves, page
+from .reruns import ROOT, SECTIONS, STEPS_OF, leaves, page
 
 CONFIG = {
     "scans": {"leaves": {"simulation": {}}, "measured": {"source": {"file": "a.npz"}}},
@@ -23,7 +23,7 @@ def test_the_page_in_the_docs_is_what_the_rules_do():
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @pytest.mark.parametrize(("section", "path"), KEYS, ids=[".".join((section, *path)) for section, path in KEYS])
-def test_a_setting_is_handed_to_one_step_alone(section, path):
+def test_a_setting_is_handed_to_the_steps_that_read_it_alone(section, path):
     config = load_config(CONFIG)
     if section == "source":
         entry = config.scans["measured"]
@@ -31,7 +31,7 @@ def test_a_setting_is_handed_to_one_step_alone(section, path):
         changed = config.model_copy(update={"scans": config.scans | {"measured": varied}})
     else:
         changed = config.model_copy(update={section: _changed(getattr(config, section), path)})
-    assert {step for step in READS if _handed(config, step) != _handed(changed, step)} == {STEP_OF[section]}
+    assert {step for step in READS if _handed(config, step) != _handed(changed, step)} == set(STEPS_OF[section])
 
 
 def _changed(section, path: tuple[str, ...]):

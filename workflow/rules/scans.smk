@@ -1,6 +1,9 @@
 """From a recipe or a measurement to a dataset: results/scans/{scan}.cxi, results/datasets/{scan}/.
 
 On request, what a measurement is and how it lies on the detector: results/inspections/{scan}/.
+
+Simulated scans and datasets may be shared between working directories: SNAKEMAKE_OUTPUT_CACHE=FOLDER snakemake --cache.
+Such rules have no benchmark, because nothing is timed where a product comes from the cache.
 """
 
 
@@ -13,10 +16,9 @@ rule simulate:
         scan="results/scans/{scan}.cxi",
     log:
         "results/logs/simulate/{scan}.log",
-    benchmark:
-        "results/benchmarks/simulate/{scan}.tsv"
     wildcard_constraints:
         scan=one_of(SIMULATED),
+    cache: True
     conda:
         "../../envs/ptychoflow.yaml"
     threads: 1
@@ -89,8 +91,7 @@ rule pack:
         dataset=directory("results/datasets/{scan}"),
     log:
         "results/logs/pack/{scan}.log",
-    benchmark:
-        "results/benchmarks/pack/{scan}.tsv"
+    cache: True
     conda:
         "../../envs/ptychoflow.yaml"
     threads: 1
