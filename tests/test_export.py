@@ -16,7 +16,7 @@ from ptychoflow.data.packing import open_dataset
 from ptychoflow.export import export
 from ptychoflow.product import Product, centred, write_product
 from ptychoflow.readers.products import read_product
-from ptychoflow.reconstruction import read_reconstruction
+from ptychoflow.reconstruction import read_reconstruction, write_reconstruction
 from ptychoflow.scan import read_scan, write_scan
 
 from .products import make_scan, write_products
@@ -79,6 +79,15 @@ def test_a_product_carries_the_names_of_every_version(paths):
         assert file.attrs["photon_energy_eV"] == file.attrs["probe_energy_eV"] > 0
         assert file.attrs["mass_attenuation_m2_per_kg"] == file.attrs["mass_attenuation_m2_kg"]
         assert "opr_weights" not in file["probe"].attrs and file["probe"].ndim == 4
+
+
+def test_the_light_of_each_pattern_goes_along_as_photons(paths, tmp_path):
+    found = read_reconstruction(paths["refined"])
+    brightness = np.linspace(0.5, 1.5, len(found.positions)).astype(np.float32)
+    write_reconstruction(tmp_path / "a.h5", dataclasses.replace(found, brightness=brightness))
+    product = read_product(tmp_path / "a.h5")
+    np.testing.assert_allclose(product.photon_counts, product.photons * brightness.astype(float) ** 2, rtol=1e-12)
+    assert read_product(paths["refined"]).photon_counts is None
 
 
 def test_a_standard_directory_converts_back_to_the_scan(paths, tmp_path):

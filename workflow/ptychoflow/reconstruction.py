@@ -92,6 +92,7 @@ def product_of(reconstruction: Reconstruction) -> Product:
     middle = [o + (side - 1) / 2 + half for o, side in zip(reconstruction.origin, reconstruction.object.shape)]
     y, x = reconstruction.positions.T * pixel
     losses = zip(history["epoch"], history["error"]) if "error" in history else ()
+    photons, brightness = float(np.sum(np.abs(reconstruction.probe) ** 2)), reconstruction.brightness
     return Product(
         probe=reconstruction.probe.astype(np.complex64)[None],
         object=np.asarray(reconstruction.object, np.complex64)[None],
@@ -104,7 +105,8 @@ def product_of(reconstruction: Reconstruction) -> Product:
         comments="written by ptychoflow" + (f"; partial: {facts['partial']}" if "partial" in facts else ""),
         distance_m=geometry.detector_distance_m,
         energy_ev=geometry.energy_ev,
-        photons=float(np.sum(np.abs(reconstruction.probe) ** 2)),
+        photons=photons,
+        photon_counts=None if brightness is None else photons * np.asarray(brightness, np.float64) ** 2,
         losses=np.array([*losses], np.float64).reshape(-1, 2),
     )
 
