@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -301,6 +302,37 @@ def test_labels_that_do_not_exist_are_missed_before_training_starts(tiny_dataset
 def test_a_batch_that_devices_cannot_share_is_refused(tiny_dataset, tmp_path):
     with pytest.raises(ValueError, match="batch_size is 8, which 3 devices cannot share"):
         train([tiny_dataset], tmp_path / "pinn.ckpt", SMALL, RECIPE, Runtime(accelerator="cpu", devices=3), OFF)
+
+
+def test_a_killed_process_loses_at_most_what_came_after_its_last_state(tiny_dataset, tmp_path):
+    recipe = RECIPE.model_copy(
+        update={"stages": (Stage(epochs=1, physics_weight="linear"), Stage(epochs=1)), "groups_per_epoch": 320}
+    )
+    config = json.dumps({"network": SMALL.model_dump(mode="json"), "training": recipe.model_dump(mode="json")})
+    killed = tmp_path / "killed" / "models" / "pinn.ckpt"
+    runtime = '{"accelerator": "cpu", "threads": 1, "checkpoint_minutes": 0.002}'
+    words = [
+        "train",
+        str(tiny_dataset),
+        str(killed),
+        "--config",
+        config,
+        "--runtime",
+        runtime,
+        "--tracking",
+        '{"uri": null}',
+    ]
+    process = subprocess.Popen([sys.executable, "-m", "ptychoflow", *words], stderr=subprocess.DEVNULL)
+    states, deadline = tmp_path / "killed" / "checkpoints", time.monotonic() + 120
+    while not list(states.rglob("latest.ckpt")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    (state,) = states.rglob("latest.ckpt")
+    assert 0 < torch.load(state, weights_only=True)["global_step"] < 80
+    for output in (killed, tmp_path / "whole" / "models" / "pinn.ckpt"):
+        train([tiny_dataset], output, SMALL, recipe, Runtime(accelerator="cpu", threads=1), OFF)
+    torch.testing.assert_close(_weights(killed), _weights(output), rtol=0, atol=0)
 
 
 TWO = RECIPE.model_copy(update={"stages": (Stage(epochs=1, physics_weight=0.0),)})

@@ -49,6 +49,24 @@ def test_a_server_that_is_down_costs_one_warning(caplog, monkeypatch):
     assert "http://127.0.0.1:9 does not answer, going on without it" in warning.getMessage()
 
 
+def test_a_store_that_dies_during_training_costs_one_warning_and_the_rest_of_its_metrics(tmp_path, caplog, monkeypatch):
+    tracker = Tracker(Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db"), "pinn")
+    tracker.log_metrics({"loss": 1.0}, step=1)
+    tracker.log_record({}, "training.json")
+    monkeypatch.setattr(tracker, "PATIENCE_S", 0.0)
+
+    def gone(*_, **__):
+        raise ConnectionError("the server\nwent away")
+
+    monkeypatch.setattr(tracker._client, "log_batch", gone)
+    with caplog.at_level(logging.WARNING, "ptychoflow"):
+        for step in range(2, 5):
+            tracker.log_metrics({"loss": 0.5}, step=step)
+        tracker.close()
+    (warning,) = [r for r in caplog.records if r.name.startswith("ptychoflow")]
+    assert "does not answer, going on without it: the server went away" in warning.getMessage()
+
+
 def test_tracking_can_be_off(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tracker = Tracker(Tracking(uri=None), "pinn")
