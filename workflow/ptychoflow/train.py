@@ -196,15 +196,16 @@ def _fit(trainer: lightning.Trainer, task: GroupTask, data: TrainingData, latest
     if resumed:
         logger.info("resuming from %s", resumed)
     try:
-        with _sigterm_left_to_lightning():
+        with _sigterm_left_to_training():
             trainer.fit(task, data, ckpt_path=resumed, weights_only=resumed is not None or None)
     except SIGTERMException:
-        raise SystemExit(TERMINATED) from None
+        # the first process speaks for all: Lightning kills it where another one ends with an error before
+        raise SystemExit(TERMINATED if trainer.is_global_zero else 0) from None
 
 
 @contextmanager
-def _sigterm_left_to_lightning() -> Iterator[None]:
-    """Lightning stops between two steps; a handler that was there before would end the process in the middle of one."""
+def _sigterm_left_to_training() -> Iterator[None]:
+    """Training stops between two steps; a handler that was there before would end the process in the middle of one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,6 +1,8 @@
 """What watches a training: its speed, its checkpoints, and whether it learns at all."""
 
 import logging
+import signal
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +36,9 @@ class Throughput(Callback):
         self.seconds = self.waiting = 0.0
         self.groups = 0
         self._mark = 0.0
+
+    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
+        self._mark = time.perf_counter()  # an epoch that is resumed does not start
 
     def on_train_epoch_start(self, trainer: Trainer, task: LightningModule) -> None:
         self._mark = time.perf_counter()
@@ -116,10 +121,10 @@ class CollapseGuard(Callback):
 
 
 class HalfTrained(ModelCheckpoint):
-    """Keeps the latest state of an unfinished training: after every epoch, and when the process is told to stop.
+    """Keeps the latest state of an unfinished training: after every epoch, and when a process of it is told to stop.
 
-    A validation that has begun is finished first, so that what follows from it (early stopping, the best weights) does
-    not depend on when the process was told.
+    All processes stop together, between two steps, where the state is whole; at the end of an epoch after validation,
+    so that what follows from it (early stopping, the best weights) does not depend on when they were told.
     """
 
     NAME = "latest"
@@ -128,20 +133,30 @@ class HalfTrained(ModelCheckpoint):
         super().__init__(folder, self.NAME, save_on_train_epoch_end=True, enable_version_counter=False)
         self._told = False
 
-    def on_validation_batch_end(self, trainer: Trainer, *_: object) -> None:
-        """Put the signal aside, for which Lightning would leave in the middle."""
-        self._told |= trainer.received_sigterm
-        trainer._signal_connector.received_sigterm = False
+    def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
+        """Hear SIGTERM instead of Lightning, whose processes would answer it each by itself."""
+        super().on_train_start(trainer, task)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._hear)
 
-    def on_validation_end(self, trainer: Trainer, task: LightningModule) -> None:
-        trainer._signal_connector.received_sigterm |= self._told
-        super().on_validation_end(trainer, task)
+    def on_train_batch_end(
+        self, trainer: Trainer, task: LightningModule, outputs: object, batch: object, index: int
+    ) -> None:
+        told = self._told
+        if trainer.world_size > 1:
+            told = trainer.strategy.reduce_boolean_decision(told, all=False)
+        if told and index + 1 < trainer.num_training_batches:
+            raise SIGTERMException
 
     def on_exception(self, trainer: Trainer, task: LightningModule, exception: BaseException) -> None:
-        """SIGTERM comes between two steps, where the state is whole; other interruptions may come anywhere."""
+        """After SIGTERM the state is whole; other interruptions may come anywhere."""
         if isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.format_checkpoint_name({}))
-            logger.warning("told to stop after %d steps: the same training resumes from here", trainer.global_step)
+            log = logger.warning if trainer.is_global_zero else logger.debug
+            log("told to stop after %d steps: the same training resumes from here", trainer.global_step)
+
+    def _hear(self, *_: object) -> None:
+        self._told = True
 
 
 class HalfTrainedEpoch(ModelCheckpoint):

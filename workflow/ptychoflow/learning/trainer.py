@@ -44,7 +44,8 @@ def make_trainer(
     """
     for noise in NOT_SO:
         warnings.filterwarnings("ignore", noise)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for chatty in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     screen, several = terminal(), runtime.devices * nodes > 1
     bar = [] if screen is None else [RichProgressBar(leave=True, console_kwargs={"file": screen})]
     return lightning.Trainer(
