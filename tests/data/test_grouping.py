@@ -69,7 +69,7 @@ def test_a_draw_takes_members_from_the_neighbours_and_is_the_same_for_the_same_s
 
 
 def test_a_draw_gives_every_neighbour_the_same_chance(positions):
-    near = neighbourhood(positions, ALL, 4)
+    near = neighbourhood(positions, ALL, 4, Grouping(neighbours=6))
     rng = np.random.default_rng(0)
     groups = np.concatenate([near.draw(4, rng)[:, 1:] for _ in range(100)], axis=1)
     times = (groups[:, :, None] == near.candidates[:, None]).sum((0, 1))
@@ -187,7 +187,7 @@ def test_groups_stay_within_the_patterns_they_are_made_of(positions):
 
 def test_too_few_patterns_are_refused_with_a_remedy(positions):
     with pytest.raises(ValueError, match=r"4 patterns are too few to give each 6 neighbours: .*group_size"):
-        neighbourhood(positions, np.arange(4), 4)
+        neighbourhood(positions, np.arange(4), 4, Grouping(neighbours=6))
 
 
 def test_too_few_neighbours_for_a_group_are_refused(positions):
