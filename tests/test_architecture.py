@@ -15,7 +15,7 @@ ROOMS = {
     "networks": {"physics"},
     "metrics": {"physics"},
     "readers": {"data", "physics"},
-    "fitting": {"physics"},
+    "fitting": {"physics", "metrics"},
     "stitching": {"data", "physics"},
     "learning": {"physics", "networks", "data", "metrics"},
 }

@@ -30,6 +30,8 @@ class Reconstruction:
         brightness: amplitude of each pattern's beam relative to the probe, ``(J,)``; None where it was taken as steady.
         component: which part of a scan that does not hang together each pixel shows, the largest first, -1 where none
             does, ``(H, W)``; phases of different parts cannot be compared. None for a single part.
+        phase_uncertainty: standard deviation of the phase, rad, but for a ramp and a constant, ``(H, W)``; None where
+            it was not asked for.
         name: ``model/scan``.
         history: one row per epoch: ``epoch``, ``seconds``, ``error`` and other plain numbers, as columns.
         snapshots: the object at some of those epochs, ``(K, H, W)``; their epochs in ``facts["snapshot_epochs"]``.
@@ -44,6 +46,7 @@ class Reconstruction:
     weight: np.ndarray
     coverage: np.ndarray
     brightness: np.ndarray | None = None
+    phase_uncertainty: np.ndarray | None = None
     name: str = "reconstruction"
     history: dict[str, list[float]] = field(default_factory=dict)
     snapshots: np.ndarray | None = None
@@ -141,6 +144,9 @@ def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
         group[f"history/{name}"] = np.asarray(column, np.float64)
     if reconstruction.brightness is not None:
         group["brightness"] = reconstruction.brightness.astype(np.float32)
+    if reconstruction.phase_uncertainty is not None:
+        spread = group.create_dataset("phase_uncertainty", data=reconstruction.phase_uncertainty, compression="lzf")
+        spread.attrs["unit"] = "rad"
     if reconstruction.snapshots is not None:
         group.create_dataset("snapshots", data=reconstruction.snapshots.astype(np.complex64), compression="lzf")
 
@@ -160,6 +166,7 @@ def _reconstruction_from(file: h5py.File) -> Reconstruction:
         weight=ours["weight"][()],
         coverage=ours["coverage"][()],
         brightness=ours["brightness"][()] if "brightness" in ours else None,
+        phase_uncertainty=ours["phase_uncertainty"][()] if "phase_uncertainty" in ours else None,
         name=str(file.attrs["name"]),
         history={name: column[()].tolist() for name, column in ours.get("history", {}).items()},
         snapshots=ours["snapshots"][()] if "snapshots" in ours else None,

@@ -14,6 +14,7 @@ from .files import provenance
 from .fitting.breaks import Unfinished
 from .fitting.fit import Fit, Free, Pass
 from .fitting.peers import Peers
+from .fitting.uncertainty import phase_uncertainty
 from .progress import track
 from .reconstruction import Reconstruction, read_reconstruction, write_reconstruction
 from .scan import Scan
@@ -59,12 +60,22 @@ def refine(
     made_by = provenance(refinement, dataset=dataset, start=start)
     course = Course(Fit(scan, refinement, begin, peers), Unfinished(output, made_by))
     stopped = course.run(scan.name, go_on)
+    coverage = _covered(course.fit)
+
+    def again(other: Scan) -> Fit:
+        repetition = Course(Fit(other, refinement, begin, peers))
+        repetition.run(f"a repetition of {scan.name}")
+        return repetition.fit
+
+    repeats = 0 if stopped else refinement.uncertainty
+    spread = phase_uncertainty(scan, course.fit, coverage, again, repeats)
     if peers.rank > 0:
         return
     facts = {"start": None if start is None else Path(start).name, "patterns": len(scan), "devices": peers.count}
     facts |= {"partial": f"stopped after epoch {course.history['epoch'][-1]} of {refinement.epochs}"} if stopped else {}
-    write_reconstruction(output, _result(course, scan, output, facts | {"provenance": made_by}))
-    course.unfinished.forget()
+    facts["provenance"] = made_by
+    write_reconstruction(output, _result(course, scan, coverage, spread, output, facts))
+    course.forget()
     error, epochs, seconds = (course.history[name][-1] for name in ("error", "epoch", "seconds"))
     logger.info("refined %s: R-factor %.4f after %d epochs, %.1f s", output, error, epochs, seconds)
 
@@ -74,22 +85,22 @@ class Course:
 
     Args:
         fit: what gets better.
-        unfinished: where its state is kept and looked for.
+        unfinished: where its state is kept and looked for; nowhere without it.
 
     Attributes:
         history: a column each for ``epoch``, ``seconds``, ``cpu_seconds``, ``error`` and ``phase_change``.
         snapshots: the object at some epochs, those in ``kept``.
     """
 
-    def __init__(self, fit: Fit, unfinished: Unfinished) -> None:
-        self.fit, self.unfinished = fit, unfinished
+    def __init__(self, fit: Fit, unfinished: Unfinished | None = None) -> None:
+        self.fit, self._unfinished = fit, unfinished
         self.history = {name: [] for name in ("epoch", "seconds", "cpu_seconds", "error", "phase_change")}
         self.kept, self.snapshots = [0], [fit.object.cpu().clone()]
         self._spent = np.zeros(2)
-        if (state := unfinished.read()) is not None:
+        if unfinished is not None and (state := unfinished.read()) is not None:
             self._resume(state)
 
-    def run(self, name: str, go_on: Callable[[dict[str, float]], bool]) -> bool:
+    def run(self, name: str, go_on: Callable[[dict[str, float]], bool] = lambda row: True) -> bool:
         """Go through the epochs that are left, until the fit has settled; whether ``go_on`` ended it before.
 
         Raises:
@@ -112,8 +123,13 @@ class Course:
                 return False
             if not go_on({column: values[-1] for column, values in self.history.items()}) and epoch < last:
                 return True
-            self.unfinished.save(self._state())
+            if self._unfinished is not None:
+                self._unfinished.save(self._state())
         return False
+
+    def forget(self) -> None:
+        """What it made is written: nobody will go on from its state."""
+        self._unfinished.forget()
 
     def _settled(self, done: Pass, epoch: int) -> bool:
         """Whether neither the phase nor the error changes any more, though everything to fit has been let free."""
@@ -142,8 +158,16 @@ class Course:
         logger.info("going on after epoch %d, where an earlier run was broken off", self.history["epoch"][-1])
 
 
-def _result(course: Course, scan: Scan, output: Path, facts: dict) -> Reconstruction:
-    fit, light = course.fit, course.fit.light().cpu().numpy()
+def _covered(fit: Fit) -> np.ndarray:
+    """Where enough light falls for the object to be known."""
+    light = fit.light().cpu().numpy()
+    return light > LIT * np.median(light[light > 0.01 * light.max()])
+
+
+def _result(
+    course: Course, scan: Scan, coverage: np.ndarray, spread: np.ndarray | None, output: Path, facts: dict
+) -> Reconstruction:
+    fit = course.fit
     spent = {name: course.history[name][-1] for name in ("seconds", "cpu_seconds")}
     return Reconstruction(
         object=fit.object.cpu().numpy(),
@@ -151,8 +175,9 @@ def _result(course: Course, scan: Scan, output: Path, facts: dict) -> Reconstruc
         probe=fit.probe.cpu().numpy(),
         positions=fit.positions.cpu().numpy(),
         geometry=scan.geometry,
-        weight=light,
-        coverage=light > LIT * np.median(light[light > 0.01 * light.max()]),
+        weight=fit.light().cpu().numpy(),
+        coverage=coverage,
+        phase_uncertainty=spread,
         brightness=None if fit.steady else fit.brightness.cpu().numpy(),
         name=f"{Path(output).parent.name}/{scan.name}",
         history=course.history,

@@ -1,0 +1,241 @@
+"""How soon a good image is there: network and refinement, a flat start, and pty-chi's LSQ-ML and rPIE.
+
+    python benchmarks/refinement.py results/models/pinn.ckpt --output docs/refinement
+
+Fresh objects are simulated in the beam of the default config, at several distances between positions and numbers of
+photons. Every engine gets the same counts, positions and true probe, on one thread; none may change the probe. Time is
+processor time of this process, so that other work on the machine matters less; that of the network includes prediction,
+stitching, and all reading and writing of files. Phase PSNR is against the range of the truth, ramp removed. Writes
+OUTPUT.json with every curve and OUTPUT.png, and prints the time to 24 and 28 dB.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import sys
+import tempfile
+import time
+import types
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from ptychoflow.config import Refinement, Runtime, Simulation
+from ptychoflow.data.packing import open_dataset
+from ptychoflow.fitting.fit import Fit
+from ptychoflow.infer import infer
+from ptychoflow.metrics.alignment import align
+from ptychoflow.metrics.image import phase_error, psnr, rms, unwrapped_phase, value_range
+from ptychoflow.pack import pack
+from ptychoflow.reconstruction import Reconstruction, read_reconstruction
+from ptychoflow.scan import Scan
+from ptychoflow.simulate import simulate
+from ptychoflow.stitch import stitch
+
+GOALS_DB = (24.0, 28.0)
+CPU = Runtime(accelerator="cpu", threads=1)
+COLOURS = {"network + refinement": "C0", "flat start": "C1", "pty-chi LSQ-ML": "C2", "pty-chi rPIE": "C3"}
+Curve = list[tuple[float, float]]
+"""Processor seconds and phase PSNR, dB."""
+
+
+def make_dataset(folder: Path, kind: str, photons: float, step_px: float, size: int) -> Path:
+    """A packed scan of a fresh object."""
+    recipe = {
+        "object": {"name": kind, "size": size},
+        "photons": photons,
+        "trajectory": {"step_px": step_px, "jitter_px": step_px / 4},
+        "seed": 77,
+    }
+    simulate(folder / "scan.cxi", Simulation.model_validate(recipe))
+    pack(folder / "scan.cxi", folder / "scan")
+    return folder / "scan"
+
+
+class Judge:
+    """Phase PSNR of an object in the frame of a fit, where enough light falls."""
+
+    def __init__(self, scan: Scan, fit: Fit) -> None:
+        light = fit.light().numpy()
+        self._truth, self.origin, self.shape = scan.truth, fit.origin, light.shape
+        self._coverage = light > 0.1 * np.median(light[light > 0.01 * light.max()])
+
+    def __call__(self, image: np.ndarray) -> float:
+        aligned = align(image, self.origin, self._coverage, np.asarray(self._truth.object), self._truth.origin)
+        peak = value_range(unwrapped_phase(aligned.truth, aligned.mask), aligned.mask)
+        return psnr(rms(phase_error(aligned.object, aligned.truth), aligned.mask), peak)
+
+
+def ours(scan: Scan, settings: Refinement, start: Reconstruction | None, spent: float = 0.0) -> Curve:
+    """The curve of our engine, from what it begins with."""
+    began = time.process_time()
+    fit = Fit(scan, settings, start)
+    spent += time.process_time() - began
+    judge = Judge(scan, fit)
+    return [(spent, judge(fit.object.numpy())), *timed(epochs(fit), judge, spent)]
+
+
+def epochs(fit: Fit) -> Iterator[np.ndarray]:
+    """The object after each epoch, as ``refine`` runs them."""
+    for epoch in range(1, fit.settings.epochs + 1):
+        fit.epoch(done=(epoch - 1) / max(fit.settings.epochs - 1, 1))
+        if epoch <= fit.settings.smooth_epochs:
+            fit.straighten()
+        yield fit.object.numpy()
+
+
+def network(model: Path, dataset: Path, folder: Path) -> Reconstruction:
+    """What a trained network makes of the scan."""
+    infer(model, dataset, folder / "patches", runtime=CPU)
+    stitch(dataset, folder / "patches", folder / "stitched.h5")
+    return read_reconstruction(folder / "stitched.h5")
+
+
+def ptychi(scan: Scan, judge: Judge, name: str, batch: int, epochs: int) -> Iterator[np.ndarray]:
+    """pty-chi's engine of this name, an object per epoch; its settings its own but for batch and what is known."""
+    api = import_ptychi()
+    options = getattr(api, f"{name}Options")()
+    options.data_options.data = np.asarray(scan.counts, np.float32)
+    options.data_options.free_space_propagation_distance_m = np.inf
+    options.object_options.initial_guess = torch.ones(1, *judge.shape, dtype=torch.complex64)
+    options.object_options.pixel_size_m = scan.geometry.pixel_size_m
+    options.object_options.determine_position_origin_coords_by = api.ObjectPosOriginCoordsMethods.SPECIFIED
+    options.object_options.position_origin_coords = np.full(2, -0.5)  # it centres patches on (N - 1) / 2
+    options.object_options.remove_object_probe_ambiguity.enabled = False
+    options.probe_options.initial_guess = torch.from_numpy(scan.probe / scan.size)[None]  # its transform is not unitary
+    options.probe_options.optimizable = False
+    y, x = (scan.positions - np.asarray(judge.origin)).T
+    options.probe_position_options.position_y_px, options.probe_position_options.position_x_px = y, x
+    options.probe_position_options.optimizable = False
+    options.reconstructor_options.default_device = api.Devices.CPU
+    options.reconstructor_options.batch_size = batch
+    options.reconstructor_options.num_epochs = epochs
+    if name == "LSQML":
+        options.reconstructor_options.rescale_probe_intensity_in_first_epoch = False
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        task = api.task.PtychographyTask(options)
+        for _ in range(epochs):
+            task.run(1)
+            yield task.get_data_to_cpu("object", as_numpy=True)[0]
+
+
+def import_ptychi():
+    """pty-chi's API; an empty module stands in for torchvision, of which it uses a Gaussian blur that is not called."""
+    transforms = types.ModuleType("torchvision.transforms")
+    transforms.GaussianBlur = None
+    sys.modules.setdefault("torchvision", types.ModuleType("torchvision"))
+    sys.modules.setdefault("torchvision.transforms", transforms)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ptychi.api
+        import ptychi.api.task
+    return ptychi.api
+
+
+def timed(objects: Iterator[np.ndarray], judge: Judge, spent: float = 0.0) -> Curve:
+    """The curve of an engine; judging it costs nothing."""
+    curve, began = [], time.process_time()
+    for image in objects:
+        spent += time.process_time() - began
+        curve.append((spent, judge(image)))
+        began = time.process_time()
+    return curve
+
+
+def time_to(curve: Curve, goal: float) -> float | None:
+    """When a curve first reaches a goal."""
+    return next((seconds for seconds, value in curve if value >= goal), None)
+
+
+def compare(model: Path, kind: str, photons: float, step_px: float, size: int, most: int) -> dict:
+    """Every engine's curve on one scan."""
+    with tempfile.TemporaryDirectory() as scratch:
+        dataset = make_dataset(Path(scratch), kind, photons, step_px, size)
+        scan = open_dataset(dataset)
+        began = time.process_time()
+        start = network(model, dataset, Path(scratch))
+        spent = time.process_time() - began
+    judge = Judge(scan, Fit(scan, Refinement()))
+    curves = {
+        "network + refinement": ours(scan, Refinement(), start, spent),
+        "flat start": ours(scan, Refinement(epochs=most, smooth_epochs=12), None),
+        "pty-chi LSQ-ML": timed(ptychi(scan, judge, "LSQML", 32, most), judge),
+        "pty-chi rPIE": timed(ptychi(scan, judge, "RPIE", 8, most), judge),
+    }
+    return {"object": kind, "photons": photons, "step_px": step_px, "patterns": len(scan), "curves": curves}
+
+
+def draw(results: list[dict], path: Path) -> None:
+    """Every curve: photons from left to right, objects and steps from top to bottom."""
+    rows = sorted({(each["object"], each["step_px"]) for each in results})
+    columns = sorted({each["photons"] for each in results})
+    figure, axes = plt.subplots(
+        len(rows), len(columns), figsize=(3.4 * len(columns), 2.4 * len(rows)), squeeze=False, sharex=True, sharey="row"
+    )
+    for each in results:
+        row, column = rows.index((each["object"], each["step_px"])), columns.index(each["photons"])
+        panel = axes[row, column]
+        for name, curve in each["curves"].items():
+            panel.plot(*np.transpose(curve), ".-", color=COLOURS[name], label=name, markersize=3, linewidth=1)
+        for goal in GOALS_DB:
+            panel.axhline(goal, color="0.8", linewidth=0.8, zorder=0)
+        panel.set_xscale("log")
+        panel.set_title(f"{each['object']}, step {each['step_px']:g} px, {each['photons']:.0e} photons", fontsize=8)
+        panel.tick_params(labelsize=7)
+    for panel in axes[-1]:
+        panel.set_xlabel("processor seconds", fontsize=8)
+    for panel in axes[:, 0]:
+        panel.set_ylabel("phase PSNR, dB", fontsize=8)
+    axes[0, 0].legend(fontsize=6)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+
+
+def table(results: list[dict]) -> str:
+    """Time to each goal and the best phase PSNR, one engine a column, as Markdown."""
+    names = list(results[0]["curves"])
+    lines = ["| scan | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for each in results:
+        cells = []
+        for name in names:
+            times = [time_to(each["curves"][name], goal) for goal in GOALS_DB]
+            best = max(value for _, value in each["curves"][name])
+            cells.append(" / ".join("-" if t is None else f"{t:.1f}" for t in times) + f" s, {best:.1f} dB")
+        title = f"{each['object']}, step {each['step_px']:g} px, {each['photons']:.0e} photons ({each['patterns']})"
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a network trained by config/config.yaml")
+    parser.add_argument("--output", type=Path, required=True, help="stem of the .json and the .png")
+    parser.add_argument("--objects", nargs="+", default=["photograph", "siemens_star"])
+    parser.add_argument("--photons", type=float, nargs="+", default=[1e4, 1e5, 1e6])
+    parser.add_argument("--steps", type=float, nargs="+", default=[5, 8, 11], help="between positions, px")
+    parser.add_argument("--size", type=int, default=256, help="of the object, px")
+    parser.add_argument("--epochs", type=int, default=25, help="of the flat start and of pty-chi")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    results = []
+    for kind in arguments.objects:
+        for step in arguments.steps:
+            for photons in arguments.photons:
+                scan = kind, photons, step, arguments.size, arguments.epochs
+                results.append(compare(arguments.model, *scan))
+                print(table(results).splitlines()[-1], flush=True)
+    arguments.output.with_suffix(".json").write_text(json.dumps(results))
+    draw(results, arguments.output.with_suffix(".png"))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

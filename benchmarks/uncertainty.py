@@ -1,0 +1,71 @@
+"""Whether the uncertainty of a refined phase is as large as the error, on simulated scans.
+
+    python benchmarks/uncertainty.py [--model results/models/pinn.ckpt]
+
+For each object and number of photons: the rms error, the rms uncertainty, and how many pixels lie within 1 and 1.96
+standard deviations, which should be 68 and 95 %; from a flat start, and from the network where a model is given. Prints
+Markdown.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ptychoflow.config import Refinement, Runtime, Simulation
+from ptychoflow.data.packing import open_dataset
+from ptychoflow.infer import infer
+from ptychoflow.metrics.alignment import align
+from ptychoflow.pack import pack
+from ptychoflow.reconstruction import read_reconstruction
+from ptychoflow.refine import refine
+from ptychoflow.simulate import simulate
+from ptychoflow.stitch import stitch
+
+CPU = Runtime(accelerator="cpu", threads=1)
+FLAT = Refinement(epochs=25, smooth_epochs=12, uncertainty=2)
+NETWORK = Refinement(uncertainty=2)
+
+
+def measure(folder: Path, kind: str, photons: float, step_px: float, model: Path | None) -> str:
+    """One row of the table."""
+    recipe = {"object": {"name": kind, "size": 224}, "photons": photons, "seed": 5}
+    recipe["trajectory"] = {"step_px": step_px, "jitter_px": step_px / 4}
+    simulate(folder / "scan.cxi", Simulation.model_validate(recipe))
+    pack(folder / "scan.cxi", folder / "scan")
+    start = None
+    if model is not None:
+        infer(model, folder / "scan", folder / "patches", runtime=CPU)
+        stitch(folder / "scan", folder / "patches", start := folder / "stitched.h5")
+    refine(folder / "scan", folder / "refined.h5", FLAT if model is None else NETWORK, start, CPU)
+    found, truth = read_reconstruction(folder / "refined.h5"), open_dataset(folder / "scan").truth
+    aligned = align(found.object, found.origin, found.coverage, np.asarray(truth.object), truth.origin)
+    error = np.angle(aligned.object * aligned.truth.conj())[aligned.mask]
+    error, spread = error - error.mean(), found.phase_uncertainty[aligned.mask]
+    inside = [np.mean(np.abs(error) < width * spread) for width in (1, 1.96)]
+    sizes = [np.sqrt(np.mean(part**2)) for part in (error, spread)]
+    start_name = "flat" if model is None else "network"
+    cells = [kind, f"{step_px:g}", f"{photons:.0e}", start_name, *(f"{size:.4f}" for size in sizes)]
+    return "| " + " | ".join([*cells, *(f"{100 * share:.0f} %" for share in inside)]) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a network to start from as well")
+    parser.add_argument("--objects", nargs="+", default=["photograph", "siemens_star", "gaussian_random_field"])
+    parser.add_argument("--steps", type=float, nargs="+", default=[8])
+    parser.add_argument("--photons", type=float, nargs="+", default=[1e4, 1e5, 1e6])
+    arguments = parser.parse_args()
+    print("| object | step, px | photons | start | rms error, rad | rms uncertainty, rad | within 1 | within 1.96 |")
+    print("|---|--:|--:|---|--:|--:|--:|--:|")
+    for model in (None, arguments.model) if arguments.model else (None,):
+        for kind in arguments.objects:
+            for step in arguments.steps:
+                for photons in arguments.photons:
+                    with tempfile.TemporaryDirectory() as scratch:
+                        print(measure(Path(scratch), kind, photons, step, model), flush=True)
+
+
+if __name__ == "__main__":
+    main()

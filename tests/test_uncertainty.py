@@ -1,0 +1,43 @@
+"""The uncertainty of a refined phase: as large as the error is, on objects that it was not calibrated on."""
+
+import numpy as np
+import pytest
+
+from ptychoflow.config import Refinement, Simulation
+from ptychoflow.data.packing import open_dataset, write_dataset
+from ptychoflow.metrics.alignment import align
+from ptychoflow.reconstruction import Reconstruction, read_reconstruction
+from ptychoflow.refine import refine
+from ptychoflow.scan import Scan, read_scan
+from ptychoflow.simulate import simulate
+
+
+def _ratios(found: Reconstruction, scan: Scan) -> np.ndarray:
+    """Error of the phase over its uncertainty, at every known pixel."""
+    truth = scan.truth
+    aligned = align(found.object, found.origin, found.coverage, np.asarray(truth.object), truth.origin)
+    spread = found.phase_uncertainty[: aligned.mask.shape[0], : aligned.mask.shape[1]]
+    error = np.angle(aligned.object * aligned.truth.conj())
+    return np.abs(error - error[aligned.mask].mean())[aligned.mask] / spread[aligned.mask]
+
+
+@pytest.mark.parametrize("photons", [1e4, 1e5, 1e6])
+def test_two_thirds_lie_within_one_and_most_within_two_standard_deviations(photons, tmp_path):
+    recipe = {"object": {"name": "gaussian_random_field", "size": 160}, "photons": photons, "seed": 3}
+    simulate(tmp_path / "field.cxi", Simulation.model_validate(recipe))
+    write_dataset(tmp_path / "field", read_scan(tmp_path / "field.cxi"))
+    settings = Refinement(epochs=20, smooth_epochs=12, uncertainty=2)
+    refine(tmp_path / "field", tmp_path / "a.h5", settings)
+    ratios = _ratios(read_reconstruction(tmp_path / "a.h5"), open_dataset(tmp_path / "field"))
+    assert np.mean(ratios < 1) == pytest.approx(0.68, abs=0.08)  # one small scan: docs/refinement.md has many
+    assert np.mean(ratios < 1.96) == pytest.approx(0.95, abs=0.06)
+
+
+def test_it_is_made_only_where_it_is_asked_for_and_unknown_outside(tiny_dataset, tmp_path):
+    for repeats in (0, 1):
+        refine(tiny_dataset, tmp_path / f"{repeats}.h5", Refinement(epochs=2, uncertainty=repeats))
+    without, found = (read_reconstruction(tmp_path / f"{repeats}.h5") for repeats in (0, 1))
+    assert without.phase_uncertainty is None
+    np.testing.assert_array_equal(found.object, without.object)
+    assert np.all(found.phase_uncertainty[~found.coverage] == np.float32(np.pi / np.sqrt(3)))
+    assert np.all(found.phase_uncertainty[found.coverage] > 0)
