@@ -174,26 +174,20 @@ def compare(model: Path, kind: str, photons: float, step_px: float, size: int, m
 
 
 def draw(results: list[dict], path: Path) -> None:
-    """Every curve: photons from left to right, objects and steps from top to bottom."""
-    rows = sorted({(each["object"], each["step_px"]) for each in results})
-    columns = sorted({each["photons"] for each in results})
-    figure, axes = plt.subplots(
-        len(rows), len(columns), figsize=(3.4 * len(columns), 2.4 * len(rows)), squeeze=False, sharex=True, sharey="row"
-    )
-    for each in results:
-        row, column = rows.index((each["object"], each["step_px"])), columns.index(each["photons"])
-        panel = axes[row, column]
+    """Every curve, a panel for each scan."""
+    columns = min(3, len(results))
+    rows = -(-len(results) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.4 * rows), squeeze=False, sharex=True)
+    for panel, each in zip(axes.flat, results):
         for name, curve in each["curves"].items():
             panel.plot(*np.transpose(curve), ".-", color=COLOURS[name], label=name, markersize=3, linewidth=1)
         for goal in GOALS_DB:
             panel.axhline(goal, color="0.8", linewidth=0.8, zorder=0)
         panel.set_xscale("log")
         panel.set_title(f"{each['object']}, step {each['step_px']:g} px, {each['photons']:.0e} photons", fontsize=8)
-        panel.tick_params(labelsize=7)
-    for panel in axes[-1]:
         panel.set_xlabel("processor seconds", fontsize=8)
-    for panel in axes[:, 0]:
         panel.set_ylabel("phase PSNR, dB", fontsize=8)
+        panel.tick_params(labelsize=7)
     axes[0, 0].legend(fontsize=6)
     figure.tight_layout()
     figure.savefig(path, dpi=90)
