@@ -19,9 +19,9 @@ from .fit import Fit
 
 NEAR_PX = 6.0
 """Standard deviation of the neighbourhood over which squared errors are averaged, px."""
-INFLATION = 1.17
-"""Errors are larger than those of the repetition by this: it begins with an object that has been fitted once already.
-Measured on dead leaves, 1e4 to 1e6 photons; `docs/refinement.md` tells the coverage on other objects."""
+INFLATION = 1.1
+"""Errors exceed those of the repetition by about this, because its truth has been fitted once already: 1.2 on dead
+leaves, 1.1 on a photograph, 1e4 to 1e6 photons. `docs/refinement.md` tells the coverage on other objects."""
 UNKNOWN = np.pi / np.sqrt(3)
 """Standard deviation of a phase of which nothing is known, rad."""
 
