@@ -21,15 +21,15 @@ def _ratios(found: Reconstruction, scan: Scan) -> np.ndarray:
     return np.abs(error - error[aligned.mask].mean())[aligned.mask] / spread[aligned.mask]
 
 
-@pytest.mark.parametrize("photons", [1e4, 1e5, 1e6])
+@pytest.mark.parametrize("photons", [1e4, 1e6])
 def test_two_thirds_lie_within_one_and_most_within_two_standard_deviations(photons, tmp_path):
-    recipe = {"object": {"name": "gaussian_random_field", "size": 160}, "photons": photons, "seed": 3}
-    simulate(tmp_path / "field.cxi", Simulation.model_validate(recipe))
-    write_dataset(tmp_path / "field", read_scan(tmp_path / "field.cxi"))
-    settings = Refinement(epochs=20, smooth_epochs=12, uncertainty=2)
-    refine(tmp_path / "field", tmp_path / "a.h5", settings)
-    ratios = _ratios(read_reconstruction(tmp_path / "a.h5"), open_dataset(tmp_path / "field"))
-    assert np.mean(ratios < 1) == pytest.approx(0.68, abs=0.08)  # one small scan: docs/refinement.md has many
+    recipe = {"object": {"name": "siemens_star", "size": 176}, "photons": photons, "seed": 5}
+    simulate(tmp_path / "star.cxi", Simulation.model_validate(recipe))
+    write_dataset(tmp_path / "star", read_scan(tmp_path / "star.cxi"))
+    settings = Refinement(epochs=25, smooth_epochs=12, uncertainty=2)
+    refine(tmp_path / "star", tmp_path / "a.h5", settings)
+    ratios = _ratios(read_reconstruction(tmp_path / "a.h5"), open_dataset(tmp_path / "star"))
+    assert np.mean(ratios < 1) == pytest.approx(0.68, abs=0.08)  # docs/refinement.md has more
     assert np.mean(ratios < 1.96) == pytest.approx(0.95, abs=0.06)
 
 
