@@ -113,3 +113,16 @@ def test_conda_and_pip_install_the_same_versions():
     needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert {name.partition(">")[0] for name in needed} - {"snakemake"} == set(packages)
     assert "+" not in (ROOT / "envs/constraints.txt").read_text(), "local versions are found on few machines"
+
+
+def test_the_image_copies_what_is_there():
+    lines = (ROOT / "envs/Dockerfile").read_text().splitlines()
+    copied = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
+    assert copied and all((ROOT / name).exists() for name in copied)
+
+
+@pytest.mark.parametrize("profile", ["local", "slurm", "kubernetes"])
+def test_every_profile_is_one_that_can_be_read(profile):
+    settings = yaml.safe_load((ROOT / "config/profiles" / profile / "config.yaml").read_text())
+    assert settings and all(isinstance(name, str) for name in settings)
+    assert set(settings.get("groups", {})) <= set(READS)
