@@ -6,8 +6,20 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
 
-from .pictures import AMPLITUDE, ERROR, FIT, PHASE, colour, colour_wave, limits, log_counts, symmetric_limits
+from .pictures import (
+    AMPLITUDE,
+    ERROR,
+    FIT,
+    colour,
+    colour_wave,
+    limits,
+    log_counts,
+    phase_colours,
+    scale_bar,
+    symmetric_limits,
+)
 
 DPI = 110
 SIDE = 3.1
@@ -27,7 +39,7 @@ def draw_all(folder: Path, arrays: Mapping[str, np.ndarray], metrics: dict) -> N
     """
     stages = [stage for stage in ("network", "refined", "truth") if stage in arrays]
     figures = {
-        "objects": draw_objects(arrays, stages),
+        "objects": draw_objects(arrays, stages, metrics["scan"]["pixel_size_m"]),
         "fit": draw_fit(arrays, metrics["stages"]),
         "probe": draw_probe(arrays["probe"]),
         "patterns": draw_patterns(arrays, metrics["patterns"]),
@@ -53,14 +65,17 @@ def ring_curves(metrics: dict) -> dict[str, dict]:
     return curves | {f"{stage}, even and odd": found["frc"] for stage, found in metrics["split_half"].items()}
 
 
-def draw_objects(arrays: Mapping[str, np.ndarray], stages: list[str]) -> Figure:
+def draw_objects(arrays: Mapping[str, np.ndarray], stages: list[str], pixel_size_m: float) -> Figure:
     """Amplitude and phase of every stage, each row on one scale: the truth's, or that of what was refined."""
     figure, axes = _panels(2, len(stages) + 1)
     reference, mask = arrays[stages[-1]], arrays["refined_mask"]
-    for row, (of, name, colours) in enumerate([(np.abs, "amplitude", AMPLITUDE), (np.angle, "phase (rad)", PHASE)]):
-        scale = limits(of(reference), mask)
+    amplitudes = limits(np.abs(reference), mask), AMPLITUDE
+    phases = phase_colours(np.angle(reference), mask)
+    rows = [(np.abs, "amplitude", *amplitudes), (np.angle, "phase (rad)", *phases)]
+    for row, (of, name, scale, colours) in enumerate(rows):
         for axis, stage in zip(axes[row], stages, strict=False):
             _image(axis, of(arrays[stage]), arrays.get(f"{stage}_mask", mask), scale, colours, f"{stage}, {name}")
+        _scale_bar(axes[row, 0], mask.shape, pixel_size_m)
     weight = arrays["weight"]
     _image(axes[0, -1], weight, mask, (0, limits(weight, mask)[1]), FIT, "light received (rel.)")
     _image(axes[1, -1], mask, np.ones_like(mask), (0, 1), "gray", "coverage")
@@ -174,6 +189,17 @@ def _image(
     mappable = axis.imshow(np.full((1, 1), np.nan), cmap=colours, vmin=scale[0], vmax=scale[1])
     axis.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(values.shape[0] - 0.5, -0.5))
     axis.figure.colorbar(mappable, cax=axis.inset_axes([1.03, 0, 0.05, 1])).ax.tick_params(labelsize=8)
+
+
+def _scale_bar(axis: Axes, shape: tuple[int, int], pixel_size_m: float) -> None:
+    """A length in the lower left corner of a picture."""
+    bar = scale_bar(pixel_size_m, shape[1])
+    height, left, length = 0.93 * shape[0], 0.05 * shape[1], bar.share * shape[1]
+    outline = [Stroke(linewidth=4.5, foreground="black"), Normal()]
+    axis.plot([left, left + length], [height, height], color="white", lw=3, solid_capstyle="butt", path_effects=outline)
+    outline = [Stroke(linewidth=2, foreground="black"), Normal()]
+    middle = left + length / 2
+    axis.text(middle, 0.915 * shape[0], bar.label, color="white", ha="center", fontsize=9, path_effects=outline)
 
 
 def _plain(figure: Figure, axis: Axes) -> Figure:
