@@ -345,7 +345,7 @@ ROWS: tuple[Row, ...] = (
         None,
         Name("training.accum_steps", 1),
         agrees=(1,),
-        because="a step here is one batch; set `training.batch_size`",
+        because="`training.batch_size` is a whole step here, `runtime.accumulate` the parts it passes in",
     ),
     Row("training.gradient_clip", **_both("training.gradient_clip_val", None)),
     Row(
@@ -358,7 +358,7 @@ ROWS: tuple[Row, ...] = (
     Row("training.weight_decay", **_both("training.weight_decay", 0.0)),
     Row(None, **_both("training.adam_beta1", 0.9), agrees=(0.9,), because="AdamW here has betas 0.9 and 0.99"),
     Row(None, **_both("training.adam_beta2", 0.999), agrees=(0.99,), because="AdamW here has betas 0.9 and 0.99"),
-    Row(None, Name("training.log_grad_norm", False), agrees=(False,), because="gradient norms are not logged here"),
+    Row(None, Name("training.log_grad_norm", False), agrees=(True,), because="gradient norms are always logged here"),
     Row(None, Name("training.grad_norm_log_freq", 1), agrees=(1,), because="acts only with log_grad_norm"),
     *(Row(f"stages.stage_{n}_epochs", Name(f"training.stage_{n}_epochs", 0)) for n in (1, 2, 3)),
     Row("stages.physics_weight_schedule", Name("training.physics_weight_schedule", "cosine")),
