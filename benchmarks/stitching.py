@@ -10,7 +10,8 @@ and places in one run and must agree. ``whole_px`` is for places on whole pixels
 used and processor time is told, which other processes disturb least. Synchronisation is timed by itself, from patches
 in memory to their phases. Prints JSON.
 
-Measured on one thread of an AMD EPYC (Zen 4) that was busy otherwise: 9 to 11 times as fast at 64 px, 2 times at 32 px,
+Measured on one thread of an AMD EPYC (Zen 4) that was busy otherwise: 9 to 11 times as fast at 64 px (5 to 6 in the
+worst runs), 2 to 3 times at 32 px,
 where the plain way's index tensors stay in the cache; 100,000 patches of 32 px synchronised in 6 s. A loop in C would
 take half the time at 64 px and a third at 32 px, as an experiment with Numba says; it was not worth the dependency,
 since prediction takes a hundred times as long.

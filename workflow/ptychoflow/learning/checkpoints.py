@@ -13,7 +13,8 @@ from ..config import Network, validate
 from ..files import whole_file
 from ..networks.canvas import CanvasNetwork
 
-FORMAT = 1
+FORMAT = 2
+"""Raised when the same weights would come to another result, too: since 2 back-projection has Nesterov's momentum."""
 
 
 @dataclass(frozen=True)

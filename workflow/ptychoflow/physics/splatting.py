@@ -1,7 +1,8 @@
 """Patches added to an image in place: what ``place_patches`` does, at the speed of memory and without a gradient.
 
 On a CPU an image grows window by window: no index of a pixel is ever made, and a batch stays in the processor's cache
-from the weights to the sum. That is some twenty times as fast as scattering four weighted corners.
+from the weights to the sum. That is up to ten times as fast as scattering four weighted corners of
+64 px, and twice as fast at 32 px.
 """
 
 import torch
