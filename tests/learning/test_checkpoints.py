@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ptychoflow.config import Network
-from ptychoflow.learning.checkpoints import Model, half_trained_folder, read_model, write_model
+from ptychoflow.learning.checkpoints import FORMAT, Model, half_trained_folder, read_model, write_model
 from ptychoflow.networks.canvas import CanvasNetwork
 
 
@@ -53,7 +53,7 @@ def test_a_file_that_is_no_model_gives_one_clear_error(tmp_path, model, damage):
 
 def test_another_format_is_refused(tmp_path):
     torch.save({"format": 0}, tmp_path / "m.ckpt")
-    with pytest.raises(ValueError, match="is in format 0, this version reads 1: train the model again"):
+    with pytest.raises(ValueError, match=f"is in format 0, this version reads {FORMAT}: train the model again"):
         read_model(tmp_path / "m.ckpt")
 
 
