@@ -60,9 +60,13 @@ class Result:
         return None if found is None else found[measure]
 
     def seconds(self, stage: str) -> float | None:
-        """What a stage took, s, where it says so."""
-        told = self.metrics["made_by"].get(stage, {}).get("seconds")
-        return sum(told.values()) if isinstance(told, dict) else told
+        """What a stage took, s, where it says so: prediction and stitching, or refinement."""
+        told = self.metrics["made_by"].get(stage, {})
+        seconds, predicted = told.get("seconds"), (told.get("inference") or {}).get("seconds", {})
+        if not isinstance(seconds, dict):
+            return seconds
+        in_one_go = seconds.keys() <= predicted.keys()
+        return predicted.get("total", 0.0) + (0.0 if in_one_go else sum(seconds.values()))
 
     def history(self) -> tuple[str, list[float], list[float]]:
         """How refinement went: what was measured, at how many seconds of processor time, and its values.
@@ -101,7 +105,7 @@ COLUMNS = (
     Column("frc_truth", "FRC ½ (px)", "half period at which correlation with the truth falls below 1/2", ".2f", "low"),
     Column("frc_halves", "split-half ½ (px)", "half period at which even and odd patterns agree to 1/2", ".2f", "low"),
     Column("seam", "seams", "change across borders of scan cells over that within; 1 is none", ".2f"),
-    Column("seconds", "time (s)", "wall clock of this step", ".1f"),
+    Column("seconds", "time (s)", "wall clock of prediction and stitching, or of refinement", ".1f"),
 )
 
 

@@ -51,7 +51,7 @@ def read_benchmarks(folder: Path, results: Sequence[Result], records: Sequence[d
 def told_by_steps(results: Sequence[Result], records: Sequence[dict]) -> list[Timing]:
     """What the products say about the time they took, where there are no benchmarks."""
     found = [Timing("train", record["model"], record["seconds"]) for record in records]
-    for stage, step in (("network", "stitch"), ("refined", "refine")):
+    for stage, step in (("network", "reconstruct"), ("refined", "refine")):
         for result in results:
             seconds = result.seconds(stage) if stage in result.stages else None
             found += [] if seconds is None else [Timing(step, f"{result.model}/{result.scan}", seconds)]
