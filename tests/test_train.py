@@ -249,7 +249,7 @@ def test_several_probes_modes_and_sizes_of_scan_train_one_network(tiny_dataset, 
     assert np.isfinite(record["curves"]["loss"]).all()
 
 
-def test_a_trained_network_adapts_to_the_counts_of_a_scan_it_is_to_reconstruct(tiny_dataset, tmp_path):
+def test_a_trained_network_adapts_to_the_counts_of_a_scan_it_is_to_reconstruct(tiny_dataset, tmp_path, caplog):
     scan = open_dataset(tiny_dataset)
     measured = replace(scan, probe=1.1 * scan.probe, truth=None, name="measured")  # the probe is never known exactly
     write_dataset(tmp_path / "measured", measured)
@@ -257,7 +257,9 @@ def test_a_trained_network_adapts_to_the_counts_of_a_scan_it_is_to_reconstruct(t
     _train(tiny_dataset, pinn)
     fine_tuning = Stage(epochs=2, physics_weight=1.0, freeze_encoder=True)
     recipe = RECIPE.model_copy(update={"stages": (fine_tuning,), "groups_per_epoch": 160})
+    caplog.clear()
     train([tmp_path / "measured"], adapted, Network(), recipe, CPU, OFF, start=pinn)
+    assert "set training.witnesses" in caplog.text
     before, after = (read_model(path).network for path in (pinn, adapted))
     assert after.settings == SMALL and after.window == before.window
     torch.testing.assert_close(after.input_scale, before.input_scale)

@@ -255,6 +255,11 @@ def _log_beginning(scans: Sequence[Scan], data: TrainingData, task: GroupTask) -
     parameters = sum(p.numel() for p in task.parameters())
     held = len(data.validation_rows)
     logger.info("network of %d parameters, window %d px, %d groups held out", parameters, task.network.window, held)
+    if task.labelled is not True and not data.training.witnesses:
+        logger.warning(
+            "without labels and without witnesses a network learns the noise of what it sees: set "
+            "training.witnesses to 3"
+        )
 
 
 def _log_end(output: Path, record: dict) -> None:
