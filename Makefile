@@ -2,7 +2,7 @@
 # make run CONFIG=config/siemens.yaml  another one
 # make test, make lint, make clean
 # make test-ptychodus                  released ptychodus trains, reconstructs and shows with our engine: minutes
-# make paper, make paper-miniature     the four figures of config/paper.yaml, or the same in ten minutes
+# make paper, make paper-miniature     the four figures of config/paper.yaml, or the same from small scans
 # make test-kill                       the miniature killed at 20 random moments
 # make test-slurm                      the workflow on a real SLURM, started on this machine (root, Debian)
 
