@@ -110,12 +110,7 @@ def train(
         "provenance": made_by,
         "tracking": {"uri": tracking.uri, "run": tracker.version},
     }
-    model = Model(task.network, scans[0].size, {"config": config, "provenance": made_by})
-    write_model(output, model)
-    write_json(Path(output).with_suffix(".json"), record)
-    tracker.log_record(record, "training.json")
-    tracker.keep("model", lambda folder: write_mlflow_model(folder, model))
-    tracker.close()
+    _write(output, Model(task.network, scans[0].size, {"config": config, "provenance": made_by}), record, tracker)
     shutil.rmtree(folder, ignore_errors=True)
     _log_end(output, record)
 
@@ -248,6 +243,15 @@ def _facts(trainer: lightning.Trainer, task: GroupTask, data: TrainingData) -> d
         "device": str(trainer.strategy.root_device),
         "versions": {"torch": torch.__version__, "lightning": lightning.__version__, "numpy": np.__version__},
     }
+
+
+def _write(output: Path, model: Model, record: dict, tracker: Tracker) -> None:
+    """Write network and record, and keep both with the run."""
+    write_model(output, model)
+    write_json(Path(output).with_suffix(".json"), record)
+    tracker.log_record(record, "training.json")
+    tracker.keep("model", lambda folder: write_mlflow_model(folder, model))
+    tracker.close()
 
 
 def _log_beginning(scans: Sequence[Scan], data: TrainingData, task: GroupTask) -> None:
