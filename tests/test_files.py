@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,38 @@ def test_a_failed_folder_leaves_what_was_there(tmp_path):
         raise RuntimeError
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["old"]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def _watched(monkeypatch, *names: str) -> list[tuple[str, Path]]:
+    """What the system is asked to do from now on, with the path; it is done, too."""
+    seen = []
+
+    def watch(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(what, *others):
+            seen.append((name, Path(os.readlink(f"/proc/self/fd/{what}") if isinstance(what, int) else what)))
+            return real(what, *others)
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in names:
+        watch(name)
+    return seen
+
+
+def test_what_takes_its_name_is_on_the_disk(tmp_path, monkeypatch):
+    seen = _watched(monkeypatch, "fsync", "replace", "rename")
+    with whole_file(tmp_path / "a") as partial:
+        partial.write_text("new")
+    assert seen == [("fsync", partial), ("replace", partial)]
+    seen.clear()
+    with whole_folder(tmp_path / "d") as partial:
+        (partial / "deep").mkdir()
+        (partial / "deep" / "b").write_text("new")
+    *flushed, last = seen
+    assert {path for _, path in flushed} == {partial / "deep" / "b", partial / "deep", partial}
+    assert {name for name, _ in flushed} == {"fsync"} and last == ("rename", partial)
 
 
 BEGIN_AND_WAIT = """

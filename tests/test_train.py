@@ -317,9 +317,9 @@ def _words(dataset: Path, output: Path, training: Training, **runtime: object) -
 
 def _wait_for_state(folder: Path, process: subprocess.Popen) -> Path:
     deadline = time.monotonic() + 120
-    while not list(folder.rglob("latest.ckpt")) and time.monotonic() < deadline and process.poll() is None:
+    while not list(folder.glob("*/*/latest.ckpt")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
-    (state,) = folder.rglob("latest.ckpt")
+    (state,) = folder.glob("*/*/latest.ckpt")
     return state
 
 

@@ -1,6 +1,9 @@
 """Who starts the processes of a training, and that nobody starts another number of them than was asked for."""
 
+import pickle
+
 import pytest
+import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
 from ptychoflow.config import Runtime
@@ -59,3 +62,13 @@ def test_one_process_trains_plainly_or_as_ddp_where_that_is_asked_for(environmen
     for strategy, kind in {"auto": "SingleDeviceStrategy", "ddp": "DDPStrategy"}.items():
         trainer = make_trainer(Runtime(accelerator="cpu", strategy=strategy), [])
         assert type(trainer.strategy).__name__ == kind
+
+
+def test_a_checkpoint_that_cannot_be_finished_leaves_the_one_before(tmp_path):
+    writer = make_trainer(Runtime(accelerator="cpu"), []).strategy.checkpoint_io
+    path = tmp_path / "checkpoints" / "latest.ckpt"
+    writer.save_checkpoint({"weights": torch.ones(100_000)}, path)
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        writer.save_checkpoint({"weights": torch.zeros(100_000), "unfinished": lambda: None}, path)
+    assert torch.load(path, weights_only=True)["weights"].all()
+    assert list(path.parent.iterdir()) == [path], "nothing is left beside it, or in another place"

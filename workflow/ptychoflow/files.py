@@ -22,6 +22,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it takes its name only when the block ends well.
 
     A step that is killed leaves whatever stood at ``path`` before; what it had begun is cleared away by the next one.
+    The content is on the disk before the name is, so that a power cut leaves no empty file.
 
     Raises:
         OSError: in words, if the disk is full or the place cannot be written.
@@ -29,12 +30,15 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     with _in_words(path), scratch_folder(path) as place:
         yield place / path.name
+        _to_disk(place / path.name)
         os.replace(place / path.name, path)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``path`` to fill; it replaces ``path`` only when the block ends well.
+
+    As for a file, what it holds is on the disk first.
 
     Raises:
         OSError: in words, if the disk is full or the place cannot be written.
@@ -44,9 +48,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
         fresh = place / "new"
         fresh.mkdir()
         yield fresh
+        _to_disk(*fresh.rglob("*"), fresh)
         if path.exists():
             os.rename(path, place / "old")
         os.rename(fresh, path)
+
+
+def _to_disk(*paths: Path) -> None:
+    """Wait until files and folders are on the disk; those that are there already cost nothing."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_json(path: Path, data: object) -> None:

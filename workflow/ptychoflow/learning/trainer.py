@@ -3,9 +3,13 @@
 import logging
 import os
 import warnings
+from pathlib import Path
+from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.environments import (
     ClusterEnvironment,
     LightningEnvironment,
@@ -14,6 +18,7 @@ from lightning.pytorch.plugins.environments import (
 )
 
 from ..config import Runtime
+from ..files import whole_file
 from ..progress import terminal
 
 NOT_SO = (
@@ -53,13 +58,26 @@ def make_trainer(
         devices=runtime.devices,
         strategy="ddp" if several else runtime.strategy,
         num_nodes=nodes,
-        plugins=[launcher(runtime.devices, nodes)],
+        plugins=[launcher(runtime.devices, nodes), WholeCheckpoints()],
         callbacks=[*callbacks, *bar],
         enable_progress_bar=bool(bar),
         enable_model_summary=False,
         use_distributed_sampler=False,
         **({"logger": False, "enable_checkpointing": False} | settings),
     )
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside the one before and renames it, on the disk.
+
+    Lightning itself writes to the temporary folder and moves that, which on another disk is a copy: a training that is
+    killed during it leaves half a checkpoint, from which it would never resume.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: None = None) -> None:
+        """Write a training's state, whole or not at all."""
+        with whole_file(Path(path)) as partial:
+            torch.save(checkpoint, partial)
 
 
 def launcher(devices: int, nodes: int = 1) -> ClusterEnvironment:
