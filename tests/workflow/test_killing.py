@@ -21,7 +21,7 @@ from .conftest import ROOT, TINY
 KILLS = int(os.environ.get("PTYCHOFLOW_KILLS", "2"))
 CONFIG = TINY | {
     "models": {"tiny": {"train_on": ["leaves"], "reconstructs": ["star"]}},
-    "training": {"stages": [{"epochs": 6}]},
+    "training": {"stages": [{"epochs": 6}], "batch_size": 8, "groups_per_epoch": 24},
 }
 
 
@@ -63,7 +63,7 @@ WAYS = (_everything, _one_job, _snakemake_alone, _politely)
 def _products(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of every product, without times and records of what made it."""
     results = folder / "results"
-    for path in sorted(results.rglob("*.npy")):
+    for path in sorted([*results.glob("datasets/*/*.npy"), *results.glob("patches/*/*/*.npy")]):
         yield str(path.relative_to(results)), path.read_bytes()
     for path in sorted(results.glob("re*/*/*.h5")):
         with h5py.File(path) as file:
