@@ -74,25 +74,15 @@ def train(
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     data = TrainingData(scans, network.group_size, training, runtime)
-    config = {"network": network.model_dump(mode="json"), "training": training.model_dump(mode="json")}
-    inputs = {scan.name: folder for scan, folder in zip(scans, datasets, strict=True)}
-    made_by = provenance(config, **inputs, **({} if start is None else {"start": start}))
-    folder = half_trained_folder(output, {"config": config, "inputs": made_by["inputs"]})
-    task = GroupTask(
-        trained or build_network(network, training, data),
-        training,
-        _labelled(scans, training),
-        data.steps_per_epoch,
-        runtime.accumulate,
-    )
-    if runtime.compile:
-        task.network.compile_backbones()
+    task = _task(trained or build_network(network, training, data), training, runtime, data)
+    origin = _origin(network, training, scans, datasets, start)
+    folder = half_trained_folder(output, {"config": origin["config"], "inputs": origin["provenance"]["inputs"]})
     _log_beginning(scans, data, task)
     curves, throughput, tracker = Curves(), Throughput(), Tracker(tracking, Path(output).stem)
-    callbacks = [*watchers, curves, throughput, *chosen(training), *_watching(training, runtime, data, folder)]
+    callbacks = [*watchers, curves, throughput, *_watching(training, runtime, data, folder)]
     callbacks += [Pictures()] * (tracking.uri is not None)
     trainer = _trainer(training, runtime, callbacks, tracker, data.steps_per_epoch)
-    tracker.log_hyperparams(config)
+    tracker.log_hyperparams(origin["config"])
     _fit(trainer, task, data, folder / f"{HalfTrained.NAME}.ckpt")
     if not trainer.is_global_zero:
         return
@@ -106,11 +96,10 @@ def train(
         "curves": thin(curves.columns()),
         "validation": curves.validations,
         "stages": by_stage(curves.columns()),
-        "config": config,
-        "provenance": made_by,
+        **origin,
         "tracking": {"uri": tracking.uri, "run": tracker.version},
     }
-    _write(output, Model(task.network, scans[0].size, {"config": config, "provenance": made_by}), record, tracker)
+    _write(output, Model(task.network, scans[0].size, origin), record, tracker)
     shutil.rmtree(folder, ignore_errors=True)
     _log_end(output, record)
 
@@ -142,6 +131,22 @@ def _trained(start: Path, network: Network, scans: Sequence[Scan]) -> CanvasNetw
     return model.network.train()
 
 
+def _task(network: CanvasNetwork, training: Training, runtime: Runtime, data: TrainingData) -> GroupTask:
+    if runtime.compile:
+        network.compile_backbones()
+    return GroupTask(network, training, _labelled(data.scans, training), data.steps_per_epoch, runtime.accumulate)
+
+
+def _origin(
+    network: Network, training: Training, scans: Sequence[Scan], datasets: Sequence[Path], start: Path | None
+) -> dict[str, dict]:
+    """What the result comes from, as plain data: the settings, and version and fingerprints."""
+    config = {"network": network.model_dump(mode="json"), "training": training.model_dump(mode="json")}
+    inputs = {scan.name: folder for scan, folder in zip(scans, datasets, strict=True)}
+    inputs |= {} if start is None else {"start": start}
+    return {"config": config, "provenance": provenance(config, **inputs)}
+
+
 def _check(scans: Sequence[Scan], training: Training, runtime: Runtime) -> None:
     unlabelled = [scan.name for scan in scans if scan.truth is None]
     if training.guide == "truth" and unlabelled:
@@ -166,13 +171,13 @@ def _labelled(scans: Sequence[Scan], training: Training) -> bool | None:
 
 
 def _watching(training: Training, runtime: Runtime, data: TrainingData, folder: Path) -> list[lightning.Callback]:
-    """What keeps the state of the training and, where there is something to validate on, judges it."""
+    """What the settings ask for, what keeps the state, and, where there is something to validate on, what judges it."""
     states = [HalfTrainedEpoch(folder, runtime.checkpoint_minutes), HalfTrained(folder)]
     if not len(data.validation_rows):
-        return states
+        return [*chosen(training), *states]
     # the best weights so far are part of the state, so they come first
     best = [BestWeights(folder)] if training.keep == "best" else []
-    return [CollapseGuard(stop=training.on_collapse == "stop"), *best, *states]
+    return [*chosen(training), CollapseGuard(stop=training.on_collapse == "stop"), *best, *states]
 
 
 def _keep(trainer: lightning.Trainer, task: GroupTask, training: Training) -> dict:
