@@ -43,6 +43,29 @@ def test_help_imports_no_heavy_library():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_verb_imports_only_what_it_needs():
+    """In the order in which more is needed, so that one process tells."""
+    needless = {
+        ("convert", "pack", "label", "compare", "questions"): ("torch", "scipy", "matplotlib"),
+        ("sweep", "report"): ("torch",),
+        ("simulate", "refine", "stitch", "evaluate", "export"): ("lightning", "torch._dynamo", "mlflow"),
+        ("infer", "reconstruct", "batch", "train"): ("mlflow", "snakemake"),
+    }
+    code = f"import sys; from ptychoflow.cli import _module\nfor verbs, names in {needless}.items():\n"
+    code += " for verb in verbs:\n  _module(verb); print(verb, *(name for name in names if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [verb for verbs in needless for verb in verbs]
+
+
+def test_a_verb_collects_garbage_but_not_among_what_it_imported():
+    code = (
+        "import gc; from ptychoflow.cli import _module; _module('pack'); print(gc.isenabled(), gc.get_freeze_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    enabled, frozen = done.stdout.split()
+    assert enabled == "True" and int(frozen) > 10_000
+
+
 @pytest.mark.parametrize("form", ["text", "json", "yaml"])
 def test_settings_come_as_text_or_from_a_file(path, tmp_path, form):
     settings = '{"packing": {"crop": 16}}'

@@ -1,6 +1,7 @@
 """The command line: paths in, settings as JSON, paths out. Each verb is imported only when it is called."""
 
 import argparse
+import gc
 import importlib
 import json
 import logging
@@ -8,6 +9,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 ABOUT = """Ptychography as a workflow. Each verb is one step: it reads files, makes one product, and says on stderr
@@ -298,38 +300,50 @@ def main(words: list[str] | None = None) -> int:
 def _run(verb: str, arguments: dict) -> int | None:
     """Run a verb; an exit code from those that have one of their own."""
     if verb == "ptychodus":
-        return importlib.import_module(".interop.ptychodus", __package__).launch(**arguments)
+        return _module("interop.ptychodus").launch(**arguments)
     if verb == "verify":
         _verify(arguments["folder"])
     elif verb == "settings":
-        importlib.import_module(".manual", __package__).settings(arguments["output"])
+        _module("manual").settings(arguments["output"])
     elif verb == "gallery":
-        importlib.import_module(".gallery", __package__).gallery(arguments["output"])
+        _module("gallery").gallery(arguments["output"])
     elif verb == "label":
-        importlib.import_module(".label", __package__).label(**arguments)
+        _module("label").label(**arguments)
     elif verb == "compare":
-        print(importlib.import_module(".compare", __package__).compare(**arguments))
+        print(_module("compare").compare(**arguments))
     elif verb == "config":
-        print(importlib.import_module(".questions", __package__).answer(**arguments))
+        print(_module("questions").answer(**arguments))
     elif verb == "inspect":
         settings = _settings(arguments["config"])
         source = {"file": arguments["file"]} | settings.get("source", {})
-        sections = importlib.import_module(".config", __package__).step_sections(
-            "convert", settings | {"source": source}
-        )
-        print(importlib.import_module(".inspect", __package__).inspect(**sections, output=arguments["output"]))
+        sections = _module("config").step_sections("convert", settings | {"source": source})
+        print(_module("inspect").inspect(**sections, output=arguments["output"]))
     else:
         arguments = _with_settings(verb, arguments)
         _take_devices(verb, arguments)
-        step = getattr(importlib.import_module(f".{verb}", __package__), verb)
+        step = getattr(_module(verb), verb)
         return step(**arguments)
+
+
+def _module(name: str) -> ModuleType:
+    """A module of this library.
+
+    No garbage collection while it is imported, and none of what it brought after that: to go through a hundred
+    thousand objects that stay anyway again and again takes a third of the time a training needs to begin.
+    """
+    gc.disable()
+    try:
+        return importlib.import_module(f".{name}", __package__)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _take_devices(verb: str, arguments: dict) -> None:
     """GPUs of this process's own, before anything looks for them; refinement uses one."""
     runtime = arguments.get("runtime")
     if runtime is not None and runtime.accelerator == "gpu":
-        importlib.import_module(".devices", __package__).take_devices(1 if verb == "refine" else runtime.devices)
+        _module("devices").take_devices(1 if verb == "refine" else runtime.devices)
 
 
 def _with_settings(verb: str, arguments: dict) -> dict:
