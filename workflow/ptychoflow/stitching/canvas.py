@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import torch
 from scipy.ndimage import uniform_filter
-from scipy.signal import oaconvolve
+from scipy.signal import fftconvolve
 from torch import Tensor
 
 from ..config import Runtime
@@ -159,7 +159,7 @@ class Canvas:
         if (kernel == kernel[0, 0]).all():  # running sums
             box = uniform_filter(hits, size, mode="constant", origin=size % 2 - 1)[here]
             return (kernel[0, 0] * size**2 * box).clip(0)
-        spread = oaconvolve(hits, kernel)[after:, after : after + hits.shape[1]]
+        spread = fftconvolve(hits, kernel)[after:, after : after + hits.shape[1]]
         return spread[here].clip(0)
 
 

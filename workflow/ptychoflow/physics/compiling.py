@@ -1,0 +1,60 @@
+"""Loops in C, compiled when they are first needed: for what takes several passes over memory otherwise."""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+NAMES = {torch.float32: "float", torch.float64: "double"}
+"""What C calls the numbers that ``REAL`` stands for."""
+
+
+@functools.cache
+def compiled(source: str, dtype: torch.dtype) -> ctypes.CDLL | None:
+    """The functions of a C file of this room, for numbers of this type; None where it cannot be compiled.
+
+    What was compiled is kept in the user's cache. For any processor of the kind, since clusters share that folder.
+
+    Args:
+        source: name of the file.
+        dtype: a key of :data:`NAMES`.
+    """
+    import pooch
+
+    path = Path(__file__).with_name(source)
+    flags = ["-O3", "-shared", "-fPIC", f"-DREAL={NAMES[dtype]}"]
+    key = hashlib.sha256(f"{path.read_text()} {flags} {platform.system()} {platform.machine()}".encode()).hexdigest()
+    library = pooch.os_cache("ptychoflow") / f"{path.stem}-{key[:16]}.so"
+    try:
+        if not library.is_file():
+            _compile(path, flags, library)
+        return ctypes.CDLL(str(library))
+    except (OSError, subprocess.CalledProcessError) as error:
+        logger.info("%s is not compiled (%s): torch does it, slower", path, error)
+        return None
+
+
+def _compile(path: Path, flags: list[str], library: Path) -> None:
+    """Make a library, whole or not at all.
+
+    Raises:
+        OSError: if there is no compiler, or no place for what it makes.
+        subprocess.CalledProcessError: if it fails.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise FileNotFoundError("no C compiler found")
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        subprocess.run([compiler, *flags, str(path), "-o", str(made)], check=True, capture_output=True)
+        made.replace(library)
