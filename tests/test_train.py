@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from ptychoflow import train as module
 from ptychoflow.config import (
@@ -48,6 +50,14 @@ def _weights(path: Path) -> torch.Tensor:
 
 def _train(dataset: Path, output: Path, training: Training = RECIPE) -> None:
     train([dataset], output, SMALL, training, CPU, OFF)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_dataset, tmp_path_factory) -> Path:
+    """The model of a training by RECIPE that nothing stopped."""
+    output = tmp_path_factory.mktemp("undisturbed") / "models" / "pinn.ckpt"
+    _train(tiny_dataset, output)
+    return output
 
 
 def test_training_lowers_the_loss_and_writes_model_and_record(tiny_dataset, tmp_path):
@@ -87,18 +97,19 @@ def _ending_after(step: int, gently: bool = True):
 
 
 @pytest.mark.parametrize(("step", "gently"), [(3, True), (6, True), (10, True), (9, False)])
-def test_a_training_that_was_stopped_resumes_to_the_same_weights(tiny_dataset, tmp_path, monkeypatch, step, gently):
-    _train(tiny_dataset, tmp_path / "a" / "models" / "pinn.ckpt")
-    stopped = tmp_path / "b" / "models" / "pinn.ckpt"
+def test_a_training_that_was_stopped_resumes_to_the_same_weights(
+    tiny_dataset, undisturbed, tmp_path, monkeypatch, step, gently
+):
+    stopped = tmp_path / "models" / "pinn.ckpt"
     with monkeypatch.context() as patch:
         patch.setattr(module, "make_trainer", _ending_after(step, gently))
         with pytest.raises(SystemExit if gently else RuntimeError) as ending:
             _train(tiny_dataset, stopped)
     assert not gently or ending.value.code == 143
-    assert not stopped.exists() and list((tmp_path / "b" / "checkpoints" / "pinn").rglob("latest.ckpt"))
+    assert not stopped.exists() and list((tmp_path / "checkpoints" / "pinn").rglob("latest.ckpt"))
     _train(tiny_dataset, stopped)
-    torch.testing.assert_close(_weights(stopped), _weights(tmp_path / "a" / "models" / "pinn.ckpt"), rtol=0, atol=0)
-    whole, resumed = (json.loads((tmp_path / d / "models" / "pinn.json").read_text()) for d in "ab")
+    torch.testing.assert_close(_weights(stopped), _weights(undisturbed), rtol=0, atol=0)
+    whole, resumed = (json.loads(path.with_suffix(".json").read_text()) for path in (undisturbed, stopped))
     assert resumed["curves"] == whole["curves"] and resumed["validation"] == whole["validation"]
 
 
@@ -126,16 +137,23 @@ EVERYTHING = RECIPE.model_copy(
         "precision": "bf16-mixed",
     }
 )
+IN_PARTS = Runtime(accelerator="cpu", accumulate=2, checkpoint_minutes=1e-9)
+"""Batches of half a step; the state is written after each, as it otherwise is every half hour."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed_with_everything(tiny_dataset, tmp_path_factory) -> Path:
+    """The model of a training by EVERYTHING that nothing stopped."""
+    output = tmp_path_factory.mktemp("undisturbed") / "models" / "pinn.ckpt"
+    train([tiny_dataset], output, SMALL, EVERYTHING, IN_PARTS, OFF)
+    return output
 
 
 @pytest.mark.parametrize(("batches", "gently"), [(12, True), (19, False)])
 def test_in_the_middle_of_a_step_and_with_everything_on_it_resumes_to_the_same_weights(
-    tiny_dataset, tmp_path, monkeypatch, batches, gently
+    tiny_dataset, undisturbed_with_everything, tmp_path, monkeypatch, batches, gently
 ):
-    """Batches of half a step; the state is written after each, as it otherwise is every half hour."""
-    runtime = Runtime(accelerator="cpu", accumulate=2, checkpoint_minutes=1e-9)
-    whole, cut = tmp_path / "whole" / "models" / "pinn.ckpt", tmp_path / "cut" / "models" / "pinn.ckpt"
-    train([tiny_dataset], whole, SMALL, EVERYTHING, runtime, OFF)
+    whole, cut = undisturbed_with_everything, tmp_path / "models" / "pinn.ckpt"
     make = module.make_trainer
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -144,8 +162,8 @@ def test_in_the_middle_of_a_step_and_with_everything_on_it_resumes_to_the_same_w
             lambda runtime, callbacks, **settings: make(runtime, [*callbacks, _Cut(batches, gently)], **settings),
         )
         with pytest.raises(SystemExit if gently else RuntimeError):
-            train([tiny_dataset], cut, SMALL, EVERYTHING, runtime, OFF)
-    train([tiny_dataset], cut, SMALL, EVERYTHING, runtime, OFF)
+            train([tiny_dataset], cut, SMALL, EVERYTHING, IN_PARTS, OFF)
+    train([tiny_dataset], cut, SMALL, EVERYTHING, IN_PARTS, OFF)
     torch.testing.assert_close(_weights(cut), _weights(whole), rtol=0, atol=0)
     resumed, record = (json.loads(path.with_suffix(".json").read_text()) for path in (cut, whole))
     assert resumed["curves"] == record["curves"] and resumed["kept"] == record["kept"]
@@ -196,14 +214,35 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(tiny_dataset, 
     assert slow_error != error
 
 
-def test_half_precision_learns_as_well(tiny_dataset, tmp_path):
-    half = RECIPE.model_copy(update={"precision": "bf16-mixed"})
-    _train(tiny_dataset, tmp_path / "m" / "half.ckpt", half)
-    _train(tiny_dataset, tmp_path / "m" / "full.ckpt")
-    half, full = (json.loads((tmp_path / "m" / f"{name}.json").read_text()) for name in ("half", "full"))
+def test_half_precision_learns_as_well(tiny_dataset, undisturbed, tmp_path):
+    output = tmp_path / "m" / "half.ckpt"
+    _train(tiny_dataset, output, RECIPE.model_copy(update={"precision": "bf16-mixed"}))
+    half, full = (json.loads(path.with_suffix(".json").read_text()) for path in (output, undisturbed))
     assert half["validation"]["patch_error"] != full["validation"]["patch_error"]
     assert half["validation"]["patch_error"] == pytest.approx(full["validation"]["patch_error"], rel=0.2)
-    assert _weights(tmp_path / "m" / "half.ckpt").dtype == torch.float32
+    assert _weights(output).dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch compiles for a processor with g++, there is none"
+)
+def test_compiled_networks_learn_what_plain_ones_do(tiny_dataset, tmp_path):
+    smallest = Network(group_size=4, width=8, levels=1, iterations=1, passes=1)
+    short = {
+        "stages": (Stage(epochs=1, physics_weight=0.5),),
+        "groups_per_epoch": 24,
+        "validation": Validation(fraction=0),
+    }
+    before = counters["stats"]["unique_graphs"]
+    for name, compiled in {"plain": False, "compiled": True}.items():
+        assert counters["stats"]["unique_graphs"] == before
+        runtime = Runtime(accelerator="cpu", compile=compiled)
+        train([tiny_dataset], tmp_path / f"{name}.ckpt", smallest, RECIPE.model_copy(update=short), runtime, OFF)
+    assert counters["stats"]["unique_graphs"] > before
+    torch.testing.assert_close(
+        _weights(tmp_path / "compiled.ckpt"), _weights(tmp_path / "plain.ckpt"), rtol=0, atol=1e-4
+    )
 
 
 def test_precision_that_the_device_lacks_is_refused(tiny_dataset, tmp_path):
@@ -249,12 +288,13 @@ def test_several_probes_modes_and_sizes_of_scan_train_one_network(tiny_dataset, 
     assert np.isfinite(record["curves"]["loss"]).all()
 
 
-def test_a_trained_network_adapts_to_the_counts_of_a_scan_it_is_to_reconstruct(tiny_dataset, tmp_path, caplog):
+def test_a_trained_network_adapts_to_the_counts_of_a_scan_it_is_to_reconstruct(
+    tiny_dataset, undisturbed, tmp_path, caplog
+):
     scan = open_dataset(tiny_dataset)
     measured = replace(scan, probe=1.1 * scan.probe, truth=None, name="measured")  # the probe is never known exactly
     write_dataset(tmp_path / "measured", measured)
-    pinn, adapted = tmp_path / "models" / "pinn.ckpt", tmp_path / "models" / "adapted.ckpt"
-    _train(tiny_dataset, pinn)
+    pinn, adapted = undisturbed, tmp_path / "models" / "adapted.ckpt"
     fine_tuning = Stage(epochs=2, physics_weight=1.0, freeze_encoder=True)
     recipe = RECIPE.model_copy(update={"stages": (fine_tuning,), "groups_per_epoch": 160})
     caplog.clear()
@@ -363,21 +403,30 @@ def _started_by(launcher: str, words: list[str]) -> list[subprocess.Popen]:
     ]
 
 
+@pytest.fixture(scope="module")
+def one(tiny_dataset, tmp_path_factory) -> Path:
+    """The model that one process trains by TWO."""
+    output = tmp_path_factory.mktemp("one") / "models" / "pinn.ckpt"
+    _train(tiny_dataset, output, TWO)
+    return output
+
+
 @pytest.mark.parametrize(("launcher", "stopped"), [("lightning", True), ("torchrun", False), ("srun", False)])
-def test_two_processes_learn_what_one_learns_also_when_they_were_stopped(tiny_dataset, tmp_path, launcher, stopped):
-    _train(tiny_dataset, tmp_path / "one" / "models" / "pinn.ckpt", TWO)
-    output = tmp_path / "two" / "models" / "pinn.ckpt"
+def test_two_processes_learn_what_one_learns_also_when_they_were_stopped(
+    tiny_dataset, one, tmp_path, launcher, stopped
+):
+    output = tmp_path / "models" / "pinn.ckpt"
     words = _words(tiny_dataset, output, TWO, devices=2)
     if stopped:
         (process,) = _started_by(launcher, words)
-        _wait_for_state(tmp_path / "two" / "checkpoints", process)
+        _wait_for_state(tmp_path / "checkpoints", process)
         process.terminate()
         said = process.communicate(timeout=180)[0]
         assert process.returncode == 143 and said.count("told to stop after") == 1, said
     processes = _started_by(launcher, words)
     said = [process.communicate(timeout=180)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), said
-    torch.testing.assert_close(_weights(output), _weights(tmp_path / "one" / "models" / "pinn.ckpt"), rtol=0, atol=1e-3)
-    one, two = (json.loads((tmp_path / n / "models" / "pinn.json").read_text()) for n in ("one", "two"))
-    assert two["steps"] == one["steps"] and two["processes"] == 2
-    assert two["validation"]["patch_error"] == pytest.approx(one["validation"]["patch_error"], rel=1e-2)
+    torch.testing.assert_close(_weights(output), _weights(one), rtol=0, atol=1e-3)
+    of_one, of_two = (json.loads(path.with_suffix(".json").read_text()) for path in (one, output))
+    assert of_two["steps"] == of_one["steps"] and of_two["processes"] == 2
+    assert of_two["validation"]["patch_error"] == pytest.approx(of_one["validation"]["patch_error"], rel=1e-2)
