@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ptychoflow.config import Network
-from ptychoflow.learning.checkpoints import FORMAT, Model, half_trained_folder, read_model, write_model
+from ptychoflow.learning.checkpoints import FORMAT, Model, read_model, write_model
 from ptychoflow.networks.canvas import CanvasNetwork
 
 
@@ -64,11 +64,3 @@ def test_weights_that_do_not_fit_the_network_are_refused(tmp_path, model):
     torch.save(content, tmp_path / "m.ckpt")
     with pytest.raises(ValueError, match="does not hold the network it names"):
         read_model(tmp_path / "m.ckpt")
-
-
-def test_a_half_trained_state_belongs_to_one_recipe(tmp_path):
-    output = tmp_path / "results" / "models" / "pinn.ckpt"
-    first = half_trained_folder(output, {"config": {"a": 1, "b": 2}})
-    assert first.parent == tmp_path / "results" / "checkpoints" / "pinn"
-    assert first == half_trained_folder(output, {"config": {"b": 2, "a": 1}})
-    assert first != half_trained_folder(output, {"config": {"a": 1, "b": 3}})

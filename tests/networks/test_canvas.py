@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ptychoflow.config import Network
-from ptychoflow.networks.canvas import CanvasNetwork, window_for, window_of
+from ptychoflow.networks.canvas import CanvasNetwork, lit_side, window_side
 from ptychoflow.networks.estimate import backproject
 from ptychoflow.physics.forward import shift_probe
 
@@ -115,7 +115,7 @@ def test_merged_patches_of_amplitudes_are_put_where_they_were_taken():
 @pytest.mark.parametrize("architecture", ["unet", "cnn", "fno"])
 def test_patterns_of_any_side_suit(architecture, size, levels):
     settings = Network(architecture=architecture, levels=levels, width=8, input="amplitude", group_size=1)
-    window = window_of(settings, torch.ones(1, size, size))
+    window = window_side(settings, torch.ones(1, size, size))
     counts, probes = torch.ones(1, 1, size, size), torch.ones(1, 1, 1, size, size, dtype=torch.complex64)
     with torch.no_grad():
         assert CanvasNetwork(settings, window)(counts, probes)[0][0].shape == (1, size, size)
@@ -130,24 +130,24 @@ def test_groups_of_any_size_suit(patterns):
 def test_amplitudes_need_the_whole_pattern_and_back_projections_where_light_falls():
     light = torch.zeros(1, 64, 64)
     light[:, 24:40, 24:40] = 1
-    assert window_of(Network(levels=2), light) == 16
-    assert window_of(Network(levels=2, input="amplitude"), light) == 64
+    assert window_side(Network(levels=2), light) == 16
+    assert window_side(Network(levels=2, input="amplitude"), light) == 64
 
 
 def test_patterns_too_small_for_the_levels_are_refused():
     with pytest.raises(ValueError, match=r"network.levels 5 halves patterns down from 32 px, these have 16: lower it"):
-        window_of(Network(levels=5), torch.ones(1, 16, 16))
+        window_side(Network(levels=5), torch.ones(1, 16, 16))
 
 
 @pytest.mark.parametrize(("half", "window"), [(3, 8), (4, 8), (5, 16), (40, 64)])
 def test_the_window_is_the_smallest_that_holds_the_light(half, window):
     light = torch.zeros(2, 64, 64)
     light[:, 32 - half if half < 32 else 0 : 32 + half, 32 - half if half < 32 else 0 : 32 + half] = 1
-    assert window_for(light, stride=8, share=1.0) == window
+    assert lit_side(light, stride=8, share=1.0) == window
 
 
 def test_the_window_holds_the_light_of_the_widest_group():
     light = torch.zeros(2, 64, 64)
     light[0, 30:34, 30:34] = 1
     light[1, 20:44, 20:44] = 1
-    assert window_for(light, stride=8, share=1.0) == 24
+    assert lit_side(light, stride=8, share=1.0) == 24

@@ -18,16 +18,17 @@ from .config import Network, Runtime, Tracking, Training
 from .data.datamodule import TrainingData
 from .data.packing import open_dataset
 from .files import provenance, write_json
-from .learning.callbacks import BestWeights, CollapseGuard, HalfTrained, HalfTrainedEpoch, Throughput, chosen
-from .learning.checkpoints import Model, half_trained_folder, read_model, write_model
+from .learning.callbacks import CollapseGuard, Throughput, chosen
+from .learning.checkpoints import Model, read_model, write_model
 from .learning.curves import Curves, by_stage, thin
 from .learning.mlflow_model import write_mlflow_model
 from .learning.pictures import Pictures
 from .learning.schedule import total_epochs
+from .learning.states import BestWeights, HalfTrained, HalfTrainedEpoch, half_trained_folder
 from .learning.task import GroupTask
 from .learning.tracking import Tracker
 from .learning.trainer import make_trainer
-from .networks.canvas import CanvasNetwork, window_of
+from .networks.canvas import CanvasNetwork, window_side
 from .physics.forward import intensity, shift_probe
 from .scan import Scan
 
@@ -111,7 +112,7 @@ def build_network(network: Network, training: Training, data: TrainingData) -> C
     probes = shift_probe(batch.probe[:, None], batch.relative)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
-        fresh = CanvasNetwork(network, window_of(network, intensity(probes).sum((1, 2))))
+        fresh = CanvasNetwork(network, window_side(network, intensity(probes).sum((1, 2))))
     fresh.normalise(batch.counts, probes, batch.mask)
     return fresh
 

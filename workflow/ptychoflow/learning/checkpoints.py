@@ -1,14 +1,11 @@
-"""The trained network as a file that opens without trusting it, and the folder of a training that is not done."""
+"""The trained network as a file that opens without trusting it."""
 
-import hashlib
-import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from .. import __version__
 from ..config import Network, validate
 from ..files import whole_file
 from ..networks.canvas import CanvasNetwork
@@ -83,13 +80,3 @@ def model_from(content: object, path: Path) -> Model:
     except (KeyError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path} does not hold the network it names ({reason}): train the model again") from None
-
-
-def half_trained_folder(output: Path, recipe: dict) -> Path:
-    """Where a training keeps its state until it is done: by model name and everything that shapes the result.
-
-    It lies outside the workflow's outputs, which are deleted when a job is killed.
-    """
-    text = json.dumps({"version": __version__, "format": FORMAT, **recipe}, sort_keys=True)
-    key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Path(output).parent.parent / "checkpoints" / Path(output).stem / key

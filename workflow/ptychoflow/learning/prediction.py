@@ -13,7 +13,7 @@ from ..config import Inference, Runtime
 from ..data.batches import Batch
 from ..data.datamodule import PredictionData
 from ..data.shards import ShardWriter
-from ..networks.canvas import CanvasNetwork, window_for
+from ..networks.canvas import CanvasNetwork, lit_side
 from ..physics.forward import intensity, shift_probe
 from ..scan import Scan
 from .checkpoints import Model
@@ -204,4 +204,4 @@ def _patch_size(inference: Inference, trained: Model, data: PredictionData) -> i
         return inference.trim
     batch = data.batch(data.rows[:256])
     light = intensity(shift_probe(batch.probe[:, None], batch.relative)).sum((1, 2))
-    return min(window_for(light, 2), trained.network.window)
+    return min(lit_side(light, 2), trained.network.window)

@@ -18,6 +18,9 @@ from .losses import diffract, guide_loss, patch_error, physics_loss, scale_free_
 from .regularisation import regularisation
 from .schedule import physics_weight, rate_factor, stage_at
 
+ERROR = "validation/error"
+"""What a validation is judged by: the patch error where there is a truth, else the data error."""
+
 
 class Solution(NamedTuple):
     """What the network makes of a batch.

@@ -127,7 +127,7 @@ def normalised(amplitude: Tensor, mask: Tensor | None = None) -> Tensor:
     return torch.fft.fftshift(amplitude * power.clamp_min(1e-12).rsqrt(), dim=(-2, -1))
 
 
-def window_of(settings: Network, illumination: Tensor) -> int:
+def window_side(settings: Network, illumination: Tensor) -> int:
     """Side of the central square that a network of these settings works on, px.
 
     Where the light of the groups lies; a network that sees amplitudes needs the whole pattern.
@@ -144,10 +144,10 @@ def window_of(settings: Network, illumination: Tensor) -> int:
         raise ValueError(
             f"network.levels {settings.levels} halves patterns down from {stride} px, these have {size}: lower it"
         )
-    return size // stride * stride if settings.input == "amplitude" else window_for(illumination, stride)
+    return size // stride * stride if settings.input == "amplitude" else lit_side(illumination, stride)
 
 
-def window_for(illumination: Tensor, stride: int, share: float = 0.97) -> int:
+def lit_side(illumination: Tensor, stride: int, share: float = 0.97) -> int:
     """Side of the smallest central square, a multiple of ``stride``, that holds ``share`` of the light of every group.
 
     Args:
