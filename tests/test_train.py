@@ -100,7 +100,7 @@ def _ending_after(step: int, gently: bool = True):
 def test_a_training_that_was_stopped_resumes_to_the_same_weights(
     tiny_dataset, undisturbed, tmp_path, monkeypatch, step, gently
 ):
-    stopped = tmp_path / "models" / "pinn.ckpt"
+    stopped, began = tmp_path / "models" / "pinn.ckpt", time.perf_counter()
     with monkeypatch.context() as patch:
         patch.setattr(module, "make_trainer", _ending_after(step, gently))
         with pytest.raises(SystemExit if gently else RuntimeError) as ending:
@@ -111,6 +111,7 @@ def test_a_training_that_was_stopped_resumes_to_the_same_weights(
     torch.testing.assert_close(_weights(stopped), _weights(undisturbed), rtol=0, atol=0)
     whole, resumed = (json.loads(path.with_suffix(".json").read_text()) for path in (undisturbed, stopped))
     assert resumed["curves"] == whole["curves"] and resumed["validation"] == whole["validation"]
+    assert 0 < resumed["training_seconds"] < time.perf_counter() - began  # of both attempts, no clock read before them
 
 
 class _Cut(lightning.Callback):

@@ -1,6 +1,7 @@
 """MLflow keeps what a training tells it, and a store that is down costs one warning."""
 
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,15 @@ from ptychoflow.learning.tracking import Tracker, flatten
 
 def test_nested_settings_get_dotted_names():
     assert flatten({"a": {"b": 1, "c": {"d": [2]}}, "e": None}) == {"a.b": 1, "a.c.d": [2], "e": None}
+
+
+def test_without_a_store_mlflow_is_not_even_imported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)  # an import of it fails
+    tracker = Tracker(Tracking(uri=None), "pinn")
+    monkeypatch.setattr(tracker, "PATIENCE_S", 0.0)
+    tracker.log_metrics({"loss": 1.0}, step=1)
+    tracker.finalize("success")
+    tracker.close()
 
 
 def test_a_run_keeps_settings_metrics_and_records(tmp_path):

@@ -55,6 +55,8 @@ class Tracker(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Gather metrics; they are sent when enough time has passed."""
+        if self._dead:
+            return
         now = int(time.time() * 1000)
         self._waiting += [(name, float(value), now, step or 0) for name, value in metrics.items()]
         if time.monotonic() - self._sent > self.PATIENCE_S:
@@ -89,6 +91,8 @@ class Tracker(Logger):
         self._end("FINISHED")
 
     def _send(self) -> None:
+        if self._dead:  # without a store not even the import of MLflow is paid
+            return
         from mlflow.entities import Metric
 
         self._watch_system()
@@ -99,7 +103,7 @@ class Tracker(Logger):
 
     def _watch_system(self) -> None:
         """Add how busy processor, memory, disk and GPUs are to what waits."""
-        if self._system is None or self._dead:
+        if self._system is None:
             return
         self._system.collect_metrics()
         now, step = int(time.time() * 1000), max((row[3] for row in self._waiting), default=0)
