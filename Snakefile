@@ -7,7 +7,7 @@ from pathlib import Path
 import ptychoflow
 from ptychoflow.config import ConfigError, load_config
 from ptychoflow.needs import srun
-from ptychoflow.origins import other_code
+from ptychoflow.origins import cache_of_this_code, other_code
 from ptychoflow.sweeps import plan
 from snakemake.utils import min_version
 
@@ -34,6 +34,10 @@ os.environ.update(
     PTYCHOFLOW_LAUNCH=srun(CONFIG.runtime),
     PTYCHOFLOW_TERMINAL=os.ttyname(2) if os.isatty(2) else "",
 )
+
+# other code shares nothing through Snakemake's cache, whose keys are made of settings and inputs only
+if cache := os.environ.get("SNAKEMAKE_OUTPUT_CACHE"):
+    os.environ.update(SNAKEMAKE_OUTPUT_CACHE=cache_of_this_code(cache))
 
 
 report: "workflow/report/workflow.rst"

@@ -2,12 +2,14 @@
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from ptychoflow import origins
 from ptychoflow.files import code_version
-from ptychoflow.origins import other_code
+from ptychoflow.origins import cache_of_this_code, other_code, source_of
 
 
 @pytest.fixture
@@ -93,3 +95,34 @@ def test_damaged_records_are_left_to_the_step_that_reads_them(results, repositor
 def test_the_version_of_this_code_is_told_as_its_own():
     version = code_version()
     assert version.endswith(".dirty") or origins.differs(version) is None
+
+
+def test_the_source_of_a_verb_is_what_it_imports_and_no_other_verb():
+    code = "import sys, ptychoflow.simulate, ptychoflow.pack\n"
+    code += "print(*(m.__file__ for name, m in sys.modules.items() if name.startswith('ptychoflow.')), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = source_of("simulate", "pack")
+    assert set(map(Path, done.stdout.split())) <= found
+    assert not {"train.py", "refine.py", "report.py"} & {path.name for path in found}
+
+
+def test_a_shared_cache_has_a_folder_for_each_code(tmp_path, repository):
+    repository("simulate.py", "from .physics import forward, units")
+    repository("pack.py", "import numpy")
+    repository("forward.py", "not the one that is imported")
+    (tmp_path / "library" / "physics").mkdir()
+    repository("physics/forward.py", "one = 1")
+    assert {path.name for path in source_of("simulate", "pack")} == {"simulate.py", "pack.py", "forward.py"}
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o770)
+    before = cache_of_this_code(str(tmp_path / "cache"))
+    assert Path(before).parent == tmp_path / "cache" and Path(before).stat().st_mode & 0o777 == 0o770
+    repository("forward.py", "still not")
+    assert cache_of_this_code(str(tmp_path / "cache")) == before == cache_of_this_code(before)
+    repository("physics/forward.py", "one = 2")
+    assert cache_of_this_code(str(tmp_path / "cache")) != before
+
+
+def test_a_cache_that_is_no_folder_is_left_to_snakemake(tmp_path):
+    for location in ("s3://bucket/cache", str(tmp_path / "none")):
+        assert cache_of_this_code(location) == location and not list(tmp_path.iterdir())

@@ -27,6 +27,8 @@ def test_working_directories_share_scans_and_datasets_through_the_cache(tmp_path
     monkeypatch.setenv("SNAKEMAKE_OUTPUT_CACHE", str(tmp_path / "cache"))
     first, second = _cached(tmp_path / "one"), _cached(tmp_path / "two")
     assert first.count("Moving output file") == 2
+    [of_this_code] = (tmp_path / "cache").iterdir()
+    assert len(list(of_this_code.iterdir())) == 2
     assert "Moving output file" not in second and second.count("from cache") >= 2
     assert (tmp_path / "one/results/logs/simulate/a.log").read_text() != ""
     assert (tmp_path / "two/results/logs/simulate/a.log").read_text() == "", "nothing was simulated a second time"

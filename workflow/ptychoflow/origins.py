@@ -1,6 +1,8 @@
 """Which code made the products that are there: Snakemake does not look at the library, so this does."""
 
+import ast
 import functools
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +58,54 @@ def differs(version: str) -> list[str] | None:
     except (OSError, subprocess.SubprocessError):
         return []
     return done.stdout.split() or None
+
+
+def cache_of_this_code(location: str) -> str:
+    """Where, in a cache that working directories share, lies what this code simulates and packs.
+
+    Snakemake knows by which settings and inputs a product was made, not by which library: a folder for each keeps
+    apart what differs.
+
+    Args:
+        location: the cache's folder; anything else (a storage, a folder that is not there) is left to Snakemake.
+    """
+    key = checksum(source_of("simulate", "pack"))[:12]
+    folder = Path(location)
+    if folder.name == key or not folder.is_dir():
+        return location
+    if not (folder / key).is_dir():
+        (folder / key).mkdir(exist_ok=True)
+        (folder / key).chmod(folder.stat().st_mode)
+    return str(folder / key)
+
+
+def source_of(*verbs: str) -> set[Path]:
+    """Files of the library that verbs run: their modules and, from there on, all that these import."""
+    found, todo = set(), [HERE / f"{verb}.py" for verb in verbs]
+    while todo:
+        path = todo.pop()
+        if path.is_file() and path not in found:
+            found.add(path)
+            todo += _imported(path)
+    return found
+
+
+def checksum(files: set[Path]) -> str:
+    """SHA-256 over the names and contents of files of the library, hexadecimal."""
+    told = hashlib.sha256()
+    for path in sorted(files):
+        told.update(f"{path.relative_to(HERE)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return told.hexdigest()
+
+
+def _imported(path: Path) -> Iterator[Path]:
+    """Files that may be what a module imports from its own library, first that of its package."""
+    yield path.with_name("__init__.py")
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            yield from (base.with_suffix(".py"), base / "__init__.py")
+            yield from (base / f"{alias.name}.py" for alias in node.names)
 
 
 def _told(version: str, steps: dict[str, int]) -> str:
