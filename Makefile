@@ -4,6 +4,7 @@
 # make test-ptychodus                  released ptychodus trains, reconstructs and shows with our engine: minutes
 # make paper, make paper-miniature     the four figures of config/paper.yaml, or the same from small scans
 # make test-kill                       the miniature killed at 20 random moments
+# make test-conda                      an environment made by `snakemake --sdm conda`, from a channel on this machine
 # make test-slurm                      the workflow on a real SLURM, started on this machine (root, Debian)
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ PTYCHODUS := $(VENV)/ptychodus
 PTYCHODUS_PIP := $(PTYCHODUS)/bin/python -m pip install --quiet --constraint envs/constraints.txt \
     --constraint envs/ptychodus.txt
 
-.PHONY: run paper paper-miniature test test-kill test-ptychodus test-slurm lint clean
+.PHONY: run paper paper-miniature test test-conda test-kill test-ptychodus test-slurm lint clean
 
 run: $(VENV)/ready
 	snakemake --cores $(CORES) --rerun-incomplete --configfile $(CONFIG) $(ARGS)
@@ -41,6 +42,10 @@ test-ptychodus: $(VENV)/ready-to-test $(PTYCHODUS)/ready-to-run
 
 test-kill: $(VENV)/ready-to-test
 	PTYCHOFLOW_KILLS=20 OMP_NUM_THREADS=1 pytest -v -s tests/workflow/test_killing.py $(ARGS)
+
+test-conda: $(VENV)/ready-to-test
+	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[conda]'
+	PTYCHOFLOW_CONDA=1 OMP_NUM_THREADS=1 pytest -v tests/conda $(ARGS)
 
 test-slurm: $(VENV)/ready-to-test
 	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[slurm]'

@@ -25,15 +25,18 @@ except ConfigError as error:
 
 
 # Steps run the library that checked the config, with the Python that runs Snakemake unless an environment of their own
-# brings another. What changes no result reaches them through the environment too, and so triggers no rerun.
+# brings another, in which pip installs the versions that `make run` has. What changes no result reaches them through the
+# environment too, and so triggers no rerun.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-    PYTHONPATH=str(Path(ptychoflow.__file__).parents[1]),
+    PIP_CONSTRAINT=workflow.source_path("envs/constraints.txt"),
+    PTYCHOFLOW_LIBRARY=str(Path(ptychoflow.__file__).parents[1]),
     PTYCHOFLOW_RUNTIME=CONFIG.runtime.model_dump_json(),
     PTYCHOFLOW_TRACKING=CONFIG.tracking.model_dump_json(),
     PTYCHOFLOW_LAUNCH=srun(CONFIG.runtime),
     PTYCHOFLOW_TERMINAL=os.ttyname(2) if os.isatty(2) else "",
 )
+shell.prefix('set -euo pipefail; export PYTHONPATH="$PTYCHOFLOW_LIBRARY"; ')  # --sdm conda drops one that is set before
 
 # other code shares nothing through Snakemake's cache, whose keys are made of settings and inputs only
 if cache := os.environ.get("SNAKEMAKE_OUTPUT_CACHE"):

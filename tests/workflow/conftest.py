@@ -22,13 +22,15 @@ class Workflow:
 
     folder: Path
 
-    def run(self, *words: str, config: dict | None = None, **changes: dict) -> subprocess.CompletedProcess:
+    def run(
+        self, *words: str, config: dict | None = None, timeout: float = 600, **changes: dict
+    ) -> subprocess.CompletedProcess:
         """Call snakemake with the tiny configuration, ``changes`` laid over it, or with another one."""
         path = self.folder / "config.yaml"
         path.write_text(yaml.safe_dump(merge(deepcopy(TINY), changes) if config is None else config))
         command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", self.folder]
         command += ["--nocolor", "--configfile", path, *(words or ["--cores", "2"])]
-        return subprocess.run(command, capture_output=True, text=True, cwd=self.folder, timeout=600)
+        return subprocess.run(command, capture_output=True, text=True, cwd=self.folder, timeout=timeout)
 
     def would_run(self, *words: str, **changes: dict) -> dict[str, int]:
         """How many jobs of each rule a run would start; a run of one core where ``words`` do not say."""

@@ -25,7 +25,7 @@ rule evaluate:
     wildcard_constraints:
         scan=one_of(CONFIG.scans),
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=memory("evaluate"),
@@ -52,7 +52,7 @@ rule sweep:
     benchmark:
         "results/benchmarks/sweep/{sweep}.tsv"
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=memory("sweep"),
@@ -84,7 +84,7 @@ rule report:
     benchmark:
         "results/benchmarks/report.tsv"
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=memory("report"),

@@ -16,7 +16,7 @@ rule export:
     wildcard_constraints:
         scan=one_of(CONFIG.scans),
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=memory("export"),
@@ -43,7 +43,7 @@ rule export_file:
         scan=one_of(CONFIG.scans),
         form=r"h5|npz|cxi|tif|ptychopinn\.npz",
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=memory("export"),

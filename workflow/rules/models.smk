@@ -16,7 +16,7 @@ rule train:
     wildcard_constraints:
         model=one_of(NETWORKS),
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/gpu.yaml"
     threads: 8
     resources:
         **SPREAD,

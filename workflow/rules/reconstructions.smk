@@ -15,7 +15,7 @@ rule infer:
     wildcard_constraints:
         model=one_of(NETWORKS),
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/gpu.yaml"
     threads: 2
     resources:
         gpu=GPUS,
@@ -42,7 +42,7 @@ rule stitch:
     wildcard_constraints:
         model=one_of(set(NETWORKS) - set(FUSED)),
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=memory("stitch"),
@@ -68,7 +68,7 @@ rule reconstruct:
     wildcard_constraints:
         model=one_of(FUSED),
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/gpu.yaml"
     threads: 2
     resources:
         gpu=GPUS,
@@ -93,7 +93,7 @@ rule refine:
     benchmark:
         "results/benchmarks/refine/{model}/{scan}.tsv"
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/gpu.yaml"
     threads: 2
     resources:
         gpu=min(GPUS, 1),

@@ -20,7 +20,7 @@ rule simulate:
         scan=one_of(SIMULATED),
     cache: True
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=memory("simulate"),
@@ -46,7 +46,7 @@ rule convert:
     wildcard_constraints:
         scan=one_of(MEASURED),
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=memory("convert"),
@@ -71,7 +71,7 @@ rule inspect:
     wildcard_constraints:
         scan=one_of(MEASURED),
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=memory("convert"),
@@ -93,7 +93,7 @@ rule pack:
         "results/logs/pack/{scan}.log",
     cache: True
     conda:
-        "../../envs/ptychoflow.yaml"
+        "../../envs/analysis.yaml"
     threads: 1
     resources:
         mem_mb=memory("pack"),
