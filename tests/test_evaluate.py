@@ -9,7 +9,7 @@ import pytest
 from ptychoflow.config import Evaluation
 from ptychoflow.data.packing import write_dataset
 from ptychoflow.evaluate import evaluate
-from ptychoflow.reconstruction import write_reconstruction
+from ptychoflow.reconstruction import read_reconstruction, write_reconstruction
 from ptychoflow.scan import Truth
 
 from .metrics.objects import sample
@@ -87,6 +87,17 @@ def test_figures_and_arrays_stand_beside_the_measures(measured):
     with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
         assert arrays["refined"].shape == arrays["truth"].shape == arrays["network_mask"].shape == (44, 47)
         assert arrays["patterns_measured"].shape == arrays["patterns_expected"].shape == (5, 16, 16)
+
+
+def test_an_uncertainty_is_shown_beside_its_phase_and_the_error(tmp_path):
+    paths = write_products(tmp_path)
+    refined = read_reconstruction(paths["refined"])
+    spread = np.add.outer(np.arange(SHAPE[0]), 0.01 * np.arange(SHAPE[1])).astype(np.float32)
+    write_reconstruction(paths["refined"], dataclasses.replace(refined, phase_uncertainty=spread))
+    evaluate(paths["dataset"], tmp_path / "m.json", paths["refined"])
+    assert (tmp_path / "m" / "uncertainty.png").is_file()
+    with np.load(tmp_path / "m" / "arrays.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["phase_uncertainty"], spread[6:50, 7:54])  # where the coverage reaches
 
 
 def test_r_factors_are_told_pattern_by_pattern(measured):

@@ -303,6 +303,9 @@ def _arrays(stages: dict[str, Stage], scan: Scan, reference: Reference, patterns
         arrays["truth"] = refined.aligned.truth[rows, columns].astype(np.complex64)
     each = refined.reconstruction
     arrays["weight"] = (each.weight / max(float(each.weight.max()), 1e-30))[rows, columns].astype(np.float16)
+    if each.phase_uncertainty is not None:
+        spread = window(each.phase_uncertainty, corner - refined.aligned.corner, shape)[0]
+        arrays["phase_uncertainty"] = spread.astype(np.float32)
     arrays["probe"] = each.probe.astype(np.complex64)
     light = None if each.brightness is None else each.brightness[patterns]
     expected = expected_patterns(each.object, each.origin, each.probe, each.positions[patterns], light)

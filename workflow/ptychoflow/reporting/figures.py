@@ -46,6 +46,8 @@ def draw_all(folder: Path, arrays: Mapping[str, np.ndarray], metrics: dict) -> N
     }
     if "truth" in arrays:
         figures["errors"] = draw_errors(arrays, [stage for stage in stages if stage != "truth"])
+    if "phase_uncertainty" in arrays:
+        figures["uncertainty"] = draw_uncertainty(arrays)
     curves = ring_curves(metrics)
     if curves:
         figures["frc"] = draw_frc(curves)
@@ -93,6 +95,19 @@ def draw_errors(arrays: Mapping[str, np.ndarray], stages: list[str]) -> Figure:
         scale = symmetric_limits(of(stages[-1]), arrays[f"{stages[-1]}_mask"])
         for axis, stage in zip(axes[row], stages, strict=True):
             _image(axis, of(stage), arrays[f"{stage}_mask"], scale, ERROR, f"{stage}, {name}")
+    return figure
+
+
+def draw_uncertainty(arrays: Mapping[str, np.ndarray]) -> Figure:
+    """The refined phase and how far to trust it; beside them how far it is off, where there is a truth."""
+    phase, spread, mask = np.angle(arrays["refined"]), arrays["phase_uncertainty"], arrays["refined_mask"]
+    scale = (0.0, limits(spread, mask)[1])
+    figure, axes = _panels(1, 3 if "truth" in arrays else 2)
+    _image(axes[0, 0], phase, mask, *phase_colours(phase, mask), "refined, phase (rad)")
+    _image(axes[0, 1], spread, mask, scale, FIT, "one standard deviation (rad)")
+    if "truth" in arrays:
+        error = np.abs(np.angle(arrays["refined"] * arrays["truth"].conj()))
+        _image(axes[0, 2], error, mask, scale, FIT, "distance from the truth (rad)")
     return figure
 
 

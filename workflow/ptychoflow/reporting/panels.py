@@ -10,12 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from .charts import Chart, label
-from .pictures import ERROR, FIT, Detail, colour, colour_wave, data_uri, gradient, limits, log_counts
+from .pictures import ERROR, FIT, Detail, colour, colour_wave, data_uri, gradient, limits, log_counts, phase_colours
 from .results import Result
 
 Arrays = Sequence[Mapping[str, np.ndarray]]
 SIGMAS = 5.0
 """Differences between measured and expected are shown up to so many standard deviations of the counting noise."""
+TRUST = (
+    "Left the phase, right how far it may be off, a constant and a ramp apart: one standard deviation, found by "
+    "fitting counts that were simulated from the result. It holds noise and slow convergence, but no error that the "
+    "model itself cannot make. On scans simulated to measure it, 61 to 73 % of an object's pixels lay within 1 and 91 "
+    "to 95 % within 1.96 of it, 67 and 93 % over all; asked are 68 and 95 %."
+)
+"""What the map of uncertainty is, and what it was measured to be worth: docs/refinement.md."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,37 @@ def probe_and_light(results: Sequence[Result], arrays: Arrays, detail: Detail) -
     return Panel("Probe and coverage", shown, note="Probe: hue is phase, brightness amplitude.")
 
 
-PANELS: tuple[Callable[[Sequence[Result], Arrays, Detail], Panel | None], ...] = (patterns, probe_and_light)
+def uncertainty(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Panel | None:
+    """Each refined phase, and beside it one standard deviation of what it may be off, where that was estimated."""
+    known = [(result, found) for result, found in zip(results, arrays, strict=True) if "phase_uncertainty" in found]
+    if not known:
+        return None
+    most = max(limits(found["phase_uncertainty"], found["refined_mask"].astype(bool))[1] for _, found in known)
+    shown = []
+    for result, found in known:
+        phase, spread, mask = np.angle(found["refined"]), found["phase_uncertainty"], found["refined_mask"].astype(bool)
+        parts = [colour(phase, mask, *phase_colours(phase, mask)), colour(spread, mask, (0.0, most), FIT)]
+        words = f"{np.sqrt(np.mean(spread[mask] ** 2)):.3f} rad rms{_inside(found, mask)}"
+        shown.append(Picture([_small(part, detail) for part in parts], result.model, words, True))
+    bar = Bar(gradient(FIT), ("0", "one standard deviation (rad)", label(float(f"{most:.2g}"))))
+    return Panel("How far to trust the phase", shown, [bar], note=TRUST)
+
+
+def _inside(found: Mapping[str, np.ndarray], mask: np.ndarray) -> str:
+    """How many pixels of a simulated scan lie as near to the truth as they should."""
+    if "truth" not in found:
+        return ""
+    error = np.angle(found["refined"] * found["truth"].conj())[mask]
+    off = np.abs(error - error.mean()) / found["phase_uncertainty"][mask]
+    within = [f"{np.mean(off < width):.0%}" for width in (1, 1.96)]
+    return f"; {within[0]} and {within[1]} of its pixels lie within 1 and 1.96 of it (asked: 68 and 95 %)"
+
+
+PANELS: tuple[Callable[[Sequence[Result], Arrays, Detail], Panel | None], ...] = (
+    patterns,
+    probe_and_light,
+    uncertainty,
+)
 
 
 def _small(rgba: np.ndarray, detail: Detail) -> str:
