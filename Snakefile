@@ -60,7 +60,6 @@ rule all:
     input:
         page="results/report.html",
         table="results/metrics.csv",
-        sweeps=[f"results/sweeps/{sweep}.csv" for sweep in CONFIG.combinations],
         exports=[*exports()],
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ptychoflow.evaluate import evaluate
 from ptychoflow.report import report
+from ptychoflow.reporting.results import COLUMNS
 
 from .products import write_products
 
@@ -206,6 +207,27 @@ def test_what_cannot_be_read_is_named_and_leaves_no_page(measured, tmp_path):
     with pytest.raises(ValueError, match="no record of a training"):
         _report(tmp_path, twice[:1], twice[:1])
     assert not (tmp_path / "report.html").exists()
+
+
+def test_sweeps_are_on_the_page_beside_the_single_results(measured, tmp_path):
+    header = ["model", "scan", "stage", "simulation.photons", "seeds"]
+    header += [name for column in COLUMNS for name in (column.key, f"{column.key}_spread")]
+    point = {
+        "model": "pinn",
+        "scan": "star",
+        "stage": "refined",
+        "seeds": 5,
+        "r_factor": 0.02,
+        "r_factor_spread": 0.003,
+    }
+    with open(tmp_path / "dose.csv", "w", newline="") as file:
+        table = csv.DictWriter(file, header)
+        table.writeheader()
+        table.writerows(point | {"simulation.photons": dose} for dose in ("1000", "1e5"))
+    page = _report(tmp_path, _all(measured), sweeps=[tmp_path / "dose.csv"])
+    assert 'href="#sweeps"' in page and "photons per pattern" in page
+    assert page.count("0.0200 ± 0.0030") == 2 and "Mean over 5 seeds; bars are one standard deviation." in page
+    assert 'href="#sweeps"' not in _report(tmp_path, _all(measured))
 
 
 @pytest.fixture

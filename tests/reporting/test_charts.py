@@ -27,6 +27,32 @@ def test_a_power_law_is_straight_on_a_logarithmic_axis():
     assert middle == pytest.approx([(a + b) / 2 for a, b in zip(first, last)], abs=0.1)
 
 
+def test_decades_are_equally_far_apart_on_a_logarithmic_axis_along_x():
+    svg = draw(Chart("dose", "x", "y", [Series("a", [1e3, 1e4, 1e6], [1, 2, 3], 0)], x_logarithmic=True))
+    (first, middle, last) = _points(svg)[0]
+    assert last[0] - middle[0] == pytest.approx(2 * (middle[0] - first[0]), abs=0.2)
+    assert {"1000", "10000", "1e5", "1e6"} <= {text.text for text in ElementTree.fromstring(svg).iter("text")}
+
+
+def test_an_error_bar_reaches_as_far_below_a_point_as_above_it():
+    series = Series("a", [0, 1, 2], [1.0, 2.0, 3.0], 2, spread=[0.5, None, 0.25])
+    svg = draw(Chart("spread", "x", "y", [series]))
+    bars = [line for line in ElementTree.fromstring(svg).iter("line") if line.get("class") == "bar s2"]
+    assert len(bars) == 2
+    for bar, (x, y) in zip(bars, _points(svg)[0][::2], strict=True):
+        assert float(bar.get("x1")) == float(bar.get("x2")) == x
+        assert float(bar.get("y1")) - y == pytest.approx(y - float(bar.get("y2")), abs=0.2) and float(bar.get("y2")) < y
+
+
+def test_words_along_x_are_not_joined():
+    chart = Chart(
+        "loss", "x", "y", [Series("a", [0, 1], [1, 2], 0, dots=True, joined=False)], x_names=["labels", "counts"]
+    )
+    root = ElementTree.fromstring(draw(chart))
+    assert {"labels", "counts"} <= {text.text for text in root.iter("text")}
+    assert not list(root.iter("polyline")) and len(list(root.iter("circle"))) == 2
+
+
 def test_what_is_no_number_is_left_out():
     series = [Series("a", [0, 1, 2, 3], [1, None, float("nan"), 2], 0), Series("b", [], [], 1)]
     chart = Chart("gaps", "x", "y", series)

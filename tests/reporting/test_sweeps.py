@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ptychoflow.reporting.results import Result
-from ptychoflow.reporting.sweeps import collect, draw_sweep, sweep_table
+from ptychoflow.reporting.sweep_figures import draw_sweep, section, setting_name
+from ptychoflow.reporting.sweeps import collect, read_sweep, sweep_table
 
 
 def _result(model: str, scan: str, psnr: float, network: bool = True, truth: bool = True) -> Result:
@@ -38,16 +39,16 @@ RESULTS = [
 def test_a_point_is_the_mean_over_seeds_and_its_spread():
     points = collect(RESULTS, COMBINATIONS)
     [dim] = [p for p in points if (p.model, p.stage, p.values["photons"]) == ("pinn", "refined", "1000")]
-    assert dim.values == {"photons": "1000"} and len(dim.rows) == 3
-    assert dim.mean("phase_psnr") == pytest.approx(21)
-    assert dim.spread("phase_psnr") == pytest.approx(statistics.stdev([20, 21, 22]))
-    assert dim.spread("r_factor") == pytest.approx(statistics.stdev([1 / 20, 1 / 21, 1 / 22]))
+    assert dim.values == {"photons": "1000"} and dim.seeds == 3
+    assert dim.mean["phase_psnr"] == pytest.approx(21)
+    assert dim.spread["phase_psnr"] == pytest.approx(statistics.stdev([20, 21, 22]))
+    assert dim.spread["r_factor"] == pytest.approx(statistics.stdev([1 / 20, 1 / 21, 1 / 22]))
 
 
 def test_one_result_that_seeds_share_counts_once():
     flat = [p for p in collect(RESULTS, COMBINATIONS) if p.model == "flat"]
-    assert [len(p.rows) for p in flat] == [1, 1]
-    assert all(p.spread("phase_psnr") is None and p.stage == "refined" for p in flat)
+    assert [p.seeds for p in flat] == [1, 1]
+    assert all(p.spread["phase_psnr"] is None and p.stage == "refined" for p in flat)
 
 
 def test_the_table_has_a_row_for_each_point_and_a_column_for_each_setting_but_seeds():
@@ -55,8 +56,52 @@ def test_the_table_has_a_row_for_each_point_and_a_column_for_each_setting_but_se
     rows = list(csv.DictReader(io.StringIO(sweep_table(points))))
     assert len(rows) == len(points) == 6
     assert rows[0]["photons"] == "1000" and rows[0]["seeds"] == "3" and "training.seed" not in rows[0]
-    assert float(rows[0]["phase_psnr"]) == points[0].mean("phase_psnr")
+    assert float(rows[0]["phase_psnr"]) == points[0].mean["phase_psnr"]
     assert rows[-1]["phase_psnr_spread"] == ""
+
+
+def test_what_a_table_says_is_read_back(tmp_path):
+    points = collect(RESULTS, COMBINATIONS)
+    path = tmp_path / "dose.csv"
+    path.write_text(sweep_table(points))
+    assert read_sweep(path) == points
+
+
+@pytest.mark.parametrize("text", ["", "model,scan\n", "model,scan,stage,seeds\npinn,star,network,3\n"])
+def test_what_is_no_table_is_refused(tmp_path, text):
+    with pytest.raises(FileNotFoundError, match="there is no table of a sweep"):
+        read_sweep(tmp_path / "dose.csv")
+    (tmp_path / "dose.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"dose\.csv is no table of a sweep: run `ptychoflow sweep` again"):
+        read_sweep(tmp_path / "dose.csv")
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("simulation.photons", "photons per pattern"),
+        ("simulation.trajectory.overlap_percent", "overlap (%)"),
+        ("simulation.probe.diameter_px", "diameter (px)"),
+        ("network.width", "width"),
+        ("train_on", "training scans"),
+    ],
+)
+def test_an_axis_names_a_setting_and_its_unit(key, name):
+    assert setting_name(key) == name
+
+
+def test_the_page_shows_a_chart_for_each_measure_and_the_numbers_with_their_spread():
+    shown = section("dose", collect(RESULTS, COMBINATIONS))
+    assert [chart.y_label for chart in shown["charts"]] == ["phase PSNR (dB)", "FRC ½ (px)", "R-factor"]
+    chart = shown["charts"][0]
+    assert chart.x_logarithmic and [each.name for each in chart.legend] == [
+        "pinn, network",
+        "pinn, refined",
+        "flat, refined",
+    ]
+    assert chart.series[1].spread == [pytest.approx(1.0)] * 2 and chart.series[2].spread == [None] * 2
+    assert shown["rows"][0]["cells"][:2] == ["1000", "21.0 ± 1.0"] and shown["rows"][-1]["cells"][1] == "19.0"
+    assert "over up to 3 seeds" in shown["caption"]
 
 
 def test_a_number_goes_along_a_logarithmic_axis_where_it_spans_decades():

@@ -163,12 +163,14 @@ VERBS: dict[str, Verb] = {
     ),
     "report": Verb(
         "put everything on one page",
-        "Reads measures and the models' records. Makes one HTML page that needs no other file, and a table.",
+        "Reads measures, the models' records and the tables of sweeps. Makes one HTML page that needs no other file, "
+        "and a table.",
         "ptychoflow report report.html metrics/*/*.json --models models/*.json --csv metrics.csv",
         {
             "output": _path("the page", metavar="OUT.html"),
             "metrics": _path("measures", nargs="+", metavar="METRICS.json"),
             "--models": _path("records of training", nargs="*", default=[], metavar="M.json"),
+            "--sweeps": _path("tables of sweeps", nargs="*", default=[], metavar="S.csv"),
             "--csv": _path("the table", required=True, metavar="OUT.csv"),
             "--title": {"default": "ptychoflow", "help": "heading of the page"},
         },

@@ -8,13 +8,19 @@ from pathlib import Path
 from .files import code_version, whole_file
 from .reporting.page import render
 from .reporting.results import read_records, read_results, table_text
+from .reporting.sweeps import read_sweep
 from .reporting.times import read_benchmarks
 
 logger = logging.getLogger(__name__)
 
 
 def report(
-    output: Path, metrics: Sequence[Path], csv: Path, models: Sequence[Path] = (), title: str = "ptychoflow"
+    output: Path,
+    metrics: Sequence[Path],
+    csv: Path,
+    models: Sequence[Path] = (),
+    sweeps: Sequence[Path] = (),
+    title: str = "ptychoflow",
 ) -> None:
     """Write a report: an HTML page with everything in it, and a table for other programs.
 
@@ -25,6 +31,7 @@ def report(
         metrics: files of measures that ``evaluate`` wrote, with the folders beside them.
         csv: the table.
         models: records that ``train`` wrote.
+        sweeps: tables that ``sweep`` wrote.
         title: heading of the page.
 
     Raises:
@@ -33,10 +40,11 @@ def report(
     """
     began = time.perf_counter()
     results, records = read_results(metrics), read_records(models)
+    varied = {Path(path).stem: read_sweep(Path(path)) for path in sweeps}
     _check(results)
     logger.info("read %d files of measures, %d records of trainings", len(results), len(records))
     benchmarks = read_benchmarks(Path(metrics[0]).resolve().parents[2] / "benchmarks", results, records)
-    page = render(title, results, records, benchmarks, code_version())
+    page = render(title, results, records, varied, benchmarks, code_version())
     with whole_file(output) as partial:
         partial.write_text(page, encoding="utf-8")
     with whole_file(csv) as partial:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from .files import whole_file
 from .reporting.results import read_results
-from .reporting.sweeps import collect, draw_sweep, sweep_table
+from .reporting.sweep_figures import draw_sweep
+from .reporting.sweeps import collect, sweep_table
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def sweep(output: Path, metrics: Sequence[Path], figure: Path, combinations: Seq
     points = collect(read_results(metrics), combinations)
     drawn = draw_sweep(points)
     with whole_file(figure) as partial:
-        drawn.savefig(partial, dpi=110, format="png")
+        drawn.savefig(partial, dpi=200, format="png")
     with whole_file(output) as partial:
         partial.write_text(sweep_table(points), encoding="utf-8")
     logger.info("collected %s: %d points from %d files of measures", output, len(points), len(metrics))

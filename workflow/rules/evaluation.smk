@@ -76,6 +76,7 @@ rule report:
     input:
         metrics=[f"results/metrics/{model}/{scan}.json" for model, scan in CONFIG.reconstructions()],
         models=[f"results/models/{model}.json" for model in CONFIG.trainings()],
+        sweeps=[f"results/sweeps/{sweep}.csv" for sweep in CONFIG.combinations],
     output:
         page=report("results/report.html", caption="../report/page.rst", category="Report"),
         table=report("results/metrics.csv", caption="../report/table.rst", category="Report"),
@@ -92,5 +93,5 @@ rule report:
     params:
         title=CONFIG.title,
     shell:
-        "python -m ptychoflow report {output.page} {input.metrics} --models {input.models} --csv {output.table}"
-        " --title {params.title:q} > {log} 2>&1"
+        "python -m ptychoflow report {output.page} {input.metrics} --models {input.models}"
+        " --sweeps {input.sweeps} --csv {output.table} --title {params.title:q} > {log} 2>&1"

@@ -14,7 +14,18 @@ COLOURS = 6
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: where it is named, its points, its colour by number, and whether it is dashed or shows its points."""
+    """A curve.
+
+    Attributes:
+        name: what the legend calls it.
+        x: of its points; what is no number is left out.
+        y: likewise.
+        colour: by number.
+        dashed: whether its line is.
+        dots: whether its points are shown.
+        joined: whether a line joins them.
+        spread: half the height of each point's error bar.
+    """
 
     name: str
     x: Sequence[float | None]
@@ -22,12 +33,20 @@ class Series:
     colour: int
     dashed: bool = False
     dots: bool = False
+    joined: bool = True
+    spread: Sequence[float | None] = ()
 
     @property
     def points(self) -> list[tuple[float, float]]:
         """The points that are numbers."""
         pairs = zip(self.x, self.y, strict=True)
         return [(x, y) for x, y in pairs if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)]
+
+    @property
+    def bars(self) -> list[tuple[float, float, float]]:
+        """Where error bars stand, their lower and their upper end."""
+        told = zip(self.x, self.y, self.spread, strict=False)
+        return [(x, y - half, y + half) for x, y, half in told if None not in (x, y) and half]
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,8 @@ class Chart:
         y_label: with its unit.
         series: the curves.
         logarithmic: whether y is.
+        x_logarithmic: whether x is.
+        x_names: words that stand at x = 0, 1, 2 instead of numbers.
         from_zero: whether x begins at 0.
         x_limits: instead of those of the points.
         y_limits: instead of those of the points.
@@ -52,6 +73,8 @@ class Chart:
     y_label: str
     series: Sequence[Series]
     logarithmic: bool = False
+    x_logarithmic: bool = False
+    x_names: Sequence[str] = ()
     from_zero: bool = False
     x_limits: tuple[float, float] | None = None
     y_limits: tuple[float, float] | None = None
@@ -70,10 +93,13 @@ def draw(chart: Chart) -> Markup:
     if not points:
         return Markup("")
     along_x = [x for x, _ in points] + ([0.0] if chart.from_zero else [])
-    x_low, x_high = chart.x_limits or _widened(along_x, 0)
+    x_low, x_high = chart.x_limits or _widened(along_x, 0, chart.x_logarithmic)
+    points += [
+        (x, y) for series in chart.series for x, *ends in series.bars for y in ends if y > 0 or not chart.logarithmic
+    ]
     lines = [level for level, _ in chart.levels if level > 0 or not chart.logarithmic]
     y_low, y_high = chart.y_limits or _widened([y for _, y in points] + lines, 0.05, chart.logarithmic)
-    along = _axis(x_low, x_high, LEFT, WIDTH - RIGHT)
+    along = _axis(x_low, x_high, LEFT, WIDTH - RIGHT, chart.x_logarithmic)
     up = _axis(y_low, y_high, HEIGHT - BOTTOM, TOP, chart.logarithmic)
     parts = [*_grid(chart, along, up, (x_low, x_high), (y_low, y_high))]
     for series in chart.legend:
@@ -137,9 +163,9 @@ def _grid(chart: Chart, along: Callable, up: Callable, across: tuple, height: tu
     for tick in (log_ticks if chart.logarithmic else ticks)(*height):
         parts.append(_line(LEFT, up(tick), right, up(tick), "grid"))
         parts.append(_text(LEFT - 7, up(tick) + 4, label(tick), "end"))
-    for tick in ticks(*across):
+    for tick, name in _ticks_across(chart, across):
         parts.append(_line(along(tick), bottom, along(tick), bottom + 4, "axis"))
-        parts.append(_text(along(tick), bottom + 17, label(tick), "middle"))
+        parts.append(_text(along(tick), bottom + 17, name, "middle"))
     for value, name in chart.levels:
         if height[0] <= value <= height[1]:
             parts.append(_line(LEFT, up(value), right, up(value), "level"))
@@ -154,6 +180,12 @@ def _grid(chart: Chart, along: Callable, up: Callable, across: tuple, height: tu
     return parts
 
 
+def _ticks_across(chart: Chart, across: tuple[float, float]) -> list[tuple[float, str]]:
+    if chart.x_names:
+        return list(enumerate(chart.x_names))
+    return [(tick, label(tick)) for tick in (log_ticks if chart.x_logarithmic else ticks)(*across)]
+
+
 def _curve(series: Series, along: Callable, up: Callable, logarithmic: bool) -> list[Markup]:
     points = [
         (min(max(along(x), LEFT), WIDTH - RIGHT), min(max(up(y), TOP), HEIGHT - BOTTOM))
@@ -161,7 +193,13 @@ def _curve(series: Series, along: Callable, up: Callable, logarithmic: bool) -> 
     ]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     style = f"s{series.colour % COLOURS}" + (" dashed" if series.dashed else "")
-    parts = [Markup('<polyline class="{}" points="{}"><title>{}</title></polyline>').format(style, path, series.name)]
+    line = Markup('<polyline class="{}" points="{}"><title>{}</title></polyline>').format(style, path, series.name)
+    parts = [line] if series.joined else []
+    for x, low, high in series.bars:
+        ends = [
+            max(TOP, min(up(y), HEIGHT - BOTTOM)) if y > 0 or not logarithmic else HEIGHT - BOTTOM for y in (low, high)
+        ]
+        parts.append(_line(along(x), ends[0], along(x), ends[1], f"bar s{series.colour % COLOURS}"))
     if series.dots or len(points) == 1:
         dot = Markup('<circle class="{}" cx="{}" cy="{}" r="3"/>')
         parts += [dot.format(style, f"{x:.1f}", f"{y:.1f}") for x, y in points]

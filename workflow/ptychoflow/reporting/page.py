@@ -1,7 +1,7 @@
 """The page: everything a reader looks at, put into the template, which escapes it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -12,6 +12,8 @@ from .pictures import Detail
 from .results import COLUMNS, Column, Result, by_scan, rows
 from .run import embedded
 from .scene import scene
+from .sweep_figures import section
+from .sweeps import Point
 from .times import PARTS, Parts, Timing, parts_of_prediction, told_by_steps
 from .words import advise, caveats, compare_starts, duration, figures, lead, verdict
 
@@ -20,7 +22,12 @@ STAGE_NAMES = {"network": "network", "refined": "refined", "empty": ""}
 
 
 def render(
-    title: str, results: Sequence[Result], records: Sequence[dict], benchmarks: Sequence[Timing], version: str
+    title: str,
+    results: Sequence[Result],
+    records: Sequence[dict],
+    sweeps: Mapping[str, Sequence[Point]],
+    benchmarks: Sequence[Timing],
+    version: str,
 ) -> str:
     """The HTML of a report.
 
@@ -28,6 +35,7 @@ def render(
         title: its heading.
         results: measures and arrays.
         records: of the trainings.
+        sweeps: the points of each, by name.
         benchmarks: of the steps; what products say themselves stands in where there are none.
         version: of the code that renders it.
     """
@@ -53,6 +61,7 @@ def render(
         caveats=caveats(results),
         columns=_shown_columns(results, records),
         table=_table(results, records),
+        sweeps=[section(name, points) for name, points in sweeps.items() if points],
         scenes=scenes,
         models=[_model(record) for record in records],
         times=_times(benchmarks or told_by_steps(results, records), measured=bool(benchmarks)),
