@@ -6,6 +6,7 @@
 # make test-kill                       the miniature killed at 20 random moments
 # make test-conda                      an environment made by `snakemake --sdm conda`, from a channel on this machine
 # make test-slurm                      the workflow on a real SLURM, started on this machine (root, Debian)
+# make test-storage                    scans and results in an object store, started on this machine
 
 PYTHON ?= python3
 CONFIG ?= config/config.yaml
@@ -22,7 +23,7 @@ PTYCHODUS := $(VENV)/ptychodus
 PTYCHODUS_PIP := $(PTYCHODUS)/bin/python -m pip install --quiet --constraint envs/constraints.txt \
     --constraint envs/ptychodus.txt
 
-.PHONY: run paper paper-miniature test test-conda test-kill test-ptychodus test-slurm lint clean
+.PHONY: run paper paper-miniature test test-conda test-kill test-ptychodus test-slurm test-storage lint clean
 
 run: $(VENV)/ready
 	snakemake --cores $(CORES) --rerun-incomplete --configfile $(CONFIG) $(ARGS)
@@ -50,6 +51,10 @@ test-conda: $(VENV)/ready-to-test
 test-slurm: $(VENV)/ready-to-test
 	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[slurm]'
 	PTYCHOFLOW_SLURM=1 OMP_NUM_THREADS=1 pytest -v tests/cluster $(ARGS)
+
+test-storage: $(VENV)/ready-to-test
+	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[storage,kubernetes]' 'moto[s3]'
+	PTYCHOFLOW_STORAGE=1 OMP_NUM_THREADS=1 pytest -v tests/storage $(ARGS)
 
 lint: $(VENV)/ready-to-test
 	ruff check .

@@ -12,7 +12,7 @@ from ptychoflow.convert import convert, locate
 from ptychoflow.data.cropping import resize_far_field
 from ptychoflow.files import sha256
 from ptychoflow.reconstruction import Reconstruction, write_reconstruction
-from ptychoflow.scan import read_scan
+from ptychoflow.scan import read_scan, write_scan
 
 GEOMETRY = {"energy_ev": 8800, "detector_distance_m": 2.0, "detector_pixel_m": 75e-6}
 
@@ -98,3 +98,16 @@ def test_impossible_counts_end_in_one_line_and_leave_no_scan(archive, tmp_path, 
     said = capsys.readouterr().err.strip().splitlines()
     assert "sample.npz: counts hold 1 " in said[-1] and "(5, 6, 7)" in said[-1]
     assert not list(tmp_path.glob("*.cxi"))
+
+
+def test_a_measurement_with_an_address_is_read_from_the_copy_that_was_fetched(scan, tmp_path):
+    copy = tmp_path / "storage" / "beamline" / "a" / "sample.cxi"
+    copy.parent.mkdir(parents=True)
+    write_scan(copy, scan)
+    source = Source(file="s3://beamline/a/sample.cxi")
+    convert(tmp_path / "out.cxi", source, fetched=[tmp_path / "a" / "sample.cxi", copy])
+    made = read_scan(tmp_path / "out.cxi")
+    np.testing.assert_array_equal(made.counts[:, scan.mask], scan.counts[:, scan.mask])
+    assert made.facts["provenance"]["config"]["source"]["file"] == source.file
+    with pytest.raises(FileNotFoundError, match=r"s3://beamline/a/sample\.cxi was not fetched: the workflow"):
+        convert(tmp_path / "again.cxi", source)

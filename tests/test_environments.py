@@ -126,7 +126,12 @@ def test_every_step_finds_in_its_environment_what_it_can_import():
     assert "lightning" in _reached("ptychoflow.train")
 
 
-def test_the_image_copies_what_is_there():
-    lines = (ENVS / "Dockerfile").read_text().splitlines()
-    copied = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
+def test_the_image_copies_what_is_there_and_has_the_versions_of_the_environments():
+    text = (ENVS / "Dockerfile").read_text()
+    copied = [name for line in text.splitlines() if line.startswith("COPY") for name in line.split()[1:-1]]
     assert copied and all((ROOT / name).exists() for name in copied)
+    assert f"python={re.search(r'^FROM python:([0-9.]+)-slim$', text, re.MULTILINE)[1]}" in _environment("gpu")[0]
+    assert "--constraint /opt/ptychoflow/envs/constraints.txt" in text
+    assert set(re.findall(r"snakemake-[\w-]+", text)) <= CONSTRAINTS.keys(), "a version is not pinned"
+    profile = yaml.safe_load((ROOT / "config/profiles/kubernetes/config.yaml").read_text())
+    assert f"--tag {profile['container-image']} " in text

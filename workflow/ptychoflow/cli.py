@@ -50,7 +50,13 @@ VERBS: dict[str, Verb] = {
         "Reads another program's file (section `source`). Makes a CXI file. The folder in PTYCHOFLOW_DATA is looked in "
         "first and keeps what is downloaded.",
         "ptychoflow convert siemens.cxi --config source.yaml",
-        {"output": _path("the scan, .cxi", metavar="OUT.cxi"), **PROBE},
+        {
+            "output": _path("the scan, .cxi", metavar="OUT.cxi"),
+            **PROBE,
+            "--fetched": _path(
+                "copies of the files that the source names by an address", nargs="+", default=[], metavar="FILE"
+            ),
+        },
     ),
     "inspect": Verb(
         "say what a file is, how to read it and how its scan lies on the detector",
@@ -317,7 +323,7 @@ def _run(verb: str, arguments: dict) -> int | None:
         print(_module("questions").answer(**arguments))
     elif verb == "inspect":
         settings = _settings(arguments["config"])
-        source = {"file": arguments["file"]} | settings.get("source", {})
+        source = settings.get("source", {}) | {"file": arguments["file"]}
         sections = _module("config").step_sections("convert", settings | {"source": source})
         print(_module("inspect").inspect(**sections, output=arguments["output"]))
     else:

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from .config import Source
 from .data.cropping import resize_far_field
 from .files import provenance
-from .readers.fetching import locate
+from .readers.fetching import brought, locate
 from .readers.formats import read_scan_of
 from .reconstruction import read_reconstruction
 from .scan import Scan, check_counts, write_scan
@@ -19,21 +19,23 @@ from .scan import Scan, check_counts, write_scan
 logger = logging.getLogger(__name__)
 
 
-def convert(output: Path, source: Source, probe: Path | None = None) -> None:
+def convert(output: Path, source: Source, probe: Path | None = None, fetched: Sequence[Path] = ()) -> None:
     """Convert a measurement to a CXI scan.
 
     Args:
         output: the scan; it appears whole or not at all.
         source: what to read.
         probe: a reconstruction whose refined probe replaces the one in the measurement.
+        fetched: copies of the files that the source names by an address, such as ``s3://bucket/scan.h5``.
 
     Raises:
         FileNotFoundError: if the measurement is nowhere and there is no address to fetch it from.
         ValueError: if it is damaged, is not what its checksum says, or holds impossible values.
     """
     began = time.perf_counter()
-    path = locate(source)
-    scan = read_scan_of(path, source)
+    local = brought(source, fetched)
+    path = locate(local)
+    scan = read_scan_of(path, local)
     logger.info("read %s: %d patterns of %d px, %s", path, len(scan), scan.size, scan.counts.dtype)
     if probe is not None:
         scan = _with_probe(scan, probe)

@@ -77,13 +77,20 @@ def probe_source(wildcards):
 
 
 def files_named(wildcards):
-    """Files that the settings of a scan name by their path, where they are there: newer ones make it again."""
-    return [name for name in CONFIG.files(wildcards.scan) if Path(name).is_file()]
+    """Files that the settings of a scan name: newer ones make it again. Those with an address come from their store."""
+    names = CONFIG.files(wildcards.scan)
+    return [storage(name) if "://" in name else name for name in names if "://" in name or Path(name).is_file()]
 
 
-def measurement(wildcards):
+def fetched(wildcards, input):
+    """Where the files with an address were put, for the step that reads them."""
+    return f"--fetched {input.files}" if any("://" in name for name in CONFIG.files(wildcards.scan)) else ""
+
+
+def measurement(wildcards, input):
     """The file that a measured scan is read from."""
-    return CONFIG.scans[wildcards.scan].source.file
+    name = CONFIG.scans[wildcards.scan].source.file
+    return input.files[0] if "://" in name else name
 
 
 def scan_file(wildcards):

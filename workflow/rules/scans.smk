@@ -54,8 +54,10 @@ rule convert:
     params:
         config=settings("convert"),
         probe=option("probe"),
+        fetched=fetched,
     shell:
-        "python -m ptychoflow convert {output.scan} {params.probe} --config {params.config:q} > {log} 2>&1"
+        "python -m ptychoflow convert {output.scan} {params.probe} {params.fetched} --config {params.config:q}"
+        " > {log} 2>&1"
 
 
 rule inspect:

@@ -247,7 +247,8 @@ class Source(Section):
     """A measured scan (read by `convert`). `ptychoflow inspect FILE` writes one that is ready to use."""
 
     file: str
-    """Path of the measurement; a bare name is looked for in the data cache (`PTYCHOFLOW_DATA`)."""
+    """Path of the measurement; a bare name is looked for in the data cache (`PTYCHOFLOW_DATA`). An address such as
+    `s3://bucket/scan.h5` is fetched by the workflow, with Snakemake's plugin for that store."""
     format: Annotated[str, AfterValidator(_known_format), Field(json_schema_extra={"examples": list(FORMATS)})] = "auto"
     """What the file is; `auto` looks into it; `ptychodus:NAME` asks that reader of an installed ptychodus."""
     dataset: str | None = None

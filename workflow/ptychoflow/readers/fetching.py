@@ -2,12 +2,34 @@
 
 import logging
 import os
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from ..config import Source
 from ..files import sha256
 
 logger = logging.getLogger(__name__)
+
+
+def brought(source: Source, copies: Sequence[Path]) -> Source:
+    """A source whose files lie here: ``s3://bucket/scan.h5`` becomes the copy that ends with ``bucket/scan.h5``.
+
+    Raises:
+        FileNotFoundError: if there is no such copy.
+    """
+
+    def local(name: str | None) -> str | None:
+        if name is None or "://" not in name:
+            return name
+        place = PurePosixPath(name.partition("://")[2]).parts
+        found = next((path for path in copies if path.parts[-len(place) :] == place), None)
+        if found is None:
+            raise FileNotFoundError(
+                f"{name} was not fetched: the workflow does it with Snakemake's plugin for that store, or copy it here"
+            )
+        return str(found)
+
+    return source.model_copy(update={name: local(getattr(source, name)) for name in ("file", "positions", "probe")})
 
 
 def locate(source: Source) -> Path:
