@@ -1,11 +1,15 @@
 """The command line teaches, and turns what a user can do wrong into one line and an exit code."""
 
+import csv
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
+from snakemake.benchmark import BenchmarkRecord
 
 from ptychoflow.cli import VERBS, main
 from ptychoflow.config import READS
@@ -74,6 +78,18 @@ def test_settings_come_as_text_or_from_a_file(path, tmp_path, form):
         settings = tmp_path / f"settings.{form}"
     assert _run("pack", path, tmp_path / "d", "--config", settings) == 0
     assert open_dataset(tmp_path / "d").size == 16
+
+
+def test_a_step_that_snakemake_cannot_time_says_what_it_took(path, tmp_path):
+    told = tmp_path / "benchmarks" / "pack" / "d.tsv"
+    began = time.time() - psutil.Process().create_time()
+    assert _run("pack", path, tmp_path / "d", "--benchmark", told) == 0
+    row = next(csv.DictReader(told.open(), delimiter="\t"))
+    assert set(row) <= set(BenchmarkRecord.get_header())
+    assert began <= float(row["s"]) <= time.time() - psutil.Process().create_time()
+    assert 0 < float(row["cpu_time"]) <= time.process_time() + 0.01 and float(row["max_rss"]) > 20
+    assert _run("pack", tmp_path / "none.cxi", tmp_path / "e", "--benchmark", told.with_name("e.tsv")) == 2
+    assert not told.with_name("e.tsv").exists(), "a step that failed took nothing"
 
 
 def test_without_settings_the_defaults_hold(path, tmp_path):

@@ -36,6 +36,7 @@ def _path(help: str, **more) -> dict:
 
 RUNTIME = {"--runtime": {"metavar": "JSON", "help": "devices and workers; never changes the result"}}
 TRACKING = {"--tracking": {"metavar": "JSON", "help": "where MLflow keeps runs; never changes the result"}}
+BENCHMARK = {"--benchmark": _path("where to say what the step took, as Snakemake does", metavar="OUT.tsv")}
 PROBE = {"--probe": _path("a reconstruction whose refined probe to use", metavar="RECON.h5")}
 
 VERBS: dict[str, Verb] = {
@@ -43,7 +44,7 @@ VERBS: dict[str, Verb] = {
         "make a scan from an object, a probe and a trajectory",
         "Reads nothing, or the probe of a reconstruction. Makes a CXI file with counts, positions, probe and truth.",
         'ptychoflow simulate star.cxi --config \'{"simulation": {"object": "siemens_star", "photons": 1e4}}\'',
-        {"output": _path("the scan, .cxi", metavar="OUT.cxi"), **PROBE},
+        {"output": _path("the scan, .cxi", metavar="OUT.cxi"), **PROBE, **BENCHMARK},
     ),
     "convert": Verb(
         "read a measurement, downloading it where needed",
@@ -77,6 +78,7 @@ VERBS: dict[str, Verb] = {
             "scan": _path("the scan", metavar="SCAN.cxi"),
             "output": _path("the dataset folder", metavar="OUTDIR"),
             "--half": {"choices": ["even", "odd"], "help": "keep every second pattern, for split-half measures"},
+            **BENCHMARK,
         },
     ),
     "train": Verb(
@@ -327,10 +329,12 @@ def _run(verb: str, arguments: dict) -> int | None:
         sections = _module("config").step_sections("convert", settings | {"source": source})
         print(_module("inspect").inspect(**sections, output=arguments["output"]))
     else:
-        arguments = _with_settings(verb, arguments)
+        benchmark, arguments = arguments.pop("benchmark", None), _with_settings(verb, arguments)
         _take_devices(verb, arguments)
-        step = getattr(_module(verb), verb)
-        return step(**arguments)
+        code = getattr(_module(verb), verb)(**arguments)
+        if benchmark is not None:
+            _module("benchmark").write_benchmark(benchmark)
+        return code
 
 
 def _module(name: str) -> ModuleType:

@@ -3,7 +3,7 @@
 On request, what a measurement is and how it lies on the detector: results/inspections/{scan}/.
 
 Simulated scans and datasets may be shared between working directories: SNAKEMAKE_OUTPUT_CACHE=FOLDER snakemake --cache.
-Such rules have no benchmark, because nothing is timed where a product comes from the cache.
+Snakemake refuses to time such rules; they do it themselves, where they run.
 """
 
 
@@ -29,7 +29,8 @@ rule simulate:
         config=settings("simulate"),
         probe=option("probe"),
     shell:
-        "python -m ptychoflow simulate {output.scan} {params.probe} --config {params.config:q} > {log} 2>&1"
+        "python -m ptychoflow simulate {output.scan} {params.probe} --config {params.config:q}"
+        " --benchmark results/benchmarks/simulate/{wildcards.scan}.tsv > {log} 2>&1"
 
 
 rule convert:
@@ -104,4 +105,5 @@ rule pack:
         config=settings("pack"),
         half=half_option,
     shell:
-        "python -m ptychoflow pack {input.scan} {output.dataset} {params.half} --config {params.config:q} > {log} 2>&1"
+        "python -m ptychoflow pack {input.scan} {output.dataset} {params.half} --config {params.config:q}"
+        " --benchmark results/benchmarks/pack/{wildcards.scan}.tsv > {log} 2>&1"
