@@ -9,7 +9,7 @@ STAGES = {"labels": [{"epochs": 4, "physics_weight": 0.0}], "physics": [{"epochs
 NAMED_ALIKE = {"x": "mae", "y": "poisson"}, {"x": "amplitude", "y": "auto"}
 
 
-def _planned(over: dict, model: str | list[str] = "pinn", **more) -> Plan:
+def _planned(over: dict, model: str | list[str] = "pinn", models: dict | None = None, **more) -> Plan:
     config = {
         "scans": {
             "leaves": {"simulation": {"object": {"name": "dead_leaves", "size": 300}, "seed": 1}},
@@ -20,6 +20,7 @@ def _planned(over: dict, model: str | list[str] = "pinn", **more) -> Plan:
         "models": {
             "pinn": {"train_on": ["leaves", "grains"], "reconstructs": ["star", "measured"]},
             "flat": {"start": "flat", "reconstructs": ["star"]},
+            **(models or {}),
         },
         "sweeps": {"s": {"model": model, "over": over, **more}},
     }
@@ -65,6 +66,42 @@ def test_scans_whose_simulation_is_swept_are_simulated_again_and_measured_ones_s
     assert planned.section("simulation", scan="leaves-photons1e4").photons == 1e4
     assert planned.section("simulation", scan="leaves-photons1e4").object.size == (300, 300)
     assert bright.model == "pinn", "it trains on what pinn trains on"
+
+
+ADAPTED = {"adapts": "pinn", "train_on": ["star"], "reconstructs": ["star"], "training": {"guide": "amplitude"}}
+
+
+def test_an_adapted_model_goes_on_with_the_same_combination_of_what_it_adapts():
+    over = {"training.seed": [0, 1], "network.width": [32, 64]}
+    for model in (["pinn", "adapted"], ["adapted", "pinn"]):
+        planned = _planned(over, model, models={"adapted": ADAPTED})
+        found = {each.model: planned.models[each.model].adapts for each in planned.combinations["s"]}
+        assert {name: adapts for name, adapts in found.items() if adapts} == {
+            "adapted": "pinn",
+            "adapted-width64": "pinn-width64",
+            "adapted-seed1": "pinn-seed1",
+            "adapted-seed1-width64": "pinn-seed1-width64",
+        }
+        assert set(planned.trainings()) == set(found)
+        assert planned.section("network", model="adapted-width64").width == 64
+
+
+def test_an_adapted_model_goes_on_with_what_the_scans_of_the_other_were_varied_to():
+    """The star has 1e4 photons already, the leaves have 1e5; and with one network however refinement varies."""
+    planned = _planned({"simulation.photons": [1e4, 1e5]}, ["pinn", "adapted"], models={"adapted": ADAPTED})
+    dim, bright = (planned.models[f"adapted-photons{dose}"] for dose in ("1e4", "1e5"))
+    assert (dim.train_on, dim.adapts) == (("star",), "pinn-photons1e4")
+    assert (bright.train_on, bright.adapts) == (("star-photons1e5",), "pinn")
+    planned = _planned({"refinement.epochs": [10, 20]}, ["pinn", "adapted"], models={"adapted": ADAPTED})
+    assert {planned.models[each.model].adapts for each in planned.combinations["s"]} == {None, "pinn"}
+    assert planned.trainings() == ["pinn", "adapted"]
+
+
+def test_an_adapted_model_that_is_varied_by_itself_goes_on_with_what_the_config_says():
+    planned = _planned({"training.seed": [0, 1]}, "adapted", models={"adapted": ADAPTED})
+    assert [planned.models[each.model].adapts for each in planned.combinations["s"]] == ["pinn", "pinn"]
+    with pytest.raises(ConfigError, match="the network is that of pinn, which this model adapts: remove it"):
+        _planned({"network.width": [64]}, "adapted", models={"adapted": ADAPTED})
 
 
 def test_only_the_scans_named_vary():

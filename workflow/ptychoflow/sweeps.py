@@ -137,7 +137,7 @@ class _Writer:
         axes = [self._values(key, values) for key, values in sweep.over.items()]
         for base in sweep.model:
             for values in itertools.product(*axes):
-                combination, acted = self._combine(base, values, sweep.scans)
+                combination, acted = self._combine(base, values, sweep)
                 found.append(combination)
                 acting |= acted
         for key in sweep.over:
@@ -160,22 +160,17 @@ class _Writer:
             raise self._wrong(f"over.{key}: {value!r} has no short name: write {{name: value, ...}} instead of a list")
         return str(value).lower() if isinstance(value, bool) else _short(str(value))
 
-    def _combine(self, base: str, values: tuple[Value, ...], only: tuple[str, ...]) -> tuple[Combination, set[str]]:
+    def _combine(self, base: str, values: tuple[Value, ...], sweep: Sweep) -> tuple[Combination, set[str]]:
         """Add one combination to the data; also says which settings made a difference."""
         entry = self._config.models[base]
-        train_on = next((tuple(v.value) for v in values if v.key == "train_on"), entry.train_on)
-        varied = {
-            scan: self._vary_scan(scan, values if not only or scan in only else ())
-            for scan in dict.fromkeys((*train_on, *entry.reconstructs))
-        }
+        train_on, varied, differs, shaping = self._vary_model(base, values, sweep)
         names = {scan: name for scan, (name, _) in varied.items()}
-        differs = self._differing(entry, base, values)
-        shaping = {v.key for scan in train_on for v in varied[scan][1]} | {v.key for v in differs if v.step == "train"}
+        adapts = self._adapted(base, values, sweep)
         called = {}
         for n, step in enumerate(MODEL_STEPS):
             inside = [v for v in values if v.key in shaping or (v in differs and v.step in MODEL_STEPS[: n + 1])]
             called[step] = "-".join([base, *(v.label for v in inside)])
-            self._add_model(called[step], base, [v for v in inside if v in differs], train_on, names)
+            self._add_model(called[step], base, [v for v in inside if v in differs], train_on, names, adapts)
             for earlier in MODEL_STEPS[:n]:
                 if called[earlier] != called[step]:
                     self._makers.setdefault(earlier, {})[called[step]] = called[earlier]
@@ -184,6 +179,31 @@ class _Writer:
         acted = {v.key for _, found in varied.values() for v in found} | {v.key for v in differs}
         shown = {scan: names[scan] for scan in entry.reconstructs}
         return Combination(base=base, model=model, scans=shown, values={v.key: v.name for v in values}), acted
+
+    def _vary_model(
+        self, base: str, values: tuple[Value, ...], sweep: Sweep
+    ) -> tuple[tuple[str, ...], dict[str, tuple[str, list[Value]]], list[Value], set[str]]:
+        """What a model is trained on, its scans as they vary, values that change it, keys that shape its training."""
+        entry = self._config.models[base]
+        train_on = next((tuple(v.value) for v in values if v.key == "train_on"), entry.train_on)
+        varied = {
+            scan: self._vary_scan(scan, values if not sweep.scans or scan in sweep.scans else ())
+            for scan in dict.fromkeys((*train_on, *entry.reconstructs))
+        }
+        differs = self._differing(entry, base, values)
+        shaping = {v.key for scan in train_on for v in varied[scan][1]} | {v.key for v in differs if v.step == "train"}
+        if entry.adapts in sweep.model:
+            differs = [v for v in differs if v.section != "network"]
+            shaping |= self._vary_model(entry.adapts, values, sweep)[3]
+        return train_on, varied, differs, shaping
+
+    def _adapted(self, base: str, values: tuple[Value, ...], sweep: Sweep) -> str | None:
+        """What a model goes on with: the same combination of the model it adapts, where the sweep varies that too."""
+        adapts = self._config.models[base].adapts
+        if adapts not in sweep.model:
+            return adapts
+        shaping = self._vary_model(adapts, values, sweep)[3]
+        return "-".join([adapts, *(v.label for v in values if v.key in shaping)])
 
     def _vary_scan(self, scan: str, values: tuple[Value, ...]) -> tuple[str, list[Value]]:
         """Add a scan with these values; its name, and the values that make a difference."""
@@ -227,8 +247,10 @@ class _Writer:
                 entry[value.section] = merge(entry.get(value.section, {}), value.overrides(entry.get(value.section)))
         return entry
 
-    def _add_model(self, name: str, base: str, values: list[Value], train_on: Sequence[str], names: dict) -> None:
-        entry = self._overridden("models", base, values)
+    def _add_model(
+        self, name: str, base: str, values: list[Value], train_on: Sequence[str], names: dict, adapts: str | None
+    ) -> None:
+        entry = self._overridden("models", base, values) | ({"adapts": adapts} if adapts else {})
         already = self._data["models"][name]["reconstructs"] if name in self._data["models"] else []
         if train_on:
             entry["train_on"] = [names[scan] for scan in train_on]
