@@ -21,7 +21,7 @@ class Runtime(Section):
     accumulate: PositiveInt = 1
     """Parts in which the groups of a step pass, one after another, so that they need less memory."""
     compile: bool = False
-    """Compile the networks for the device before training; pays off after some minutes."""
+    """Compile the networks for the device before training; on a processor that takes a C++ compiler and some 20 s."""
     checkpoint_minutes: PositiveFloat = 30.0
     """A half-trained state is written after each epoch and at least this often, min."""
     workers: NonNegativeInt = 0
