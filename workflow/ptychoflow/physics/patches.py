@@ -120,9 +120,8 @@ def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) ->
 
 def move_patches(patches: Tensor, rest: Tensor) -> Tensor:
     """Patches ``(J, size, size)`` moved on by ``rest``, ``(J, 2)`` px from 0 to 1: ``(J, size + 1, size + 1)``."""
-    numbers = (
-        torch.view_as_real(patches) if patches.is_complex() else patches[..., None]
-    )  # lerp is slow on complex ones
+    # lerp is slow on complex numbers
+    numbers = torch.view_as_real(patches) if patches.is_complex() else patches[..., None]
     framed = pad(numbers, (0, 0, 1, 1, 1, 1))
     down, right = (rest[:, axis, None, None, None] for axis in (0, 1))
     rows = torch.lerp(framed[:, :, 1:], framed[:, :, :-1], right)

@@ -5,7 +5,6 @@ On a CPU by a loop in C, where a compiler is found; else, and on other devices, 
 
 import ctypes
 
-import torch
 from torch import Tensor
 
 from .compiling import compiled
