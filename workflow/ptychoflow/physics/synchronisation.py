@@ -4,14 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_array, csc_array, diags_array
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import LinearOperator, SuperLU, eigsh, splu
+from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.sparse.linalg import SuperLU, splu
 from scipy.spatial import Delaunay, QhullError
 
 SHIFT = 1e-6
 """Added to the Laplacian so that it can be inverted, relative to its mean diagonal."""
-SMALL = 32
-"""Parts of no more patches are solved densely."""
+BLOCK = 32
+"""Patches that are synchronised at once, before blocks of them are."""
+SOLUTIONS = 20
+"""Inverse iterations: the lowest eigenvalues of a block lie well apart."""
+STEPS = 20
+"""Steps on the angles at each level."""
 LEAST = 1e-6
 """Least link that counts, relative to the strongest."""
 
@@ -72,10 +76,10 @@ def overlaps(patches: np.ndarray, pairs: np.ndarray, shifts: np.ndarray) -> tupl
 def synchronise(count: int, pairs: np.ndarray, overlap: np.ndarray, bound: np.ndarray) -> Synchronised:
     """Solve for the phase factors under which all pairs agree best, in each connected part for itself.
 
-    The lowest eigenvector of the connection Laplacian ``D - W`` (Singer 2011, Angular synchronization by eigenvectors)
-    by shifted and inverted Lanczos iteration, then one Newton step on the angles, which the modulus of the eigenvector
-    does not weigh. Plain inverse iteration does not get there in large scans: the lowest eigenvalues lie as close as
-    the inverse of the number of patches.
+    From small to large: blocks of a few patches by the lowest eigenvector of their connection Laplacian ``D - W``
+    (Singer 2011, Angular synchronization by eigenvectors), then those blocks among each other in the same way, and at
+    each level steps on the angles of all, which rise to the maximum. The eigenvector of a large scan will not do: noise
+    confines it to a part of the scan, and the lowest eigenvalues lie as close as the inverse of the number of patches.
 
     Args:
         count: number of patches, n.
@@ -121,28 +125,57 @@ def _largest_first(components: np.ndarray) -> np.ndarray:
 
 def _phases(connection: csc_array) -> np.ndarray:
     """The phase of each patch of a connected part, as complex numbers of modulus 1."""
-    degree = abs(connection).sum(0)
-    laplacian = (diags_array(degree) - connection) / degree.mean()
-    count = len(degree)
-    if count <= SMALL:
-        vector = np.linalg.eigh(laplacian.toarray())[1][:, 0]
-    else:
-        inverse = LinearOperator((count, count), _factorised(laplacian).solve, dtype=np.complex128)
-        start = np.ones(count, np.complex128)
-        vector = eigsh(laplacian, k=1, sigma=0, OPinv=inverse, tol=1e-3, v0=start)[1][:, 0]
-    phases = vector / np.maximum(np.abs(vector), 1e-30)
-    return _improved(phases, connection.tocoo())
+    block = _blocks(connection)
+    links = connection.tocoo()
+    inside = block[links.coords[0]] == block[links.coords[1]]
+    phases = _lowest(coo_array((links.data[inside], [end[inside] for end in links.coords]), links.shape))
+    if block.any():
+        ends = [block[end[~inside]] for end in links.coords]
+        between = coo_array((_agreed(phases, links)[~inside], ends), (block.max() + 1,) * 2)
+        phases = phases * _phases(between.tocsc())[block]
+    return _improved(phases, links)
 
 
-def _improved(phases: np.ndarray, connection: coo_array) -> np.ndarray:
-    """One Newton step on the angles: ``sum |w| cos(residual)`` over all pairs rises to its maximum."""
-    first, second = connection.coords
-    agreed = connection.data * phases[first].conj() * phases[second]
-    slope = np.bincount(first, agreed.imag, len(phases))
-    strength = coo_array((np.maximum(agreed.real, 0.1 * np.abs(agreed)), (first, second)), connection.shape)
-    degree = strength.sum(0)
-    hessian = (diags_array(degree) - strength) / degree.mean()
-    return phases * np.exp(1j * _factorised(hessian).solve(slope / degree.mean()))
+def _blocks(connection: csc_array) -> np.ndarray:
+    """A block for each patch: of some :data:`BLOCK` that hang together, those nearest to one drawn by chance."""
+    count = connection.shape[0]
+    if count <= 2 * BLOCK:
+        return np.zeros(count, np.int64)
+    seeds = np.random.default_rng(0).choice(count, count // BLOCK, replace=False)
+    found = dijkstra(abs(connection), indices=seeds, unweighted=True, min_only=True, return_predecessors=True)
+    return np.unique(found[2], return_inverse=True)[1]
+
+
+def _lowest(links: coo_array) -> np.ndarray:
+    """Phases of the lowest eigenvector of the connection Laplacian, of every block at once, by inverse iteration."""
+    solve = _factorised(_laplacian(links, abs(links).sum(0))).solve
+    vector = np.ones(links.shape[0], np.complex128)
+    for _ in range(SOLUTIONS):
+        vector = solve(vector)
+        vector /= np.abs(vector).max()
+    return vector / np.maximum(np.abs(vector), 1e-300)
+
+
+def _improved(phases: np.ndarray, links: coo_array) -> np.ndarray:
+    """Some steps on the angles, by each of which ``sum |w| cos(residual)`` over all pairs rises."""
+    strength = abs(links)
+    # the curvature is nowhere greater than with all residuals 0
+    solve = _factorised(_laplacian(strength, strength.sum(0))).solve
+    for _ in range(STEPS):
+        slope = np.bincount(links.coords[0], _agreed(phases, links).imag, len(phases))
+        phases = phases * np.exp(1j * solve(slope / strength.sum(0).mean()))
+    return phases
+
+
+def _agreed(phases: np.ndarray, links: coo_array) -> np.ndarray:
+    """Links as they are between patches of these phases: real and positive where those explain them."""
+    first, second = links.coords
+    return links.data * phases[first].conj() * phases[second]
+
+
+def _laplacian(links: coo_array, degree: np.ndarray) -> csc_array:
+    """``D - W`` over its mean diagonal."""
+    return ((diags_array(degree) - links) / degree.mean()).tocsc()
 
 
 def _factorised(laplacian: csc_array) -> SuperLU:
