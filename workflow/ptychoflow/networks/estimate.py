@@ -57,6 +57,7 @@ def backproject(
         The estimate; it carries no gradient.
     """
     with torch.no_grad():
+        conjugate = probes.conj().resolve_conj()
         light = intensity(probes).sum(2)
         total = light.sum(1)
         greatest = total.amax((-2, -1), keepdim=True)
@@ -66,18 +67,24 @@ def backproject(
         for step in range(iterations):
             damping = 1.0 if start is None and step == 0 else DAMPING
             ahead = canvas + MOMENTUM * velocity
-            velocity = MOMENTUM * velocity + damping * gain * _updates(ahead, amplitude, probes, mask).sum(1)
+            velocity = MOMENTUM * velocity + damping * gain * _updates(ahead, amplitude, probes, conjugate, mask).sum(1)
             canvas = canvas + velocity
         own_gain = 1 / (light + RIDGE * light.amax((-2, -1), keepdim=True))
-        updates = own_gain * _updates(canvas, amplitude, probes, mask)
+        updates = own_gain * _updates(canvas, amplitude, probes, conjugate, mask)
         return Estimate(canvas, updates, light / greatest[:, None])
 
 
-def _updates(canvas: Tensor, amplitude: Tensor, probes: Tensor, mask: Tensor | None) -> Tensor:
+def _updates(canvas: Tensor, amplitude: Tensor, probes: Tensor, conjugate: Tensor, mask: Tensor | None) -> Tensor:
     """What each pattern asks of the canvas, weighted by its light: ``sum_m conj(P) F^-1[(A / |F P e| - 1) F P e]``."""
     wave = far_field_corner(canvas[:, None, None] * probes)
     # in place, because making room for six results of this size takes as long as computing them
-    change = intensity(wave).sum(2).clamp_min_(1e-12).rsqrt_().mul_(amplitude).sub_(1)
+    change = _over_modes(intensity(wave)).clamp_min_(1e-12).rsqrt_().mul_(amplitude).sub_(1)
     if mask is not None:
         change.mul_(mask)
-    return far_field_corner_inverse(wave.mul_(change[:, :, None])).mul_(probes.conj()).sum(2)
+    torch.view_as_real(wave).mul_(change[:, :, None, :, :, None])  # as complex numbers they would be copied first
+    return _over_modes(far_field_corner_inverse(wave).mul_(conjugate))
+
+
+def _over_modes(each: Tensor) -> Tensor:
+    """The sum over modes, ``(B, C, M, N, N)`` to ``(B, C, N, N)``; of one it would be a copy."""
+    return each.squeeze(2) if each.shape[2] == 1 else each.sum(2)
