@@ -159,6 +159,13 @@ def test_a_scan_of_one_place_is_no_scan(model, tiny_dataset, tmp_path):
         infer(model, tmp_path / "still", tmp_path / "patches", FINE, CPU)
 
 
+def test_a_scan_without_overlap_is_told_before_anything_is_predicted(model, tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    write_dataset(tmp_path / "apart", replace(scan, positions=scan.positions * 40, truth=None, name="apart"))
+    with pytest.raises(ValueError, match="patterns have 32 px: the patterns do not overlap; check the positions"):
+        infer(model, tmp_path / "apart", tmp_path / "patches", FINE, CPU)
+
+
 def test_patterns_of_another_size_are_refused(model, tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     inner = np.s_[:, 8:-8, 8:-8]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -137,6 +138,7 @@ class Prediction:
         self.clock = Clock()
         group_size = trained.network.settings.group_size
         self.data = PredictionData(scan, group_size, runtime, inference.groups, self.clock)
+        _check_reach(scan, self.data.rows[:, 1:])
         self.size = _patch_size(inference, trained, self.data)
 
     def run(self, open_folder: Callable[[], Path] | None) -> tuple[PatchWriter, bool]:
@@ -193,6 +195,17 @@ def _check(trained: Model, scan: Scan) -> None:
         raise ValueError(
             f"all {len(scan)} positions of {scan.name} are ({y:.6g}, {x:.6g}) px, expected a scan over several places: "
             "check the positions and their unit"
+        )
+
+
+def _check_reach(scan: Scan, members: np.ndarray) -> None:
+    """Refuse groups ``(n, C)`` whose anchor lies a whole pattern from their middle: no canvas holds their light."""
+    reach = np.abs(scan.positions[members[:, 0]] - scan.positions[members].mean(1)).max()
+    if reach > scan.size:
+        raise ValueError(
+            f"groups of {members.shape[1]} neighbours of {scan.name} reach {reach:.0f} px from their middle, patterns "
+            f"have {scan.size} px: the patterns do not overlap; check the positions and their unit, or train with a "
+            "smaller network.group_size"
         )
 
 
