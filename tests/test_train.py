@@ -114,6 +114,21 @@ def test_a_training_that_was_stopped_resumes_to_the_same_weights(
     assert 0 < resumed["training_seconds"] < time.perf_counter() - began  # of both attempts, no clock read before them
 
 
+def test_a_training_whose_epochs_are_single_steps_stops_after_one_of_them(tiny_dataset, tmp_path, monkeypatch):
+    recipe = RECIPE.model_copy(update={"groups_per_epoch": 8})
+    stopped, whole = (tmp_path / name / "models" / "pinn.ckpt" for name in ("stopped", "whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "make_trainer", _ending_after(1))
+        with pytest.raises(SystemExit) as ending:
+            _train(tiny_dataset, stopped, recipe)
+    assert ending.value.code == 143
+    (state,) = (tmp_path / "stopped" / "checkpoints").glob("*/*/latest.ckpt")
+    assert torch.load(state, weights_only=True)["global_step"] == 1
+    for output in (stopped, whole):
+        _train(tiny_dataset, output, recipe)
+    torch.testing.assert_close(_weights(stopped), _weights(whole), rtol=0, atol=0)
+
+
 class _Cut(lightning.Callback):
     """Ends a training after some batches, which may be parts of a step."""
 

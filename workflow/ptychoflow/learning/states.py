@@ -51,10 +51,20 @@ class HalfTrained(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, task: LightningModule, outputs: object, batch: object, index: int
     ) -> None:
+        if index + 1 < trainer.num_training_batches:
+            self._stop_if_told(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """An epoch may be a single step; after the last one there is nothing to stop."""
+        super().on_train_epoch_end(trainer, task)
+        if trainer.current_epoch + 1 < trainer.max_epochs:
+            self._stop_if_told(trainer)
+
+    def _stop_if_told(self, trainer: Trainer) -> None:
         told = self._told
         if trainer.world_size > 1:
             told = trainer.strategy.reduce_boolean_decision(told, all=False)
-        if told and index + 1 < trainer.num_training_batches:
+        if told:
             raise SIGTERMException
 
     def on_exception(self, trainer: Trainer, task: LightningModule, exception: BaseException) -> None:
