@@ -18,6 +18,7 @@ from ptychoflow.config import merge
 
 ROOT = Path(__file__).parents[2]
 TINY = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
+TINY["training"] |= {"groups_per_epoch": 16}  # a step an epoch
 SLURM = Path(__file__).parent / "slurm"
 PROFILE = ["--workflow-profile", ROOT / "config/profiles/slurm"]
 # no accounting, so `squeue` tells how jobs are; one core for each step, because the machine has few
@@ -36,7 +37,22 @@ def cluster(tmp_path_factory) -> Iterator[None]:
     yield
     subprocess.run([SLURM, "stop", folder], check=True)
     assert not list(Path("/etc/slurm").glob("slurm.conf")), "the configuration is still in place"
-    assert not subprocess.run(["pgrep", "-x", "slurmd|slurmctld"], capture_output=True).stdout, "daemons still run"
+    assert not subprocess.run(["pgrep", "-x", "slurm(ctl)?d"], capture_output=True).stdout, "daemons still run"
+    assert not subprocess.run([SLURM, "orphans"], capture_output=True).stdout, "jobs still run"
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen]]:
+    """What starts the workflow in a folder; a run that a failed test leaves behind is ended."""
+    runs = []
+
+    def start(folder: Path, *words: str, **changes: dict) -> subprocess.Popen:
+        runs.append(_start(folder, *words, **changes))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.kill()
 
 
 def _start(folder: Path, *words: str, **changes: dict) -> subprocess.Popen:
@@ -77,8 +93,8 @@ def _wait_for(what: Callable, seconds: float = 400):
     return found
 
 
-def test_every_step_is_a_job_and_carries_its_gpus(tmp_path):
-    said = _finish(_start(tmp_path, "--set-resources", "train:gpu=1", "infer:gpu=1"), tmp_path)
+def test_every_step_is_a_job_and_carries_its_gpus(start, tmp_path):
+    said = _finish(start(tmp_path, "--set-resources", "train:gpu=1", "infer:gpu=1"), tmp_path)
     assert (tmp_path / "results/report.html").is_file()
     jobs = {job["JobId"]: job for job in _jobs()}
     submitted = re.findall(r"SLURM jobid (\d+) \(log: \S+/slurm_logs/(\w+)", said)
@@ -92,13 +108,13 @@ def test_every_step_is_a_job_and_carries_its_gpus(tmp_path):
     shutil.rmtree(report)
 
 
-def test_a_training_that_is_cancelled_loses_its_node_and_runs_out_of_time_ends_whole(tmp_path):
+def test_a_training_that_is_cancelled_loses_its_node_and_runs_out_of_time_ends_whole(start, tmp_path):
     epochs = 200
-    process = _start(tmp_path, "results/models/tiny.json", training={"stages": [{"epochs": epochs}]})
+    process = start(tmp_path, "results/models/tiny.json", training={"stages": [{"epochs": epochs}]})
     log, checkpoints = tmp_path / "results/logs/train/tiny.log", tmp_path / "results/checkpoints"
 
     def saved_since(moment: float) -> bool:
-        return any(path.stat().st_mtime > moment for path in checkpoints.rglob("latest.ckpt"))
+        return any(path.stat().st_mtime > moment for path in checkpoints.glob("*/*/latest.ckpt"))
 
     def resumed() -> bool:
         return log.is_file() and "resuming from" in log.read_text(errors="replace")
@@ -127,8 +143,8 @@ def test_a_training_that_is_cancelled_loses_its_node_and_runs_out_of_time_ends_w
     assert record["curves"]["epoch"][-1] == pytest.approx(epochs, abs=1)
 
 
-def test_two_processes_on_two_nodes_train_together(tmp_path):
-    _finish(_start(tmp_path, "results/models/tiny.json", runtime={"accelerator": "cpu", "nodes": 2}), tmp_path)
+def test_two_processes_on_two_nodes_train_together(start, tmp_path):
+    _finish(start(tmp_path, "results/models/tiny.json", runtime={"accelerator": "cpu", "nodes": 2}), tmp_path)
     [job] = [job for job in _jobs() if "rule_train" in job.get("Comment", "") and job["NumNodes"] == "2"]
     assert job["JobState"] == "COMPLETED"
     assert json.loads((tmp_path / "results/models/tiny.json").read_text())["processes"] == 2
