@@ -113,6 +113,15 @@ def test_a_number_goes_along_a_logarithmic_axis_where_it_spans_decades():
     assert lines == {"pinn, network", "pinn, refined", "flat, refined"}
 
 
+def test_measures_that_span_decades_have_a_logarithmic_axis_but_decibels_do_not():
+    results = [_result(f"pinn{n}", "star", psnr) for n, psnr in enumerate((2.0, 40.0))]
+    combinations = [_combination("pinn", f"pinn{n}", "star", width=str(n + 1)) for n in range(2)]
+    points = collect(results, combinations)
+    found = {axis.get_ylabel(): axis.get_yscale() for axis in draw_sweep(points).axes}
+    assert found == {"phase PSNR (dB)": "linear", "FRC ½ (px)": "log", "R-factor": "log"}
+    assert [chart.logarithmic for chart in section("width", points)["charts"]] == [False, True, True]
+
+
 def test_words_stand_side_by_side():
     combinations = [_combination("pinn", f"pinn{n}", "star", loss=name) for n, name in enumerate(("labels", "physics"))]
     axis = draw_sweep(collect(RESULTS, combinations)).axes[0]

@@ -16,6 +16,8 @@ STYLES = {"network": "--", "refined": "-"}
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#a0529a", "#333333", "#8a929c")
 LOGARITHMIC_FROM = 8
 """Ratio of the greatest to the least value from which their axis is logarithmic."""
+IN_DECIBELS = ("phase_psnr", "amplitude_psnr")
+"""Measures that are logarithms already."""
 APART = 0.12
 """Between points above the same word, in the distance of two words."""
 SETTINGS = {
@@ -77,6 +79,12 @@ def logarithmic(numbers: Sequence[float]) -> bool:
     return min(numbers) > 0 and max(numbers) / min(numbers) >= LOGARITHMIC_FROM
 
 
+def measure_logarithmic(points: Sequence[Point], measure: str) -> bool:
+    """Whether the values of a measure belong on a logarithmic axis."""
+    found = [point.mean[measure] for point in points if point.mean[measure] is not None]
+    return measure not in IN_DECIBELS and bool(found) and logarithmic(found)
+
+
 def places(line: Line, number: int, of: int, names: list[str], numbers: list[float] | None) -> list[float]:
     """Where the points of a line lie along x; above a word the lines stand side by side."""
     setting = next(iter(line.points[0].values), "")
@@ -122,6 +130,8 @@ def _panel(axis: Axes, points: Sequence[Point], measure: str) -> None:
             ms=5,
             capsize=3,
         )
+    if measure_logarithmic(points, measure):
+        axis.set_yscale("log")
     axis.set(xlabel=setting_name(setting), ylabel=MEASURES[measure].heading)
     if numbers is None:
         axis.set_xticks(range(len(names)), names)
@@ -181,6 +191,7 @@ def _chart(points: Sequence[Point], measure: str, scan: str) -> Chart:
         setting_name(setting),
         heading,
         series,
+        logarithmic=measure_logarithmic(points, measure),
         x_logarithmic=numbers is not None and logarithmic(numbers),
         x_names=names if numbers is None else (),
         x_limits=(-0.5, len(names) - 0.5) if numbers is None else None,
