@@ -18,8 +18,9 @@ import tempfile
 import time
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -30,7 +31,7 @@ import torch
 
 from ptychoflow.config import Refinement, Runtime, Simulation
 from ptychoflow.data.packing import open_dataset
-from ptychoflow.fitting.fit import Fit
+from ptychoflow.fitting.fit import Fit, Free
 from ptychoflow.infer import infer
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.image import phase_error, psnr, rms, unwrapped_phase, value_range
@@ -45,6 +46,13 @@ CPU = Runtime(accelerator="cpu", threads=1)
 COLOURS = {"network + refinement": "C0", "flat start": "C1", "pty-chi LSQ-ML": "C2", "pty-chi rPIE": "C3"}
 Curve = list[tuple[float, float]]
 """Processor seconds and phase PSNR, dB."""
+
+
+class Found(NamedTuple):
+    """What an engine has after an epoch: the object ``(H, W)`` and the modes of the probe, ``(M, N, N)``."""
+
+    object: np.ndarray
+    probe: np.ndarray
 
 
 def make_dataset(folder: Path, kind: str, photons: float, step_px: float, size: int) -> Path:
@@ -65,11 +73,11 @@ class Judge:
 
     def __init__(self, scan: Scan, fit: Fit) -> None:
         light = fit.light().numpy()
-        self._truth, self.origin, self.shape = scan.truth, fit.origin, light.shape
+        self._truth, self.origin = scan.truth, fit.origin
         self._coverage = light > 0.1 * np.median(light[light > 0.01 * light.max()])
 
-    def __call__(self, image: np.ndarray) -> float:
-        aligned = align(image, self.origin, self._coverage, np.asarray(self._truth.object), self._truth.origin)
+    def __call__(self, found: Found) -> float:
+        aligned = align(found.object, self.origin, self._coverage, np.asarray(self._truth.object), self._truth.origin)
         peak = value_range(unwrapped_phase(aligned.truth, aligned.mask), aligned.mask)
         return psnr(rms(phase_error(aligned.object, aligned.truth), aligned.mask), peak)
 
@@ -80,16 +88,20 @@ def ours(scan: Scan, settings: Refinement, start: Reconstruction | None, spent: 
     fit = Fit(scan, settings, start)
     spent += time.process_time() - began
     judge = Judge(scan, fit)
-    return [(spent, judge(fit.object.numpy())), *timed(epochs(fit), judge, spent)]
+    return [(spent, judge(_found(fit))), *timed(epochs(fit), judge, spent)]
 
 
-def epochs(fit: Fit) -> Iterator[np.ndarray]:
-    """The object after each epoch, as ``refine`` runs them."""
+def epochs(fit: Fit) -> Iterator[Found]:
+    """What is found after each epoch, as ``refine`` runs them."""
     for epoch in range(1, fit.settings.epochs + 1):
-        fit.epoch(done=(epoch - 1) / max(fit.settings.epochs - 1, 1))
+        fit.epoch(Free.in_epoch(epoch, fit.settings), done=(epoch - 1) / max(fit.settings.epochs - 1, 1))
         if epoch <= fit.settings.smooth_epochs:
             fit.straighten()
-        yield fit.object.numpy()
+        yield _found(fit)
+
+
+def _found(fit: Fit) -> Found:
+    return Found(fit.object.numpy(), fit.probe.numpy())
 
 
 def network(model: Path, dataset: Path, folder: Path) -> Reconstruction:
@@ -99,32 +111,34 @@ def network(model: Path, dataset: Path, folder: Path) -> Reconstruction:
     return read_reconstruction(folder / "stitched.h5")
 
 
-def ptychi(scan: Scan, judge: Judge, name: str, batch: int, epochs: int) -> Iterator[np.ndarray]:
-    """pty-chi's engine of this name, an object per epoch; its settings its own but for batch and what is known."""
+def ptychi(scan: Scan, frame: Fit, name: str, batch: int, epochs: int, learns_probe: bool = False) -> Iterator[Found]:
+    """pty-chi's engine of this name in the frame of a fit; its settings its own but for batch and what is known."""
     api = import_ptychi()
     options = getattr(api, f"{name}Options")()
     options.data_options.data = np.asarray(scan.counts, np.float32)
     options.data_options.free_space_propagation_distance_m = np.inf
-    options.object_options.initial_guess = torch.ones(1, *judge.shape, dtype=torch.complex64)
+    options.object_options.initial_guess = torch.ones(1, *frame.object.shape, dtype=torch.complex64)
     options.object_options.pixel_size_m = scan.geometry.pixel_size_m
     options.object_options.determine_position_origin_coords_by = api.ObjectPosOriginCoordsMethods.SPECIFIED
     options.object_options.position_origin_coords = np.full(2, -0.5)  # it centres patches on (N - 1) / 2
     options.object_options.remove_object_probe_ambiguity.enabled = False
     options.probe_options.initial_guess = torch.from_numpy(scan.probe / scan.size)[None]  # its transform is not unitary
-    options.probe_options.optimizable = False
-    y, x = (scan.positions - np.asarray(judge.origin)).T
+    options.probe_options.optimizable = learns_probe
+    y, x = (scan.positions - np.asarray(frame.origin)).T
     options.probe_position_options.position_y_px, options.probe_position_options.position_x_px = y, x
     options.probe_position_options.optimizable = False
     options.reconstructor_options.default_device = api.Devices.CPU
     options.reconstructor_options.batch_size = batch
     options.reconstructor_options.num_epochs = epochs
+    options.reconstructor_options.random_seed = 0
     if name == "LSQML":
         options.reconstructor_options.rescale_probe_intensity_in_first_epoch = False
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         task = api.task.PtychographyTask(options)
         for _ in range(epochs):
             task.run(1)
-            yield task.get_data_to_cpu("object", as_numpy=True)[0]
+            image, probe = (task.get_data_to_cpu(part, as_numpy=True)[0] for part in ("object", "probe"))
+            yield Found(image, probe * scan.size)
 
 
 def import_ptychi():
@@ -140,12 +154,12 @@ def import_ptychi():
     return ptychi.api
 
 
-def timed(objects: Iterator[np.ndarray], judge: Judge, spent: float = 0.0) -> Curve:
+def timed(engine: Iterator[Found], judge: Callable[[Found], Any], spent: float = 0.0) -> list[tuple[float, Any]]:
     """The curve of an engine; judging it costs nothing."""
     curve, began = [], time.process_time()
-    for image in objects:
+    for found in engine:
         spent += time.process_time() - began
-        curve.append((spent, judge(image)))
+        curve.append((spent, judge(found)))
         began = time.process_time()
     return curve
 
@@ -163,12 +177,13 @@ def compare(model: Path, kind: str, photons: float, step_px: float, size: int, m
         began = time.process_time()
         start = network(model, dataset, Path(scratch))
         spent = time.process_time() - began
-    judge = Judge(scan, Fit(scan, Refinement()))
+    frame = Fit(scan, Refinement())
+    judge = Judge(scan, frame)
     curves = {
         "network + refinement": ours(scan, Refinement(), start, spent),
         "flat start": ours(scan, Refinement(epochs=most, smooth_epochs=12), None),
-        "pty-chi LSQ-ML": timed(ptychi(scan, judge, "LSQML", 32, most), judge),
-        "pty-chi rPIE": timed(ptychi(scan, judge, "RPIE", 8, most), judge),
+        "pty-chi LSQ-ML": timed(ptychi(scan, frame, "LSQML", 32, most), judge),
+        "pty-chi rPIE": timed(ptychi(scan, frame, "RPIE", 8, most), judge),
     }
     return {"object": kind, "photons": photons, "step_px": step_px, "patterns": len(scan), "curves": curves}
 
