@@ -34,6 +34,12 @@ def test_the_crossing_is_where_the_signal_ends():
     curve = ring_correlation(signal + _noise(1), signal + _noise(2), ALL)
     for name in ("1/2", "1/7", "half-bit"):
         assert curve.crossing(name) == pytest.approx(0.2, abs=0.02)
+    slow = np.hypot(y[:, None], x) < 2.5 / min(SHAPE)
+    drift = [30 * np.fft.ifft2(slow * np.fft.fft2(_noise(seed))) for seed in (3, 4)]
+    drifting = ring_correlation(signal + _noise(1) + drift[0], signal + _noise(2) + drift[1], ALL)
+    assert (drifting.correlation[:2] < 1 / 7).all()
+    for name in ("1/2", "1/7", "half-bit"):
+        assert drifting.crossing(name) == pytest.approx(curve.crossing(name), abs=0.01)
 
 
 def test_lengths_are_told_in_metres_too():

@@ -9,6 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 THRESHOLDS = ("1/2", "1/7", "half-bit")
+SLOW_RINGS = 4
+"""Rings of what varies over a quarter of the field or more, which can disagree where all that is finer agrees."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,19 @@ class RingCorrelation:
         return (0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root)
 
     def crossing(self, name: str) -> float | None:
-        """Frequency at which the curve first falls below a threshold, cycles per px; None if it never does.
+        """Frequency at which the curve falls below a threshold, cycles per px; None if it never does.
 
-        0 if it begins below.
+        A resolution is about the finest that agrees: the curve counts from the first ring that does, if that is one of
+        the first :data:`SLOW_RINGS`; else it is 0.
         """
         above = self.correlation - self.threshold(name)
-        below = np.flatnonzero(above < 0)
+        if not (above[:SLOW_RINGS] >= 0).any():
+            return 0.0
+        first = int(np.argmax(above >= 0))
+        below = first + np.flatnonzero(above[first:] < 0)
         if len(below) == 0:
             return None
         last = below[0]
-        if last == 0:
-            return 0.0
         share = above[last - 1] / (above[last - 1] - above[last])
         return float(self.frequency[last - 1] + share * (self.frequency[last] - self.frequency[last - 1]))
 
