@@ -69,7 +69,7 @@ if workflow.is_main_process:
 
 
 onsuccess:
-    print("ptychoflow: done; the report is results/report.html")
+    print("ptychoflow: done" + ("; the report is results/report.html" if Path("results/report.html").is_file() else ""))
 
 
 onerror:

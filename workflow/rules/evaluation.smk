@@ -65,8 +65,9 @@ rule sweep:
 
 
 rule paper:
-    """The figure and the table of every sweep."""
+    """The figure and the table of every sweep, and the report that collects them."""
     input:
+        page="results/report.html",
         tables=[f"results/sweeps/{sweep}.csv" for sweep in CONFIG.combinations],
         figures=[f"results/sweeps/{sweep}.png" for sweep in CONFIG.combinations],
 
