@@ -109,7 +109,7 @@ def test_every_step_is_a_job_and_carries_its_gpus(start, tmp_path):
 
 
 def test_a_training_that_is_cancelled_loses_its_node_and_runs_out_of_time_ends_whole(start, tmp_path):
-    epochs = 200
+    epochs = 1000  # some minutes: longer than the time limit below, on a fast and quiet machine too
     process = start(tmp_path, "results/models/tiny.json", training={"stages": [{"epochs": epochs}]})
     log, checkpoints = tmp_path / "results/logs/train/tiny.log", tmp_path / "results/checkpoints"
 
