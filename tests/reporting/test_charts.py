@@ -87,6 +87,7 @@ def test_ticks_are_round_and_within(low, high):
 
 def test_logarithmic_ticks_are_powers_or_their_doubles():
     assert log_ticks(0.9, 1100) == [1, 10, 100, 1000]
+    assert log_ticks(1e3, 1e5) == [1e3, 1e4, 1e5], "more would run into each other along x"
     assert log_ticks(0.009, 0.3) == pytest.approx([0.01, 0.02, 0.05, 0.1, 0.2])
     assert len(log_ticks(0.0078, 0.0099)) >= 2
 

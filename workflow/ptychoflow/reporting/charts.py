@@ -123,7 +123,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     if high / low < 3:
         return [tick for tick in ticks(low, high, 4) if tick > 0]
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    multiples = (1, 2, 5) if high / low < 300 else (1,)
+    multiples = (1, 2, 5) if high / low < 50 else (1,)
     return [m * 10.0**d for d in decades for m in multiples if low <= m * 10.0**d <= high]
 
 
