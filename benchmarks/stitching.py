@@ -11,13 +11,14 @@ patches, and a plain copy of the patches; ``bandwidth_share`` is the last over t
 used and processor time is told, which other processes disturb least. Synchronisation is timed by itself, from patches
 in memory to their phases. Prints JSON.
 
-Measured on one thread of an AMD EPYC (Zen 4), us a patch: at 64 px 83 the plain way, 11 ours, of which placing 7.1 and
-a copy 3.1; at 32 px 17.5, 4.6, 1.4 and 0.8. So placing is 12 times as fast as the plain way and moves 40 to 60 % of
-what a copy does; with the canvas it is 7.5 and 3.9 times. What is left is work on each pixel of the canvas, not on
-patches: room for it, the convolution that makes its weights, the division. At a scan step of 8 px a patch brings 64 new
-pixels, which a loop at the speed of a copy would not make cheaper; at 4 px it is 16, and 32 px are 6.8 times as fast.
-Where the allocator gives back memory after each run the plain way takes 212 us at 64 px, 20 times ours.
-Without a C compiler placing takes 25 us at 64 px and 6.2 at 32 px.
+Measured on one thread of an AMD EPYC (Zen 4), us a patch, at places on whole pixels and scan steps of 8 to 4 px: at 64
+px 75 the plain way, 4.1 to 3.9 ours, of which placing 3.0 and a copy 2.7; at 32 px 15, 1.25 to 1.0, 0.75 and 0.65.
+That is 17 to 20 and 12 to 15 times as fast, 2000, 4000 or 10,000 patches alike, and placing takes little longer than a
+copy, which moves as much. What is left is work on pixels of the canvas: zeros, the sum of weights, a look at its
+median, the division. Between pixels, where no predicted patch lies, each hit is four and the sum of weights takes
+three times as long: 5.9 to 5.4 us at 64 px (12 to 14 times as fast) and 1.8 to 1.5 at 32 px (8.3 to 10). Where the
+allocator gives back memory after each run the plain way takes 212 us at 64 px. Without a C compiler all of ours takes
+22 to 26 us at 64 px and 7 to 8 at 32 px.
 """
 
 import argparse
@@ -33,7 +34,7 @@ import numpy as np
 import torch
 
 from ptychoflow.data.shards import PatchSet
-from ptychoflow.physics.splatting import splat_, splat_points_
+from ptychoflow.physics.splatting import splat_
 from ptychoflow.stitching.canvas import Canvas, Room
 from ptychoflow.stitching.phases import find_phases
 
@@ -91,8 +92,7 @@ def best_of(run: Callable[[], object], device: str, repeats: int) -> float:
 def on_device(patches: torch.Tensor, at: torch.Tensor, weights: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     """What a canvas does, on another device than the processor: sum and hits, without the last division."""
     total, hits = patches.new_zeros(shape), torch.zeros(shape, device=patches.device)
-    splat_(total, patches, at, weights)
-    splat_points_(hits, at)
+    splat_(total, patches, at, weights, hits)
     return total
 
 
@@ -120,11 +120,12 @@ def measure(size: int, step: float, whole: bool, count: int, device: str, repeat
         agreed = np.abs(found.object - reference)[found.coverage & (found.weight > 1e-2)].max()
         assert agreed < 1e-4, f"the two ways differ by {agreed}"
         run = ours if device == "cpu" else lambda: on_device(told[0], at.to(device), told[3], canvas.total.shape)
-        total, copied = told[0].new_zeros(canvas.total.shape), torch.empty_like(told[0])
+        total, hits = (torch.zeros(canvas.total.shape, dtype=part.dtype, device=device) for part in (patches, weights))
+        copied = torch.empty_like(told[0])
         ways = {
             "plain": lambda: plain(*told, canvas.total.shape),
             "ours": run,
-            "placing": lambda: splat_(total, told[0], at, told[3]),
+            "placing": lambda: splat_(total, told[0], at.to(device), told[3], hits),
             "copy": lambda: copied.copy_(told[0]),
         }
         seconds = {name: best_of(way, device, repeats) for name, way in ways.items()}
@@ -165,7 +166,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_memory()
-    cases = [(size, step, whole) for size, step in ((64, 8.0), (32, 8.0), (32, 4.0)) for whole in (False, True)]
+    cases = [
+        (size, step, whole) for size, step in ((64, 8.0), (64, 4.0), (32, 8.0), (32, 4.0)) for whole in (False, True)
+    ]
     rows = [measure(*case, options.patches, options.device, options.repeats) for case in cases]
     told = {"device": options.device, "stitching": rows}
     if options.synchronise:

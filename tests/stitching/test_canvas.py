@@ -83,14 +83,22 @@ def test_a_flipped_sign_or_swapped_axes_do_not_pass_for_right(room, wrong):
     assert np.abs(found - mean[cut])[weight[cut] > 1e-2].max() > 0.1
 
 
-@pytest.mark.parametrize("size", [1, 7, 8])
-def test_equal_weights_are_summed_as_any_others_are(room, size):
-    positions, patches = _places(40), _patches(40, size)
-    even = _filled(room, patches, torch.ones(size, size), positions)
-    nearly = torch.ones(size, size, dtype=torch.float64)
-    nearly[0, 0] += 1e-12
-    any_other = _filled(room, patches.to(torch.complex128), nearly, positions)
-    np.testing.assert_allclose(even.finish(room).weight, any_other.finish(room).weight, atol=1e-5)
+def test_without_a_compiler_the_canvas_is_the_same(room, monkeypatch):
+    positions, patches, weights = _places(40), _patches(40, 8), torch.rand(8, 8)
+    ours = _filled(room, patches, weights, positions).finish(room)
+    monkeypatch.setattr("ptychoflow.physics.splatting.compiled", lambda *_: None)
+    theirs = _filled(room, patches, weights, positions).finish(room)
+    np.testing.assert_allclose(theirs.weight, ours.weight, atol=1e-5)
+    np.testing.assert_allclose(theirs.object, ours.object, atol=1e-4)
+    np.testing.assert_array_equal(theirs.coverage, ours.coverage)
+
+
+def test_a_few_pixels_tell_the_floor(room, monkeypatch):
+    positions, patches, weights = _places(40), _patches(40, 8), torch.rand(8, 8)
+    whole = _filled(room, patches, weights, positions).finish(room)
+    monkeypatch.setattr("ptychoflow.stitching.canvas.SAMPLE", 60)
+    few = _filled(room, patches, weights, positions).finish(room)
+    np.testing.assert_array_equal(few.coverage, whole.coverage)
 
 
 def test_a_canvas_in_files_is_the_one_in_memory(tmp_path, room):

@@ -17,8 +17,8 @@ from .weights import patch_weights
 
 logger = logging.getLogger(__name__)
 
-ROOM = 1 << 25
-"""Bytes of patches to hold at a time."""
+ROOM = 1 << 22
+"""Bytes of patches to hold at a time: few enough for a processor's cache."""
 
 
 def assemble(
@@ -156,9 +156,9 @@ def _stitch(
 def _fill(canvas: Canvas, patches: PatchSet, factors: np.ndarray, which: np.ndarray) -> None:
     """Put some patches on a canvas, each multiplied with its phase factor."""
     for here in _pieces(len(which), patches):
-        values = patches.take(which[here])
-        values *= factors[here, None, None]
-        canvas.add(torch.from_numpy(values), torch.from_numpy(patches.positions[which[here]]))
+        values = torch.from_numpy(patches.take(which[here]))
+        values *= torch.from_numpy(factors[here, None, None])
+        canvas.add(values, torch.from_numpy(patches.positions[which[here]]))
 
 
 def _lay_over(stitched: Stitched, label: np.ndarray, part: Stitched, number: int) -> None:

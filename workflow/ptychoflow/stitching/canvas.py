@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from scipy.ndimage import uniform_filter
-from scipy.signal import fftconvolve
 from torch import Tensor
 
 from ..config import Runtime
-from ..physics.splatting import splat_, splat_points_
+from ..physics.splatting import divide_, splat_, spread
 
 FLOOR = 1e-3
 """Least weight of a pixel that counts as seen, relative to the median of those that light falls on."""
@@ -21,8 +19,8 @@ PIXEL_BYTES = 17
 """What a pixel of a canvas takes: sum, hits, weight, coverage."""
 BAND = 1 << 22
 """Pixels looked at at once."""
-SAMPLE = 1 << 24
-"""Pixels that a median is taken over, of more there are."""
+SAMPLE = 1 << 15
+"""Pixels that a median is taken over, evenly spread, where there are more."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,7 @@ class Canvas:
     def add(self, patches: Tensor, positions: Tensor) -> None:
         """Put patches ``(b, S, S)`` on the canvas, their centres at ``positions`` ``(b, 2)`` px, bilinearly."""
         places = positions - torch.tensor(self.origin, dtype=torch.float64)
-        splat_(torch.from_numpy(self.total), patches, places, self.weights)
-        splat_points_(torch.from_numpy(self.hits), places)
+        splat_(torch.from_numpy(self.total), patches, places, self.weights, torch.from_numpy(self.hits))
         self.patches += len(patches)
 
     def __iadd__(self, other: "Canvas") -> "Canvas":
@@ -140,27 +137,13 @@ class Canvas:
         """The weighted mean, band by band. It takes the place of the sum: nothing can be added after this."""
         weight = room.array("weight", self.hits.shape, np.float32)
         coverage = room.array("coverage", self.hits.shape, np.bool_)
+        total, hits = torch.from_numpy(self.total), torch.from_numpy(self.hits)
         for rows in _bands(weight.shape):
-            weight[rows] = self._weight(rows)
+            weight[rows] = spread(hits, self.weights, rows)
         floor = _floor(weight)
         for rows in _bands(weight.shape):
-            coverage[rows] = weight[rows] > floor
-            known = np.maximum(weight[rows], np.finfo(np.float32).tiny)
-            self.total[rows] = np.where(coverage[rows], self.total[rows] / known, 1)
+            coverage[rows] = divide_(total[rows], torch.from_numpy(weight[rows]), floor)
         return Stitched(self.total.astype(np.complex64, copy=False), weight, coverage, self.origin)
-
-    def _weight(self, rows: slice) -> np.ndarray:
-        """Sum of the weights in some rows: the hits there and around, convolved with the weights of a patch."""
-        size = len(self.weights)
-        before, after = size - 1 - size // 2, size // 2
-        low, high = max(0, rows.start - before), min(len(self.hits), rows.stop + after)
-        hits, kernel = self.hits[low:high].astype(np.float64), self.weights.double().numpy()
-        here = slice(rows.start - low, rows.stop - low)
-        if (kernel == kernel[0, 0]).all():  # running sums
-            box = uniform_filter(hits, size, mode="constant", origin=size % 2 - 1)[here]
-            return (kernel[0, 0] * size**2 * box).clip(0)
-        spread = fftconvolve(hits, kernel)[after:, after : after + hits.shape[1]]
-        return spread[here].clip(0)
 
 
 def _floor(weight: np.ndarray) -> float:
@@ -168,7 +151,7 @@ def _floor(weight: np.ndarray) -> float:
     step = max(1, round((weight.size / SAMPLE) ** 0.5))
     sample = weight[::step, ::step]
     lit = sample[sample > 1e-6 * sample.max()]
-    return FLOOR * float(np.median(lit)) if len(lit) else np.inf
+    return FLOOR * float(np.partition(lit, len(lit) // 2)[len(lit) // 2]) if len(lit) else np.inf
 
 
 def _bands(shape: tuple[int, int]) -> Iterator[slice]:
