@@ -24,13 +24,16 @@ from ptychoflow.simulate import simulate
 from ptychoflow.stitch import stitch
 
 CPU = Runtime(accelerator="cpu", threads=1)
-FLAT = Refinement(epochs=25, smooth_epochs=12, uncertainty=2)
-NETWORK = Refinement(uncertainty=2)
+FLAT = Refinement(epochs=25, smooth_epochs=12, uncertainty=True)
+NETWORK = Refinement(uncertainty=True)
+OBJECTS = ["siemens_star", "gaussian_random_field", "perlin_noise", "polyhedra", "points", "photograph:rocket,moon"]
 
 
-def measure(folder: Path, kind: str, photons: float, step_px: float, model: Path | None) -> str:
+def measure(folder: Path, kind: str, photons: float, step_px: float, seed: int, model: Path | None) -> str:
     """One row of the table."""
-    recipe = {"object": {"name": kind, "size": 224}, "photons": photons, "seed": 5}
+    name, _, images = kind.partition(":")
+    sample = {"name": name, "size": 176} | ({"images": images.split(",")} if images else {})
+    recipe = {"object": sample, "photons": photons, "seed": seed}
     recipe["trajectory"] = {"step_px": step_px, "jitter_px": step_px / 4}
     simulate(folder / "scan.cxi", Simulation.model_validate(recipe))
     pack(folder / "scan.cxi", folder / "scan")
@@ -53,7 +56,8 @@ def measure(folder: Path, kind: str, photons: float, step_px: float, model: Path
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a network to start from as well")
-    parser.add_argument("--objects", nargs="+", default=["photograph", "siemens_star", "gaussian_random_field"])
+    parser.add_argument("--objects", nargs="+", default=OBJECTS, help="kinds, or photograph:PHASE,AMPLITUDE")
+    parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--steps", type=float, nargs="+", default=[8])
     parser.add_argument("--photons", type=float, nargs="+", default=[1e4, 1e5, 1e6])
     arguments = parser.parse_args()
@@ -64,7 +68,7 @@ def main() -> None:
             for step in arguments.steps:
                 for photons in arguments.photons:
                     with tempfile.TemporaryDirectory() as scratch:
-                        print(measure(Path(scratch), kind, photons, step, model), flush=True)
+                        print(measure(Path(scratch), kind, photons, step, arguments.seed, model), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,25 +23,23 @@ def _ratios(found: Reconstruction, scan: Scan) -> np.ndarray:
 
 @pytest.mark.parametrize("photons", [1e4, 1e6])
 def test_two_thirds_lie_within_one_and_most_within_two_standard_deviations(photons, tmp_path):
-    """On the average of two objects within 5 points; each by itself, a star that gets too much and a field that gets
-    too little, within 8."""
+    """On each object within 5 points, at each number of photons; docs/refinement.md has others, worse ones too."""
     shares = []
     for kind in ("siemens_star", "gaussian_random_field"):
         recipe = {"object": {"name": kind, "size": 176}, "photons": photons, "seed": 5}
         simulate(tmp_path / "scan.cxi", Simulation.model_validate(recipe))
         write_dataset(tmp_path / kind, read_scan(tmp_path / "scan.cxi"))
-        settings = Refinement(epochs=25, smooth_epochs=12, uncertainty=2)
+        settings = Refinement(epochs=25, smooth_epochs=12, uncertainty=True)
         refine(tmp_path / kind, tmp_path / "a.h5", settings)
         ratios = _ratios(read_reconstruction(tmp_path / "a.h5"), open_dataset(tmp_path / kind))
         shares.append([np.mean(ratios < 1), np.mean(ratios < 1.96)])
-    np.testing.assert_allclose(shares, [[0.68, 0.95]] * 2, atol=0.08)  # docs/refinement.md has more
-    np.testing.assert_allclose(np.mean(shares, 0), [0.68, 0.95], atol=0.05)
+    np.testing.assert_allclose(shares, [[0.68, 0.95]] * 2, atol=0.05)
 
 
 def test_it_is_made_only_where_it_is_asked_for_and_unknown_outside(tiny_dataset, tmp_path):
-    for repeats in (0, 1):
-        refine(tiny_dataset, tmp_path / f"{repeats}.h5", Refinement(epochs=2, uncertainty=repeats))
-    without, found = (read_reconstruction(tmp_path / f"{repeats}.h5") for repeats in (0, 1))
+    for asked in (False, True):
+        refine(tiny_dataset, tmp_path / f"{asked}.h5", Refinement(epochs=2, uncertainty=asked))
+    without, found = (read_reconstruction(tmp_path / f"{asked}.h5") for asked in (False, True))
     assert without.phase_uncertainty is None
     np.testing.assert_array_equal(found.object, without.object)
     assert np.all(found.phase_uncertainty[~found.coverage] == np.float32(np.pi / np.sqrt(3)))

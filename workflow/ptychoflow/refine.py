@@ -67,8 +67,8 @@ def refine(
         repetition.run(f"a repetition of {scan.name}")
         return repetition.fit
 
-    repeats = 0 if stopped else refinement.uncertainty
-    spread = phase_uncertainty(scan, course.fit, coverage, again, repeats)
+    asked = refinement.uncertainty and not stopped
+    spread = phase_uncertainty(scan, course.fit, coverage, again) if asked else None
     if peers.rank > 0:
         return
     facts = {"start": None if start is None else Path(start).name, "patterns": len(scan), "devices": peers.count}

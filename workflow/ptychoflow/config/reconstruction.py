@@ -59,9 +59,8 @@ class Refinement(Section):
     that are slow along the scan cannot be told from the object's amplitude."""
     settled: NonNegativeFloat = 1e-3
     """Stop after an epoch that changes the phase by less, rad rms, and the R-factor by less than this share of it."""
-    uncertainty: NonNegativeInt = 0
-    """Scans to simulate from the result and to fit again, for the uncertainty of the phase: each takes as long as the
-    fit, 2 are enough; 0 gives none."""
+    uncertainty: bool = False
+    """Estimate how far the phase may be off, from three fits to scans simulated from it: four times the time."""
     seed: NonNegativeInt = 0
     """Seed of the order of patterns."""
 
