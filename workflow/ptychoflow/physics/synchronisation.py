@@ -1,5 +1,6 @@
 """One phase for all patches: each is known up to a phase factor, and overlapping patches must agree."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,10 @@ SOLUTIONS = 20
 """Inverse iterations: the lowest eigenvalues of a block lie well apart."""
 STEPS = 20
 """Steps on the angles at each level."""
+SEVERAL, ROUNDS = 8, 3
+"""Solutions that vote on every link, and how often they do, where two of them differ."""
+SAME = 0.6
+"""Two solutions are the same if they turn no link by more than the angle of this cosine."""
 LEAST = 1e-6
 """Least link that counts, relative to the strongest."""
 
@@ -81,6 +86,10 @@ def synchronise(count: int, pairs: np.ndarray, overlap: np.ndarray, bound: np.nd
     each level steps on the angles of all, which rise to the maximum. The eigenvector of a large scan will not do: noise
     confines it to a part of the scan, and the lowest eigenvalues lie as close as the inverse of the number of patches.
 
+    Strong noise leaves whirls, around which the phase turns by a whole circle; no small step removes one. Where they
+    stay depends on the blocks, so several solutions from different blocks are asked: the mean of what they say of a
+    link has none that most of them do not share, and the next solutions are made from those means.
+
     Args:
         count: number of patches, n.
         pairs: indices, ``(p, 2)``.
@@ -124,24 +133,44 @@ def _largest_first(components: np.ndarray) -> np.ndarray:
 
 
 def _phases(connection: csc_array) -> np.ndarray:
-    """The phase of each patch of a connected part, as complex numbers of modulus 1."""
-    block = _blocks(connection)
-    links = connection.tocoo()
+    """The phase of each patch of a connected part, as complex numbers of modulus 1: of all solutions the best."""
+    links, rng = connection.tocoo(), np.random.default_rng(0)
+    (first, second), solve = links.coords, _rising(links)
+    trusted, best, most = connection, None, -np.inf
+    for _ in range(ROUNDS):
+        told = np.zeros(len(links.data), np.complex128)
+        for number in range(SEVERAL):
+            phases = _improved(_by_blocks(trusted, rng), links, solve)
+            agreement = _agreed(phases, links).real.sum()
+            if agreement > most:
+                best, most = phases, agreement
+            turns = phases[first] * phases[second].conj()
+            if number == 1 and (turns * told.conj()).real.min() > SAME:
+                return best
+            told += turns
+        trusted = coo_array((abs(links.data) * told / SEVERAL, (first, second)), links.shape).tocsc()
+    return best
+
+
+def _by_blocks(connection: csc_array, rng: np.random.Generator) -> np.ndarray:
+    """Phases within blocks, and of those from larger ones: good among near patches, elsewhere where noise is weak."""
+    block, links = _blocks(connection, rng), connection.tocoo()
     inside = block[links.coords[0]] == block[links.coords[1]]
     phases = _lowest(coo_array((links.data[inside], [end[inside] for end in links.coords]), links.shape))
-    if block.any():
-        ends = [block[end[~inside]] for end in links.coords]
-        between = coo_array((_agreed(phases, links)[~inside], ends), (block.max() + 1,) * 2)
-        phases = phases * _phases(between.tocsc())[block]
-    return _improved(phases, links)
+    if not block.any():
+        return phases
+    ends = [block[end[~inside]] for end in links.coords]
+    between = coo_array((_agreed(phases, links)[~inside], ends), (block.max() + 1,) * 2).tocsc()
+    wide = between.tocoo()
+    return phases * _improved(_by_blocks(between, rng), wide, _rising(wide))[block]
 
 
-def _blocks(connection: csc_array) -> np.ndarray:
+def _blocks(connection: csc_array, rng: np.random.Generator) -> np.ndarray:
     """A block for each patch: of some :data:`BLOCK` that hang together, those nearest to one drawn by chance."""
     count = connection.shape[0]
     if count <= 2 * BLOCK:
         return np.zeros(count, np.int64)
-    seeds = np.random.default_rng(0).choice(count, count // BLOCK, replace=False)
+    seeds = rng.choice(count, count // BLOCK, replace=False)
     found = dijkstra(abs(connection), indices=seeds, unweighted=True, min_only=True, return_predecessors=True)
     return np.unique(found[2], return_inverse=True)[1]
 
@@ -156,14 +185,18 @@ def _lowest(links: coo_array) -> np.ndarray:
     return vector / np.maximum(np.abs(vector), 1e-300)
 
 
-def _improved(phases: np.ndarray, links: coo_array) -> np.ndarray:
-    """Some steps on the angles, by each of which ``sum |w| cos(residual)`` over all pairs rises."""
+def _rising(links: coo_array) -> Callable[[np.ndarray], np.ndarray]:
+    """From a slope to a step that surely rises: the curvature is nowhere greater than with all residuals 0."""
     strength = abs(links)
-    # the curvature is nowhere greater than with all residuals 0
-    solve = _factorised(_laplacian(strength, strength.sum(0))).solve
+    solve, mean = _factorised(_laplacian(strength, strength.sum(0))).solve, strength.sum(0).mean()
+    return lambda slope: solve(slope / mean)
+
+
+def _improved(phases: np.ndarray, links: coo_array, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Some steps on the angles, by each of which ``sum |w| cos(residual)`` over all pairs rises."""
     for _ in range(STEPS):
         slope = np.bincount(links.coords[0], _agreed(phases, links).imag, len(phases))
-        phases = phases * np.exp(1j * solve(slope / strength.sum(0).mean()))
+        phases = phases * np.exp(1j * solve(slope))
     return phases
 
 
