@@ -94,6 +94,7 @@ def test_batches_that_do_not_fit_are_halved_until_they_do(model, tiny_dataset, t
     infer(model, tiny_dataset, tmp_path / "parts", FINE, Runtime(accelerator="cpu", prediction_batch=16))
     np.testing.assert_allclose(_patches(tmp_path / "parts")[0], _patches(tmp_path / "whole")[0], atol=1e-6)
     assert "going on with 2" in caplog.text and caplog.text.count("do not fit") == 3
+    assert json.loads((tmp_path / "parts" / "timing.json").read_text())["groups_at_once"] == 2
     most = 0
     with pytest.raises(type(refusal), match=str(refusal)):
         infer(model, tiny_dataset, tmp_path / "none", FINE, CPU)

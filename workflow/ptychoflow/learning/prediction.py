@@ -152,13 +152,15 @@ class Prediction:
         trainer = make_trainer(self.runtime, [writer], precision=PRECISION[self.inference.precision])
         trainer.predict(task, self.data, return_predictions=False)
         self._facts = {"device": trainer.strategy.root_device.type, "processes": trainer.world_size}
+        self._facts["groups_at_once"] = task.at_once or self.data.batch_size
         return writer, trainer.is_global_zero
 
     def timing(self, total: float) -> dict:
         """Seconds of the first process by bucket and patterns per second of all, plain data.
 
         ``load`` waits for counts, ``host_to_device`` makes batches of them there, ``warm_up`` is the first batch and
-        ``inference`` all others, ``device_to_host`` brings patches back, ``write`` keeps them.
+        ``inference`` all others, ``device_to_host`` brings patches back, ``write`` keeps them. ``groups_at_once`` is
+        what fitted into memory.
 
         Args:
             total: seconds from the first file read to the last one written.
@@ -169,8 +171,7 @@ class Prediction:
         for bucket, share in (("warm_up", first), ("inference", 1 - first)):
             if bucket in per_second:
                 per_second[bucket] *= share
-        facts = {"patterns": patterns, "groups": len(self.data.rows), "groups_at_once": self.data.batch_size}
-        facts |= self._facts | {"threads": torch.get_num_threads()}
+        facts = {"patterns": patterns, "groups": len(self.data.rows), "threads": torch.get_num_threads()} | self._facts
         return facts | {"seconds": seconds | {"total": total}, "patterns_per_second": per_second}
 
 
