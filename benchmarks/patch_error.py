@@ -38,7 +38,7 @@ def measure(model: Path, dataset: Path, every: int) -> dict[str, float]:
         seconds += time.perf_counter() - began
         found = {"flat": torch.ones_like(solution.canvas)}
         if solution.estimate is not None:
-            found["back-projection"] = solution.estimate.canvas
+            found["back-projection"] = solution.estimate
         found |= {f"pass {number}": canvas for number, canvas in enumerate(solution.canvases, 1)}
         for name, canvas in found.items():
             error = patch_error(canvas, batch.truth, solution.light).sum()

@@ -17,7 +17,7 @@ ROOMS = {
     "readers": {"data", "physics"},
     "fitting": {"physics", "metrics"},
     "stitching": {"data", "physics"},
-    "learning": {"physics", "networks", "data", "metrics"},
+    "learning": {"physics", "networks", "data", "metrics", "fitting"},
 }
 VERBS = {"simulate", "convert", "pack", "train", "infer", "stitch", "reconstruct", "refine", "evaluate"}
 VERBS |= {"sweep", "report", "export"}

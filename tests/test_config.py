@@ -194,14 +194,22 @@ def test_a_setting_has_one_reader():
     [
         ({"architecture": "fno", "attention": True}, "attention acts on unet, cnn, not on fno: remove it"),
         ({"architecture": "cnn", "modes": 4}, "modes acts on fno, not on cnn: remove it"),
-        ({"input": "amplitude", "passes": 3}, "passes acts on backprojection, not on amplitude: remove it"),
-        ({"input": "amplitude", "iterations": 1}, "iterations acts on backprojection, not on amplitude: remove it"),
+        ({"input": "amplitude", "passes": 3}, "passes acts on backprojection, fit, not on amplitude: remove it"),
+        ({"input": "amplitude", "iterations": 1}, "iterations acts on backprojection, fit, not on amplitude: remove it"),
+        ({"input": "fit", "overlap": "merged"}, "overlap acts on backprojection, amplitude, not on fit: remove it"),
         ({"overlap": "merged", "group_size": 1}, "overlap: merged merges the patterns of a group"),
     ],
 )
 def test_a_setting_that_does_not_act_on_the_chosen_network_is_refused(settings, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         validate(Network, settings)
+
+
+def test_a_fit_is_corrected_after_each_of_three_epochs_unless_told_otherwise():
+    network = validate(Network, {"input": "fit"})
+    assert (network.iterations, network.passes) == (1, 3)
+    assert validate(Network, {"input": "fit", "passes": 5}).passes == 5
+    assert validate(Network, {"input": "backprojection"}) == Network()
 
 
 def _stages(**words) -> list[tuple]:

@@ -32,6 +32,6 @@ def test_the_truth_looks_like_the_truth_whatever_its_phase(batch):
 def test_without_a_truth_the_back_projection_is_what_is_known(batch):
     network = CanvasNetwork(Network(width=8, levels=2, group_size=4, iterations=1), window=16)
     solution = solve(network, batch)
-    pixels = picture(solution._replace(canvases=[solution.estimate.canvas]), batch._replace(truth=None))
+    pixels = picture(solution._replace(canvases=[solution.estimate]), batch._replace(truth=None))
     side = 32 + GAP
     assert abs(pixels[:side].astype(int) - pixels[side : 2 * side]).max() <= 1

@@ -32,8 +32,9 @@ def test_every_step_is_a_rule_of_the_same_name(workflow):
     assert set(done.stdout.split()) >= {*READS, "all"}
 
 
-def test_without_patches_prediction_and_stitching_are_one_step(workflow):
-    steps = workflow.would_run(inference={"keep_patches": False})
+@pytest.mark.parametrize("settings", [{"inference": {"keep_patches": False}}, {"network": {"input": "fit"}}])
+def test_without_patches_prediction_and_stitching_are_one_step(workflow, settings):
+    steps = workflow.would_run(**settings)
     assert steps["reconstruct"] == 1 and not steps.keys() & {"infer", "stitch"}
 
 

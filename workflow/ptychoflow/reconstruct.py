@@ -10,7 +10,9 @@ from .data.packing import open_dataset
 from .data.shards import read_patches, seal
 from .files import provenance, scratch_folder
 from .learning.checkpoints import Model, read_model
+from .learning.corrections import corrected
 from .learning.prediction import Prediction
+from .networks.whole import ObjectNetwork
 from .reconstruction import Reconstruction, write_reconstruction
 from .scan import Scan
 from .stitching.assembly import assemble
@@ -66,9 +68,12 @@ def reconstruct_scan(
 ) -> Reconstruction | None:
     """The same in memory; None in every process but the first.
 
-    Patches of several processes meet in files under ``scratch``, as does a canvas that memory does not hold.
+    Patches of several processes meet in files under ``scratch``, as does a canvas that memory does not hold. A network
+    that corrects a fit makes no patches: its object is that of the fit.
     """
     began = time.perf_counter()
+    if isinstance(trained.network, ObjectNetwork):
+        return corrected(trained, scan, inference, runtime, name)
     prediction = Prediction(trained, scan, inference, runtime)
     several = runtime.devices > 1
     writer, first = prediction.run((lambda: _made(scratch / "patches")) if several else None)

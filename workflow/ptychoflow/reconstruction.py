@@ -69,10 +69,13 @@ class Reconstruction:
     def in_words(self) -> str:
         """What was stitched, for the log."""
         known = int(np.count_nonzero(self.coverage))
+        seen = f"{known} of {self.coverage.size} px known"
+        if "corrections" in self.facts:
+            return f"{self.facts['corrections']} corrections, R-factor {self.history['error'][-1]:.4f}, {seen}"
         parts = self.facts["components"]
         return (
             f"{self.facts['patches']} patches agree to {self.facts['agreement']:.3f}, "
-            f"{known} of {self.coverage.size} px known{f', in {parts} parts' if parts > 1 else ''}"
+            f"{seen}{f', in {parts} parts' if parts > 1 else ''}"
         )
 
 

@@ -21,9 +21,6 @@ from .scan import Scan
 
 logger = logging.getLogger(__name__)
 
-LIT = 0.1
-"""Least light of a pixel that counts as seen, relative to the median of those that light falls on."""
-
 
 def refine(
     dataset: Path,
@@ -60,7 +57,7 @@ def refine(
     made_by = provenance(refinement, dataset=dataset, start=start)
     course = Course(Fit(scan, refinement, begin, peers), Unfinished(output, made_by))
     stopped = course.run(scan.name, go_on)
-    coverage = _covered(course.fit)
+    coverage = course.fit.covered()
 
     def again(other: Scan) -> Fit:
         repetition = Course(Fit(other, refinement, begin, peers))
@@ -156,12 +153,6 @@ class Course:
         self.history, self.kept, self.snapshots = state["history"], state["kept"], state["snapshots"]
         self._spent = np.array([self.history["seconds"][-1], self.history["cpu_seconds"][-1]])
         logger.info("going on after epoch %d, where an earlier run was broken off", self.history["epoch"][-1])
-
-
-def _covered(fit: Fit) -> np.ndarray:
-    """Where enough light falls for the object to be known."""
-    light = fit.light().cpu().numpy()
-    return light > LIT * np.median(light[light > 0.01 * light.max()])
 
 
 def _result(

@@ -21,6 +21,7 @@ from .files import provenance, write_json
 from .learning.callbacks import CollapseGuard, Throughput, chosen
 from .learning.checkpoints import Model, read_model, write_model
 from .learning.curves import Curves, by_stage, thin
+from .learning.fitted import FitData
 from .learning.mlflow_model import write_mlflow_model
 from .learning.pictures import Pictures
 from .learning.schedule import total_epochs
@@ -29,6 +30,7 @@ from .learning.task import GroupTask
 from .learning.tracking import Tracker
 from .learning.trainer import make_trainer
 from .networks.canvas import CanvasNetwork, window_side
+from .networks.whole import ObjectNetwork
 from .physics.forward import intensity, shift_probe
 from .scan import Scan
 
@@ -74,7 +76,8 @@ def train(
     network = network if trained is None else trained.settings
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
-    data = TrainingData(scans, network.group_size, training, runtime)
+    kind = FitData if network.input == "fit" else TrainingData
+    data = kind(scans, network.group_size, training, runtime)
     task = _task(trained or build_network(network, training, data), training, runtime, data)
     origin = _origin(network, training, scans, datasets, start)
     folder = half_trained_folder(output, {"config": origin["config"], "inputs": origin["provenance"]["inputs"]})
@@ -105,19 +108,23 @@ def train(
     _log_end(output, record)
 
 
-def build_network(network: Network, training: Training, data: TrainingData) -> CanvasNetwork:
+def build_network(network: Network, training: Training, data: TrainingData) -> CanvasNetwork | ObjectNetwork:
     """A fresh network, its weights from the seed, its window and normalisation from the first groups of the data."""
     rows = data.sampler().rows()[:256, : 1 + network.group_size]
     batch = data.batch(rows)
-    probes = shift_probe(batch.probe[:, None], batch.relative)
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
+        if batch.view is not None:
+            fresh = ObjectNetwork(network, batch.view.shape[-1])
+            fresh.normalise(batch.view)
+            return fresh
+        probes = shift_probe(batch.probe[:, None], batch.relative)
         fresh = CanvasNetwork(network, window_side(network, intensity(probes).sum((1, 2))))
     fresh.normalise(batch.counts, probes, batch.mask)
     return fresh
 
 
-def _trained(start: Path, network: Network, scans: Sequence[Scan]) -> CanvasNetwork:
+def _trained(start: Path, network: Network, scans: Sequence[Scan]) -> CanvasNetwork | ObjectNetwork:
     """The network of a checkpoint, ready to be trained on, if it is what was asked for and suits the scans."""
     model = read_model(start)
     for name in network.model_fields_set:
@@ -132,7 +139,9 @@ def _trained(start: Path, network: Network, scans: Sequence[Scan]) -> CanvasNetw
     return model.network.train()
 
 
-def _task(network: CanvasNetwork, training: Training, runtime: Runtime, data: TrainingData) -> GroupTask:
+def _task(
+    network: CanvasNetwork | ObjectNetwork, training: Training, runtime: Runtime, data: TrainingData
+) -> GroupTask:
     if runtime.compile:
         network.compile_backbones()
     return GroupTask(network, training, _labelled(data.scans, training), data.steps_per_epoch, runtime.accumulate)

@@ -10,7 +10,7 @@ from ptychoflow.config import HALVES, whole_scan
 SIMULATED = [name for name, scan in CONFIG.scans.items() if scan.simulation is not None]
 MEASURED = [name for name, scan in CONFIG.scans.items() if scan.source is not None]
 NETWORKS = [name for name, model in CONFIG.models.items() if model.start == "network"]
-FUSED = [name for name in NETWORKS if not CONFIG.section("inference", model=name).keep_patches]
+FUSED = [name for name in NETWORKS if CONFIG.patchless(name)]
 GPUS = CONFIG.runtime.devices if CONFIG.runtime.accelerator == "gpu" else 0
 RANKS = CONFIG.runtime.nodes * CONFIG.runtime.devices
 # several nodes: one SLURM job whose command is started with srun, a process for each device

@@ -55,7 +55,7 @@ rule stitch:
 
 
 rule reconstruct:
-    """Predict and stitch in one go, where the config wants no patches."""
+    """Predict and stitch in one go, where the config wants no patches or the network corrects a fit."""
     input:
         model=network,
         dataset="results/datasets/{scan}",

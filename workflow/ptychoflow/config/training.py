@@ -21,8 +21,9 @@ class Network(Section):
 
     architecture: Literal["unet", "fno", "cnn"] = "unet"
     """Kind of network: a residual U-Net, a Fourier operator, or the field's usual CNN with two decoders."""
-    input: Literal["backprojection", "amplitude"] = "backprojection"
-    """What it sees: the group back-projected through its probes, or the amplitudes of its patterns alone."""
+    input: Literal["backprojection", "amplitude", "fit"] = "backprojection"
+    """What it sees: the group back-projected through its probes, the amplitudes of its patterns alone, or a fit of the
+    whole scan, whose object it corrects between epochs (`reconstruct` does; there are no patches)."""
     overlap: Literal["joint", "merged"] = "joint"
     """What it says: one canvas for the group, or a patch for each pattern, merged to one under their light."""
     head: Literal["complex", "amplitude_phase"] = "complex"
@@ -38,18 +39,27 @@ class Network(Section):
     modes: Annotated[int, Field(ge=1, le=64)] = 12
     """Frequencies that a Fourier block mixes along each axis; those beyond a quarter of the window are left out."""
     iterations: PositiveInt = 10
-    """Steps of back-projection before each correction; the first ones start from an empty object."""
+    """Steps of back-projection before each correction, the first ones from an empty object; epochs of a fit, 1 unless
+    set."""
     passes: Annotated[int, Field(ge=1, le=8)] = 2
     """Corrections, each by a network of its own after `iterations` of physics; time grows in proportion. Amplitudes are
-    seen once."""
+    seen once. A fit is corrected by one and the same network, 3 times unless set."""
 
     acts_on: ClassVar[dict[str, tuple[str, ...]]] = {"attention": ("unet", "cnn"), "modes": ("fno",)}
     """Settings that act on some architectures only, and those."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_fit_has_epochs(cls, given: Any) -> Any:
+        """An epoch of a fit comes as far as many steps of back-projection."""
+        fit = isinstance(given, dict) and given.get("input") == "fit"
+        return {"iterations": 1, "passes": 3} | given if fit else given
+
     @model_validator(mode="after")
     def _every_setting_acts(self) -> "Network":
         refuse_idle(self, self.architecture, self.acts_on)
-        refuse_idle(self, self.input, dict.fromkeys(("iterations", "passes"), ("backprojection",)))
+        refuse_idle(self, self.input, dict.fromkeys(("iterations", "passes"), ("backprojection", "fit")))
+        refuse_idle(self, self.input, {"overlap": ("backprojection", "amplitude")})
         if self.overlap == "merged" and self.group_size == 1:
             raise ValueError("overlap: merged merges the patterns of a group, but group_size is 1: raise it")
         return self

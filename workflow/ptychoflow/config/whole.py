@@ -155,6 +155,11 @@ class Config(Section):
             named = (simulation.probe.file, simulation.trajectory.file, *simulation.object.images)
         return [name for name in named if name is not None]
 
+    def patchless(self, model: str) -> bool:
+        """Whether a network's object comes in one go: its config wants no patches, or it corrects a fit."""
+        fits = self.section("network", model=model).input == "fit"
+        return fits or not self.section("inference", model=model).keep_patches
+
     def reconstructions(self) -> list[tuple[str, str]]:
         """Every ``(model, scan)`` to reconstruct, in the order written."""
         return [(model, scan) for model, entry in self.models.items() for scan in entry.reconstructs]

@@ -24,6 +24,8 @@ class Batch(NamedTuple):
         mask: 1 where a detector pixel counts, ``(B, 1, N, N)``, corner layout; None where all do.
         truth: the object around ``centre``, complex64, ``(B, N, N)``, 0 in scans without; None where no scan has one.
         labelled: True in scans with a truth, ``(B,)``.
+        view: a fit of the scan around ``centre``, ``(B, 4, N, N)``, as ``networks.whole`` sees it; None for others.
+        unseen: True for members that this fit was not given, ``(B, C)``.
     """
 
     counts: Tensor
@@ -35,6 +37,8 @@ class Batch(NamedTuple):
     mask: Tensor | None
     truth: Tensor | None
     labelled: Tensor
+    view: Tensor | None = None
+    unseen: Tensor | None = None
 
 
 class ScanTable:

@@ -24,6 +24,10 @@ CACHE = 1 << 29
 """Most bytes to keep probes moved to every pattern in."""
 KNOTS = 4.0
 """Spacing of the smooth phase's knots, in rms radii of the beam: nearer ones cannot be told from what PIE finds."""
+LIT = 0.1
+"""Least light of a pixel that counts as seen, relative to the median of those that light falls on."""
+DIM = 0.05
+"""Light below which a pixel's slope is damped, relative to the brightest."""
 STABLE = 1.5
 """Greatest step of a batch where its patterns overlap, relative to the full rPIE step: twice that overshoots."""
 
@@ -132,12 +136,26 @@ class Fit:
         self.object *= self._here(np.exp(1j * phase).astype(np.complex64))
         return float(np.abs(phase).max())
 
+    def slope(self) -> Tensor:
+        """Where all patterns together would take the object now, over the light on each pixel, ``(H, W)``."""
+        total = torch.zeros_like(self.object).view(-1)
+        for batch in self._batches():
+            probes, _, wave, modulus, miss = self._look(batch)
+            change = far_field_corner_inverse(wave.mul_((miss / modulus)[:, None]))
+            total.index_add_(0, self._under(batch).flatten(), (probes.conj() * change).sum(1).flatten())
+        return total.view_as(self.object) / (self._lit + DIM * self._lit.max())
+
     def light(self) -> Tensor:
         """Photons that fall on each pixel of the object over the whole scan, ``(H, W)``."""
         total = torch.zeros(self.object.numel(), device=self._peers.device)
         for batch in self._batches():
             total.index_add_(0, self._under(batch).flatten(), intensity(self._probes(batch)).sum(1).flatten())
         return total.view(self.object.shape)
+
+    def covered(self) -> np.ndarray:
+        """Where enough light falls for the object to be known, ``(H, W)``."""
+        light = self.light().cpu().numpy()
+        return light > LIT * np.median(light[light > 0.01 * light.max()])
 
     def state(self) -> dict:
         """Everything that changes, for :meth:`resume`."""

@@ -9,6 +9,8 @@ import torch
 from ..config import Network, validate
 from ..files import whole_file
 from ..networks.canvas import CanvasNetwork
+from ..networks.whole import ObjectNetwork
+from ..scan import Scan
 
 FORMAT = 2
 """Raised when the same weights would come to another result, too: since 2 back-projection has Nesterov's momentum."""
@@ -24,9 +26,27 @@ class Model:
         facts: config, data fingerprints, version: plain data.
     """
 
-    network: CanvasNetwork
+    network: CanvasNetwork | ObjectNetwork
     size: int
     facts: dict
+
+    def check(self, scan: Scan) -> None:
+        """Refuse a scan that the network cannot be asked about.
+
+        Raises:
+            ValueError: if its patterns are of another size, or all positions are equal.
+        """
+        if scan.size != self.size:
+            raise ValueError(
+                f"the model was trained on patterns of {self.size} px, {scan.name} has {scan.size} px: pack the scan "
+                f"with packing.crop {self.size}, or train on patterns of {scan.size} px"
+            )
+        if len(scan) > 1 and (scan.positions == scan.positions[0]).all():
+            y, x = scan.positions[0]
+            raise ValueError(
+                f"all {len(scan)} positions of {scan.name} are ({y:.6g}, {x:.6g}) px, expected a scan over several "
+                "places: check the positions and their unit"
+            )
 
 
 def write_model(path: Path, model: Model) -> None:
@@ -74,7 +94,8 @@ def model_from(content: object, path: Path) -> Model:
         remedy = "upgrade ptychoflow" if isinstance(came, int) and came > FORMAT else "train the model again"
         raise ValueError(f"{path} is in format {came}, this version reads {FORMAT}: {remedy}")
     try:
-        network = CanvasNetwork(validate(Network, content["network"]), int(content["window"]))
+        settings = validate(Network, content["network"])
+        network = (ObjectNetwork if settings.input == "fit" else CanvasNetwork)(settings, int(content["window"]))
         network.load_state_dict(content["weights"])
         return Model(network.eval(), int(content["size"]), content["facts"])
     except (KeyError, RuntimeError, TypeError) as error:

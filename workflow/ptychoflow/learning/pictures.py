@@ -36,7 +36,9 @@ def picture(solution: Solution, batch: Batch) -> np.ndarray:
     What is known is the truth where the scan has one, else the back-projection alone. Both lie on one scale, which the
     known one fills; dark is where no light falls.
     """
-    known = (solution.estimate or backproject(batch.counts.sqrt(), solution.probes, batch.mask)).canvas
+    known = solution.estimate
+    if known is None:
+        known = backproject(batch.counts.sqrt(), solution.probes, batch.mask).canvas
     if batch.truth is not None:
         known = torch.where(batch.labelled[:, None, None], batch.truth, known)
     lit = solution.light > 1e-3 * solution.light.amax((-2, -1), keepdim=True)

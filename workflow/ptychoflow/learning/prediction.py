@@ -131,7 +131,9 @@ class Prediction:
     """
 
     def __init__(self, trained: Model, scan: Scan, inference: Inference, runtime: Runtime) -> None:
-        _check(trained, scan)
+        trained.check(scan)
+        if not isinstance(trained.network, CanvasNetwork):
+            raise ValueError("the model corrects fits of whole scans, there are no patches to predict: use reconstruct")
         if runtime.threads:
             torch.set_num_threads(runtime.threads)
         self.trained, self.scan, self.inference, self.runtime = trained, scan, inference, runtime
@@ -183,20 +185,6 @@ def _part(batch: Batch, here: slice) -> Batch:
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether a device or the allocator of the processor refused memory; torch has a type for the first only."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _check(trained: Model, scan: Scan) -> None:
-    if scan.size != trained.size:
-        raise ValueError(
-            f"the model was trained on patterns of {trained.size} px, {scan.name} has {scan.size} px: pack the scan "
-            f"with packing.crop {trained.size}, or train on patterns of {scan.size} px"
-        )
-    if len(scan) > 1 and (scan.positions == scan.positions[0]).all():
-        y, x = scan.positions[0]
-        raise ValueError(
-            f"all {len(scan)} positions of {scan.name} are ({y:.6g}, {x:.6g}) px, expected a scan over several places: "
-            "check the positions and their unit"
-        )
 
 
 def _check_reach(scan: Scan, members: np.ndarray) -> None:

@@ -11,7 +11,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..config import Regularisation, Training
 from ..data.batches import Batch
 from ..networks.canvas import CanvasNetwork
-from ..networks.estimate import Estimate, backproject
+from ..networks.estimate import backproject
+from ..networks.whole import ObjectNetwork
 from ..physics.detector import amplitude_error
 from ..physics.forward import intensity, shift_probe
 from .losses import diffract, guide_loss, patch_error, physics_loss, scale_free_error, truth_error
@@ -27,13 +28,13 @@ class Solution(NamedTuple):
 
     Attributes:
         canvases: the object under each group after each pass, ``(B, N, N)``.
-        estimate: the back-projection that the first pass started from; None where the network sees amplitudes.
+        estimate: the object that the first pass corrected, ``(B, N, N)``; None where the network sees amplitudes.
         probes: modes moved to each pattern, witnesses too, ``(B, C + W, M, N, N)``.
-        light: illumination by the patterns that the network saw, photons, ``(B, N, N)``.
+        light: illumination by the patterns that the network saw, ``(B, N, N)``.
     """
 
     canvases: list[Tensor]
-    estimate: Estimate | None
+    estimate: Tensor | None
     probes: Tensor
     light: Tensor
 
@@ -43,11 +44,14 @@ class Solution(NamedTuple):
         return self.canvases[-1]
 
 
-def solve(network: CanvasNetwork, batch: Batch) -> Solution:
+def solve(network: CanvasNetwork | ObjectNetwork, batch: Batch) -> Solution:
     """Run the network on the groups of a batch; their witnesses it does not see."""
     probes, seen = shift_probe(batch.probe[:, None], batch.relative), network.settings.group_size
+    if batch.view is not None:
+        return Solution([network(batch.view)], batch.view[:, 0], probes, batch.view[:, 3].real)
     canvases, estimate = network(batch.counts[:, :seen], probes[:, :seen], batch.mask, batch.relative[:, :seen])
-    return Solution(canvases, estimate, probes, intensity(probes[:, :seen]).sum((1, 2)))
+    start = None if estimate is None else estimate.canvas
+    return Solution(canvases, start, probes, intensity(probes[:, :seen]).sum((1, 2)))
 
 
 class GroupTask(lightning.LightningModule):
@@ -63,7 +67,7 @@ class GroupTask(lightning.LightningModule):
 
     def __init__(
         self,
-        network: CanvasNetwork,
+        network: CanvasNetwork | ObjectNetwork,
         training: Training,
         labelled: bool | None,
         steps_per_epoch: int,
@@ -102,11 +106,11 @@ class GroupTask(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         solution = solve(self.network, batch)
-        counts, probes = self._judged(batch, solution)
-        estimate = solution.estimate or self._estimate(batch, solution.probes)
+        counts, probes, mask = self._judged(batch, solution)
+        estimate = self._estimate(batch, solution.probes) if solution.estimate is None else solution.estimate
         measures = {
-            "data_error": amplitude_error(counts, diffract(solution.canvas, probes), batch.mask),
-            **flatness(solution.canvas, estimate.canvas, solution.light),
+            "data_error": amplitude_error(counts, diffract(solution.canvas, probes), mask),
+            **flatness(solution.canvas, estimate, solution.light),
         }
         if self.labelled:
             measures["patch_error"] = patch_error(solution.canvas, batch.truth, solution.light).mean()
@@ -141,22 +145,27 @@ class GroupTask(lightning.LightningModule):
         for count in (progress["current"], progress["total"]):
             count.update({name: done - begun for name, done in count.items()})
 
-    def _estimate(self, batch: Batch, probes: Tensor) -> Estimate:
+    def _estimate(self, batch: Batch, probes: Tensor) -> Tensor:
         """What a network that sees amplitudes is not told, to judge it by."""
         seen = self.network.settings.group_size
         return backproject(
             batch.counts[:, :seen].sqrt(), probes[:, :seen], batch.mask, self.network.settings.iterations
-        )
+        ).canvas
 
-    def _judged(self, batch: Batch, solution: Solution) -> tuple[Tensor, Tensor]:
-        """Counts of the patterns that canvases are held against, and their probes: the witnesses, where there are."""
-        first = self.network.settings.group_size if self.training_settings.witnesses else 0
-        return batch.counts[:, first:], solution.probes[:, first:]
+    def _judged(self, batch: Batch, solution: Solution) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Counts of the patterns that canvases are held against, their probes and mask: witnesses, where there are."""
+        if not self.training_settings.witnesses:
+            return batch.counts, solution.probes, batch.mask
+        if batch.unseen is not None:
+            unseen = batch.unseen[:, :, None, None].float()
+            return batch.counts, solution.probes, unseen if batch.mask is None else unseen * batch.mask
+        first = self.network.settings.group_size
+        return batch.counts[:, first:], solution.probes[:, first:], batch.mask
 
     def _losses(self, batch: Batch, solution: Solution, canvas: Tensor, weight: float) -> dict[str, Tensor]:
         """Guide and physics loss of the canvases of one pass, those that count."""
         losses, expected = {}, None
-        counts, probes = self._judged(batch, solution)
+        counts, probes, mask = self._judged(batch, solution)
         if weight > 0 or self.labelled is not True:
             expected = diffract(canvas, probes)
         if weight < 1:
@@ -164,10 +173,10 @@ class GroupTask(lightning.LightningModule):
             if self.labelled is not False:
                 to_truth = truth_error(canvas, batch.truth, solution.light)
             if self.labelled is not True:
-                to_counts = scale_free_error(counts, expected, batch.mask)
+                to_counts = scale_free_error(counts, expected, mask)
             losses["guide"] = guide_loss(to_truth, to_counts, batch.labelled)
         if weight > 0:
-            losses["physics"] = physics_loss(self.training_settings.loss, counts, expected, batch.mask)
+            losses["physics"] = physics_loss(self.training_settings.loss, counts, expected, mask)
         return losses
 
 

@@ -1,20 +1,19 @@
 """From the patterns of a group to one complex picture of the object under all of them."""
 
-from collections.abc import Iterator
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
 
 from ..config import Network
 from ..physics.forward import intensity
-from .architectures import ARCHITECTURES, build
+from .architectures import ARCHITECTURES
+from .backbones import Backbones
 from .estimate import Estimate, backproject
 from .heads import HEADS
 from .overlap import merge
 
 
-class CanvasNetwork(nn.Module):
+class CanvasNetwork(Backbones):
     """Alternates physics and learning: back-projection improves a canvas, then a network of that pass corrects it.
 
     One canvas for the group: each pattern is later diffracted from it with its own moved probe, so overlapping patterns
@@ -30,15 +29,11 @@ class CanvasNetwork(nn.Module):
     """
 
     def __init__(self, settings: Network, window: int) -> None:
-        super().__init__()
         sees_estimate = settings.input == "backprojection"
         channels = 3 + 3 * settings.group_size if sees_estimate else settings.group_size
         patches = settings.group_size if settings.overlap == "merged" else 1
         passes = settings.passes if sees_estimate else 1
-        self.settings = settings
-        self.window = window
-        self.backbones = nn.ModuleList(build(settings, channels, 2 * patches) for _ in range(passes))
-        self.register_buffer("input_scale", torch.ones(channels))
+        super().__init__(settings, window, channels, 2 * patches, passes)
 
     def forward(
         self, counts: Tensor, probes: Tensor, mask: Tensor | None = None, relative: Tensor | None = None
@@ -71,17 +66,6 @@ class CanvasNetwork(nn.Module):
         """Scale the input channels so that those of these groups, before the first pass, have a mean square of 1."""
         _, seen, _ = self._seen(counts, probes, mask, None)
         self.input_scale.copy_(seen.square().mean((0, 2, 3)).clamp_min(1e-12).rsqrt())
-
-    def compile_backbones(self) -> None:
-        """Compile the networks for where they run; the physics is complex, which compilers leave alone."""
-        for backbone in self.backbones:
-            backbone.compile()
-
-    def encoder_parameters(self) -> Iterator[nn.Parameter]:
-        """Those of the parts that read the input, of every pass: what fine-tuning keeps."""
-        for backbone in self.backbones:
-            for module in backbone.encoder():
-                yield from module.parameters()
 
     def _seen(
         self, counts: Tensor, probes: Tensor, mask: Tensor | None, start: Tensor | None

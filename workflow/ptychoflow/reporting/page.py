@@ -212,8 +212,9 @@ def _parts(found: Sequence[Parts]) -> dict:
     rows = []
     for each in found:
         cells = [f"{each.seconds[n]:.2g} · {each.rates[n]:,.0f}/s" if n in each.rates else "–" for n in names]
-        groups = f"{each.facts['patterns']} patterns in {each.facts['groups']} groups"
-        of = f"{each.of}, {groups} on {each.facts['processes']} {each.facts['device']}"
+        patterns = f"{each.facts['patterns']} patterns"
+        patterns += f" in {each.facts['groups']} groups" if "groups" in each.facts else ""
+        of = f"{each.of}, {patterns} on {each.facts['processes']} {each.facts['device']}"
         rows.append({"of": of, "cells": [*cells, f"{each.rates['end_to_end']:.0f}/s"]})
     return {"columns": [*(name.replace("_", " ") for name in names), "prediction in all"], "rows": rows}
 

@@ -58,7 +58,7 @@ def told_by_steps(results: Sequence[Result], records: Sequence[dict]) -> list[Ti
     return found
 
 
-PARTS = ("load", "host_to_device", "warm_up", "inference", "device_to_host", "write", "synchronise", "assembly")
+PARTS = ("fit", "load", "host_to_device", "warm_up", "inference", "device_to_host", "write", "synchronise", "assembly")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Parts:
         of: ``model/scan``.
         seconds: of each of ``PARTS`` that was measured.
         rates: patterns per second of those, and ``end_to_end`` of the prediction.
-        facts: device, processes, patterns, groups.
+        facts: device, processes, patterns and, where it was made from them, groups.
     """
 
     of: str
@@ -87,7 +87,7 @@ def parts_of_prediction(results: Sequence[Result]) -> list[Parts]:
         if timing:
             seconds = timing["seconds"] | told["seconds"]
             stitching = {part: timing["patterns"] / told["seconds"][part] for part in told["seconds"]}
-            facts = {name: timing[name] for name in ("device", "processes", "patterns", "groups")}
+            facts = {name: timing[name] for name in ("device", "processes", "patterns", "groups") if name in timing}
             name = f"{result.model}/{result.scan}"
             found.append(Parts(name, seconds, timing["patterns_per_second"] | stitching, facts))
     return found

@@ -1,0 +1,90 @@
+"""Fits to learn from: the right pixels, another view each time, and no witness among what a fit was given."""
+
+import numpy as np
+import pytest
+import torch
+
+from ptychoflow.clock import Clock
+from ptychoflow.config import Grouping, Inference, Network, Refinement, Runtime, Training, Validation
+from ptychoflow.data.packing import open_dataset
+from ptychoflow.fitting.fit import Fit
+from ptychoflow.learning.corrections import EPOCHS, corrections
+from ptychoflow.learning.fitted import FITS, FitData
+from ptychoflow.networks.whole import ObjectNetwork
+
+CPU = Runtime(accelerator="cpu", threads=1)
+
+
+def _data(dataset, **settings) -> FitData:
+    training = Training(grouping=Grouping(neighbours=6), validation=Validation(fraction=0.16), **settings)
+    return FitData([open_dataset(dataset)], 4, training, CPU)
+
+
+@pytest.fixture(scope="module")
+def labelled(tiny_dataset) -> FitData:
+    return _data(tiny_dataset)
+
+
+def _likeness(field: torch.Tensor, truth: torch.Tensor, light: torch.Tensor) -> float:
+    """Correlation under the light, blind to offset and scale."""
+    field, truth = (
+        x - (light * x).sum((-2, -1), keepdim=True) / light.sum((-2, -1), keepdim=True) for x in (field, truth)
+    )
+    product = (light * field.conj() * truth).sum().abs()
+    return float(product / ((light * field.abs() ** 2).sum() * (light * truth.abs() ** 2).sum()).sqrt())
+
+
+def test_views_lie_where_their_groups_do(labelled):
+    batch = labelled.batch(labelled.sampler().rows()[:24, :5])
+    image, light = batch.view[:, 0], batch.view[:, 3].real
+    assert image.shape == batch.truth.shape
+    here = _likeness(image, batch.truth, light)
+    assert here > 0.85
+    for shift in ((2, 0), (0, 2), (-2, 0), (0, -2)):
+        assert _likeness(image.roll(shift, (1, 2)), batch.truth, light) < here - 0.02
+    assert _likeness(image.mT, batch.truth, light) < here - 0.1
+
+
+def test_each_epoch_shows_another_view_and_always_the_same(labelled):
+    rows = labelled.sampler().rows()[:5, :5]
+    shown = [labelled._with_views(labelled.batch(rows), epoch).view for epoch in (0, 1, 0, EPOCHS)]
+    assert (shown[0] != shown[1]).any()
+    assert torch.equal(shown[0], shown[2]) and torch.equal(shown[0], shown[3])
+
+
+def test_without_witnesses_a_fit_is_given_every_pattern(labelled):
+    assert not labelled.batch(labelled.sampler().rows()[:24, :5]).unseen.any()
+
+
+def test_what_a_network_is_held_against_its_fit_was_not_given(tiny_dataset):
+    data = _data(tiny_dataset, witnesses=2)
+    rows = data.sampler().rows()
+    unseen = torch.cat([data._with_views(data.batch(rows), epoch).unseen for epoch in range(FITS * EPOCHS)])
+    assert abs(float(unseen.float().mean()) - 2 / 6) < 0.06
+    # counts that the fit was not given do not show in its views
+    scan = open_dataset(tiny_dataset)
+    batch = data.batch(rows[:1])
+    left_out = np.setdiff1d(np.arange(len(scan)), np.flatnonzero(data._fitted[0]._views[0][2]))
+    counts = np.array(scan.counts)
+    counts[left_out] = 0
+    other = FitData([scan.__class__(**vars(scan) | {"counts": counts})], 4, data.training, CPU)
+    first = [pair._fitted[0]._views[0][0] for pair in (data, other)]
+    assert torch.equal(*first) and batch.unseen.shape == (1, 6)
+
+
+def test_no_correction_leaves_the_fit_alone(tiny_dataset):
+    """An empty change, and one epoch a pass: what is left is the fit itself."""
+    scan = open_dataset(tiny_dataset)
+    network = ObjectNetwork(Network(input="fit", width=8, levels=2, passes=2), 32)
+    with torch.no_grad():
+        for parameter in network.backbones[0].leave.parameters():
+            parameter.zero_()
+    fit, plain = Fit(scan, Refinement()), Fit(scan, Refinement())
+    errors = list(corrections(network, fit, Inference(), Clock()))
+    met = []
+    for epoch in range(2):
+        met.append(plain.epoch(done=epoch / EPOCHS).error)
+        plain.straighten()
+    np.testing.assert_allclose(errors, met, rtol=1e-5)
+    turned = fit.object * (fit.object.conj() * plain.object).sum().sgn()
+    torch.testing.assert_close(turned, plain.object, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,63 @@
+"""The network of a whole object: blind to what cannot be known, and each pixel corrected once."""
+
+import pytest
+import torch
+
+from ptychoflow.config import Network
+from ptychoflow.networks import whole
+from ptychoflow.networks.whole import ObjectNetwork, channels, view_of
+
+
+def _fields(height: int = 30, width: int = 37) -> list[torch.Tensor]:
+    rng = torch.Generator().manual_seed(3)
+    image, before, slope = torch.randn(3, height, width, generator=rng, dtype=torch.complex64)
+    return [image + 2, before + 2, 0.1 * slope, 50 + 20 * torch.rand(height, width, generator=rng)]
+
+
+@pytest.fixture
+def network() -> ObjectNetwork:
+    torch.manual_seed(0)
+    return ObjectNetwork(Network(input="fit", width=8, levels=2), 32)
+
+
+def test_a_view_knows_neither_the_phase_offsets_nor_the_dose():
+    image, before, slope, light = _fields()
+    first, second = (torch.polar(torch.ones(()), torch.tensor(angle)) for angle in (0.7, -1.9))
+    torch.testing.assert_close(
+        view_of(image * first, before * second, slope * first, 9 * light), view_of(image, before, slope, light)
+    )
+
+
+def test_normalised_channels_have_a_mean_square_of_one(network):
+    view = torch.stack([view_of(*_fields())] * 2)
+    network.normalise(view)
+    seen = channels(view) * network.input_scale[:, None, None]
+    torch.testing.assert_close(seen.square().mean((0, 2, 3)), torch.ones(7))
+
+
+@pytest.mark.parametrize("shape", [(30, 37), (32, 32), (17, 64)])
+def test_any_size_is_corrected(network, shape):
+    view = view_of(*_fields(*shape))
+    found = network(view[None])[0]
+    assert found.shape == shape and found.dtype == torch.complex64
+    assert (found != view[0]).any()
+    torch.testing.assert_close(network.correct(view), found)
+
+
+def test_squares_of_a_large_object_meet_without_gap_or_overlap(network, monkeypatch):
+    monkeypatch.setattr(whole, "TILE", 16)
+    monkeypatch.setattr(whole, "MARGIN", 4)
+    monkeypatch.setattr(ObjectNetwork, "forward", lambda self, view: 2 * view[:, 0])
+    view = view_of(*_fields())
+    torch.testing.assert_close(network.correct(view), 2 * view[0])
+
+
+def test_far_from_the_edges_squares_see_what_the_whole_sees(network, monkeypatch):
+    # without normalisation over all of a square, what lies beyond the reach of the convolutions does not matter
+    for module in network.modules():
+        if isinstance(module, torch.nn.GroupNorm):
+            monkeypatch.setattr(module, "forward", lambda x: x)
+    view = view_of(*_fields(128, 128))
+    at_once = network.correct(view)
+    monkeypatch.setattr(whole, "TILE", 64)
+    torch.testing.assert_close(network.correct(view), at_once, rtol=1e-4, atol=1e-5)

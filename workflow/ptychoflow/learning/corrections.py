@@ -1,0 +1,95 @@
+"""A fit of a whole scan that a network corrects between its epochs."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..clock import Clock, rates
+from ..config import Inference, Refinement, Runtime
+from ..fitting.fit import Fit
+from ..fitting.peers import Peers
+from ..networks.whole import ObjectNetwork, view_of
+from ..reconstruction import Reconstruction
+from ..scan import Scan
+from .checkpoints import Model
+
+EPOCHS = 6
+"""Steps are annealed as if a fit that is corrected had so many epochs; a network learns from as many."""
+
+
+def corrected(trained: Model, scan: Scan, inference: Inference, runtime: Runtime, name: str) -> Reconstruction | None:
+    """Fit a scan from an empty object with its own probe, corrected by a network; None in every process but the first.
+
+    Args:
+        trained: a network with ``input: fit``.
+        scan: of patterns as large as those it was trained on.
+        inference: precision of the network.
+        runtime: devices, threads; several share each batch of the fit.
+        name: of the reconstruction.
+
+    Raises:
+        ValueError: if scan and network do not suit each other.
+    """
+    trained.check(scan)
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    began, clock, peers = time.perf_counter(), Clock(), Peers.of(runtime)
+    with clock("fit", torch.device(peers.device)):
+        fit = Fit(scan, Refinement(), peers=peers)
+    rows = {"epoch": [], "seconds": [], "error": []}
+    for epoch, error in enumerate(corrections(trained.network, fit, inference, clock), start=1):
+        for column, value in zip(rows.values(), (epoch, time.perf_counter() - began, error), strict=True):
+            column.append(value)
+    if peers.rank > 0:
+        return None
+    seconds = clock.seconds() | {"total": time.perf_counter() - began}
+    timing = {"patterns": len(scan), "device": torch.device(peers.device).type, "processes": peers.count}
+    timing |= {"threads": torch.get_num_threads(), "seconds": seconds}
+    timing["patterns_per_second"] = rates(seconds, len(scan))
+    timing["patterns_per_second"]["end_to_end"] = timing["patterns_per_second"].pop("total")
+    return Reconstruction(
+        object=fit.object.cpu().numpy(),
+        origin=fit.origin,
+        probe=scan.probe,
+        positions=scan.positions,
+        geometry=scan.geometry,
+        weight=fit.light().cpu().numpy(),
+        coverage=fit.covered(),
+        name=name,
+        history=rows,
+        facts={"corrections": trained.network.settings.passes, "inference": timing, "seconds": {}},
+    )
+
+
+def corrections(network: ObjectNetwork, fit: Fit, inference: Inference, clock: Clock) -> Iterator[float]:
+    """Epochs of a fresh fit, after every few of which a network corrects its object; gives the R-factor that each met.
+
+    The seconds of physics go to ``fit``, those of the network to ``inference``.
+    """
+    settings, device = network.settings, fit.object.device
+    network.to(device)
+    for epoch in range(settings.passes * settings.iterations):
+        last = (epoch + 1) % settings.iterations == 0
+        with clock("fit", device):
+            before, error = one_epoch(fit, epoch)
+            seen = view(fit, before) if last else None
+        if last:
+            low = inference.precision == "bfloat16"
+            with clock("inference", device), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, low):
+                fit.object = network.correct(seen)
+        yield error
+
+
+def one_epoch(fit: Fit, epoch: int) -> tuple[Tensor, float]:
+    """An epoch of a fit, counted from 0; gives the object before it and the R-factor that it met."""
+    before = fit.object.clone()
+    met = fit.epoch(done=min(epoch / EPOCHS, 1.0))
+    fit.straighten()
+    return before, met.error
+
+
+def view(fit: Fit, before: Tensor) -> Tensor:
+    """What the network is shown of a fit, ``(4, H, W)``."""
+    return view_of(fit.object, before, fit.slope(), fit.light())

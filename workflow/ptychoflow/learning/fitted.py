@@ -1,0 +1,93 @@
+"""Fits of the scans to train on, for a network to learn how to correct them."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import Refinement, Runtime, Training
+from ..data.batches import Batch
+from ..data.datamodule import TrainingData
+from ..data.reading import Reading
+from ..fitting.fit import Fit
+from ..fitting.peers import Peers
+from ..scan import Scan
+from .corrections import EPOCHS, one_epoch, view
+
+logger = logging.getLogger(__name__)
+
+FITS = 3
+"""Fits to learn from of each scan where a part of the patterns is left out of each."""
+
+
+class FitData(TrainingData):
+    """Groups to train on, each with a view of a fit of its scan: after one of its first epochs, another one each time.
+
+    Where there are witnesses, a fit is given only some of the patterns, as many as the groups' share of members and
+    witnesses together, and what a network makes of it is held against the others.
+
+    Args:
+        scans: what to train on.
+        group_size: patterns per group, C.
+        training: grouping, split, batch size, seed.
+        runtime: loader processes, devices.
+    """
+
+    def __init__(self, scans: Sequence[Scan], group_size: int, training: Training, runtime: Runtime) -> None:
+        super().__init__(scans, group_size, training, runtime)
+        began = time.perf_counter()
+        gpu = torch.cuda.is_available() and runtime.accelerator != "cpu"
+        peers = Peers(torch.device("cuda", torch.cuda.current_device()) if gpu else "cpu")
+        share = group_size / self.members
+        self._fitted = [_Fitted(scan, share, [training.seed, n], peers) for n, scan in enumerate(scans)]
+        logger.info("fitted %s to learn from, %.1f s", ", ".join(s.name for s in scans), time.perf_counter() - began)
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        return self._with_views(super().batch(rows), 0)
+
+    def on_after_batch_transfer(self, batch: Reading, dataloader_idx: int = 0) -> Batch:
+        learns = self.trainer is not None and self.trainer.training
+        return self._with_views(super().on_after_batch_transfer(batch), self.trainer.current_epoch if learns else 0)
+
+    def _with_views(self, batch: Batch, epoch: int) -> Batch:
+        """Each group with a view; which one hangs on its anchor and the epoch, so that resuming keeps it."""
+        size = batch.counts.shape[-1]
+        chosen = zip(batch.scan.tolist(), batch.centre.tolist(), batch.members, strict=True)
+        views, unseen = zip(*(self._fitted[n].cut(place, members, epoch, size) for n, place, members in chosen))
+        return batch._replace(view=torch.stack(views).to(batch.counts.device), unseen=torch.stack(unseen))
+
+
+class _Fitted:
+    """Views of fits of one scan, on the pixels of its truth, and which patterns each fit was given.
+
+    Args:
+        scan: to fit.
+        share: of its patterns that a fit is given.
+        seed: of the choice of patterns and their order.
+        peers: where to compute.
+    """
+
+    def __init__(self, scan: Scan, share: float, seed: list[int], peers: Peers) -> None:
+        rest = np.zeros(2) if scan.truth is None else np.mod(scan.truth.origin, 1.0)
+        self._views: list[tuple[Tensor, np.ndarray, Tensor]] = []
+        for number in range(FITS if share < 1 else 1):
+            rng = np.random.default_rng([*seed, number])
+            chosen = np.sort(rng.permutation(len(scan))[: round(share * len(scan))])
+            part = replace(scan, counts=scan.counts[chosen], positions=scan.positions[chosen] - rest)
+            fit = Fit(part, Refinement(seed=int(rng.integers(1 << 31))), peers=peers)
+            origin = np.add(fit.origin, rest)
+            given = torch.from_numpy(np.isin(np.arange(len(scan)), chosen))
+            for epoch in range(EPOCHS):
+                before, _ = one_epoch(fit, epoch)
+                self._views.append((view(fit, before).cpu(), origin, given))
+
+    def cut(self, centre: Sequence[float], members: Tensor, epoch: int, size: int) -> tuple[Tensor, Tensor]:
+        """One view around a whole pixel, ``(4, N, N)``, its edge repeated, and which members its fit was not given."""
+        seen, origin, given = self._views[(int(members[0]) + epoch) % len(self._views)]
+        corner = np.rint(np.subtract(centre, origin)).astype(int) - size // 2
+        y, x = (torch.arange(c, c + size).clamp(0, side - 1) for c, side in zip(corner, seen.shape[1:], strict=True))
+        return seen[:, y[:, None], x], ~given[members.cpu()]
