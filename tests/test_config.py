@@ -195,7 +195,7 @@ def test_a_setting_has_one_reader():
         ({"architecture": "fno", "attention": True}, "attention acts on unet, cnn, not on fno: remove it"),
         ({"architecture": "cnn", "modes": 4}, "modes acts on fno, not on cnn: remove it"),
         ({"input": "amplitude", "passes": 3}, "passes acts on backprojection, fit, not on amplitude: remove it"),
-        ({"input": "amplitude", "iterations": 1}, "iterations acts on backprojection, fit, not on amplitude: remove it"),
+        ({"input": "amplitude", "iterations": 1}, "iterations acts on backprojection, fit, not on amplitude"),
         ({"input": "fit", "overlap": "merged"}, "overlap acts on backprojection, amplitude, not on fit: remove it"),
         ({"overlap": "merged", "group_size": 1}, "overlap: merged merges the patterns of a group"),
     ],
