@@ -14,9 +14,10 @@ from ptychoflow.config import Refinement, Runtime
 from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.fitting import breaks
 from ptychoflow.fitting.fit import Fit
+from ptychoflow.fitting.positions import position_steps
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.consistency import expected_patterns
-from ptychoflow.physics.forward import shift_probe
+from ptychoflow.physics.forward import shift_probe, total_intensity
 from ptychoflow.reconstruction import read_reconstruction, write_reconstruction
 from ptychoflow.refine import refine
 from ptychoflow.scan import Scan
@@ -115,6 +116,20 @@ def test_positions_that_were_wrong_are_found(tiny_dataset, tmp_path):
     kept = read_reconstruction(_refined(tmp_path / "wrong", tmp_path / "b.h5", **settings | {"positions_from": None}))
     assert found.history["error"][-1] < 0.5 * kept.history["error"][-1]
     np.testing.assert_array_equal(kept.positions, wrong)
+
+
+def test_a_wave_that_changes_as_by_a_motion_asks_for_that_motion():
+    """Twice what the wave changed by, because half of a change shows in the moduli that it is told from."""
+    generator = torch.Generator().manual_seed(4)
+    y, x = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
+    windows = torch.exp(1j * torch.stack([torch.sin(y / 3 + x / 5), torch.cos(x / 4) + 0.01 * y * x]))
+    probes = torch.randn(2, 3, 24, 24, dtype=torch.complex64, generator=generator)
+    moves = torch.tensor([[0.1, -0.2], [0.15, 0.05]])
+    slopes = [(windows.roll(-1, axis) - windows.roll(1, axis)) / 2 for axis in (-2, -1)]
+    moved = sum(move[:, None, None] * slope for move, slope in zip(moves.T, slopes, strict=True))
+    change = probes * moved[:, None] / 2
+    steps = position_steps(total_intensity(probes), windows, (probes.conj() * change).sum(1))
+    torch.testing.assert_close(steps, moves, rtol=0.05, atol=0.01)
 
 
 def test_positions_move_no_farther_than_they_may(tiny_dataset, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ptychoflow.physics.detector import LOSSES
-from ptychoflow.physics.forward import expected_counts, shift_probe
+from ptychoflow.physics.forward import expected_counts, intensity, shift_probe, total_intensity
 from ptychoflow.physics.patches import cut_windows, split_positions
 from ptychoflow.physics.propagation import far_field_corner, near_field
 
@@ -170,3 +170,9 @@ def test_autocast_and_a_half_precision_network_lose_no_counts():
     assert torch.equal(plain, under_autocast)
     half = image.to(torch.complex32)
     assert expected_counts(half[:SIZE, :SIZE], probe).dtype == torch.float32
+
+
+@pytest.mark.parametrize("modes", [1, 3])
+def test_light_adds_over_modes(modes):
+    waves = far_field_corner(_probe(modes))[None].expand(4, -1, -1, -1)
+    torch.testing.assert_close(total_intensity(waves), intensity(waves).sum(1))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..config import Refinement
-from ..physics.forward import fourier_ramp, intensity
+from ..physics.forward import fourier_ramp, intensity, total_intensity
 from ..physics.modes import orthogonal_modes
 from ..physics.patches import split_positions, window_pixels
 from ..physics.propagation import far_field_corner, far_field_corner_inverse
@@ -18,7 +18,7 @@ from .peers import Peers
 from .positions import position_steps
 from .start import Start, begin
 
-BATCH = 64
+BATCH = 16
 """Patterns at a time where their order does not matter."""
 CACHE = 1 << 29
 """Most bytes to keep probes moved to every pattern in."""
@@ -131,7 +131,7 @@ class Fit:
             matrices.append(matrix)
             sides.append(side)
         matrices, sides = (torch.cat(parts).double().cpu().numpy() for parts in (matrices, sides))
-        spacing = KNOTS * _rms_radius(intensity(self.probe).sum(0))
+        spacing = KNOTS * _rms_radius(total_intensity(self.probe))
         phase = smooth_phase(matrices, sides, self._places.cpu().numpy(), self.object.shape, spacing)
         self.object *= self._here(np.exp(1j * phase).astype(np.complex64))
         return float(np.abs(phase).max())
@@ -149,7 +149,7 @@ class Fit:
         """Photons that fall on each pixel of the object over the whole scan, ``(H, W)``."""
         total = torch.zeros(self.object.numel(), device=self._peers.device)
         for batch in self._batches():
-            total.index_add_(0, self._under(batch).flatten(), intensity(self._probes(batch)).sum(1).flatten())
+            total.index_add_(0, self._under(batch).flatten(), total_intensity(self._probes(batch)).flatten())
         return total.view(self.object.shape)
 
     def covered(self) -> np.ndarray:
@@ -174,9 +174,11 @@ class Fit:
     def _look(self, batch: Tensor) -> tuple[Tensor, ...]:
         """Probes and windows of a batch, the waves they make, their modulus, and what it misses of the amplitude."""
         probes = self._probes(batch)
-        windows = self.object.view(-1)[self._under(batch)].view(-1, 1, self.size, self.size)
+        # not by indexing, which takes three times as long
+        windows = self.object.view(-1).index_select(0, self._under(batch).flatten())
+        windows = windows.view(-1, 1, self.size, self.size)
         wave = far_field_corner(windows * probes)
-        modulus = intensity(wave).sum(1).clamp_min_(1e-12).sqrt_()
+        modulus = total_intensity(wave).clamp_min_(1e-12).sqrt_()
         miss = self._amplitude[batch] - modulus
         return probes, windows, wave, modulus, miss if self._mask is None else miss * self._mask
 
@@ -189,12 +191,12 @@ class Fit:
         change = far_field_corner_inverse(wave.mul_((miss / modulus)[:, None]))
         if free.probe:
             self._update_probe(batch, windows, change)
+        light, pull = total_intensity(probes), (probes.conj() * change).sum(1)
         if free.positions:
-            self._rests[batch] += position_steps(probes, windows, change).double()
-        light = intensity(probes).sum(1)
+            self._rests[batch] += position_steps(light, windows[:, 0], pull).double()
         floor = torch.lerp(light, light.amax((1, 2), keepdim=True), self._alpha)
         rate = (STABLE / self._crowding[batch]).clamp_max(self._rate)[:, None, None]
-        self._add(batch, rate * (probes.conj() * change).sum(1) / floor)
+        self._add(batch, pull.mul_(rate / floor))
         return error
 
     def _add(self, batch: Tensor, step: Tensor) -> None:
@@ -255,7 +257,7 @@ class Fit:
 
     def _find_crowding(self) -> Tensor:
         """How many patterns of a batch ask for a change of the same pixels, each itself among them, ``(J,)``."""
-        light = intensity(self.probe).sum(0).flatten()
+        light = total_intensity(self.probe).flatten()
         met = torch.cat([self._lit.view(-1)[self._under(batch)] @ light for batch in self._batches()])
         others = (met / light.square().sum() - 1).clamp_min_(0)
         return 1 + others * (min(self.settings.batch_size, len(self)) - 1) / max(len(self) - 1, 1)

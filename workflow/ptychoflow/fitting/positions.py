@@ -9,7 +9,7 @@ RIDGE = 0.01
 """Added to the equations, relative to their diagonal: where the object is flat a position stays."""
 
 
-def position_steps(probes: Tensor, windows: Tensor, change: Tensor) -> Tensor:
+def position_steps(light: Tensor, windows: Tensor, pull: Tensor) -> Tensor:
     """A Gauss-Newton step of each pattern's position, px, ``(b, 2)``.
 
     A position that moves by d sees ``O(r + d)``: the exit wave changes by ``d P grad O``. Not by ``-d O grad P``, which
@@ -17,14 +17,20 @@ def position_steps(probes: Tensor, windows: Tensor, change: Tensor) -> Tensor:
     jitter of 2 px it left 1.9 px after 12 epochs, this 0.5 px). About half of a wave's change shows in its modulus.
 
     Args:
-        probes: modes at each pattern, ``(b, M, N, N)``.
-        windows: the object under it, ``(b, 1, N, N)``.
-        change: of the exit wave that its counts ask for, ``(b, M, N, N)``.
+        light: on each pixel, of all modes at each pattern together, ``(b, N, N)``.
+        windows: the object under it, ``(b, N, N)``.
+        pull: ``sum_m conj(P_m) change_m`` with the change of the exit wave that its counts ask for, ``(b, N, N)``.
     """
-    slopes = [probes * (windows.roll(-1, axis) - windows.roll(1, axis)) / 2 for axis in (-2, -1)]
-    slopes = torch.view_as_real(torch.stack(slopes, 1).flatten(2)).flatten(2)
-    matrices = slopes @ slopes.mT / 2
-    sides = slopes @ torch.view_as_real(change.flatten(1)).flatten(1)[..., None]
+    slopes = [torch.view_as_real(windows.roll(-1, axis) - windows.roll(1, axis)) / 2 for axis in (-2, -1)]
+    lit = [slope * light[..., None] for slope in slopes]
+    matrices = torch.stack([_dot(lit[0], slopes[0]), _dot(lit[0], slopes[1]), _dot(lit[1], slopes[1])], -1) / 2
+    matrices = matrices[:, [[0, 1], [1, 2]]]
+    sides = torch.stack([_dot(slope, torch.view_as_real(pull)) for slope in slopes], -1)[..., None]
     diagonal = matrices.diagonal(dim1=1, dim2=2)
     diagonal += RIDGE * diagonal.mean(-1, keepdim=True) + 1e-20
     return torch.linalg.solve(matrices, sides)[..., 0].clamp_(-LONGEST_PX, LONGEST_PX)
+
+
+def _dot(one: Tensor, other: Tensor) -> Tensor:
+    """Of each pattern, ``(b,)``."""
+    return (one * other).flatten(1).sum(1)

@@ -32,11 +32,17 @@ def tilt_equations(wave: Tensor, modulus: Tensor, miss: Tensor) -> tuple[Tensor,
     size = wave.shape[-1]
     # x from the window's centre is taken as sin(2 pi x / N) N / 2 pi: a difference of neighbours on the detector
     reach = size / (4 * math.pi)
-    answers = [
-        reach * (wave.conj() * (wave.roll(-1, axis) - wave.roll(1, axis))).real.sum(1) / modulus for axis in (-2, -1)
-    ]
-    answers = torch.stack(answers, dim=1).flatten(2)
+    answers = torch.stack([_towards_next(wave, axis) for axis in (-2, -1)], dim=1) * (reach / modulus)[:, None]
+    answers = answers.flatten(2)
     return answers @ answers.mT, (answers @ miss.flatten(1)[..., None])[..., 0]
+
+
+def _towards_next(wave: Tensor, axis: int) -> Tensor:
+    """``Re sum_m conj(wave) (next - last)`` along an axis, ``(b, N, N)``: each product serves twice."""
+    parts = torch.view_as_real(wave)
+    product = (parts * parts.roll(-1, axis - 1)).sum(1)
+    product = product[..., 0] + product[..., 1]
+    return product - product.roll(1, axis)
 
 
 def smooth_phase(
