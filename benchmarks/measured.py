@@ -1,16 +1,20 @@
 """How soon real scans come out: network and refinement, a flat start, and pty-chi's LSQ-ML and rPIE.
 
     python benchmarks/measured.py --output docs/measured \\
-        --scan results/datasets/siemens results/models/siemens_pinn.ckpt '{"probe_from": 2}' \\
-               '{"probe_from": 2}'
+        --scan config/siemens.yaml results siemens siemens_flat siemens_pinn \\
+        --scan config/siemens_full.yaml results siemens_full siemens_modes \\
+        --scan config/rotavirus.yaml results rotavirus rotavirus_flat rotavirus_pinn
 
-A scan is a dataset, a network that was trained in its beam, the settings of refinement from the network, and those from
-a flat object. Every engine gets the same counts, positions and first probe, that of the dataset, on one thread, and all
-refine the probe. There is no truth: judged are the R-factor of all patterns and, from even and odd patterns apart, up
-to which frequency two objects agree (Fourier ring correlation 1/7). Time is processor time of the whole scan, as in
-refinement.py; a point of our curves is what a whole fit of 1, 2, 4, 8 or 16 epochs ends with, because steps are
-annealed. Writes OUTPUT.json and OUTPUT.png and prints Markdown: of each engine the first point, that with the least
-R-factor, and the last.
+A scan is a config, where it was run, the name of the scan, that of a model which starts flat, and that of a network;
+without the last, none runs. The config's settings say for every engine how many modes the probe has and whether
+positions move. All get the same counts, positions and first probe on one thread, and all refine the probe; pty-chi goes
+on for twice as long as the longest of ours. LSQ-ML runs as it comes and as pty-chi's own programs for beamlines set it,
+with momentum and batches of neighbours; rPIE with a step of .3, because that of 1 ends far above. There is no truth:
+judged are the R-factor of all patterns, by one function for all, and, from even and odd patterns apart, up to which
+frequency two objects agree (Fourier ring correlation 1/7). Time is processor time of the whole scan, as in
+refinement.py; a point of our curves is what a whole fit of 1, 2, 4, ... epochs and of as many as the config has ends
+with, because steps are annealed. Writes OUTPUT.json and OUTPUT.png and prints Markdown: of each engine the first point,
+that with the least R-factor, and the last.
 """
 
 import argparse
@@ -19,6 +23,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import matplotlib
@@ -27,9 +32,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from refinement import COLOURS, Found, epochs, network, ptychi
+from matplotlib.ticker import LogLocator, NullLocator
+from refinement import COLOURS, Found, Theirs, epochs, import_ptychi, network, ptychi
 
-from ptychoflow.config import Refinement
+from ptychoflow.config import Refinement, load_config
 from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.fitting.fit import Fit
 from ptychoflow.metrics.alignment import align, level, window
@@ -38,8 +44,6 @@ from ptychoflow.metrics.frc import ring_correlation
 from ptychoflow.reconstruction import Reconstruction
 from ptychoflow.scan import Scan
 
-EPOCHS = (1, 2, 4, 8, 16)
-"""How many of ours a point of the curve has: each is a fit of its own, because steps are annealed over all epochs."""
 Engine = Callable[[Scan, Fit], Iterator[tuple[float, Found]]]
 """Processor seconds and what is found by then, in the frame of a fit."""
 
@@ -53,7 +57,7 @@ def from_network(model: Path, settings: Refinement) -> Engine:
             began = time.process_time()
             start = network(model, Path(scratch) / "scan", Path(scratch))
             spent = time.process_time() - began
-        yield spent, Found(_in_frame(start.object, start.origin, frame), start.probe)
+        yield spent, Found(_in_frame(start.object, start.origin, frame), start.probe, start.positions)
         yield from annealed(scan, settings, start, frame, spent)
 
     return run
@@ -68,12 +72,17 @@ def annealed(
     scan: Scan, settings: Refinement, start: Reconstruction | None, frame: Fit, spent: float
 ) -> Iterator[tuple[float, Found]]:
     """What fits of few and of many epochs end with."""
-    for count in EPOCHS:
+    for count in lengths(settings.epochs):
         began = time.process_time()
         fit = Fit(scan, settings.model_copy(update={"epochs": count}), start)
         *_, last = epochs(fit)
         seconds = spent + time.process_time() - began
-        yield seconds, Found(_in_frame(last.object, fit.origin, frame), last.probe)
+        yield seconds, last._replace(object=_in_frame(last.object, fit.origin, frame))
+
+
+def lengths(most: int) -> list[int]:
+    """Epochs of ours that a point has, each a fit of its own: 1, 2, 4, ... and ``most``."""
+    return [*(2**power for power in range(most.bit_length()) if 2**power < most), most]
 
 
 def _in_frame(image: np.ndarray, origin: tuple[float, float], frame: Fit) -> np.ndarray:
@@ -81,12 +90,12 @@ def _in_frame(image: np.ndarray, origin: tuple[float, float], frame: Fit) -> np.
     return window(image, corner, tuple(frame.object.shape))[0]
 
 
-def theirs(name: str, batch: int, most: int) -> Engine:
-    """pty-chi's engine of this name, epoch by epoch."""
+def theirs(how: Theirs) -> Engine:
+    """pty-chi, epoch by epoch, until nobody asks for more."""
 
     def run(scan: Scan, frame: Fit) -> Iterator[tuple[float, Found]]:
         spent, began = 0.0, time.process_time()
-        for found in ptychi(scan, frame, name, batch, most, learns_probe=True):
+        for found in ptychi(scan, frame, how, 1000):
             spent += time.process_time() - began
             yield spent, found
             began = time.process_time()
@@ -94,26 +103,32 @@ def theirs(name: str, batch: int, most: int) -> Engine:
     return run
 
 
-def curve(engine: Engine, scan: Scan) -> list[tuple[float, float, float]]:
-    """Processor seconds, R-factor and frequency to which half sets agree, cycles/px."""
-    frame = Fit(scan, Refinement())
-    judged = [(seconds, r_factor(found, scan, frame)) for seconds, found in engine(scan, frame)]
-    halves = zip(*(_half(engine, scan, first) for first in (0, 1)), strict=True)
+def curve(engine: Engine, scan: Scan, settings: Refinement, most_s: float) -> list[tuple[float, float, float]]:
+    """Processor seconds up to the first beyond ``most_s``, R-factor, and frequency to which halves agree, cycles/px."""
+    frame, judged = Fit(scan, settings), []
+    for seconds, found in engine(scan, frame):
+        judged.append((seconds, r_factor(found, scan, frame)))
+        if seconds > most_s:
+            break
+    halves = zip(*(_half(engine, scan, settings, first, len(judged)) for first in (0, 1)), strict=True)
     return [(*point, agreement(*pair)) for point, pair in zip(judged, halves, strict=True)]
 
 
 def r_factor(found: Found, scan: Scan, frame: Fit) -> float:
-    """How badly an object and a probe explain the counts."""
-    return fit(expected_patterns(found.object, frame.origin, found.probe, scan.positions), scan.counts).r_factor
+    """How badly an object, a probe and positions explain the counts."""
+    expected = expected_patterns(found.object, frame.origin, found.probe, found.positions)
+    return fit(expected, scan.counts, scan.mask).r_factor
 
 
-def _half(engine: Engine, scan: Scan, first: int) -> list[tuple[np.ndarray, tuple[float, float], np.ndarray]]:
+def _half(
+    engine: Engine, scan: Scan, settings: Refinement, first: int, count: int
+) -> list[tuple[np.ndarray, tuple[float, float], np.ndarray]]:
     """Object, origin and coverage from every second pattern, point by point."""
     half = dataclasses.replace(scan, counts=scan.counts[first::2], positions=scan.positions[first::2])
-    frame = Fit(half, Refinement())
+    frame = Fit(half, settings)
     light = frame.light().numpy()
     coverage = light > 0.1 * np.median(light[light > 0.01 * light.max()])
-    return [(np.array(found.object), frame.origin, coverage) for _, found in engine(half, frame)]
+    return [(np.array(found.object), frame.origin, coverage) for _, found in islice(engine(half, frame), count)]
 
 
 def agreement(even: tuple, odd: tuple) -> float:
@@ -123,21 +138,29 @@ def agreement(even: tuple, odd: tuple) -> float:
     return 0.5 if crossing is None else crossing
 
 
-def compare(dataset: Path, model: Path, near: Refinement, far: Refinement, most: int) -> dict:
+def compare(config: Path, results: Path, name: str, flat: str, pinn: str | None) -> dict:
     """Every engine's curve on one scan."""
-    scan = open_dataset(dataset)
+    section = load_config(config).section
+    far = section("refinement", scan=name, model=flat)
+    scan = open_dataset(results / "datasets" / name)
     scan = dataclasses.replace(scan, counts=np.array(scan.counts))
-    engines = {
-        "network + refinement": from_network(model, near),
-        "flat start": from_flat(far),
-        "pty-chi LSQ-ML": theirs("LSQML", 32, most),
-        "pty-chi rPIE": theirs("RPIE", 8, most),
+    engines = {"flat start": from_flat(far)}
+    if pinn is not None:
+        near = section("refinement", scan=name, model=pinn)
+        engines = {"network + refinement": from_network(results / "models" / f"{pinn}.ckpt", near)} | engines
+    moves = far.positions_from is not None
+    engines |= {
+        "pty-chi LSQ-ML": theirs(Theirs("LSQML", 32, True, moves)),
+        "pty-chi LSQ-ML, momentum": theirs(Theirs("LSQML", 43, True, moves, momentum=0.5)),
+        "pty-chi rPIE": theirs(Theirs("RPIE", 8, True, moves, step=0.3)),
     }
-    result = {"scan": dataset.name, "patterns": len(scan), "size": scan.size, "curves": {}}
-    for name, engine in engines.items():
-        result["curves"][name] = curve(engine, scan)
-        print(row(dataset.name, name, result["curves"][name]), flush=True)
-    return result
+    curves, longest = {}, np.inf
+    for engine, run in engines.items():
+        curves[engine] = curve(run, scan, far, 2 * longest)
+        print(row(name, engine, curves[engine]), flush=True)
+        if engine == "flat start":
+            longest = max(points[-1][0] for points in curves.values())
+    return {"scan": name, "patterns": len(scan), "size": scan.size, "curves": curves}
 
 
 def row(scan: str, name: str, points: list[tuple[float, float, float]]) -> str:
@@ -155,10 +178,13 @@ def draw(results: list[dict], path: Path) -> None:
             seconds, error, reach = np.transpose(points)
             axes[0, column].plot(seconds, error, ".-", color=COLOURS[name], label=name, markersize=3, linewidth=1)
             axes[1, column].plot(seconds, reach, ".-", color=COLOURS[name], markersize=3, linewidth=1)
-        least = min(point[1] for points in each["curves"].values() for point in points)
+        errors = [point[1] for points in each["curves"].values() for point in points]
         axes[0, column].set(title=f"{each['scan']}, {each['patterns']} patterns of {each['size']} px", xscale="log")
-        axes[0, column].set(ylabel="R-factor", yscale="log", ylim=(0.95 * least, 3 * least))
+        axes[0, column].set(ylabel="R-factor", ylim=(0.95 * min(errors), min(2.5 * min(errors), 1.05 * max(errors))))
         axes[1, column].set(xlabel="processor seconds", ylabel="half sets agree to, cycles/px", ylim=(0, None))
+        axes[1, column].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[1, column].xaxis.set_major_formatter("{x:g}")
+        axes[1, column].xaxis.set_minor_locator(NullLocator())
     axes[0, 0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=90)
@@ -166,16 +192,15 @@ def draw(results: list[dict], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("DATASET", "MODEL", "NEAR", "FLAT")
-    parser.add_argument("--scan", nargs=4, action="append", required=True, metavar=names)
+    names = "CONFIG RESULTS SCAN FLAT [NETWORK]"
+    parser.add_argument("--scan", nargs="+", action="append", required=True, metavar=names)
     parser.add_argument("--output", type=Path, required=True, help="stem of the .json and the .png")
-    parser.add_argument("--epochs", type=int, default=25, help="of pty-chi")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    import_ptychi()
     results = []
-    for dataset, model, *settings in arguments.scan:
-        near, far = (Refinement.model_validate_json(each) for each in settings)
-        results.append(compare(Path(dataset), Path(model), near, far, arguments.epochs))
+    for config, folder, name, flat, *pinn in arguments.scan:
+        results.append(compare(Path(config), Path(folder), name, flat, *pinn or [None]))
     arguments.output.with_suffix(".json").write_text(json.dumps(results))
     draw(results, arguments.output.with_suffix(".png"))
 

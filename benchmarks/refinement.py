@@ -43,16 +43,38 @@ from ptychoflow.stitch import stitch
 
 GOALS_DB = (24.0, 28.0)
 CPU = Runtime(accelerator="cpu", threads=1)
-COLOURS = {"network + refinement": "C0", "flat start": "C1", "pty-chi LSQ-ML": "C2", "pty-chi rPIE": "C3"}
+COLOURS = {
+    "network + refinement": "C0",
+    "flat start": "C1",
+    "pty-chi LSQ-ML": "C2",
+    "pty-chi LSQ-ML, momentum": "C4",
+    "pty-chi rPIE": "C3",
+}
 Curve = list[tuple[float, float]]
 """Processor seconds and phase PSNR, dB."""
 
 
 class Found(NamedTuple):
-    """What an engine has after an epoch: the object ``(H, W)`` and the modes of the probe, ``(M, N, N)``."""
+    """What an engine has by now: object ``(H, W)``, modes of the probe ``(M, N, N)``, positions ``(J, 2)``, px."""
 
     object: np.ndarray
     probe: np.ndarray
+    positions: np.ndarray
+
+
+class Theirs(NamedTuple):
+    """How pty-chi runs: an engine of its, patterns in a batch, what it may change, and what its defaults leave out.
+
+    ``momentum`` is LSQ-ML's, of object and probe; its batches are then clusters of neighbours, as pty-chi's own
+    programs have them. ``step`` is the step of the object.
+    """
+
+    name: str
+    batch: int
+    learns_probe: bool = False
+    learns_positions: bool = False
+    momentum: float = 0.0
+    step: float = 1.0
 
 
 def make_dataset(folder: Path, kind: str, photons: float, step_px: float, size: int) -> Path:
@@ -101,7 +123,7 @@ def epochs(fit: Fit) -> Iterator[Found]:
 
 
 def _found(fit: Fit) -> Found:
-    return Found(fit.object.numpy(), fit.probe.numpy())
+    return Found(fit.object.numpy(), fit.probe.numpy(), fit.positions.numpy())
 
 
 def network(model: Path, dataset: Path, folder: Path) -> Reconstruction:
@@ -111,10 +133,22 @@ def network(model: Path, dataset: Path, folder: Path) -> Reconstruction:
     return read_reconstruction(folder / "stitched.h5")
 
 
-def ptychi(scan: Scan, frame: Fit, name: str, batch: int, epochs: int, learns_probe: bool = False) -> Iterator[Found]:
-    """pty-chi's engine of this name in the frame of a fit; its settings its own but for batch and what is known."""
+def ptychi(scan: Scan, frame: Fit, how: Theirs, epochs: int) -> Iterator[Found]:
+    """pty-chi epoch by epoch, in the frame of a fit and from its probe; its settings its own but for what is known."""
+    task = import_ptychi().task.PtychographyTask
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        running = task(ptychi_options(scan, frame, how, epochs))
+        for _ in range(epochs):
+            running.run(1)
+            found = (running.get_data_to_cpu(part, as_numpy=True) for part in ("object", "probe", "probe_positions"))
+            image, probe, positions = found
+            yield Found(image[0], probe[0] * scan.size, positions + np.asarray(frame.origin))
+
+
+def ptychi_options(scan: Scan, frame: Fit, how: Theirs, epochs: int) -> Any:
+    """pty-chi's options."""
     api = import_ptychi()
-    options = getattr(api, f"{name}Options")()
+    options = getattr(api, f"{how.name}Options")()
     options.data_options.data = np.asarray(scan.counts, np.float32)
     options.data_options.free_space_propagation_distance_m = np.inf
     options.object_options.initial_guess = torch.ones(1, *frame.object.shape, dtype=torch.complex64)
@@ -122,23 +156,22 @@ def ptychi(scan: Scan, frame: Fit, name: str, batch: int, epochs: int, learns_pr
     options.object_options.determine_position_origin_coords_by = api.ObjectPosOriginCoordsMethods.SPECIFIED
     options.object_options.position_origin_coords = np.full(2, -0.5)  # it centres patches on (N - 1) / 2
     options.object_options.remove_object_probe_ambiguity.enabled = False
-    options.probe_options.initial_guess = torch.from_numpy(scan.probe / scan.size)[None]  # its transform is not unitary
-    options.probe_options.optimizable = learns_probe
+    options.object_options.step_size = how.step
+    options.probe_options.initial_guess = (frame.probe / scan.size)[None]  # its transform is not unitary
+    options.probe_options.optimizable = how.learns_probe
     y, x = (scan.positions - np.asarray(frame.origin)).T
     options.probe_position_options.position_y_px, options.probe_position_options.position_x_px = y, x
-    options.probe_position_options.optimizable = False
+    options.probe_position_options.optimizable = how.learns_positions
     options.reconstructor_options.default_device = api.Devices.CPU
-    options.reconstructor_options.batch_size = batch
+    options.reconstructor_options.batch_size = how.batch
     options.reconstructor_options.num_epochs = epochs
     options.reconstructor_options.random_seed = 0
-    if name == "LSQML":
+    if how.name == "LSQML":
         options.reconstructor_options.rescale_probe_intensity_in_first_epoch = False
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        task = api.task.PtychographyTask(options)
-        for _ in range(epochs):
-            task.run(1)
-            image, probe = (task.get_data_to_cpu(part, as_numpy=True)[0] for part in ("object", "probe"))
-            yield Found(image, probe * scan.size)
+    if how.momentum:
+        options.reconstructor_options.momentum_acceleration_gain = how.momentum
+        options.reconstructor_options.batching_mode = api.BatchingModes.COMPACT
+    return options
 
 
 def import_ptychi():
@@ -182,8 +215,8 @@ def compare(model: Path, kind: str, photons: float, step_px: float, size: int, m
     curves = {
         "network + refinement": ours(scan, Refinement(), start, spent),
         "flat start": ours(scan, Refinement(epochs=most, smooth_epochs=12), None),
-        "pty-chi LSQ-ML": timed(ptychi(scan, frame, "LSQML", 32, most), judge),
-        "pty-chi rPIE": timed(ptychi(scan, frame, "RPIE", 8, most), judge),
+        "pty-chi LSQ-ML": timed(ptychi(scan, frame, Theirs("LSQML", 32), most), judge),
+        "pty-chi rPIE": timed(ptychi(scan, frame, Theirs("RPIE", 8), most), judge),
     }
     return {"object": kind, "photons": photons, "step_px": step_px, "patterns": len(scan), "curves": curves}
 
