@@ -132,6 +132,18 @@ def test_a_wave_that_changes_as_by_a_motion_asks_for_that_motion():
     torch.testing.assert_close(steps, moves, rtol=0.05, atol=0.01)
 
 
+def test_an_amplitude_that_is_not_followed_stays_and_the_phase_is_found(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    spreads, errors = [], []
+    for share in (1.0, 0.0):
+        path = _refined(tiny_dataset, tmp_path / f"{share}.h5", epochs=6, step=(0.5, 0.1), amplitude_share=share)
+        found = read_reconstruction(path)
+        spreads.append(np.std(np.abs(found.object[found.coverage])))
+        errors.append(_phase_error(path, scan))
+    assert spreads[1] < 0.3 * spreads[0]
+    assert errors[1] < 1.5 * errors[0]
+
+
 def test_positions_move_no_farther_than_they_may(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     wrong = scan.positions + np.random.default_rng(3).normal(0, 2, scan.positions.shape)

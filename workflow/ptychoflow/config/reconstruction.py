@@ -44,6 +44,9 @@ class Refinement(Section):
     """Step in the first and the last epoch, relative to the full rPIE step: large ones find, small ones settle."""
     alpha: tuple[Alpha, Alpha] = (0.1, 1.0)
     """Regularisation of rPIE in the first and the last epoch: near 0 dim pixels follow at once, 1 is plain PIE."""
+    amplitude_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """How much of each step's change of amplitude the object follows: less where it is nearly transparent and photons
+    are few, so that its amplitude is mostly noise; 0 leaves it about as it began."""
     smooth_epochs: NonNegativeInt = 6
     """First epochs after each of which the slowly varying phase is solved for at once; 0 leaves it to the iteration."""
     probe_from: PositiveInt | None = None

@@ -196,8 +196,16 @@ class Fit:
             self._rests[batch] += position_steps(light, windows[:, 0], pull).double()
         floor = torch.lerp(light, light.amax((1, 2), keepdim=True), self._alpha)
         rate = (STABLE / self._crowding[batch]).clamp_max(self._rate)[:, None, None]
-        self._add(batch, pull.mul_(rate / floor))
+        self._add(batch, self._followed(pull.mul_(rate / floor), windows[:, 0]))
         return error
+
+    def _followed(self, step: Tensor, windows: Tensor) -> Tensor:
+        """What the object follows of a step, ``(b, N, N)``: less of what changes its amplitude, where that is asked."""
+        share = self.settings.amplitude_share
+        if share == 1:
+            return step
+        along = windows.sgn()
+        return step - (1 - share) * (step * along.conj()).real * along
 
     def _add(self, batch: Tensor, step: Tensor) -> None:
         """Add a step under each pattern, of all peers together, to the object."""
