@@ -70,11 +70,13 @@ def corrections(network: ObjectNetwork, fit: Fit, inference: Inference, clock: C
     """
     settings, device = network.settings, fit.object.device
     network.to(device)
+    with clock("fit", device):
+        light = fit.light()
     for epoch in range(settings.passes * settings.iterations):
         last = (epoch + 1) % settings.iterations == 0
         with clock("fit", device):
             before, error = one_epoch(fit, epoch)
-            seen = view(fit, before) if last else None
+            seen = view_of(fit.object, before, fit.slope(), light) if last else None
         if last:
             low = inference.precision == "bfloat16"
             with clock("inference", device), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, low):
@@ -88,8 +90,3 @@ def one_epoch(fit: Fit, epoch: int) -> tuple[Tensor, float]:
     met = fit.epoch(done=min(epoch / EPOCHS, 1.0))
     fit.straighten()
     return before, met.error
-
-
-def view(fit: Fit, before: Tensor) -> Tensor:
-    """What the network is shown of a fit, ``(4, H, W)``."""
-    return view_of(fit.object, before, fit.slope(), fit.light())

@@ -15,8 +15,9 @@ from ..data.datamodule import TrainingData
 from ..data.reading import Reading
 from ..fitting.fit import Fit
 from ..fitting.peers import Peers
+from ..networks.whole import view_of
 from ..scan import Scan
-from .corrections import EPOCHS, one_epoch, view
+from .corrections import EPOCHS, one_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -79,11 +80,12 @@ class _Fitted:
             chosen = np.sort(rng.permutation(len(scan))[: round(share * len(scan))])
             part = replace(scan, counts=scan.counts[chosen], positions=scan.positions[chosen] - rest)
             fit = Fit(part, Refinement(seed=int(rng.integers(1 << 31))), peers=peers)
-            origin = np.add(fit.origin, rest)
+            origin, light = np.add(fit.origin, rest), fit.light()
             given = torch.from_numpy(np.isin(np.arange(len(scan)), chosen))
             for epoch in range(EPOCHS):
                 before, _ = one_epoch(fit, epoch)
-                self._views.append((view(fit, before).cpu(), origin, given))
+                seen = view_of(fit.object, before, fit.slope(), light)
+                self._views.append((seen.cpu(), origin, given))
 
     def cut(self, centre: Sequence[float], members: Tensor, epoch: int, size: int) -> tuple[Tensor, Tensor]:
         """One view around a whole pixel, ``(4, N, N)``, its edge repeated, and which members its fit was not given."""
