@@ -1,20 +1,20 @@
 """How soon real scans come out: network and refinement, a flat start, and pty-chi's LSQ-ML and rPIE.
 
     python benchmarks/measured.py --output docs/measured \\
-        --scan config/siemens.yaml results siemens siemens_flat siemens_pinn \\
+        --scan config/siemens.yaml results siemens siemens_flat siemens_pinn siemens_fit \\
         --scan config/siemens_full.yaml results siemens_full siemens_modes \\
         --scan config/rotavirus.yaml results rotavirus rotavirus_flat rotavirus_pinn
 
-A scan is a config, where it was run, the name of the scan, that of a model which starts flat, and that of a network;
-without the last, none runs. The config's settings say for every engine how many modes the probe has and whether
-positions move. All get the same counts, positions and first probe on one thread, and all refine the probe; pty-chi goes
-on for twice as long as the longest of ours. LSQ-ML runs as it comes and as pty-chi's own programs for beamlines set it,
-with momentum and batches of neighbours; rPIE with a step of .3, because that of 1 ends far above. There is no truth:
-judged are the R-factor of all patterns, by one function for all, and, from even and odd patterns apart, up to which
-frequency two objects agree (Fourier ring correlation 1/7). Time is processor time of the whole scan, as in
-refinement.py; a point of our curves is what a whole fit of 1, 2, 4, ... epochs and of as many as the config has ends
-with, because steps are annealed. Writes OUTPUT.json and OUTPUT.png and prints Markdown: of each engine the first point,
-that with the least R-factor, and the last.
+A scan is a config, where it was run, the name of the scan, that of a model which starts flat, and those of networks,
+which predict groups or correct a fit; without, none runs. The config's settings say for every engine how many modes the
+probe has and whether positions move. All get the same counts, positions and first probe on one thread, and all refine
+the probe; pty-chi goes on for twice as long as the longest of ours. LSQ-ML runs as it comes and as pty-chi's own
+programs for beamlines set it, with momentum and batches of neighbours; rPIE with a step of .3, because that of 1 ends
+far above. There is no truth: judged are the R-factor of all patterns, by one function for all, and, from even and odd
+patterns apart, up to which frequency two objects agree (Fourier ring correlation 1/7). Time is processor time of the
+whole scan, as in refinement.py; a point of our curves is what a whole fit of 1, 2, 4, ... epochs and of as many as the
+config has ends with, because steps are annealed. Writes OUTPUT.json and OUTPUT.png and prints Markdown: of each engine
+the first point, that with the least R-factor, and the last.
 """
 
 import argparse
@@ -33,11 +33,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.ticker import LogLocator, NullLocator
-from refinement import COLOURS, Found, Theirs, epochs, import_ptychi, network, ptychi
+from refinement import COLOURS, CPU, Found, Theirs, epochs, import_ptychi, network, ptychi
 
-from ptychoflow.config import Refinement, load_config
+from ptychoflow.config import Inference, Refinement, load_config
 from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.fitting.fit import Fit
+from ptychoflow.learning.checkpoints import read_model
+from ptychoflow.learning.corrections import corrected
 from ptychoflow.metrics.alignment import align, level, window
 from ptychoflow.metrics.consistency import expected_patterns, fit
 from ptychoflow.metrics.frc import ring_correlation
@@ -57,6 +59,20 @@ def from_network(model: Path, settings: Refinement) -> Engine:
             began = time.process_time()
             start = network(model, Path(scratch) / "scan", Path(scratch))
             spent = time.process_time() - began
+        yield spent, Found(_in_frame(start.object, start.origin, frame), start.probe, start.positions)
+        yield from annealed(scan, settings, start, frame, spent)
+
+    return run
+
+
+def from_corrections(model: Path, settings: Refinement) -> Engine:
+    """A fit that a network corrects, then refinement."""
+    trained = read_model(model)
+
+    def run(scan: Scan, frame: Fit) -> Iterator[tuple[float, Found]]:
+        began = time.process_time()
+        start = corrected(trained, scan, Inference(), CPU, "corrected")
+        spent = time.process_time() - began
         yield spent, Found(_in_frame(start.object, start.origin, frame), start.probe, start.positions)
         yield from annealed(scan, settings, start, frame, spent)
 
@@ -138,16 +154,20 @@ def agreement(even: tuple, odd: tuple) -> float:
     return 0.5 if crossing is None else crossing
 
 
-def compare(config: Path, results: Path, name: str, flat: str, pinn: str | None) -> dict:
+def compare(config: Path, results: Path, name: str, flat: str, *networks: str) -> dict:
     """Every engine's curve on one scan."""
     section = load_config(config).section
     far = section("refinement", scan=name, model=flat)
     scan = open_dataset(results / "datasets" / name)
     scan = dataclasses.replace(scan, counts=np.array(scan.counts))
-    engines = {"flat start": from_flat(far)}
-    if pinn is not None:
-        near = section("refinement", scan=name, model=pinn)
-        engines = {"network + refinement": from_network(results / "models" / f"{pinn}.ckpt", near)} | engines
+    engines = {}
+    for model in networks:
+        settings, path = section("refinement", scan=name, model=model), results / "models" / f"{model}.ckpt"
+        if section("network", model=model).input == "fit":
+            engines["corrected fit + refinement"] = from_corrections(path, settings)
+        else:
+            engines["network + refinement"] = from_network(path, settings)
+    engines["flat start"] = from_flat(far)
     moves = far.positions_from is not None
     engines |= {
         "pty-chi LSQ-ML": theirs(Theirs("LSQML", 32, True, moves)),
@@ -192,15 +212,15 @@ def draw(results: list[dict], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = "CONFIG RESULTS SCAN FLAT [NETWORK]"
+    names = "CONFIG RESULTS SCAN FLAT [NETWORK ...]"
     parser.add_argument("--scan", nargs="+", action="append", required=True, metavar=names)
     parser.add_argument("--output", type=Path, required=True, help="stem of the .json and the .png")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     import_ptychi()
     results = []
-    for config, folder, name, flat, *pinn in arguments.scan:
-        results.append(compare(Path(config), Path(folder), name, flat, *pinn or [None]))
+    for config, folder, name, flat, *models in arguments.scan:
+        results.append(compare(Path(config), Path(folder), name, flat, *models))
     arguments.output.with_suffix(".json").write_text(json.dumps(results))
     draw(results, arguments.output.with_suffix(".png"))
 

@@ -10,7 +10,7 @@ from ptychoflow.data.packing import open_dataset
 from ptychoflow.fitting.fit import Fit
 from ptychoflow.learning.corrections import EPOCHS, corrections
 from ptychoflow.learning.fitted import FITS, FitData
-from ptychoflow.networks.whole import ObjectNetwork
+from ptychoflow.networks.whole import ObjectNetwork, light_of
 
 CPU = Runtime(accelerator="cpu", threads=1)
 
@@ -36,7 +36,7 @@ def _likeness(field: torch.Tensor, truth: torch.Tensor, light: torch.Tensor) -> 
 
 def test_views_lie_where_their_groups_do(labelled):
     batch = labelled.batch(labelled.sampler().rows()[:24, :5])
-    image, light = batch.view[:, 0], batch.view[:, 3].real
+    image, light = batch.view[:, 0], light_of(batch.view)
     assert image.shape == batch.truth.shape
     here = _likeness(image, batch.truth, light)
     assert here > 0.85

@@ -5,7 +5,7 @@ import torch
 
 from ptychoflow.config import Network
 from ptychoflow.networks import whole
-from ptychoflow.networks.whole import ObjectNetwork, channels, view_of
+from ptychoflow.networks.whole import ObjectNetwork, channels, light_of, view_of
 
 
 def _fields(height: int = 30, width: int = 37) -> list[torch.Tensor]:
@@ -20,12 +20,19 @@ def network() -> ObjectNetwork:
     return ObjectNetwork(Network(input="fit", width=8, levels=2), 32)
 
 
-def test_a_view_knows_neither_the_phase_offsets_nor_the_dose():
+def test_a_view_does_not_know_the_phase_offsets():
     image, before, slope, light = _fields()
     first, second = (torch.polar(torch.ones(()), torch.tensor(angle)) for angle in (0.7, -1.9))
     torch.testing.assert_close(
-        view_of(image * first, before * second, slope * first, 9 * light), view_of(image, before, slope, light)
+        view_of(image * first, before * second, slope * first, light), view_of(image, before, slope, light)
     )
+
+
+def test_noise_falls_with_the_root_of_the_photons_and_tells_them():
+    image, before, slope, light = _fields()
+    dim, bright = (view_of(image, before, slope, dose * light) for dose in (1, 9))
+    torch.testing.assert_close(dim[3], 3 * bright[3])
+    torch.testing.assert_close(light_of(bright[None])[0], 9 * light)
 
 
 def test_normalised_channels_have_a_mean_square_of_one(network):

@@ -15,7 +15,7 @@ TILE, MARGIN = 512, 32
 class ObjectNetwork(Backbones):
     """Corrects the object of a fit between two epochs: convolutions over all of it, however many patterns it has.
 
-    It sees the object, how the last epoch changed it, where the counts would take it next, and where the light falls:
+    It sees the object, how the last epoch changed it, where the counts would take it next, and how noisy they are:
     what a good step would be made of, at the cost of one more look at the patterns.
 
     Args:
@@ -32,7 +32,7 @@ class ObjectNetwork(Backbones):
         """The corrected object, ``(B, H, W)``.
 
         Args:
-            view: complex, ``(B, 4, H, W)``: the object, the same before the last epoch, the slope of the counts, light.
+            view: complex, ``(B, 4, H, W)``: the object, the same before the last epoch, the slope of the counts, noise.
         """
         height, width = view.shape[-2:]
         seen = pad(
@@ -59,13 +59,15 @@ class ObjectNetwork(Backbones):
 
 def channels(view: Tensor) -> Tensor:
     """A view ``(B, 4, H, W)`` as real channels ``(B, 7, H, W)``."""
-    image, before, slope, light = view.unbind(1)
+    image, before, slope, noise = view.unbind(1)
     parts = [part for field in (image - 1, image - before, slope) for part in (field.real, field.imag)]
-    return torch.stack([*parts, light.real.clamp(0.01, 10).log10()], dim=1)
+    return torch.stack([*parts, noise.real], dim=1)
 
 
 def view_of(image: Tensor, before: Tensor, slope: Tensor, light: Tensor) -> Tensor:
-    """A view of a fit, ``(4, H, W)``: blind to the phase offset of the object and to the number of photons.
+    """A view of a fit, ``(4, H, W)``: blind to the phase offset of the object.
+
+    Noise is what counting leaves on a pixel that so many photons passed, ``1 / (2 sqrt(light))``, half at most.
 
     Args:
         image: the object, ``(H, W)``.
@@ -73,9 +75,15 @@ def view_of(image: Tensor, before: Tensor, slope: Tensor, light: Tensor) -> Tens
         slope: where the counts would take it.
         light: photons on each pixel.
     """
-    lit = light / light[light > 0.05 * light.max()].median()
-    turns = [(lit.clamp(max=1) * field).sum().conj().sgn() for field in (image, before)]
-    return torch.stack([image * turns[0], before * turns[1], slope * turns[0], lit.to(image.dtype)])
+    even = light.clamp(max=light[light > 0.05 * light.max()].median())
+    turns = [(even * field).sum().conj().sgn() for field in (image, before)]
+    noise = (4 * light.clamp_min(1)).rsqrt()
+    return torch.stack([image * turns[0], before * turns[1], slope * turns[0], noise.to(image.dtype)])
+
+
+def light_of(view: Tensor) -> Tensor:
+    """The light behind the noise of views ``(B, 4, H, W)``, photons, at least 1, ``(B, H, W)``."""
+    return view[:, 3].real.square().reciprocal() / 4
 
 
 def _square(shape: torch.Size, top: int, left: int) -> tuple[tuple[slice, slice], ...]:
