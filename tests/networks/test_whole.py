@@ -51,10 +51,24 @@ def test_any_size_is_corrected(network, shape):
     torch.testing.assert_close(network.correct(view), found)
 
 
+def test_an_answer_is_turned_back_to_where_the_question_was(network, monkeypatch):
+    """A network that adds what it is shown doubles the object, whichever of eight ways it is held."""
+    view, shown = view_of(*_fields(32, 32))[None], []
+
+    def add(seen: torch.Tensor) -> torch.Tensor:
+        shown.append(seen)
+        return seen[:, :2]
+
+    monkeypatch.setattr(network.backbones[0], "forward", add)
+    for turn in range(8):
+        torch.testing.assert_close(network(view, turn), 2 * view[:, 0] - 1)
+    assert not any(torch.equal(shown[k], shown[j]) for k in range(8) for j in range(k))
+
+
 def test_squares_of_a_large_object_meet_without_gap_or_overlap(network, monkeypatch):
     monkeypatch.setattr(whole, "TILE", 16)
     monkeypatch.setattr(whole, "MARGIN", 4)
-    monkeypatch.setattr(ObjectNetwork, "forward", lambda self, view: 2 * view[:, 0])
+    monkeypatch.setattr(ObjectNetwork, "forward", lambda self, view, turn=0: 2 * view[:, 0])
     view = view_of(*_fields())
     torch.testing.assert_close(network.correct(view), 2 * view[0])
 

@@ -19,8 +19,8 @@ from .losses import diffract, guide_loss, patch_error, physics_loss, scale_free_
 from .regularisation import regularisation
 from .schedule import physics_weight, rate_factor, stage_at
 
-SMALL_ERROR = 1e-3
-"""Error against the truth that a corrected fit is not asked to better by much."""
+SMALL_ERROR = 1e-4
+"""Error against the truth below which a fit that is shown counts no more."""
 ERROR = "validation/error"
 """What a validation is judged by: the patch error where there is a truth, else the data error."""
 
@@ -50,7 +50,8 @@ def solve(network: CanvasNetwork | ObjectNetwork, batch: Batch) -> Solution:
     """Run the network on the groups of a batch; their witnesses it does not see."""
     probes, seen = shift_probe(batch.probe[:, None], batch.relative), network.settings.group_size
     if batch.view is not None:
-        return Solution([network(batch.view)], batch.view[:, 0], probes, light_of(batch.view))
+        turn = int(batch.members[:, 0].sum()) % 8 if network.training else 0
+        return Solution([network(batch.view, turn)], batch.view[:, 0], probes, light_of(batch.view))
     canvases, estimate = network(batch.counts[:, :seen], probes[:, :seen], batch.mask, batch.relative[:, :seen])
     start = None if estimate is None else estimate.canvas
     return Solution(canvases, start, probes, intensity(probes[:, :seen]).sum((1, 2)))
@@ -174,8 +175,9 @@ class GroupTask(lightning.LightningModule):
             to_truth = to_counts = None
             if self.labelled is not False:
                 to_truth = truth_error(canvas, batch.truth, solution.light)
-                if batch.view is not None:  # what is left of the error: a bright scan counts as much as a dim one
-                    to_truth /= truth_error(solution.estimate, batch.truth, solution.light) + SMALL_ERROR
+                if batch.view is not None:  # half way to the share that is left: bright scans count beside dim ones
+                    shown = truth_error(solution.estimate, batch.truth, solution.light)
+                    to_truth = to_truth * (shown + SMALL_ERROR).rsqrt()
             if self.labelled is not True:
                 to_counts = scale_free_error(counts, expected, mask)
             losses["guide"] = guide_loss(to_truth, to_counts, batch.labelled)

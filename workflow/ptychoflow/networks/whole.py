@@ -28,11 +28,13 @@ class ObjectNetwork(Backbones):
     def __init__(self, settings: Network, window: int) -> None:
         super().__init__(settings, window, self.CHANNELS, 2, 1)
 
-    def forward(self, view: Tensor) -> Tensor:
+    def forward(self, view: Tensor, turn: int = 0) -> Tensor:
         """The corrected object, ``(B, H, W)``.
 
         Args:
             view: complex, ``(B, 4, H, W)``: the object, the same before the last epoch, the slope of the counts, noise.
+            turn: 1 to 7 shows the network what comes of quarter turns, from 4 on of the mirror image, and turns its
+                answer back: there is no up in an object, and so there is more to learn from.
         """
         height, width = view.shape[-2:]
         seen = pad(
@@ -40,7 +42,9 @@ class ObjectNetwork(Backbones):
             (0, -width % self.stride, 0, -height % self.stride),
             mode="replicate",
         )
-        change = self.backbones[0](seen)[..., :height, :width].float()
+        seen = (seen.mT if turn > 3 else seen).rot90(turn, (2, 3))
+        change = self.backbones[0](seen).rot90(-turn, (2, 3))
+        change = (change.mT if turn > 3 else change)[..., :height, :width].float()
         return HEADS[self.settings.head](view[:, 0], change[:, 0], change[:, 1])
 
     def normalise(self, view: Tensor) -> None:
