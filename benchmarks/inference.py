@@ -5,7 +5,8 @@
 Runs ``infer`` and ``stitch``, and ``reconstruct``, which is both without patches on disk, with every choice of groups
 and precision, and prints a row for each: patterns per second of the whole (reading, prediction, stitching and writing,
 without the start of Python), of prediction alone after its first batch, and the seconds of each part. Where the scan
-has a truth, the error of the phase beside it, ramp removed.
+has a truth, the error of the phase beside it, ramp removed. Of a network that corrects a fit there is only
+``reconstruct``, and no groups.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import numpy as np
 from ptychoflow.config import Inference, Runtime
 from ptychoflow.data.packing import open_dataset
 from ptychoflow.infer import infer
+from ptychoflow.learning.checkpoints import read_model
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.image import measures
 from ptychoflow.reconstruct import reconstruct
@@ -51,9 +53,10 @@ def measure(model: Path, dataset: Path, inference: Inference, runtime: Runtime, 
     timing = found.facts["inference"]
     parts = {name: value for name, value in timing["seconds"].items() if name != "total"} | found.facts["seconds"]
     told = ", ".join(f"{name} {value:.2g}" for name, value in parts.items())
+    groups = timing.get("groups", "-")
     name = f"{'fused' if fused else 'steps'} {inference.groups:5} {inference.precision:8}"
     rates = f"{len(scan) / seconds:9.0f} {timing['patterns_per_second'].get('inference', 0):9.0f}"
-    return f"{name} {timing['groups']:6} {rates}  {error(found, scan):22} {told}"
+    return f"{name} {groups:>6} {rates}  {error(found, scan):22} {told}"
 
 
 def main() -> None:
@@ -66,8 +69,9 @@ def main() -> None:
     logging.getLogger("lightning").setLevel(logging.ERROR)
     runtime = Runtime(accelerator=options.accelerator, threads=options.threads)
     print("way   groups precision groups  patterns/s inference/s  phase error            seconds by part")
-    choices = [(True, "cover", "float32")]  # the first warms up
-    choices += product((False, True), ("cover", "all"), ("float32", "bfloat16"))
+    fits = read_model(options.model).network.settings.input == "fit"
+    ways, groups = ((True,), ("cover",)) if fits else ((False, True), ("cover", "all"))
+    choices = [(True, "cover", "float32"), *product(ways, groups, ("float32", "bfloat16"))]  # the first warms up
     for number, (fused, groups, precision) in enumerate(choices):
         with tempfile.TemporaryDirectory() as folder:
             inference = Inference(groups=groups, precision=precision)
