@@ -273,7 +273,7 @@ def table(results: list[dict]) -> str:
         for name in names:
             times = [time_to(each["curves"][name], goal) for goal in GOALS_DB]
             best = max(value for _, value in each["curves"][name])
-            cells.append(" / ".join("-" if t is None else f"{t:.1f}" for t in times) + f" s, {best:.1f} dB")
+            cells.append(" / ".join("-" if t is None else f"{t:.2f}" for t in times) + f" s, {best:.1f} dB")
         title = f"{each['object']}, step {each['step_px']:g} px, {each['photons']:.0e} photons ({each['patterns']})"
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
