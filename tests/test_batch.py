@@ -44,11 +44,12 @@ def test_a_directory_becomes_a_product_and_events_tell_how(directory, tmp_path, 
     np.testing.assert_allclose(found.positions, open_dataset(tiny_dataset).positions, rtol=1e-9)
 
 
-def test_a_model_in_the_directory_is_what_it_starts_with(directory, tmp_path, tiny_dataset, capsys):
-    config = ConfigManager(network={"width": 8, "levels": 2, "passes": 1})
+@pytest.mark.parametrize("sees", ["backprojection", "fit"])
+def test_a_model_in_the_directory_is_what_it_starts_with(directory, tmp_path, tiny_dataset, capsys, sees):
+    config = ConfigManager(network={"input": sees, "width": 8, "levels": 2, "passes": 1})
     PtychoModel.new(PtychoDataLoader(tiny_dataset, config)).save(directory / "model.ckpt")
     assert main(["batch", str(directory), str(tmp_path / "out"), "--events", "--config", QUICK]) == 0
-    assert _events(capsys)[0]["steps"] == ["convert", "pack", "infer", "stitch", "refine"]
+    assert _events(capsys)[0]["steps"] == ["convert", "pack", "reconstruct", "refine"]
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(directory, tmp_path, capsys):

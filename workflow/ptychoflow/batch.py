@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 import signal
 import sys
 import tempfile
@@ -14,12 +13,11 @@ from typing import Any
 
 from .config import Inference, Packing, Refinement, Runtime, Source, Stitching
 from .convert import convert
-from .infer import infer
 from .pack import pack
 from .readers.formats import read_measurement
+from .reconstruct import reconstruct
 from .reconstruction import read_reconstruction
 from .refine import refine
-from .stitch import stitch
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ def batch(
         model = _model(input, model)
         found = read_measurement(input, source)
         count, height, width = found.patterns.shape
-        steps = ["convert", "pack", *(["infer", "stitch"] if model else []), "refine"]
+        steps = ["convert", "pack", *(["reconstruct"] if model else []), "refine"]
         told = {"input": str(input), "output": str(output / PRODUCT), "steps": steps, "model": str(model or "")}
         told |= {"format": found.facts["format"], "patterns": [count, height, width], "epochs": refinement.epochs}
         tell("plan" if dry_run else "started", **told)
@@ -136,18 +134,15 @@ def _reconstruct(
     packing, inference, stitching, refinement = sections
     with tempfile.TemporaryDirectory() as scratch, _signals(Stop(tell)) as stop:
         place = Path(scratch)
-        dataset, patches, stitched = place / "dataset", place / "patches", place / "stitched.h5"
+        dataset, stitched = place / "dataset", place / "stitched.h5"
         tell("step", step="convert")
         convert(place / "scan.cxi", source)
         tell("step", step="pack")
         pack(place / "scan.cxi", dataset, packing)
         (place / "scan.cxi").unlink()
         if model is not None:
-            tell("step", step="infer")
-            infer(model, dataset, patches, inference, runtime)
-            tell("step", step="stitch")
-            stitch(dataset, patches, stitched, stitching)
-            shutil.rmtree(patches)
+            tell("step", step="reconstruct")
+            reconstruct(model, dataset, stitched, inference, stitching, runtime)
 
         def go_on(row: dict[str, float]) -> bool:
             tell("epoch", of=refinement.epochs, **row)

@@ -21,7 +21,7 @@ from .files import provenance, write_json
 from .learning.callbacks import CollapseGuard, Throughput, chosen
 from .learning.checkpoints import Model, read_model, write_model
 from .learning.curves import Curves, by_stage, thin
-from .learning.fitted import FitData
+from .learning.fitted import training_data
 from .learning.mlflow_model import write_mlflow_model
 from .learning.pictures import Pictures
 from .learning.schedule import total_epochs
@@ -76,8 +76,7 @@ def train(
     network = network if trained is None else trained.settings
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
-    kind = FitData if network.input == "fit" else TrainingData
-    data = kind(scans, network.group_size, training, runtime)
+    data = training_data(scans, network, training, runtime)
     task = _task(trained or build_network(network, training, data), training, runtime, data)
     origin = _origin(network, training, scans, datasets, start)
     folder = half_trained_folder(output, {"config": origin["config"], "inputs": origin["provenance"]["inputs"]})

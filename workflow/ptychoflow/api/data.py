@@ -101,9 +101,9 @@ class PtychoDataLoader:
 
     def module(self) -> "TrainingData":
         """The data as Lightning takes them: groups to train on and, in a spatial block apart, to validate on."""
-        from ..data.datamodule import TrainingData
+        from ..learning.fitted import training_data
 
-        return TrainingData(self.scans, self.config.network.group_size, self.config.training, self.config.runtime)
+        return training_data(self.scans, self.config.network, self.config.training, self.config.runtime)
 
     def train_dataloader(self) -> "DataLoader":
         """Batches of groups to train on."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config import Refinement, Runtime, Training
+from ..config import Network, Refinement, Runtime, Training
 from ..data.batches import Batch
 from ..data.datamodule import TrainingData
 from ..data.reading import Reading
@@ -23,6 +23,16 @@ logger = logging.getLogger(__name__)
 
 FITS = 3
 """Fits to learn from of each scan where a part of the patterns is left out of each."""
+
+
+def training_data(scans: Sequence[Scan], network: Network, training: Training, runtime: Runtime) -> TrainingData:
+    """What a network of these settings learns from.
+
+    Raises:
+        ValueError: if a scan is too small, patterns differ in size, or no group can be formed.
+    """
+    kind = FitData if network.input == "fit" else TrainingData
+    return kind(scans, network.group_size, training, runtime)
 
 
 class FitData(TrainingData):
