@@ -212,6 +212,23 @@ def test_a_fit_is_corrected_after_each_of_three_epochs_unless_told_otherwise():
     assert validate(Network, {"input": "backprojection"}) == Network()
 
 
+def test_what_a_fit_is_corrected_by_unless_told_does_not_reach_a_model_that_sees_something_else():
+    model = {"train_on": ["a"], "reconstructs": ["a"]}
+    other = model | {"network": {"input": "backprojection"}}
+    models = {"fit": model, "groups": other, "amplitudes": model | {"network": {"input": "amplitude"}}}
+    config = validate(Config, {"scans": {"a": {"simulation": {}}}, "network": {"input": "fit"}, "models": models})
+    assert config.section("network", model="fit").passes == 3
+    assert config.section("network", model="groups") == Network()
+    assert config.section("network", model="amplitudes").input == "amplitude"
+
+
+@pytest.mark.parametrize(("section", "settings"), [("stitching", {"phase": "none"}), ("inference", {"trim": 16})])
+def test_a_model_without_patches_does_not_take_settings_of_patches(section, settings):
+    model = {"train_on": ["a"], "reconstructs": ["a"], "network": {"input": "fit"}, section: settings}
+    with pytest.raises(ConfigError, match=f"models.m.{section}.*no patches.*remove"):
+        validate(Config, {"scans": {"a": {"simulation": {}}}, "models": {"m": model}})
+
+
 def _stages(**words) -> list[tuple]:
     stages = validate(Training, words).stages
     return [(stage.epochs, stage.physics_weight, stage.rate_factor, stage.freeze_encoder) for stage in stages]

@@ -107,6 +107,14 @@ def test_a_training_that_was_stopped_resumes_to_the_same_weights(model, tiny_dat
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
 
 
+def test_half_precision_comes_to_nearly_the_same_object(model, tiny_dataset, tmp_path):
+    reconstruct(model, tiny_dataset, tmp_path / "full.h5", runtime=CPU)
+    reconstruct(model, tiny_dataset, tmp_path / "half.h5", Inference(precision="bfloat16"), runtime=CPU)
+    full, half = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("full", "half"))
+    difference = np.abs(half.object - full.object)[full.coverage]
+    assert 0 < difference.mean() < 0.02
+
+
 def test_there_are_no_patches_to_infer(model, tiny_dataset, tmp_path):
     with pytest.raises(ValueError, match="use reconstruct"):
         infer(model, tiny_dataset, tmp_path / "patches", Inference(), CPU)

@@ -48,8 +48,8 @@ OTHERS = {
 FOOT = """
 - `evaluation.split_half` also makes the halves of each scan it holds for: `pack`, `infer`, `stitch` and `refine` of
   `SCAN.even` and `SCAN.odd`, where they are not there.
-- With `inference.keep_patches: false` one step, `reconstruct`, stands for `infer` and `stitch`: a setting of either
-  predicts again.
+- With `inference.keep_patches: false` or `network.input: fit` one step, `reconstruct`, stands for `infer` and
+  `stitch`: a setting of either predicts again.
 - A scan in `models.*.reconstructs`, or a combination of `sweeps`, that is new makes what is missing and the report;
   one that is taken away reruns the report. What it made stays in `results/` and is not on the page.
 - A file that a setting names by its path (`source.file`, `simulation.probe.file` and the like) is an input: when it is

@@ -31,6 +31,8 @@ def reconstruct(
 ) -> None:
     """Reconstruct a scan with a network: what ``infer`` and ``stitch`` make, to the last bit, without their patches.
 
+    With a network that corrects a fit, which has none: the object of that fit.
+
     Args:
         model: a checkpoint that ``train`` wrote.
         dataset: the scan, of patterns as large as those the network was trained on.

@@ -48,12 +48,13 @@ class Network(Section):
     acts_on: ClassVar[dict[str, tuple[str, ...]]] = {"attention": ("unet", "cnn"), "modes": ("fno",)}
     """Settings that act on some architectures only, and those."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _a_fit_has_epochs(cls, given: Any) -> Any:
-        """An epoch of a fit comes as far as many steps of back-projection."""
-        fit = isinstance(given, dict) and given.get("input") == "fit"
-        return {"iterations": 1, "passes": 3} | given if fit else given
+    @model_validator(mode="after")
+    def _a_fit_has_epochs(self) -> "Network":
+        """An epoch comes as far as many steps of back-projection. It counts as not set: an override starts anew."""
+        if self.input == "fit":
+            unset = {"iterations": 1, "passes": 3}.items()
+            self.__dict__.update({name: value for name, value in unset if name not in self.model_fields_set})
+        return self
 
     @model_validator(mode="after")
     def _every_setting_acts(self) -> "Network":

@@ -219,6 +219,20 @@ class Config(Section):
         elif entry.network is not None:
             yield f"models.{name}.network: the network is that of {entry.adapts}, which this model adapts: remove it"
 
+    def _problems_without_patches(self, name: str, entry: ModelEntry):
+        chain = self._adapted_by(name)
+        if (
+            chain[-1] in chain[:-1]
+            or chain[-1] not in self.models
+            or self.section("network", model=name).input != "fit"
+        ):
+            return
+        for key in ("inference", "stitching"):
+            section = getattr(entry, key)
+            idle = sorted((section.model_fields_set if section is not None else set()) - {"precision"})
+            if idle:
+                yield f"models.{name}.{key}: a corrected fit has no patches for {', '.join(idle)} to act on: remove it"
+
     def _problems_of_models(self):
         if not self.models:
             yield "models is empty: name at least one, such as `flat: {start: flat, reconstructs: [...]}`"
@@ -231,6 +245,8 @@ class Config(Section):
                 yield f"models.{name}: start: flat trains nothing, remove train_on"
             if entry.adapts is not None:
                 yield from self._problems_of_adapting(name, entry)
+            if entry.start == "network":
+                yield from self._problems_without_patches(name, entry)
             if not entry.reconstructs:
                 yield f"models.{name}.reconstructs is empty: name the scans to reconstruct"
             for key in ("train_on", "reconstructs"):

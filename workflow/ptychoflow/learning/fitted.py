@@ -66,10 +66,10 @@ class FitData(TrainingData):
 
     def _with_views(self, batch: Batch, epoch: int) -> Batch:
         """Each group with a view; which one hangs on its anchor and the epoch, so that resuming keeps it."""
-        size = batch.counts.shape[-1]
-        chosen = zip(batch.scan.tolist(), batch.centre.tolist(), batch.members, strict=True)
+        size, device = batch.counts.shape[-1], batch.counts.device
+        chosen = zip(batch.scan.tolist(), batch.centre.tolist(), batch.members.cpu(), strict=True)
         views, unseen = zip(*(self._fitted[n].cut(place, members, epoch, size) for n, place, members in chosen))
-        return batch._replace(view=torch.stack(views).to(batch.counts.device), unseen=torch.stack(unseen))
+        return batch._replace(view=torch.stack(views).to(device), unseen=torch.stack(unseen).to(device))
 
 
 class _Fitted:
@@ -102,4 +102,4 @@ class _Fitted:
         seen, origin, given = self._views[(int(members[0]) + epoch) % len(self._views)]
         corner = np.rint(np.subtract(centre, origin)).astype(int) - size // 2
         y, x = (torch.arange(c, c + size).clamp(0, side - 1) for c, side in zip(corner, seen.shape[1:], strict=True))
-        return seen[:, y[:, None], x], ~given[members.cpu()]
+        return seen[:, y[:, None], x], ~given[members]
