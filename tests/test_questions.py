@@ -28,6 +28,19 @@ def test_what_is_shown_is_the_same_config(path):
     assert shown.tracking == config.tracking and shown.runtime == config.runtime
 
 
+def test_what_hangs_on_a_setting_that_a_model_overrides_is_not_filled_in(tmp_path):
+    model = "{train_on: [a], reconstructs: [a]"
+    (tmp_path / "a.yaml").write_text(
+        f"{{scans: {{a: {{simulation: {{}}}}}}, network: {{input: fit}}, models: {{fit: {model}}},"
+        f" groups: {model}, network: {{input: backprojection}}}}}}}}"
+    )
+    config = load_config(tmp_path / "a.yaml")
+    shown = load_config(yaml.safe_load(answer("show", str(tmp_path / "a.yaml"))))
+    for name in config.models:
+        assert shown.settings("train", model=name) == config.settings("train", model=name)
+    assert yaml.safe_load(answer("show", str(tmp_path / "a.yaml"), model="fit"))["network"]["passes"] == 3
+
+
 def test_no_tracking_is_shown_as_none(tmp_path):
     (tmp_path / "a.yaml").write_text(
         "{scans: {a: {simulation: {}}}, models: {f: {start: flat, reconstructs: [a]}}, tracking: {uri: null}}"

@@ -54,10 +54,11 @@ def show(config: Config, scan: str | None = None, model: str | None = None) -> s
         if name is not None and name not in known:
             raise ConfigError(f"there is no {name} in it, only {', '.join(known)}")
     if scan is None and model is None:
-        # what a scan or a model does not name it takes from the top level, so nothing may be filled in there
+        # what a scan or a model does not name it takes from the top level, so nothing may be filled in there, nor here
+        # what hangs on a setting that a model may override
         entries = config.model_dump(mode="json", exclude_unset=True)
         return _text(
-            config.model_dump(mode="json")
+            config.model_dump(mode="json", exclude={"network": config.network.hanging()})
             | {name: entries[name] for name in ("scans", "models", "sweeps") if name in entries}
         )
     handed = {}

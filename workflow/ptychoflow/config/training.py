@@ -47,13 +47,14 @@ class Network(Section):
 
     acts_on: ClassVar[dict[str, tuple[str, ...]]] = {"attention": ("unet", "cnn"), "modes": ("fno",)}
     """Settings that act on some architectures only, and those."""
+    of_a_fit: ClassVar[dict[str, int]] = {"iterations": 1, "passes": 3}
+    """What is taken for a fit unless set: an epoch comes as far as many steps of back-projection."""
 
     @model_validator(mode="after")
-    def _a_fit_has_epochs(self) -> "Network":
-        """An epoch comes as far as many steps of back-projection. It counts as not set: an override starts anew."""
+    def _a_fit_has_its_own(self) -> "Network":
+        """It counts as not set: what a model that sees something else takes from here is not that."""
         if self.input == "fit":
-            unset = {"iterations": 1, "passes": 3}.items()
-            self.__dict__.update({name: value for name, value in unset if name not in self.model_fields_set})
+            self.__dict__.update({name: value for name, value in self.of_a_fit.items() if name in self.hanging()})
         return self
 
     @model_validator(mode="after")
@@ -64,6 +65,10 @@ class Network(Section):
         if self.overlap == "merged" and self.group_size == 1:
             raise ValueError("overlap: merged merges the patterns of a group, but group_size is 1: raise it")
         return self
+
+    def hanging(self) -> set[str]:
+        """The settings that nobody set and whose value hangs on `input`."""
+        return self.of_a_fit.keys() - self.model_fields_set
 
     def acting_on(self, architecture: str) -> list[str]:
         """The settings that act on some architectures only, this one among them."""
