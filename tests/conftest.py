@@ -1,6 +1,7 @@
 """What tests of several rooms share: a small scan made on the spot, and the real measurements where they are there."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,22 @@ def tiny_dataset(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("datasets") / "blobs"
     write_dataset(folder, scan)
     return folder
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Mounts a small tmpfs: a disk of its own to fill or to protect."""
+    mounted = []
+
+    def at(name: str, options: str):
+        place = tmp_path / name
+        place.mkdir(exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"cannot mount a small disk to fill: {done.stderr.strip()}")
+        mounted.append(place)
+        return place
+
+    yield at
+    for place in mounted:
+        subprocess.run(["umount", place], check=True)

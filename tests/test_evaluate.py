@@ -100,6 +100,20 @@ def test_an_uncertainty_is_shown_beside_its_phase_and_the_error(tmp_path):
         np.testing.assert_array_equal(arrays["phase_uncertainty"], spread[6:50, 7:54])  # where the coverage reaches
 
 
+def test_measuring_again_replaces_its_figures_and_no_others(tmp_path):
+    paths = write_products(tmp_path)
+    refined = read_reconstruction(paths["refined"])
+    uncertain = dataclasses.replace(refined, phase_uncertainty=np.ones(SHAPE, np.float32))
+    write_reconstruction(paths["refined"], uncertain)
+    for _ in range(2):
+        evaluate(output=tmp_path / "m.json", **paths)
+    assert {path.stem for path in (tmp_path / "m").glob("*.png")} == FIGURES | {"uncertainty"}
+    before = sorted(paths["dataset"].iterdir())
+    with pytest.raises(ValueError, match=r"holds other files \(counts\.npy, .*\): name a new folder"):
+        evaluate(output=paths["dataset"].with_suffix(".json"), **paths)
+    assert sorted(paths["dataset"].iterdir()) == before and not paths["dataset"].with_suffix(".json").exists()
+
+
 def test_r_factors_are_told_pattern_by_pattern(measured):
     metrics = _read(measured)
     per_pattern = metrics["stages"]["refined"]["r_factor_per_pattern"]

@@ -31,20 +31,44 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 def test_a_folder_is_replaced_whole(tmp_path):
     for word in ("old", "new"):
-        with whole_folder(tmp_path / "d") as partial:
+        with whole_folder(tmp_path / "d", "*") as partial:
             (partial / word).touch()
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["new"]
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_failed_folder_leaves_what_was_there(tmp_path):
-    with whole_folder(tmp_path / "d") as partial:
+    with whole_folder(tmp_path / "d", "*") as partial:
         (partial / "old").touch()
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "d") as partial:
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "d", "*") as partial:
         (partial / "half").touch()
         raise RuntimeError
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["old"]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_holds_anything_else_is_not_replaced(tmp_path):
+    (tmp_path / "home").mkdir()
+    for name in ("counts-1.npy", "thesis.tex"):
+        (tmp_path / "home" / name).write_text("mine")
+    told = pytest.raises(ValueError, match=r"home holds other files \(thesis\.tex\): name a new folder")
+    with told, whole_folder(tmp_path / "home", ["counts-*.npy"]):
+        pass
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"counts-1.npy", "thesis.tex"}
+    (tmp_path / "home" / "thesis.tex").rename(tmp_path / "home" / ".snakemake_timestamp")
+    with whole_folder(tmp_path / "home", ["counts-*.npy"]):
+        pass
+    assert not list((tmp_path / "home").iterdir())
+
+
+def test_neither_takes_the_place_of_the_other(tmp_path):
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(ValueError, match="a is a file: name a folder"), whole_folder(tmp_path / "a", "*"):
+        pass
+    (tmp_path / "d").mkdir()
+    with pytest.raises(ValueError, match="d is a folder: name a file"), whole_file(tmp_path / "d"):
+        pass
+    assert (tmp_path / "a").read_text() == "mine" and (tmp_path / "d").is_dir()
 
 
 def _watched(monkeypatch, *names: str) -> list[tuple[str, Path]]:
@@ -71,7 +95,7 @@ def test_what_takes_its_name_is_on_the_disk(tmp_path, monkeypatch):
         partial.write_text("new")
     assert seen == [("fsync", partial), ("replace", partial)]
     seen.clear()
-    with whole_folder(tmp_path / "d") as partial:
+    with whole_folder(tmp_path / "d", "*") as partial:
         (partial / "deep").mkdir()
         (partial / "deep" / "b").write_text("new")
     *flushed, last = seen
@@ -82,7 +106,7 @@ def test_what_takes_its_name_is_on_the_disk(tmp_path, monkeypatch):
 BEGIN_AND_WAIT = """
 import sys, time
 from ptychoflow.files import whole_file, whole_folder
-how = {"file": whole_file, "folder": whole_folder}[sys.argv[2]]
+how = {"file": whole_file, "folder": lambda path: whole_folder(path, "*")}[sys.argv[2]]
 with how(sys.argv[1]) as partial:
     print(partial, flush=True)
     time.sleep(60)
@@ -114,7 +138,7 @@ def test_what_a_killed_process_left_is_cleared_away_and_what_a_living_one_makes_
 
 def test_a_full_disk_is_told_in_words_however_deep_it_was_met(tmp_path):
     told = pytest.raises(OSError, match=r"/d does not fit on the disk \(.* GiB are free\): make room")
-    with told, whole_folder(tmp_path / "d") as partial, whole_file(partial / "manifest.json"):
+    with told, whole_folder(tmp_path / "d", "*") as partial, whole_file(partial / "manifest.json"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list(tmp_path.iterdir())
 
@@ -144,7 +168,7 @@ def test_broken_json_is_told_in_one_line(tmp_path, text):
 
 def test_provenance_names_code_settings_and_inputs(tmp_path):
     (tmp_path / "input.txt").write_text("x")
-    with whole_folder(tmp_path / "dataset") as partial:
+    with whole_folder(tmp_path / "dataset", "*") as partial:
         write_json(partial / "manifest.json", {})
     record = provenance({"crop": 64}, text=tmp_path / "input.txt", dataset=tmp_path / "dataset", nothing=None)
     assert record["config"] == {"crop": 64}

@@ -176,6 +176,16 @@ def test_patterns_of_another_size_are_refused(model, tiny_dataset, tmp_path):
     assert not (tmp_path / "patches").exists()
 
 
+def test_patches_take_the_place_of_patches_and_of_nothing_else(model, tiny_dataset, tmp_path):
+    for dtype in ("float16", "float32"):
+        infer(model, tiny_dataset, tmp_path / "patches", Inference(dtype=dtype), CPU)
+    assert read_patches(tmp_path / "patches").facts["dtype"] == "float32"
+    write_dataset(tmp_path / "scan", open_dataset(tiny_dataset))
+    with pytest.raises(ValueError, match="scan holds other files"):
+        infer(model, tiny_dataset, tmp_path / "scan", FINE, CPU)
+    assert len(open_dataset(tmp_path / "scan"))
+
+
 def test_a_failure_leaves_earlier_patches_as_they_were(model, tiny_dataset, tmp_path, monkeypatch):
     infer(model, tiny_dataset, tmp_path / "patches", FINE, CPU)
     before = _patches(tmp_path / "patches")[0]

@@ -236,25 +236,6 @@ def test_a_damaged_scan_gives_one_line_and_leaves_the_dataset_of_before(
     assert {entry.name for entry in tmp_path.iterdir()} == {"sample.cxi", "d"}
 
 
-@pytest.fixture
-def mount(tmp_path):
-    """Mounts a small tmpfs: a disk of its own to fill or to protect."""
-    mounted = []
-
-    def at(name: str, options: str):
-        place = tmp_path / name
-        place.mkdir(exist_ok=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"cannot mount a small disk to fill: {done.stderr.strip()}")
-        mounted.append(place)
-        return place
-
-    yield at
-    for place in mounted:
-        subprocess.run(["umount", place], check=True)
-
-
 def test_a_full_disk_gives_one_line_and_leaves_the_dataset_of_before(path, mount, capsys, tmp_path, scan):
     disk = mount("disk", "size=256k")
     pack(path, disk / "d")

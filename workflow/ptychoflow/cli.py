@@ -13,8 +13,8 @@ from types import ModuleType
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 ABOUT = """Ptychography as a workflow. Each verb is one step: it reads files, makes one product, and says on stderr
-what it did. A product appears whole or not at all. The workflow (`snakemake`) calls these verbs in order; run one by
-hand to try a setting."""
+what it did. A product appears whole or not at all; it replaces an earlier one of its kind, never another folder. The
+workflow (`snakemake`) calls these verbs in order; run one by hand to try a setting."""
 SETTINGS = "the sections this step reads, as JSON text or a path to a JSON or YAML file; defaults without it"
 
 

@@ -21,7 +21,7 @@ from .metrics.consistency import Fit, expected_patterns, fit, seam
 from .metrics.frc import ring_correlation
 from .metrics.image import crop_to, measures, phase_error, psnr, rms, spread, unwrapped_phase, value_range
 from .reconstruction import Reconstruction, read_reconstruction
-from .reporting.figures import draw_all
+from .reporting.figures import FILES, draw_all
 from .scan import Scan, Truth
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def evaluate(
     }
     metrics = _finite(metrics)
     arrays = _arrays(stages, scan, reference, list(patterns.values()))
-    with whole_folder(Path(output).with_suffix("")) as folder:
+    with whole_folder(Path(output).with_suffix(""), ("arrays.npz", *FILES)) as folder:
         np.savez_compressed(folder / "arrays.npz", **arrays)
         draw_all(folder, arrays, metrics)
     write_json(output, metrics)

@@ -138,10 +138,7 @@ def check_together(product: Product, scan: Scan) -> None:
 
 
 def _write_standard(output: Path, product: Product, patterns: Patterns, model: Path | None) -> None:
-    others = sorted({path.name for path in output.iterdir()} - set(FILES)) if output.is_dir() else []
-    if others:
-        raise ValueError(f"{output} holds other files ({', '.join(others[:3])}): name a new folder")
-    with whole_folder(output) as partial:
+    with whole_folder(output, FILES) as partial:
         write_standard(partial, product, patterns.scan, patterns.chunks())
         if model is not None:
             shutil.copyfile(model, partial / MODEL)

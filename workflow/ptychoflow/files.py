@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import fnmatch
 import functools
 import hashlib
 import json
@@ -10,11 +11,14 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from . import __version__
+
+LEFT_BY_OTHERS = (".snakemake_timestamp", ".DS_Store")
+"""What other programs put into every folder they meet."""
 
 
 @contextmanager
@@ -25,9 +29,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     The content is on the disk before the name is, so that a power cut leaves no empty file.
 
     Raises:
+        ValueError: if a folder stands at ``path``.
         OSError: in words, if the disk is full or the place cannot be written.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file")
     with _in_words(path), scratch_folder(path) as place:
         yield place / path.name
         _to_disk(place / path.name)
@@ -35,15 +42,22 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def whole_folder(path: Path, names: Sequence[str]) -> Iterator[Path]:
     """Give a temporary folder beside ``path`` to fill; it replaces ``path`` only when the block ends well.
 
     As for a file, what it holds is on the disk first.
 
+    Args:
+        path: the folder.
+        names: what its files may be called, ``*`` for anything: a folder that holds any other is not one of these, and
+            would be lost.
+
     Raises:
+        ValueError: if a file stands at ``path``, or a folder that holds other files.
         OSError: in words, if the disk is full or the place cannot be written.
     """
     path = Path(path)
+    _check_replaceable(path, names)
     with _in_words(path), scratch_folder(path) as place:
         fresh = place / "new"
         fresh.mkdir()
@@ -52,6 +66,17 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             os.rename(path, place / "old")
         os.rename(fresh, path)
+
+
+def _check_replaceable(path: Path, names: Sequence[str]) -> None:
+    """Refuse to replace anything but a folder of such files."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file: name a folder")
+    inside = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    known = (*names, *LEFT_BY_OTHERS)
+    others = [name for name in inside if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known)]
+    if others:
+        raise ValueError(f"{path} holds other files ({', '.join(others[:3])}): name a new folder")
 
 
 def _to_disk(*paths: Path) -> None:

@@ -118,7 +118,7 @@ class Entry:
 
 def gallery(output: Path) -> None:
     """Write the page ``README.md`` and its pictures into a folder, which appears whole or not at all."""
-    with whole_folder(output) as folder:
+    with whole_folder(output, ("README.md", "*.webp")) as folder:
         tables = {}
         for section, entries in SECTIONS.items():
             lines = []

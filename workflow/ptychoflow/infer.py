@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .config import Inference, Runtime
 from .data.packing import open_dataset
-from .data.shards import seal
+from .data.shards import FILES, seal
 from .files import provenance, whole_folder, write_json
 from .learning.checkpoints import read_model
 from .learning.prediction import Prediction
@@ -37,7 +37,7 @@ def infer(
     groups = len(prediction.data.rows)
     logger.info("read %s and %s: %d patterns in %d groups", model, dataset, len(scan), groups)
     with ExitStack() as stack:
-        writer, first = prediction.run(lambda: stack.enter_context(whole_folder(output)))
+        writer, first = prediction.run(lambda: stack.enter_context(whole_folder(output, (*FILES, "timing.json"))))
         if not first:
             return
         seal(writer.folder, provenance(inference, model=model, dataset=dataset))

@@ -16,6 +16,8 @@ from .readers.orientation import Finding
 
 logger = logging.getLogger(__name__)
 
+FILES = ("config.yaml", "inspection.json", "inspection.png")
+"""What the folder of an inspection holds."""
 EFFORTLESS = (64, 128, 256)
 """Sides that a first reconstruction cuts patterns to."""
 
@@ -39,7 +41,7 @@ def inspect(source: Source, output: Path | None = None) -> str:
     path = locate(source)
     inspection = inspect_file(path, source)
     if output is not None:
-        with whole_folder(output) as partial:
+        with whole_folder(output, FILES) as partial:
             write_json(partial / "inspection.json", as_data(inspection))
             with whole_file(partial / "config.yaml") as file:
                 file.write_text(ready_config(inspection))

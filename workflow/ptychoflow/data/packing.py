@@ -67,7 +67,7 @@ def write_dataset(
     if chunks is None:
         check_counts(scan.counts)
         chunks = pieces(scan.counts)
-    with whole_folder(folder) as partial:
+    with whole_folder(folder, ("manifest.json", *(f"{name}.npy" for name in ARRAYS))) as partial:
         arrays = {name: _write(partial / f"{name}.npy", array) for name, array in _small_arrays(scan).items()}
         arrays["counts"], total = _write_counts(partial / "counts.npy", chunks, scan.counts.shape)
         manifest = {

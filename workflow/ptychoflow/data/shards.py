@@ -11,6 +11,8 @@ from ..files import read_json, write_json
 from .batches import as_tensor
 
 FORMAT = 1
+FILES = ("manifest.json", "patches-*.npy", "positions-*.npy", "members-*.npy")
+"""What a folder of patches holds."""
 
 
 class ShardWriter:

@@ -16,7 +16,7 @@ WEIGHTS, CONFIG, CHECKSUMS = "weights.pt", "config.yaml", "checksums.json"
 def write_model_folder(folder: Path, model: Model) -> None:
     """Write a network: its state dict in ``weights.pt``, everything else in ``config.yaml``; whole or not at all."""
     content = content_of(model)
-    with whole_folder(folder) as partial:
+    with whole_folder(folder, (WEIGHTS, CONFIG, CHECKSUMS)) as partial:
         torch.save(content.pop("weights"), partial / WEIGHTS)
         text = yaml.safe_dump(content | {"ptychoflow": __version__}, sort_keys=False)
         (partial / CONFIG).write_text(text)

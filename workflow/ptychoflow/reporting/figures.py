@@ -28,6 +28,11 @@ BESIDE, ABOVE = 0.75, 0.5
 """Inches for its colour bar and its title."""
 COLOURS = {"network": "#2166ac", "refined": "#b2182b", "truth": "#333333"}
 
+FILES = tuple(
+    f"{name}.png" for name in ("objects", "fit", "probe", "patterns", "errors", "uncertainty", "frc", "progress")
+)
+"""What :func:`draw_all` draws, at most."""
+
 
 def draw_all(folder: Path, arrays: Mapping[str, np.ndarray], metrics: dict) -> None:
     """Draw every figure that the measures and arrays of a reconstruction have something for.
