@@ -137,10 +137,48 @@ def test_what_a_killed_process_left_is_cleared_away_and_what_a_living_one_makes_
 
 
 def test_a_full_disk_is_told_in_words_however_deep_it_was_met(tmp_path):
-    told = pytest.raises(OSError, match=r"/d does not fit on the disk \(.* GiB are free\): make room")
+    told = pytest.raises(OSError, match=r"/d does not fit on the disk \(No space .*, .* GiB are free\): make room")
     with told, whole_folder(tmp_path / "d", "*") as partial, whole_file(partial / "manifest.json"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list(tmp_path.iterdir())
+
+
+def _torch_fails():
+    try:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+    finally:
+        raise RuntimeError("unexpected pos 704 vs 598")
+
+
+def _hdf5_fails():
+    raise RuntimeError("Can't decrement id ref count (file write failed: filename = 'a', errno = 122, ...)")
+
+
+@pytest.mark.parametrize("fails", [_torch_fails, _hdf5_fails])
+def test_a_quota_is_told_in_words_by_whatever_meets_it(tmp_path, fails):
+    told = pytest.raises(OSError, match=r"/a does not fit on the disk \(Disk quota exceeded, ")
+    with told, whole_file(tmp_path / "a"):
+        fails()
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+    with pytest.raises(RuntimeError, match="shapes differ"), whole_file(tmp_path / "a"):
+        raise RuntimeError("shapes differ")
+
+
+def test_what_cannot_fit_is_not_begun(tmp_path):
+    with pytest.raises(OSError, match="/a does not fit on the disk"), whole_file(tmp_path / "a", size=1 << 60):
+        pytest.fail("begun")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_below_a_file_is_told_in_words(tmp_path):
+    (tmp_path / "a").touch()
+    with (
+        pytest.raises(OSError, match=r"a/b cannot be written \(.*\): write where you may"),
+        whole_file(tmp_path / "a/b"),
+    ):
+        pass
 
 
 def test_a_place_that_cannot_be_written_is_told_in_words(tmp_path):

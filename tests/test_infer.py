@@ -176,6 +176,14 @@ def test_patterns_of_another_size_are_refused(model, tiny_dataset, tmp_path):
     assert not (tmp_path / "patches").exists()
 
 
+def test_a_full_disk_is_told_before_anything_is_predicted(model, tiny_dataset, tmp_path, mount):
+    disk = mount("disk", "size=8k")
+    command = [sys.executable, "-m", "ptychoflow", "infer", model, tiny_dataset, disk / "patches"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 2 and "patches does not fit on the disk" in done.stderr
+    assert not list(disk.iterdir())
+
+
 def test_patches_take_the_place_of_patches_and_of_nothing_else(model, tiny_dataset, tmp_path):
     for dtype in ("float16", "float32"):
         infer(model, tiny_dataset, tmp_path / "patches", Inference(dtype=dtype), CPU)

@@ -221,6 +221,16 @@ def test_a_state_of_other_settings_or_a_damaged_one_is_left_alone(tmp_path, monk
     assert breaks.Unfinished(tmp_path / "a.h5", {"seed": 1}).read() is None
 
 
+def test_a_full_disk_gives_one_line_and_leaves_what_was_there(tiny_dataset, tmp_path, mount):
+    disk = mount("disk", "size=64k")
+    (disk / "r.h5").write_text("earlier")
+    command = [sys.executable, "-m", "ptychoflow", "refine", tiny_dataset, disk / "r.h5"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 2, "HDF5 that could not write crashes at the end of the process"
+    assert "ptychoflow refine:" in done.stderr and "r.h5 does not fit on the disk" in done.stderr.splitlines()[-1]
+    assert [path.read_text() for path in disk.iterdir()] == ["earlier"]
+
+
 def test_a_refined_start_brings_its_probe_and_positions(tiny_dataset, tmp_path):
     settings = {"epochs": 10, "probe_from": 2, "positions_from": 2, "brightness_from": 2}
     first = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", **settings))

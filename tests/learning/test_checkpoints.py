@@ -32,6 +32,13 @@ def test_the_file_holds_plain_data_only(tmp_path, model):
     assert content["network"]["width"] == 8
 
 
+def test_a_full_disk_is_told_in_words(model, mount):
+    disk = mount("disk", "size=8k")
+    with pytest.raises(OSError, match=r"m\.ckpt does not fit on the disk"):
+        write_model(disk / "m.ckpt", model)
+    assert not list(disk.iterdir())
+
+
 def test_a_missing_model_says_to_train_one(tmp_path):
     with pytest.raises(FileNotFoundError, match="train one first"):
         read_model(tmp_path / "m.ckpt")

@@ -17,16 +17,22 @@ from pathlib import Path
 
 from . import __version__
 
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
+EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LEFT_BY_OTHERS = (".snakemake_timestamp", ".DS_Store")
 """What other programs put into every folder they meet."""
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it takes its name only when the block ends well.
 
     A step that is killed leaves whatever stood at ``path`` before; what it had begun is cleared away by the next one.
     The content is on the disk before the name is, so that a power cut leaves no empty file.
+
+    Args:
+        path: the file.
+        size: bytes that must be free on the disk; HDF5 that meets its end takes the whole process with it.
 
     Raises:
         ValueError: if a folder stands at ``path``.
@@ -35,7 +41,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file")
-    with _in_words(path), scratch_folder(path) as place:
+    with scratch_folder(path) as place:
+        if size > shutil.disk_usage(place).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         yield place / path.name
         _to_disk(place / path.name)
         os.replace(place / path.name, path)
@@ -58,7 +66,7 @@ def whole_folder(path: Path, names: Sequence[str]) -> Iterator[Path]:
     """
     path = Path(path)
     _check_replaceable(path, names)
-    with _in_words(path), scratch_folder(path) as place:
+    with scratch_folder(path) as place:
         fresh = place / "new"
         fresh.mkdir()
         yield fresh
@@ -147,9 +155,35 @@ def _fingerprint(path: Path) -> dict:
     return {"name": path.name, "sha256": sha256(path / "manifest.json" if path.is_dir() else path)}
 
 
+def size_of(record: object) -> int:
+    """Bytes that a file of a dataclass takes at most: all its arrays, and room for what says where they are."""
+    return (1 << 16) + sum(getattr(value, "nbytes", 0) for value in vars(record).values())
+
+
+def reserve(path: Path) -> None:
+    """Have the disk hold every byte of a file: a memory map that finds it full later on ends the process (SIGBUS).
+
+    Raises:
+        OSError: if there is not so much room.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+
+
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """A hidden folder beside ``path`` to work in, removed in the end; the next clears what a killed one left."""
+    """A hidden folder beside ``path`` to work in, removed in the end; the next clears what a killed one left.
+
+    Raises:
+        OSError: in words, if the disk is full or the place cannot be written.
+    """
+    with _in_words(path), _workshop(path) as place:
+        yield place
+
+
+@contextmanager
+def _workshop(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = _lock(path.parent, wait=True)
     try:
@@ -195,16 +229,31 @@ def _in_words(path: Path) -> Iterator[None]:
     """Tell what stands in the way of writing ``path``, and what to do about it."""
     try:
         yield
-    except OSError as raised:
+    except (OSError, RuntimeError) as raised:
         # a file within a folder has told it in its own words
         error = raised.__cause__ if isinstance(raised.__cause__, OSError) else raised
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        if (number := _full(error)) is not None:
             free = shutil.disk_usage(path.parent).free / 2**30
             raise OSError(
-                f"{path} does not fit on the disk ({free:.3g} GiB are free): make room or write elsewhere"
+                f"{path} does not fit on the disk ({os.strerror(number)}, {free:.3g} GiB are free): make room or write "
+                "elsewhere"
             ) from error
+        if not isinstance(error, OSError):
+            raise
         where = Path(os.fsdecode(error.filename)) if error.filename is not None else None
         ours = where is not None and (where.is_relative_to(path.parent) or path.is_relative_to(where))
-        if ours and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if ours and error.errno in FORBIDDEN:
             raise OSError(f"{path} cannot be written ({error.strerror}): write where you may") from error
         raise
+
+
+def _full(error: BaseException) -> int | None:
+    """The error number of a disk, a quota or a limit that is exhausted, if that is what happened.
+
+    HDF5 tells it in a RuntimeError's text; torch raises one of its own on its way out of the system's.
+    """
+    told = re.search(r"errno = (\d+)", str(error))
+    number = int(told[1]) if told else getattr(error, "errno", None)
+    if number in EXHAUSTED:
+        return number
+    return _full(error.__context__) if isinstance(error, RuntimeError) and error.__context__ is not None else None

@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .files import whole_file
+from .files import size_of, whole_file
 from .scan import ELEMENTARY_CHARGE_C
 
 NUMBERS = {
@@ -109,7 +109,7 @@ def write_product(path: Path, product: Product) -> None:
     """
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"{path.name} has no suffix of a product, expected one of {', '.join(WRITERS)}")
-    with whole_file(path) as partial:
+    with whole_file(path, size_of(product)) as partial:
         WRITERS[path.suffix.lower()](partial, product)
 
 

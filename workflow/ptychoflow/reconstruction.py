@@ -7,7 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .files import whole_file
+from .files import size_of, whole_file
 from .product import Product, fill_hdf5, half_pixel
 from .scan import Geometry
 
@@ -81,7 +81,7 @@ class Reconstruction:
 
 def write_reconstruction(path: Path, reconstruction: Reconstruction) -> None:
     """Write a ptychodus product (HDF5) with our arrays under ``/ptychoflow``, whole or not at all."""
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+    with whole_file(path, size_of(reconstruction)) as partial, h5py.File(partial, "w") as file:
         fill_hdf5(file, product_of(reconstruction))
         _write_ours(file.create_group("ptychoflow"), reconstruction)
 

@@ -9,7 +9,7 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the filters that detectors compress with)
 import numpy as np
 
-from .files import whole_file
+from .files import size_of, whole_file
 
 PLANCK_J_S = 6.62607015e-34
 LIGHT_M_S = 299792458.0
@@ -167,7 +167,8 @@ def write_scan(path: Path, scan: Scan, chunks: Iterator[np.ndarray] | None = Non
         scan: what to write; ``scan.counts`` gives shape and dtype.
         chunks: the counts in pieces, in order, where they do not fit in memory; ``scan.counts`` itself without it.
     """
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+    size = size_of(scan) + (0 if scan.truth is None else size_of(scan.truth))
+    with whole_file(path, size) as partial, h5py.File(partial, "w") as file:
         file["cxi_version"] = 160
         instrument = file.create_group("entry_1/instrument_1")
         source = instrument.create_group("source_1")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..files import read_json, write_json
+from ..files import read_json, reserve, write_json
 from .batches import as_tensor
 
 FORMAT = 1
@@ -31,7 +31,10 @@ class ShardWriter:
         def create(name: str, kind: str, *shape: int) -> np.ndarray:
             if folder is None:
                 return np.empty((count, *shape), kind)
-            return np.lib.format.open_memmap(_path(folder, name, shard), "w+", kind, (count, *shape))
+            path = _path(folder, name, shard)
+            array = np.lib.format.open_memmap(path, "w+", kind, (count, *shape))
+            reserve(path)
+            return array
 
         self._count, self._done = count, 0
         # an empty memory map cannot be made: a process without patches leaves no shard

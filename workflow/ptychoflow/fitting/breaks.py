@@ -41,8 +41,8 @@ class Unfinished:
         """Keep a state, whole or not at all, if the last one was kept long ago."""
         if time.monotonic() - self._saved < EVERY_S:
             return
-        with whole_file(self.path) as partial:
-            torch.save({"key": self._key, "state": state}, partial)
+        with whole_file(self.path) as partial, partial.open("wb") as file:
+            torch.save({"key": self._key, "state": state}, file)
         self._saved = time.monotonic()
 
     def forget(self) -> None:

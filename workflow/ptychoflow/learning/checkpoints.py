@@ -51,8 +51,8 @@ class Model:
 
 def write_model(path: Path, model: Model) -> None:
     """Write a network, whole or not at all: tensors and plain data only."""
-    with whole_file(path) as partial:
-        torch.save(content_of(model), partial)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        torch.save(content_of(model), file)
 
 
 def read_model(path: Path) -> Model:

@@ -17,7 +17,8 @@ def write_model_folder(folder: Path, model: Model) -> None:
     """Write a network: its state dict in ``weights.pt``, everything else in ``config.yaml``; whole or not at all."""
     content = content_of(model)
     with whole_folder(folder, (WEIGHTS, CONFIG, CHECKSUMS)) as partial:
-        torch.save(content.pop("weights"), partial / WEIGHTS)
+        with (partial / WEIGHTS).open("wb") as file:
+            torch.save(content.pop("weights"), file)
         text = yaml.safe_dump(content | {"ptychoflow": __version__}, sort_keys=False)
         (partial / CONFIG).write_text(text)
         write_json(partial / CHECKSUMS, {name: sha256(partial / name) for name in (WEIGHTS, CONFIG)})

@@ -76,8 +76,8 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: None = None) -> None:
         """Write a training's state, whole or not at all."""
-        with whole_file(Path(path)) as partial:
-            torch.save(checkpoint, partial)
+        with whole_file(Path(path)) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 def launcher(devices: int, nodes: int = 1) -> ClusterEnvironment:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import Runtime
+from ..files import reserve
 from ..physics.splatting import divide_, splat_, spread
 
 FLOOR = 1e-3
@@ -51,8 +52,10 @@ class Room:
                 f"a canvas of {shape[0]} x {shape[1]} px needs {needed / 2**30:.3g} GiB, {self.memory / 2**30:.3g} GiB "
                 f"of memory and {free / 2**30:.3g} GiB of disk are free: make room, or check the unit of the positions"
             )
-        number = len(list(self.folder.iterdir()))
-        return np.memmap(self.folder / f"{name}-{number}", dtype, "w+", shape=shape)
+        path = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
+        array = np.memmap(path, dtype, "w+", shape=shape)
+        reserve(path)
+        return array
 
     def _taken(self) -> int:
         return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
