@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from ptychoflow.physics.forward import expected_counts, shift_probe
 from ptychoflow.physics.patches import cut_windows, split_positions
 from ptychoflow.scan import Geometry, Scan, Truth
 
+from .pretence import PretendedGPU, pretend
+
 
 @pytest.fixture
 def real_data() -> Path:
@@ -22,6 +25,19 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("PTYCHOFLOW_DATA names no folder of real measurements")
     return Path(folder)
+
+
+@pytest.fixture(params=["pretended", pytest.param("real", marks=pytest.mark.gpu)])
+def gpu(request) -> Iterator[PretendedGPU | None]:
+    """A GPU: where there is one, that, and None; else a pretended one, which computes what a GPU would, but here."""
+    there = torch.cuda.is_available()
+    if there != (request.param == "real"):
+        pytest.skip("there is a GPU, nothing needs to be pretended" if there else "no CUDA device")
+    if there:
+        yield None
+        return
+    with pretend() as pretended:
+        yield pretended
 
 
 @pytest.fixture

@@ -194,10 +194,8 @@ def test_counts_for_a_gpu_are_pinned_and_read_ahead_unless_they_lie_there(scans,
     assert (loader.num_workers, loader.prefetch_factor) == ((0, None) if resident else (2, PREFETCH))
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("where", ["auto", "never"])
-def test_a_gpu_gets_the_same_batches(scans, where):
+def test_a_gpu_gets_the_same_batches(gpu, scans, where):
     rows = TrainingData(scans, 4, TRAINING, CPU).sampler().rows()[:8]
     there = TrainingData(scans, 4, TRAINING, Runtime(accelerator="gpu", counts_on_device=where, workers=2))
     there.trainer = lightning.Trainer(accelerator="gpu", devices=1, logger=False, enable_checkpointing=False)

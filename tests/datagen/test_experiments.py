@@ -199,9 +199,7 @@ def test_bad_requests_are_told():
         cut_labels(Scan(scan.counts, scan.positions, scan.probe, scan.geometry))
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_expects_the_same_counts():
+def test_a_gpu_expects_the_same_counts(gpu):
     experiment = Experiment(_object(), _probe(modes=(0.7, 0.3)), _positions())
     there = torch.cat(list(experiment.expected("cuda"))).cpu().numpy()
     assert abs(there - _expected(experiment)).max() < 1e-5 * there.max()

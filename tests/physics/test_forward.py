@@ -149,10 +149,8 @@ def test_gradients_reach_object_probe_and_background():
         assert leaf.grad.abs().sum() > 0
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.complex128, 1e-12), (torch.complex64, 1e-5)])
-def test_a_gpu_expects_the_same_counts_also_under_autocast(dtype, tolerance):
+def test_a_gpu_expects_the_same_counts_also_under_autocast(gpu, dtype, tolerance):
     image, probe, positions = _object().to(dtype), _probe(2).to(dtype), _positions()
     here = _diffract(image, probe, positions)
     with torch.autocast("cuda", torch.float16):
