@@ -71,4 +71,4 @@ def test_a_step_takes_its_devices_where_the_config_says_gpu(tmp_path):
     """Here there is none, so the step fails; that it looked shows what it set."""
     words = ["refine", "nowhere", "out.h5", "--runtime", '{"accelerator": "gpu", "devices": 2}']
     done = subprocess.run([sys.executable, "-m", "ptychoflow", *words], capture_output=True, text=True, cwd=tmp_path)
-    assert "took GPU 3\n" in done.stderr and "nowhere" in done.stderr, "refinement uses one device"
+    assert "took GPU 3, GPU-5f\n" in done.stderr and "nowhere" in done.stderr

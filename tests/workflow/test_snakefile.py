@@ -69,8 +69,8 @@ GPU = {"accelerator": "gpu"}
     [
         ({}, {"train": "0", "infer": "0", "refine": "0"}),
         ({**GPU}, {"train": "1", "infer": "1", "refine": "1"}),
-        ({**GPU, "devices": 2}, {"train": "2", "infer": "2", "refine": "1"}),
-        ({**GPU, "devices": 2, "nodes": 3}, {"train": "6", "infer": "2", "refine": "1"}),
+        ({**GPU, "devices": 2}, {"train": "2", "infer": "2", "refine": "2"}),
+        ({**GPU, "devices": 2, "nodes": 3}, {"train": "6", "infer": "2", "refine": "2"}),
     ],
 )
 def test_steps_ask_for_the_gpus_that_the_config_gives_them(workflow, runtime, asked):

@@ -330,7 +330,7 @@ def _run(verb: str, arguments: dict) -> int | None:
         print(_module("inspect").inspect(**sections, output=arguments["output"]))
     else:
         benchmark, arguments = arguments.pop("benchmark", None), _with_settings(verb, arguments)
-        _take_devices(verb, arguments)
+        _take_devices(arguments)
         code = getattr(_module(verb), verb)(**arguments)
         if benchmark is not None:
             _module("benchmark").write_benchmark(benchmark)
@@ -351,11 +351,11 @@ def _module(name: str) -> ModuleType:
         gc.enable()
 
 
-def _take_devices(verb: str, arguments: dict) -> None:
-    """GPUs of this process's own, before anything looks for them; refinement uses one."""
+def _take_devices(arguments: dict) -> None:
+    """GPUs of this process's own, before anything looks for them."""
     runtime = arguments.get("runtime")
     if runtime is not None and runtime.accelerator == "gpu":
-        _module("devices").take_devices(1 if verb == "refine" else runtime.devices)
+        _module("devices").take_devices(runtime.devices)
 
 
 def _with_settings(verb: str, arguments: dict) -> dict:

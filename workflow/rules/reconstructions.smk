@@ -96,7 +96,7 @@ rule refine:
         "../../envs/gpu.yaml"
     threads: 2
     resources:
-        gpu=min(GPUS, 1),
+        gpu=GPUS,
         mem_mb=memory("refine"),
         runtime=time("refine"),
     params:
