@@ -27,17 +27,22 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def pretended_gpu() -> Iterator[PretendedGPU]:
+    """One that is not there: it computes what a GPU would, but here, and tells what waited for it."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU, nothing needs to be pretended")
+    with pretend() as gpu:
+        yield gpu
+
+
 @pytest.fixture(params=["pretended", pytest.param("real", marks=pytest.mark.gpu)])
-def gpu(request) -> Iterator[PretendedGPU | None]:
-    """A GPU: where there is one, that, and None; else a pretended one, which computes what a GPU would, but here."""
-    there = torch.cuda.is_available()
-    if there != (request.param == "real"):
-        pytest.skip("there is a GPU, nothing needs to be pretended" if there else "no CUDA device")
-    if there:
-        yield None
-        return
-    with pretend() as pretended:
-        yield pretended
+def gpu(request) -> None:
+    """A GPU to compute on: a real one where there is one, else a pretended one."""
+    if request.param == "pretended":
+        request.getfixturevalue("pretended_gpu")
+    elif not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
 
 
 @pytest.fixture

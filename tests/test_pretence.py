@@ -13,12 +13,6 @@ from .pretence import pretend
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, nothing needs to be pretended")
 
 
-@pytest.fixture
-def gpu():
-    with pretend() as gpu:
-        yield gpu
-
-
 def _square(seed: int = 0) -> torch.Tensor:
     return torch.rand(4, 4, generator=torch.Generator().manual_seed(seed))
 
@@ -46,7 +40,7 @@ def _through(tensor: torch.Tensor, hook) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("mistake", MIXED)
-def test_devices_that_are_mixed_are_refused(gpu, mistake):
+def test_devices_that_are_mixed_are_refused(pretended_gpu, mistake):
     here = _square()
     with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
         MIXED[mistake](here, here.cuda())
@@ -57,38 +51,38 @@ def test_two_gpus_are_two_devices():
         _square().to("cuda:0") + _square().to("cuda:1")
 
 
-def test_the_processor_is_not_indexed_from_there(gpu):
+def test_the_processor_is_not_indexed_from_there(pretended_gpu):
     rows = torch.tensor([2, 0])
     assert torch.equal(_square().cuda()[rows].cpu(), _square()[rows])
     with pytest.raises(RuntimeError, match="indices should be either on cpu or on the same device"):
         _square()[rows.cuda()]
 
 
-def test_a_number_of_the_processor_may_join(gpu):
+def test_a_number_of_the_processor_may_join(pretended_gpu):
     there = _square().cuda()
     assert torch.equal((there * torch.tensor(2.0)).cpu(), 2 * _square())
     assert torch.equal(there.masked_fill(there > 2, torch.tensor(0.0)).cpu(), _square())
 
 
 @pytest.mark.parametrize("look", [lambda x: x.numpy(), np.asarray, lambda x: x.data_ptr()])
-def test_what_lies_there_has_no_memory_here(gpu, look):
+def test_what_lies_there_has_no_memory_here(pretended_gpu, look):
     with pytest.raises(TypeError, match=r"cuda:0"):
         look(_square().cuda())
 
 
-def test_a_generator_of_the_processor_draws_nothing_there(gpu):
+def test_a_generator_of_the_processor_draws_nothing_there(pretended_gpu):
     with pytest.raises(RuntimeError, match="Expected a 'cuda' device type for generator"):
         torch.randperm(4, generator=torch.Generator(), device="cuda")
 
 
-def test_unsigned_integers_are_moved_but_not_computed_with(gpu):
+def test_unsigned_integers_are_moved_but_not_computed_with(pretended_gpu):
     counts = torch.arange(6).to(torch.uint16).view(2, 3).cuda()
     assert counts[:, 1:].float().cpu().tolist() == [[1, 2], [4, 5]]
     with pytest.raises(NotImplementedError, match="unsigned"):
         counts.view(6).index_select(0, torch.tensor([1]).cuda())
 
 
-def test_values_are_those_of_the_processor(gpu):
+def test_values_are_those_of_the_processor(pretended_gpu):
     def measure(x: torch.Tensor) -> torch.Tensor:
         y = torch.fft.fft2(x).abs().roll(1, 0)[:, [2, 0]] + torch.arange(2, device=x.device)
         y[y > 3] -= torch.full_like(y, 0.5)[y > 3]
@@ -97,7 +91,7 @@ def test_values_are_those_of_the_processor(gpu):
     assert torch.equal(measure(_square().cuda()).cpu(), measure(_square()))
 
 
-def test_a_network_learns_there_as_here(gpu):
+def test_a_network_learns_there_as_here(pretended_gpu):
     def learned(device: str) -> list[float]:
         torch.manual_seed(0)
         layer = torch.nn.Linear(4, 2).to(device)
@@ -113,7 +107,7 @@ def test_a_network_learns_there_as_here(gpu):
     assert learned("cuda") == pytest.approx(learned("cpu"), abs=1e-6)
 
 
-def test_autocast_is_that_of_a_gpu(gpu):
+def test_autocast_is_that_of_a_gpu(pretended_gpu):
     there = _square().cuda()
     with torch.autocast("cuda", torch.bfloat16):
         assert (there @ there).dtype == torch.bfloat16 and there.cumsum(0).dtype == torch.float32
@@ -133,9 +127,9 @@ MOVES = {
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_uploads_wait_unless_they_need_not(gpu, move):
+def test_uploads_wait_unless_they_need_not(pretended_gpu, move):
     make, waits = MOVES[move]
-    assert make(_square()).is_cuda and bool(gpu.waits) == waits
+    assert make(_square()).is_cuda and bool(pretended_gpu.waits) == waits
 
 
 LOOKS = {
@@ -155,16 +149,16 @@ LOOKS = {
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_every_look_at_a_value_is_counted(gpu, look):
+def test_every_look_at_a_value_is_counted(pretended_gpu, look):
     there = _square().to("cuda", non_blocking=True)
     torch.fft.fft2(there).abs().clamp_min_(1)[1:, :2].sum((0, 1)).add_(1)
-    assert not gpu.waits
+    assert not pretended_gpu.waits
     LOOKS[look](there)
-    assert len(gpu.waits) == 1
+    assert len(pretended_gpu.waits) == 1
 
 
-def test_the_processor_goes_on_while_it_computes_and_waits_when_it_looks(gpu):
-    there, gpu.seconds_per_operation = _square().cuda(), 0.05
+def test_the_processor_goes_on_while_it_computes_and_waits_when_it_looks(pretended_gpu):
+    there, pretended_gpu.seconds_per_operation = _square().cuda(), 0.05
     began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     before = time.perf_counter()
     began.record()
@@ -176,14 +170,14 @@ def test_the_processor_goes_on_while_it_computes_and_waits_when_it_looks(gpu):
     assert began.elapsed_time(ended) >= 149
 
 
-def test_it_has_as_much_memory_as_it_is_told(gpu):
-    gpu.largest = 1 << 10
+def test_it_has_as_much_memory_as_it_is_told(pretended_gpu):
+    pretended_gpu.largest = 1 << 10
     assert torch.zeros(256, device="cuda").is_cuda
     with pytest.raises(torch.OutOfMemoryError):
         torch.zeros(257, device="cuda")
 
 
-def test_copies_stay_there_and_files_open_here(gpu):
+def test_copies_stay_there_and_files_open_here(pretended_gpu):
     layer, file = torch.nn.Linear(2, 2).cuda(), io.BytesIO()
     assert copy.deepcopy(layer).weight.is_cuda and isinstance(copy.deepcopy(layer).weight, torch.nn.Parameter)
     torch.save(layer.state_dict(), file)

@@ -13,7 +13,8 @@ import torch
 from ptychoflow.config import Refinement, Runtime
 from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.fitting import breaks
-from ptychoflow.fitting.fit import Fit
+from ptychoflow.fitting.fit import Fit, Free
+from ptychoflow.fitting.peers import Peers
 from ptychoflow.fitting.positions import position_steps
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.consistency import expected_patterns
@@ -278,6 +279,18 @@ def test_a_gpu_finds_what_the_cpu_finds(gpu, tiny_dataset, tmp_path, settings):
     np.testing.assert_allclose(there.history["error"], here.history["error"], rtol=1e-3)
     if here.phase_uncertainty is not None:
         np.testing.assert_allclose(there.phase_uncertainty, here.phase_uncertainty, rtol=1e-2)
+
+
+def test_no_step_waits_for_the_gpu(pretended_gpu, tiny_dataset):
+    free = {"probe_from": 1, "positions_from": 1, "brightness_from": 1, "modes": 2}
+    for batch_size in (5, 50):
+        settings = Refinement(batch_size=batch_size, **free)
+        fit = Fit(open_dataset(tiny_dataset), settings, peers=Peers("cuda"))
+        pretended_gpu.forget()
+        fit.epoch(Free.in_epoch(1, settings))
+        assert len(pretended_gpu.waits) == 4, (
+            "the order goes there; error, change of phase and products of modes come back"
+        )
 
 
 def test_what_is_masked_does_not_matter(tiny_dataset, tmp_path):

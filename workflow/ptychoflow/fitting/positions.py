@@ -23,12 +23,14 @@ def position_steps(light: Tensor, windows: Tensor, pull: Tensor) -> Tensor:
     """
     slopes = [torch.view_as_real(windows.roll(-1, axis) - windows.roll(1, axis)) / 2 for axis in (-2, -1)]
     lit = [slope * light[..., None] for slope in slopes]
-    matrices = torch.stack([_dot(lit[0], slopes[0]), _dot(lit[0], slopes[1]), _dot(lit[1], slopes[1])], -1) / 2
-    matrices = matrices[:, [[0, 1], [1, 2]]]
+    across = _dot(lit[0], slopes[1])
+    entries = [_dot(lit[0], slopes[0]), across, across, _dot(lit[1], slopes[1])]
+    matrices = torch.stack(entries, -1).unflatten(-1, (2, 2)) / 2
     sides = torch.stack([_dot(slope, torch.view_as_real(pull)) for slope in slopes], -1)[..., None]
     diagonal = matrices.diagonal(dim1=1, dim2=2)
     diagonal += RIDGE * diagonal.mean(-1, keepdim=True) + 1e-20
-    return torch.linalg.solve(matrices, sides)[..., 0].clamp_(-LONGEST_PX, LONGEST_PX)
+    # plain `solve` waits for the device, to see whether a matrix was singular
+    return torch.linalg.solve_ex(matrices, sides)[0][..., 0].clamp_(-LONGEST_PX, LONGEST_PX)
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
