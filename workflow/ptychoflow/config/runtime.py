@@ -13,7 +13,7 @@ class Runtime(Section):
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """What to compute on."""
     devices: PositiveInt = 1
-    """Processes and devices of training and inference, on each node."""
+    """Processes and devices of training, inference and refinement, on each node."""
     nodes: PositiveInt = 1
     """Computers that a training spreads over, its processes started by srun (a profile for SLURM does) or torchrun."""
     strategy: Literal["auto", "ddp"] = "auto"
