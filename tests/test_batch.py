@@ -72,6 +72,13 @@ def test_bad_input_ends_with_2_in_one_line_and_an_event(directory, tmp_path, cap
     assert not (tmp_path / "out").exists()
 
 
+def test_an_output_that_cannot_be_written_is_told_at_once(directory, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    assert main(["batch", str(directory), str(tmp_path / "out"), "--events"]) == 2
+    assert "out/product.h5 cannot be written (" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_sigterm_leaves_a_partial_product_that_says_so(directory, tmp_path):
     words = ["batch", directory, tmp_path / "out", "--events"]
     words += ["--config", '{"refinement": {"epochs": 100000, "settled": 0}}']

@@ -127,6 +127,29 @@ def test_an_unknown_verb_or_option_ends_in_exit_code_2(capsys):
         assert caught.value.code == 2
 
 
+WRITERS = {
+    "stitch": ["no-dataset", "no-patches"],
+    "reconstruct": ["no-model", "no-dataset"],
+    "refine": ["no-dataset"],
+    "train": ["no-dataset"],
+}
+
+
+@pytest.mark.parametrize("verb", WRITERS)
+def test_an_output_that_cannot_be_is_told_before_anything_is_read(tmp_path, capsys, verb):
+    """A dataset where the output should stand would be told after hours, a scan or a model would be gone."""
+    ending = "ckpt" if verb == "train" else "h5"
+    (tmp_path / "star.cxi").write_text("a scan")
+    assert main([verb, *WRITERS[verb], str(tmp_path / "star.cxi")]) == 2
+    assert f"the output is called star.cxi, expected a name that ends in .{ending}" in capsys.readouterr().err
+    (tmp_path / f"star.{ending}").mkdir()
+    assert main([verb, *WRITERS[verb], str(tmp_path / f"star.{ending}")]) == 2
+    assert "is a folder: name a file" in capsys.readouterr().err
+    assert main([verb, *WRITERS[verb], str(tmp_path / "star.cxi" / f"a.{ending}")]) == 2
+    assert "cannot be written (" in capsys.readouterr().err
+    assert (tmp_path / "star.cxi").read_text() == "a scan" and len(list(tmp_path.iterdir())) == 2
+
+
 def test_an_interrupt_ends_in_exit_code_130(path, tmp_path, monkeypatch, capsys):
     def interrupted(*_args, **_settings):
         raise KeyboardInterrupt

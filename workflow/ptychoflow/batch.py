@@ -13,10 +13,11 @@ from typing import Any
 
 from .config import Inference, Packing, Refinement, Runtime, Source, Stitching
 from .convert import convert
+from .files import check_output
 from .pack import pack
 from .readers.formats import read_measurement
 from .reconstruct import reconstruct
-from .reconstruction import read_reconstruction
+from .reconstruction import ENDINGS, read_reconstruction
 from .refine import refine
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def batch(
     Raises:
         FileNotFoundError: if the input or the model is missing.
         ValueError: if either is damaged, or they do not suit each other.
+        OSError: if the output cannot be written.
     """
     tell = Events(events)
     try:
@@ -132,6 +134,7 @@ def _reconstruct(
 ) -> str:
     """Make the product; returns what is partial about it."""
     packing, inference, stitching, refinement = sections
+    check_output(product, *ENDINGS)
     with tempfile.TemporaryDirectory() as scratch, _signals(Stop(tell)) as stop:
         place = Path(scratch)
         dataset, stitched = place / "dataset", place / "stitched.h5"

@@ -49,6 +49,24 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
         os.replace(place / path.name, path)
 
 
+def check_output(path: Path, *endings: str) -> None:
+    """Refuse an output that cannot be written, or is named as something else, before the work for it is done.
+
+    Raises:
+        ValueError: if its name has none of these endings, or a folder stands there.
+        OSError: if the place cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"the output is called {path.name}, expected a name that ends in {' or '.join(endings)}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file")
+    place = next(parent for parent in path.absolute().parents if parent.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        reason = "may not be written to" if place.is_dir() else "is a file"
+        raise OSError(f"{path} cannot be written ({place} {reason}): write where you may")
+
+
 @contextmanager
 def whole_folder(path: Path, names: Sequence[str]) -> Iterator[Path]:
     """Give a temporary folder beside ``path`` to fill; it replaces ``path`` only when the block ends well.

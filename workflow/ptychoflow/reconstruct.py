@@ -8,12 +8,12 @@ from pathlib import Path
 from .config import Inference, Runtime, Stitching
 from .data.packing import open_dataset
 from .data.shards import read_patches, seal
-from .files import provenance, scratch_folder
+from .files import check_output, provenance, scratch_folder
 from .learning.checkpoints import Model, read_model
 from .learning.corrections import corrected
 from .learning.prediction import Prediction
 from .networks.whole import ObjectNetwork
-from .reconstruction import Reconstruction, write_reconstruction
+from .reconstruction import ENDINGS, Reconstruction, write_reconstruction
 from .scan import Scan
 from .stitching.assembly import assemble
 from .stitching.canvas import Room, memory_for
@@ -43,9 +43,11 @@ def reconstruct(
 
     Raises:
         FileNotFoundError: if the model or the dataset is missing.
-        ValueError: if either is damaged, or they do not suit each other.
+        ValueError: if either is damaged, they do not suit each other, or the output is no ``.h5``.
+        OSError: if the output cannot be written.
     """
     began = time.perf_counter()
+    check_output(output, *ENDINGS)
     scan, trained = open_dataset(dataset), read_model(model)
     logger.info("read %s and %s: %d patterns of %d px", model, dataset, len(scan), scan.size)
     with scratch_folder(output) as scratch:

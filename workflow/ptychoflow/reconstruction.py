@@ -11,6 +11,8 @@ from .files import size_of, whole_file
 from .product import Product, fill_hdf5, half_pixel
 from .scan import Geometry
 
+ENDINGS = (".h5", ".hdf5")
+"""What the file of a reconstruction ends in."""
 BAND = 256
 """Rows looked at at once, of arrays that may be larger than memory."""
 

@@ -10,13 +10,13 @@ import torch
 
 from .config import Refinement, Runtime
 from .data.packing import open_dataset
-from .files import provenance
+from .files import check_output, provenance
 from .fitting.breaks import Unfinished
 from .fitting.fit import Fit, Free, Pass
 from .fitting.peers import Peers
 from .fitting.uncertainty import phase_uncertainty
 from .progress import track
-from .reconstruction import Reconstruction, read_reconstruction, write_reconstruction
+from .reconstruction import ENDINGS, Reconstruction, read_reconstruction, write_reconstruction
 from .scan import Scan
 
 logger = logging.getLogger(__name__)
@@ -46,8 +46,10 @@ def refine(
 
     Raises:
         FileNotFoundError: if the dataset or the start is missing.
-        ValueError: if either is damaged, or the fit fails.
+        ValueError: if either is damaged, the output is no ``.h5``, or the fit fails.
+        OSError: if the output cannot be written.
     """
+    check_output(output, *ENDINGS)
     scan = open_dataset(dataset)
     begin = None if start is None else read_reconstruction(start)
     logger.info("read %s: %d patterns of %d px; starting from %s", dataset, len(scan), scan.size, start or "nothing")

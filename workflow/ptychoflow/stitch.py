@@ -11,8 +11,8 @@ from .clock import Clock
 from .config import Runtime, Stitching
 from .data.packing import open_dataset
 from .data.shards import read_patches
-from .files import provenance, read_json, scratch_folder
-from .reconstruction import write_reconstruction
+from .files import check_output, provenance, read_json, scratch_folder
+from .reconstruction import ENDINGS, write_reconstruction
 from .stitching.assembly import assemble
 from .stitching.canvas import Room, memory_for
 
@@ -33,12 +33,13 @@ def stitch(
 
     Raises:
         FileNotFoundError: if the dataset or the patches are missing.
-        ValueError: if either is damaged, or they do not belong together.
-        OSError: if the canvas fits neither in memory nor on disk.
+        ValueError: if either is damaged, they do not belong together, or the output is no ``.h5``.
+        OSError: if the canvas fits neither in memory nor on disk, or the output cannot be written.
     """
     began, clock = time.perf_counter(), Clock()
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
+    check_output(output, *ENDINGS)
     scan, found = open_dataset(dataset), read_patches(patches)
     logger.info("read %s and %s: %d patches of %d px", dataset, patches, len(found), found.size)
     with scratch_folder(output) as scratch:

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from .config import Network, Runtime, Tracking, Training
 from .data.datamodule import TrainingData
 from .data.packing import open_dataset
-from .files import provenance, write_json
+from .files import check_output, provenance, write_json
 from .learning.callbacks import CollapseGuard, Throughput, chosen
 from .learning.checkpoints import Model, read_model, write_model
 from .learning.curves import Curves, by_stage, thin
@@ -56,7 +56,7 @@ def train(
 
     Args:
         datasets: dataset folders to train on, with probes of their own but patterns of one size.
-        output: the checkpoint.
+        output: the checkpoint, ``.ckpt``.
         network: architecture; that of ``start`` where there is one.
         training: stages, losses, rates, groups.
         runtime: devices and workers.
@@ -66,10 +66,13 @@ def train(
 
     Raises:
         FileNotFoundError: if a dataset or ``start`` is missing.
-        ValueError: if the datasets do not suit each other or the settings, or the training collapses.
+        ValueError: if the datasets do not suit each other or the settings, the output is no ``.ckpt``, or the training
+            collapses.
+        OSError: if the output cannot be written.
         SystemExit: with 143 after SIGTERM; what was reached is kept.
     """
     began = time.perf_counter()
+    check_output(output, ".ckpt")
     scans = [open_dataset(folder) for folder in datasets]
     _check(scans, training, runtime)
     trained = None if start is None else _trained(start, network, scans)
