@@ -1,13 +1,17 @@
-"""Who starts the processes of a training, and that nobody starts another number of them than was asked for."""
+"""Who starts the processes of a training, no other number of them than was asked for, and how it is interrupted."""
 
+import os
 import pickle
+import signal
+import time
 
+import lightning
 import pytest
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
 from ptychoflow.config import Runtime
-from ptychoflow.learning.trainer import launcher, make_trainer
+from ptychoflow.learning.trainer import interruptible, launcher, make_trainer
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0"}
 SRUN = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
@@ -55,6 +59,26 @@ def test_several_nodes_need_a_launcher(environment):
     environment()
     with pytest.raises(ValueError, match=r"srun started 1 of 2 processes, .* use a profile for SLURM"):
         launcher(1, 2)
+
+
+class Interrupted(lightning.LightningModule):
+    """Meets Ctrl-C while it predicts."""
+
+    def predict_step(self, batch, index):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+
+def test_an_interrupt_stays_one_and_so_does_the_next(environment):
+    environment()
+    before = signal.getsignal(signal.SIGINT)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            make_trainer(Runtime(accelerator="cpu"), []).predict(Interrupted(), [torch.zeros(1)])
+        assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(SystemExit) as ended, interruptible():
+        raise SystemExit(3)
+    assert ended.value.code == 3
 
 
 def test_one_process_trains_plainly_or_as_ddp_where_that_is_asked_for(environment):

@@ -28,7 +28,7 @@ from .learning.schedule import total_epochs
 from .learning.states import BestWeights, HalfTrained, HalfTrainedEpoch, half_trained_folder
 from .learning.task import GroupTask
 from .learning.tracking import Tracker
-from .learning.trainer import make_trainer
+from .learning.trainer import interruptible, make_trainer
 from .networks.canvas import CanvasNetwork, window_side
 from .networks.whole import ObjectNetwork
 from .physics.forward import intensity, shift_probe
@@ -208,7 +208,7 @@ def _fit(trainer: lightning.Trainer, task: GroupTask, data: TrainingData, latest
     if resumed:
         logger.info("resuming from %s", resumed)
     try:
-        with _sigterm_left_to_training():
+        with _sigterm_left_to_training(), interruptible():
             trainer.fit(task, data, ckpt_path=resumed, weights_only=resumed is not None or None)
     except SIGTERMException:
         # the first process speaks for all: Lightning kills it where another one ends with an error before

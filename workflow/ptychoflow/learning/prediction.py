@@ -19,7 +19,7 @@ from ..physics.forward import intensity, shift_probe
 from ..scan import Scan
 from .checkpoints import Model
 from .task import solve
-from .trainer import make_trainer
+from .trainer import interruptible, make_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,8 @@ class Prediction:
         writer = PatchWriter(open_folder, self.size, self.inference.dtype, self.clock)
         task = Predictor(self.trained.network, self.size, self.clock)
         trainer = make_trainer(self.runtime, [writer], precision=PRECISION[self.inference.precision])
-        trainer.predict(task, self.data, return_predictions=False)
+        with interruptible():
+            trainer.predict(task, self.data, return_predictions=False)
         self._facts = {"device": trainer.strategy.root_device.type, "processes": trainer.world_size}
         self._facts["groups_at_once"] = task.at_once or self.data.batch_size
         return writer, trainer.is_global_zero

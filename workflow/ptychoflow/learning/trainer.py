@@ -2,7 +2,10 @@
 
 import logging
 import os
+import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +68,23 @@ def make_trainer(
         use_distributed_sampler=False,
         **({"logger": False, "enable_checkpointing": False} | settings),
     )
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C be KeyboardInterrupt: Lightning exits with code 1 and has the process, or notebook, ignore the next.
+
+    Raises:
+        KeyboardInterrupt: if Lightning met one.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from None
 
 
 class WholeCheckpoints(TorchCheckpointIO):
