@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from . import __version__
 
@@ -178,15 +179,21 @@ def size_of(record: object) -> int:
     return (1 << 16) + sum(getattr(value, "nbytes", 0) for value in vars(record).values())
 
 
-def reserve(path: Path) -> None:
-    """Have the disk hold every byte of a file: a memory map that finds it full later on ends the process (SIGBUS).
+def take_room(file: BinaryIO, size: int) -> None:
+    """Reserve the disk for a file about to be written, where the file system can: a full one shows at once.
+
+    A memory map that meets it only later ends the process (SIGBUS).
 
     Raises:
         OSError: if there is not so much room.
     """
-    if hasattr(os, "posix_fallocate"):  # not on macOS
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno in EXHAUSTED:
+            raise
 
 
 @contextmanager

@@ -5,7 +5,6 @@
 array must be. `docs/datasets.md` describes the format.
 """
 
-import errno
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import xxhash
 
-from ..files import provenance, read_json, whole_folder, write_json
+from ..files import provenance, read_json, take_room, whole_folder, write_json
 from ..progress import track
 from ..scan import Geometry, Scan, Truth, check_counts, smallest_dtype
 
@@ -171,7 +170,7 @@ class _ArrayFile:
         self._file, self._checksum = file, xxhash.xxh3_64()
         content = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
         np.lib.format.write_array_header_1_0(file, content)
-        _take_room(file, file.tell() + self.dtype.itemsize * math.prod(self.shape))
+        take_room(file, file.tell() + self.dtype.itemsize * math.prod(self.shape))
 
     def write(self, piece: np.ndarray) -> None:
         data = memoryview(np.ascontiguousarray(piece, self.dtype)).cast("B")
@@ -188,15 +187,6 @@ class _ArrayFile:
 def _array_file(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[_ArrayFile]:
     with path.open("wb") as file:
         yield _ArrayFile(file, dtype, shape)
-
-
-def _take_room(file: BinaryIO, size: int) -> None:
-    """Reserve the disk for a file about to be written, where the file system can: a full one shows at once."""
-    try:
-        os.posix_fallocate(file.fileno(), 0, size)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
 
 
 def _write(path: Path, array: np.ndarray) -> dict:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..files import read_json, reserve, write_json
+from ..files import read_json, take_room, write_json
 from .batches import as_tensor
 
 FORMAT = 1
@@ -33,7 +33,8 @@ class ShardWriter:
                 return np.empty((count, *shape), kind)
             path = _path(folder, name, shard)
             array = np.lib.format.open_memmap(path, "w+", kind, (count, *shape))
-            reserve(path)
+            with path.open("r+b") as file:
+                take_room(file, path.stat().st_size)
             return array
 
         self._count, self._done = count, 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import Runtime
-from ..files import reserve
+from ..files import take_room
 from ..physics.splatting import divide_, splat_, spread
 
 FLOOR = 1e-3
@@ -54,7 +54,8 @@ class Room:
             )
         path = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
         array = np.memmap(path, dtype, "w+", shape=shape)
-        reserve(path)
+        with path.open("r+b") as file:
+            take_room(file, array.nbytes)
         return array
 
     def _taken(self) -> int:
