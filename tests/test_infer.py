@@ -153,10 +153,11 @@ def test_more_than_a_pattern_cannot_be_kept(model, tiny_dataset, tmp_path):
         infer(model, tiny_dataset, tmp_path / "patches", Inference(trim=48), CPU)
 
 
-def test_a_scan_of_one_place_is_no_scan(model, tiny_dataset, tmp_path):
+@pytest.mark.parametrize("unit_px", [0, 5e-8], ids=["still", "metres"])
+def test_a_scan_of_one_place_is_no_scan(model, tiny_dataset, tmp_path, unit_px):
     scan = open_dataset(tiny_dataset)
-    write_dataset(tmp_path / "still", replace(scan, positions=np.full((100, 2), 20.0), truth=None, name="still"))
-    with pytest.raises(ValueError, match=r"all 100 positions of still are \(20, 20\) px"):
+    write_dataset(tmp_path / "still", replace(scan, positions=scan.positions * unit_px, truth=None, name="still"))
+    with pytest.raises(ValueError, match=r"all 100 positions of still lie within .* px of \(.*\) px, .* their unit"):
         infer(model, tmp_path / "still", tmp_path / "patches", FINE, CPU)
 
 
@@ -167,12 +168,25 @@ def test_a_scan_without_overlap_is_told_before_anything_is_predicted(model, tiny
         infer(model, tmp_path / "apart", tmp_path / "patches", FINE, CPU)
 
 
+def test_a_scan_smaller_than_a_group_is_refused(model, tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    few = replace(scan, counts=scan.counts[:3], positions=scan.positions[:3], truth=None, name="few")
+    write_dataset(tmp_path / "few", few)
+    with pytest.raises(ValueError, match=r"few has 3 patterns, the model looks at groups of 7: use a larger scan"):
+        infer(model, tmp_path / "few", tmp_path / "patches", FINE, CPU)
+
+
 def test_patterns_of_another_size_are_refused(model, tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     inner = np.s_[:, 8:-8, 8:-8]
     write_dataset(tmp_path / "small", replace(scan, counts=scan.counts[inner], probe=scan.probe[inner], name="small"))
-    with pytest.raises(ValueError, match=r"trained on patterns of 32 px, small has 16 px: .*packing.crop 32"):
+    with pytest.raises(ValueError, match=r"trained on patterns of 32 px, small has 16 px: train on patterns of 16 px"):
         infer(model, tmp_path / "small", tmp_path / "patches", FINE, CPU)
+    wide = [(0, 0)] + [(8, 8)] * 2
+    counts, probe = np.pad(scan.counts, wide), np.pad(scan.probe, wide)
+    write_dataset(tmp_path / "large", replace(scan, counts=counts, probe=probe, name="large"))
+    with pytest.raises(ValueError, match=r"large has 48 px: pack the scan with packing.crop 32, or train on"):
+        infer(model, tmp_path / "large", tmp_path / "patches", FINE, CPU)
     assert not (tmp_path / "patches").exists()
 
 

@@ -313,6 +313,47 @@ def test_snapshots_begin_with_the_start_and_end_with_the_result(tiny_dataset, tm
     np.testing.assert_array_equal(found.snapshots[-1], found.object)
 
 
+@pytest.mark.parametrize(
+    ("scale", "error", "message"),
+    [
+        (5e-8, ValueError, r"all 100 positions of odd lie within .* px of .*: check the positions and their unit"),
+        (
+            1e5,
+            OSError,
+            r"an object of \d+ x \d+ px needs .* GiB of memory are free: .* check the unit of the positions",
+        ),
+    ],
+)
+def test_positions_in_another_unit_are_told(tiny_dataset, tmp_path, scale, error, message):
+    scan = open_dataset(tiny_dataset)
+    write_dataset(tmp_path / "odd", dataclasses.replace(scan, positions=scan.positions * scale, truth=None, name="odd"))
+    with pytest.raises(error, match=message):
+        _refined(tmp_path / "odd", tmp_path / "r.h5", epochs=1)
+    assert not (tmp_path / "r.h5").exists()
+
+
+def test_patterns_that_overlap_with_no_other_are_told(tiny_dataset, tmp_path, caplog):
+    scan = open_dataset(tiny_dataset)
+    positions = scan.positions + np.where(np.arange(100)[:, None] < 97, 0, (60, 0))
+    positions[98] += (0, 40)
+    positions[99] += (40, 0)
+    apart = dataclasses.replace(scan, positions=positions, truth=None, name="apart")
+    write_dataset(tmp_path / "apart", apart)
+    _refined(tiny_dataset, tmp_path / "r.h5", epochs=1)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    _refined(tmp_path / "apart", tmp_path / "r.h5", epochs=1)
+    assert "3 of 100 patterns of apart overlap with no other" in caplog.text
+
+
+def test_counts_that_are_all_masked_are_refused(tiny_dataset, tmp_path):
+    scan, mask = open_dataset(tiny_dataset), np.zeros((32, 32), bool)
+    mask[0, 0] = True
+    dark = dataclasses.replace(scan, counts=np.where(mask, 0, scan.counts), mask=mask, name="dark")
+    write_dataset(tmp_path / "dark", dark)
+    with pytest.raises(ValueError, match="dark holds no photon where its mask is True: correct the mask"):
+        _refined(tmp_path / "dark", tmp_path / "r.h5", epochs=1)
+
+
 def test_a_start_of_another_scan_is_refused(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     _refined(tiny_dataset, tmp_path / "a.h5", epochs=1)

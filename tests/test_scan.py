@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptychoflow.scan import Geometry, check_counts, iterate_counts, read_scan, smallest_dtype, write_scan
+from ptychoflow.scan import Geometry, check_counts, check_light, iterate_counts, read_scan, smallest_dtype, write_scan
 
 
 @pytest.fixture
@@ -90,11 +90,31 @@ def test_the_smallest_dtype_loses_nothing(values, dtype):
         ({"probe": np.zeros((1, 16, 16), complex)}, "probe has shape"),
         ({"probe": np.zeros((1, 32, 32), complex)}, "empty or holds NaN"),
         ({"mask": np.ones((16, 16), bool)}, "mask has shape"),
+        ({"mask": np.zeros((32, 32), bool)}, "the mask leaves no pixel: it is True where a pixel counts"),
     ],
 )
 def test_what_does_not_fit_together_is_no_scan(scan, change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(scan, **change)
+
+
+@pytest.mark.parametrize(("scale", "told"), [(1e-3, True), (0.9, False), (1.1, False), (8.0, False), (1e3, True)])
+def test_a_probe_that_is_not_in_photons_is_told(scan, caplog, scale, told):
+    blocked = dataclasses.replace(scan, probe=np.float32(scale) * scan.probe)
+    check_light(blocked, scan.photons)
+    assert ("it is scaled to sqrt(photons)" in caplog.text) == told
+
+
+def test_light_that_a_beamstop_takes_is_not_missed(scan, caplog):
+    check_light(scan, 1e-4 * scan.photons)
+    assert "it is scaled to sqrt(photons)" in caplog.text
+    caplog.clear()
+    y, x = np.indices((32, 32)) - 16
+    stopped = dataclasses.replace(scan, mask=np.hypot(y, x) > 10)
+    on_mask = np.sum(np.abs(np.fft.fftshift(np.fft.fft2(scan.probe, norm="ortho"))) ** 2 * stopped.mask)
+    assert on_mask < 1e-2 * scan.photons
+    check_light(stopped, on_mask)
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("name", ["pixel_size_m", "wavelength_m", "detector_distance_m"])

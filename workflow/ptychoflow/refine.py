@@ -58,6 +58,7 @@ def refine(
     peers = Peers.of(runtime)
     made_by = provenance(refinement, dataset=dataset, start=start)
     course = Course(Fit(scan, refinement, begin, peers), Unfinished(output, made_by))
+    course.fit.warn(scan.name)
     stopped = course.run(scan.name, go_on)
     coverage = course.fit.covered()
 

@@ -1,6 +1,7 @@
 """A scan: diffraction patterns, where they were taken, with what probe; and its file, a CXI that other tools open."""
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,10 @@ import numpy as np
 
 from .files import size_of, whole_file
 
+logger = logging.getLogger(__name__)
+
+DARKEST, BRIGHTEST = 0.01, 2.0
+"""Least and most light that an object lets through, more than 1 for a probe that is known roughly."""
 PLANCK_J_S = 6.62607015e-34
 LIGHT_M_S = 299792458.0
 ELEMENTARY_CHARGE_C = 1.602176634e-19
@@ -108,6 +113,8 @@ class Scan:
             raise ValueError("the probe is empty or holds NaN: give one with photons in it")
         if self.mask is not None and self.mask.shape != self.counts.shape[1:]:
             raise ValueError(f"mask has shape {self.mask.shape}, patterns are {self.counts.shape[1:]}")
+        if self.mask is not None and not self.mask.any():
+            raise ValueError("the mask leaves no pixel: it is True where a pixel counts")
         true_positions = None if self.truth is None else self.truth.positions
         if true_positions is not None and true_positions.shape != self.positions.shape:
             raise ValueError(f"true positions have shape {true_positions.shape}, the positions {self.positions.shape}")
@@ -124,6 +131,38 @@ class Scan:
     def photons(self) -> float:
         """Photons per pattern that the probe carries."""
         return float(np.sum(np.abs(self.probe) ** 2))
+
+
+def check_spread(scan: Scan) -> None:
+    """Refuse positions that all lie within a pixel: no patterns of those can be told apart by where they were taken.
+
+    Raises:
+        ValueError: saying where they lie.
+    """
+    reach = np.ptp(scan.positions, axis=0)
+    if len(scan) > 1 and reach.max() < 1:
+        y, x = scan.positions[0]
+        raise ValueError(
+            f"all {len(scan)} positions of {scan.name} lie within {reach.max():.2g} px of ({y:.6g}, {x:.6g}) px, "
+            "expected a scan over several places: check the positions and their unit"
+        )
+
+
+def check_light(scan: Scan, measured: float) -> None:
+    """Warn where the patterns hold far more or less light than the probe brings, which no object makes of it.
+
+    Args:
+        scan: its counts are not looked at.
+        measured: photons per pattern, on the pixels that count.
+    """
+    power = np.sum(np.abs(np.fft.fft2(scan.probe, norm="ortho")) ** 2, axis=0)
+    on_mask = float(power.sum() if scan.mask is None else power[np.fft.ifftshift(scan.mask)].sum())
+    if not on_mask * DARKEST <= measured <= scan.photons * BRIGHTEST:
+        logger.warning(
+            "the patterns of %s hold %.3g photons on average, the probe brings %.3g: what follows will be wrong unless "
+            "it is scaled to sqrt(photons)",
+            *(scan.name, measured, scan.photons),
+        )
 
 
 def check_counts(counts: np.ndarray, what: str = "counts") -> None:

@@ -171,7 +171,7 @@ def _from_arrays(
 ) -> "Scan":
     import numpy as np
 
-    from ..scan import Geometry, Scan, check_counts
+    from ..scan import Geometry, Scan, check_counts, check_light
 
     if positions is None or probe is None:
         raise ValueError("an array of counts needs positions (J, 2) in px and a probe in sqrt(photons)")
@@ -180,4 +180,6 @@ def _from_arrays(
     probe = probe[None] if probe.ndim == 2 else probe
     facts = {} if geometry else {"geometry": "unknown: lengths are in units of an object pixel"}
     lengths = geometry or Geometry(1.0, 1.0, 1.0)
-    return Scan(counts, np.asarray(positions, np.float64), probe, lengths, mask, name="arrays", facts=facts)
+    scan = Scan(counts, np.asarray(positions, np.float64), probe, lengths, mask, name="arrays", facts=facts)
+    check_light(scan, float(counts.sum(dtype=np.float64)) / len(counts))
+    return scan

@@ -17,7 +17,7 @@ import xxhash
 
 from ..files import provenance, read_json, take_room, whole_folder, write_json
 from ..progress import track
-from ..scan import Geometry, Scan, Truth, check_counts, smallest_dtype
+from ..scan import Geometry, Scan, Truth, check_counts, check_light, smallest_dtype
 
 FORMAT = 1
 
@@ -60,7 +60,7 @@ def write_dataset(
         made_by: gives the provenance for the manifest, called with the description of the arrays when all are written.
 
     Raises:
-        ValueError: if the counts are impossible or not as many as announced.
+        ValueError: if the counts are impossible, all zero or not as many as announced.
         OSError: if the disk is full or must not be written.
     """
     if chunks is None:
@@ -69,6 +69,9 @@ def write_dataset(
     with whole_folder(folder, ("manifest.json", *(f"{name}.npy" for name in ARRAYS))) as partial:
         arrays = {name: _write(partial / f"{name}.npy", array) for name, array in _small_arrays(scan).items()}
         arrays["counts"], total = _write_counts(partial / "counts.npy", chunks, scan.counts.shape)
+        if total == 0:
+            raise ValueError(f"the patterns of {scan.name} hold no photon: give those of a measurement")
+        check_light(scan, total / len(scan))
         manifest = {
             "format": FORMAT,
             "name": scan.name,

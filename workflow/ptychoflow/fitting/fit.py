@@ -1,5 +1,6 @@
 """The fit: an object, a probe, positions and brightness on their way to explain the counts of a scan."""
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from .peers import Peers
 from .positions import position_steps
 from .start import Start, begin
 
+logger = logging.getLogger(__name__)
+
 BATCH = 16
 """Patterns at a time where their order does not matter."""
 CACHE = 1 << 29
@@ -28,6 +31,8 @@ LIT = 0.1
 """Least light of a pixel that counts as seen, relative to the median of those that light falls on."""
 DIM = 0.05
 """Light below which a pixel's slope is damped, relative to the brightest."""
+ALONE = 0.01
+"""Least light shared with others, relative to a pattern's own, of one that overlaps with them."""
 STABLE = 1.5
 """Greatest step of a batch where its patterns overlap, relative to the full rPIE step: twice that overshoots."""
 
@@ -76,6 +81,11 @@ class Fit:
         positions: px, float64, ``(J, 2)``.
         brightness: amplitude of each pattern's beam relative to the probe, ``(J,)``.
         steady: whether that is 1 for all and stays so.
+        alone: how many patterns share no light with another.
+
+    Raises:
+        ValueError: if there is nothing to explain, or the start does not suit the scan.
+        OSError: if memory does not hold the object.
     """
 
     def __init__(
@@ -89,8 +99,21 @@ class Fit:
         measured = self._amplitude if self._mask is None else self._amplitude * self._mask
         self._total = float(measured.square().sum(dtype=torch.float64))
         self._generator = torch.Generator().manual_seed(settings.seed)
+        if self._total == 0:
+            raise ValueError(f"{scan.name} holds no photon where its mask is True: correct the mask")
         self._lit = self.light()
-        self._crowding = self._find_crowding()
+        company = self._find_company()
+        self.alone = int((company < ALONE).sum())
+        self._crowding = 1 + company * (min(settings.batch_size, len(self)) - 1) / max(len(self) - 1, 1)
+
+    def warn(self, name: str) -> None:
+        """Say in the log what makes the fit of a scan of that name doubtful."""
+        if self.alone and len(self) > 1:
+            logger.warning(
+                "%d of %d patterns of %s overlap with no other: nothing says how their objects hang together, if "
+                "positions and unit are right",
+                *(self.alone, len(self), name),
+            )
 
     def _begin(self, start: Start, scan: Scan) -> None:
         self.origin = start.origin
@@ -263,12 +286,11 @@ class Fit:
         self._pixels = corners[:, 0] * self.object.shape[1] + corners[:, 1]
         self._moved = None
 
-    def _find_crowding(self) -> Tensor:
-        """How many patterns of a batch ask for a change of the same pixels, each itself among them, ``(J,)``."""
+    def _find_company(self) -> Tensor:
+        """How many other patterns ask for a change of the same pixels, ``(J,)``."""
         light = total_intensity(self.probe).flatten()
         met = torch.cat([self._lit.view(-1)[self._under(batch)] @ light for batch in self._batches()])
-        others = (met / light.square().sum() - 1).clamp_min_(0)
-        return 1 + others * (min(self.settings.batch_size, len(self)) - 1) / max(len(self) - 1, 1)
+        return (met / light.square().sum() - 1).clamp_min_(0)
 
     def _phase_change(self, before: Tensor) -> float:
         ratio = self.object * before.conj()

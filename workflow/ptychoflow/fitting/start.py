@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -10,10 +11,12 @@ from torch.nn.functional import pad
 from ..config import Refinement
 from ..physics.modes import more_modes
 from ..reconstruction import Reconstruction
-from ..scan import Scan
+from ..scan import Scan, check_spread
 
 MODE_SHARE = 0.05
 """Share of the light that a mode made from the first one begins with."""
+PIXEL_BYTES = 48
+"""What a fit needs for a pixel of its object at least: before and after an epoch, snapshots, light, differences."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,10 @@ def begin(scan: Scan, settings: Refinement, found: Reconstruction | None) -> Sta
     """Begin with all that a reconstruction found, or with nothing but what the scan says.
 
     Raises:
-        ValueError: if the reconstruction is not of this scan.
+        ValueError: if all positions are the same, or the reconstruction is not of this scan.
+        OSError: if memory does not hold an object under all positions.
     """
+    check_spread(scan)
     if found is not None:
         _check(scan, found)
     positions = scan.positions if found is None else found.positions
@@ -55,8 +60,14 @@ def begin(scan: Scan, settings: Refinement, found: Reconstruction | None) -> Sta
 
 def _empty(scan: Scan, margin: int) -> tuple[Tensor, tuple[float, float]]:
     first = np.floor(scan.positions.min(0)) - scan.size // 2 - 1 - margin
-    height, width = np.ceil(scan.positions.max(0) - first).astype(int) + scan.size // 2 + 1 + margin
-    return torch.ones(int(height), int(width), dtype=torch.complex64), (float(first[0]), float(first[1]))
+    height, width = (np.ceil(scan.positions.max(0) - first).astype(int) + scan.size // 2 + 1 + margin).tolist()
+    needed, free = PIXEL_BYTES * height * width, psutil.virtual_memory().available
+    if needed > free:
+        raise OSError(
+            f"an object of {height} x {width} px needs {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB of memory are "
+            "free: make room, or check the unit of the positions"
+        )
+    return torch.ones(height, width, dtype=torch.complex64), (float(first[0]), float(first[1]))
 
 
 def _grown(found: Reconstruction, size: int, margin: int) -> tuple[Tensor, tuple[float, float]]:

@@ -10,7 +10,7 @@ from ..config import Network, validate
 from ..files import whole_file
 from ..networks.canvas import CanvasNetwork
 from ..networks.whole import ObjectNetwork
-from ..scan import Scan
+from ..scan import Scan, check_spread
 
 FORMAT = 2
 """Raised when the same weights would come to another result, too: since 2 back-projection has Nesterov's momentum."""
@@ -34,19 +34,15 @@ class Model:
         """Refuse a scan that the network cannot be asked about.
 
         Raises:
-            ValueError: if its patterns are of another size, or all positions are equal.
+            ValueError: if its patterns are of another size, or all positions are the same.
         """
         if scan.size != self.size:
+            crop = f"pack the scan with packing.crop {self.size}, or " if scan.size > self.size else ""
             raise ValueError(
-                f"the model was trained on patterns of {self.size} px, {scan.name} has {scan.size} px: pack the scan "
-                f"with packing.crop {self.size}, or train on patterns of {scan.size} px"
+                f"the model was trained on patterns of {self.size} px, {scan.name} has {scan.size} px: {crop}train on "
+                f"patterns of {scan.size} px"
             )
-        if len(scan) > 1 and (scan.positions == scan.positions[0]).all():
-            y, x = scan.positions[0]
-            raise ValueError(
-                f"all {len(scan)} positions of {scan.name} are ({y:.6g}, {x:.6g}) px, expected a scan over several "
-                "places: check the positions and their unit"
-            )
+        check_spread(scan)
 
 
 def write_model(path: Path, model: Model) -> None:

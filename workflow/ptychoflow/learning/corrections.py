@@ -38,6 +38,7 @@ def corrected(trained: Model, scan: Scan, inference: Inference, runtime: Runtime
     began, clock, peers = time.perf_counter(), Clock(), Peers.of(runtime)
     with clock("fit", torch.device(peers.device)):
         fit = Fit(scan, Refinement(), peers=peers)
+    fit.warn(scan.name)
     rows = {"epoch": [], "seconds": [], "error": []}
     for epoch, error in enumerate(corrections(trained.network, fit, inference, clock), start=1):
         for column, value in zip(rows.values(), (epoch, time.perf_counter() - began, error), strict=True):

@@ -139,6 +139,11 @@ class Prediction:
         self.trained, self.scan, self.inference, self.runtime = trained, scan, inference, runtime
         self.clock = Clock()
         group_size = trained.network.settings.group_size
+        if len(scan) < group_size:
+            raise ValueError(
+                f"{scan.name} has {len(scan)} patterns, the model looks at groups of {group_size}: use a larger scan, "
+                "or train with a smaller network.group_size"
+            )
         self.data = PredictionData(scan, group_size, runtime, inference.groups, self.clock)
         _check_reach(scan, self.data.rows[:, 1:])
         self.size = _patch_size(inference, trained, self.data)

@@ -93,12 +93,17 @@ def _usable(scan: Scan, patches: PatchSet, stitching: Stitching) -> np.ndarray:
     Raises:
         ValueError: if a pattern is in none of them, or one is not finite, and that is not allowed.
     """
-    finite = np.concatenate([np.isfinite(patches.take(here).sum((1, 2))) for here in _pieces(len(patches), patches)])
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = [patches.take(here).sum((1, 2)) for here in _pieces(len(patches), patches)]
+    finite = np.isfinite(np.concatenate(sums))
     usable = np.flatnonzero(finite)
     seen = np.zeros(len(scan), bool)
     seen[patches.members[usable]] = True
     if len(usable) == 0:
-        raise ValueError(f"all {len(patches)} patches of {scan.name} hold NaN or infinity: train the model again")
+        raise ValueError(
+            f"all {len(patches)} patches of {scan.name} hold NaN or infinity: train the model again, or see whether "
+            "the probe is in sqrt(photons)"
+        )
     if seen.all() and finite.all():
         return usable
     lost = f"{int(np.sum(~finite))} of {len(patches)} patches of {scan.name} hold NaN or infinity, "
