@@ -1,5 +1,6 @@
 """Training as a verb: one checkpoint and one record, resumed exactly, refused early where it cannot work."""
 
+import io
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -446,3 +448,18 @@ def test_two_processes_learn_what_one_learns_also_when_they_were_stopped(
     of_one, of_two = (json.loads(path.with_suffix(".json").read_text()) for path in (one, output))
     assert of_two["steps"] == of_one["steps"] and of_two["processes"] == 2
     assert of_two["validation"]["patch_error"] == pytest.approx(of_one["validation"]["patch_error"], rel=1e-2)
+
+
+@pytest.mark.parametrize(("sees", "where"), [("backprojection", "never"), ("fit", "always")])
+def test_no_step_of_a_training_waits_for_the_gpu(pretended_gpu, tiny_dataset, tmp_path, monkeypatch, sees, where):
+    monkeypatch.setattr("ptychoflow.learning.trainer.terminal", lambda: io.StringIO())  # somebody looks
+    monkeypatch.setattr("ptychoflow.learning.trainer.Bar.EVERY_S", 1e6)
+    network = Network(input=sees, group_size=4, width=8, levels=1, iterations=1, passes=1)
+    waits = []
+    for steps in (20, 26):  # after twenty of them they are logged
+        recipe = {"stages": (Stage(epochs=1, physics_weight=0.5),), "groups_per_epoch": 2 * steps, "batch_size": 2}
+        pretended_gpu.forget()
+        runtime = Runtime(accelerator="gpu", counts_on_device=where)
+        train([tiny_dataset], tmp_path / f"{steps}.ckpt", network, RECIPE.model_copy(update=recipe), runtime, OFF)
+        waits.append(Counter(pretended_gpu.waits_in()))
+    assert waits[1] == waits[0]

@@ -47,7 +47,7 @@ def test_views_lie_where_their_groups_do(labelled):
 
 def test_each_epoch_shows_another_view_and_always_the_same(labelled):
     rows = labelled.sampler().rows()[:5, :5]
-    shown = [labelled._with_views(labelled.batch(rows), epoch).view for epoch in (0, 1, 0, EPOCHS)]
+    shown = [labelled.batch(rows, epoch).view for epoch in (0, 1, 0, EPOCHS)]
     assert (shown[0] != shown[1]).any()
     assert torch.equal(shown[0], shown[2]) and torch.equal(shown[0], shown[3])
 
@@ -59,7 +59,7 @@ def test_without_witnesses_a_fit_is_given_every_pattern(labelled):
 def test_what_a_network_is_held_against_its_fit_was_not_given(tiny_dataset):
     data = _data(tiny_dataset, witnesses=2)
     rows = data.sampler().rows()
-    unseen = torch.cat([data._with_views(data.batch(rows), epoch).unseen for epoch in range(FITS * EPOCHS)])
+    unseen = torch.cat([data.batch(rows, epoch).unseen for epoch in range(FITS * EPOCHS)])
     assert abs(float(unseen.float().mean()) - 2 / 6) < 0.06
     # counts that the fit was not given do not show in its views
     scan = open_dataset(tiny_dataset)

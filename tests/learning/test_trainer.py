@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import time
+from types import SimpleNamespace
 
 import lightning
 import pytest
@@ -11,7 +12,7 @@ import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
 from ptychoflow.config import Runtime
-from ptychoflow.learning.trainer import interruptible, launcher, make_trainer
+from ptychoflow.learning.trainer import Bar, interruptible, launcher, make_trainer
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0"}
 SRUN = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
@@ -96,3 +97,14 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_the_one_before(tmp_path):
         writer.save_checkpoint({"weights": torch.zeros(100_000), "unfinished": lambda: None}, path)
     assert torch.load(path, weights_only=True)["weights"].all()
     assert list(path.parent.iterdir()) == [path], "nothing is left beside it, or in another place"
+
+
+def test_a_bar_tells_the_loss_but_looks_at_it_once_in_a_while(monkeypatch):
+    bar, trainer = Bar(), SimpleNamespace(callback_metrics={})
+    assert bar.get_metrics(trainer, None) == {}
+    trainer.callback_metrics["loss"] = torch.tensor(0.5)
+    assert bar.get_metrics(trainer, None) == {"loss": 0.5}
+    trainer.callback_metrics["loss"] = torch.tensor(0.25)
+    assert bar.get_metrics(trainer, None) == {"loss": 0.5}
+    monkeypatch.setattr(Bar, "EVERY_S", 0.0)
+    assert bar.get_metrics(trainer, None) == {"loss": 0.25}

@@ -26,6 +26,7 @@ class Batch(NamedTuple):
         labelled: True in scans with a truth, ``(B,)``.
         view: a fit of the scan around ``centre``, ``(B, 4, N, N)``, as ``networks.whole`` sees it; None for others.
         unseen: True for members that this fit was not given, ``(B, C)``.
+        turn: how a network that learns is shown the views, as ``networks.whole`` counts turns.
     """
 
     counts: Tensor
@@ -39,6 +40,11 @@ class Batch(NamedTuple):
     labelled: Tensor
     view: Tensor | None = None
     unseen: Tensor | None = None
+    turn: int = 0
+
+    def part(self, here: slice) -> "Batch":
+        """Some of the groups."""
+        return Batch(*(each[here] if isinstance(each, Tensor) else each for each in self))
 
 
 class ScanTable:
@@ -81,7 +87,7 @@ class ScanTable:
             rows: scan and members of each group, ``(B, 1 + C)``.
         """
         scan, members = rows[:, 0], rows[:, 1:]
-        centre, relative = self._place(scan, members)
+        centre, relative = self.place(scan, members)
         labelled = self.labelled[scan]
         return Batch(
             counts=to_corner(counts),
@@ -95,7 +101,7 @@ class ScanTable:
             labelled=labelled,
         )
 
-    def _place(self, scan: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+    def place(self, scan: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
         """Where each group's canvas lies, ``(B, 2)``, and its members on it, ``(B, C, 2)``, px.
 
         The centre is the mean of the positions that the network sees, moved to a whole pixel of the truth (or of the

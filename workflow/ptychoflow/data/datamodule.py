@@ -63,6 +63,9 @@ class GroupData(lightning.LightningDataModule):
         counts = self._resident.read(batch.rows) if batch.counts is None else batch.counts
         return self._tables[device].batch(counts, batch.rows)
 
+    def _made(self, reading: Reading) -> Batch:
+        return self.on_after_batch_transfer(self.on_before_batch_transfer(reading, 0), 0)
+
     def teardown(self, stage: str) -> None:
         """Give the device its memory back."""
         self._resident = None
@@ -86,7 +89,7 @@ class GroupData(lightning.LightningDataModule):
             RowDataset() if resident else self._dataset,
             batch_sampler=RowBatches(sampler, batch_size, drop_last),
             num_workers=workers,
-            collate_fn=self.on_after_batch_transfer if self.trainer is None else _as_read,
+            collate_fn=self._made if self.trainer is None else _as_read,
             pin_memory=device.type == "cuda" and not resident,
             persistent_workers=workers > 0,
             prefetch_factor=PREFETCH if workers else None,

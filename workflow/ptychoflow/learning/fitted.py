@@ -4,13 +4,14 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import Network, Refinement, Runtime, Training
-from ..data.batches import Batch
+from ..data.batches import Batch, ScanTable
 from ..data.datamodule import TrainingData
 from ..data.reading import Reading
 from ..fitting.fit import Fit
@@ -55,21 +56,40 @@ class FitData(TrainingData):
         peers = Peers(torch.device("cuda", torch.cuda.current_device()) if gpu else "cpu")
         share = group_size / self.members
         self._fitted = [_Fitted(scan, share, [training.seed, n], peers) for n, scan in enumerate(scans)]
+        self._table = ScanTable(scans, labels=False, group_size=group_size)
         logger.info("fitted %s to learn from, %.1f s", ", ".join(s.name for s in scans), time.perf_counter() - began)
 
-    def batch(self, rows: np.ndarray) -> Batch:
-        return self._with_views(super().batch(rows), 0)
+    def batch(self, rows: np.ndarray, epoch: int = 0) -> Batch:
+        return self._shown(torch.from_numpy(rows), epoch).on(super().batch(rows))
 
-    def on_after_batch_transfer(self, batch: Reading, dataloader_idx: int = 0) -> Batch:
+    def on_before_batch_transfer(self, batch: Reading, dataloader_idx: int = 0) -> tuple[Reading, "_Shown"]:
+        """Cut the views here, where they and the rows lie: on a GPU the rows would be waited for."""
         learns = self.trainer is not None and self.trainer.training
-        return self._with_views(super().on_after_batch_transfer(batch), self.trainer.current_epoch if learns else 0)
+        shown = self._shown(batch.rows, self.trainer.current_epoch if learns else 0)
+        return batch, shown if self._device.type == "cpu" else shown._replace(view=shown.view.pin_memory())
 
-    def _with_views(self, batch: Batch, epoch: int) -> Batch:
-        """Each group with a view; which one hangs on its anchor and the epoch, so that resuming keeps it."""
-        size, device = batch.counts.shape[-1], batch.counts.device
-        chosen = zip(batch.scan.tolist(), batch.centre.tolist(), batch.members.cpu(), strict=True)
-        views, unseen = zip(*(self._fitted[n].cut(place, members, epoch, size) for n, place, members in chosen))
-        return batch._replace(view=torch.stack(views).to(device), unseen=torch.stack(unseen).to(device))
+    def on_after_batch_transfer(self, batch: tuple[Reading, "_Shown"], dataloader_idx: int = 0) -> Batch:
+        reading, shown = batch
+        return shown.on(super().on_after_batch_transfer(reading))
+
+    def _shown(self, rows: Tensor, epoch: int) -> "_Shown":
+        """A view of each group; which one hangs on its anchor and the epoch, so that resuming keeps it."""
+        scan, members = rows[:, 0], rows[:, 1:]
+        centre, _ = self._table.place(scan, members)
+        chosen, size = zip(scan.tolist(), centre.tolist(), members, strict=True), self._table.size
+        views, unseen = zip(*(self._fitted[n].cut(place, group, epoch, size) for n, place, group in chosen))
+        return _Shown(torch.stack(views), torch.stack(unseen), int(members[:, 0].sum()) % 8)
+
+
+class _Shown(NamedTuple):
+    """What a batch has beside groups, as :class:`Batch` says."""
+
+    view: Tensor
+    unseen: Tensor
+    turn: int
+
+    def on(self, batch: Batch) -> Batch:
+        return batch._replace(**self._asdict())
 
 
 class _Fitted:

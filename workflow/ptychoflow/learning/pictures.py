@@ -24,7 +24,7 @@ class Pictures(Callback):
     def on_validation_batch_end(self, trainer: Trainer, task: GroupTask, outputs, batch: Batch, index: int) -> None:
         """Draw the first groups of the first batch."""
         if index == 0 and trainer.is_global_zero:
-            few = Batch(*(part if part is None else part[:GROUPS] for part in batch))
+            few = batch.part(slice(GROUPS))
             with torch.no_grad():
                 pixels = picture(solve(task.network, few), few)
             trainer.logger.log_picture(pixels, f"validation/epoch_{trainer.current_epoch + 1:04d}.png")

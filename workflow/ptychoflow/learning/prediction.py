@@ -55,7 +55,7 @@ class Predictor(lightning.LightningModule):
         while True:
             step = min(self.at_once or groups, groups)
             try:
-                return torch.cat([self._squares(_part(batch, slice(k, k + step))) for k in range(0, groups, step)])
+                return torch.cat([self._squares(batch.part(slice(k, k + step))) for k in range(0, groups, step)])
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error) or step == 1:
                     raise
@@ -181,11 +181,6 @@ class Prediction:
                 per_second[bucket] *= share
         facts = {"patterns": patterns, "groups": len(self.data.rows), "threads": torch.get_num_threads()} | self._facts
         return facts | {"seconds": seconds | {"total": total}, "patterns_per_second": per_second}
-
-
-def _part(batch: Batch, here: slice) -> Batch:
-    """Some groups of a batch."""
-    return Batch(*(None if part is None else part[here] for part in batch))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

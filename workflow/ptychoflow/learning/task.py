@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import lightning
+import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import AdamW, Optimizer
@@ -50,8 +51,8 @@ def solve(network: CanvasNetwork | ObjectNetwork, batch: Batch) -> Solution:
     """Run the network on the groups of a batch; their witnesses it does not see."""
     probes, seen = shift_probe(batch.probe[:, None], batch.relative), network.settings.group_size
     if batch.view is not None:
-        turn = int(batch.members[:, 0].sum()) % 8 if network.training else 0
-        return Solution([network(batch.view, turn)], batch.view[:, 0], probes, light_of(batch.view))
+        turned = network(batch.view, batch.turn if network.training else 0)
+        return Solution([turned], batch.view[:, 0], probes, light_of(batch.view))
     canvases, estimate = network(batch.counts[:, :seen], probes[:, :seen], batch.mask, batch.relative[:, :seen])
     start = None if estimate is None else estimate.canvas
     return Solution(canvases, start, probes, intensity(probes[:, :seen]).sum((1, 2)))
@@ -91,9 +92,10 @@ class GroupTask(lightning.LightningModule):
             penalties = [regularisation(canvas, solution.light, kept) for canvas in solution.canvases]
             loss, passes[-1]["regularisation"] = loss + sum(penalties), penalties[-1]
         last = {name: part.detach() for name, part in passes[-1].items()}
-        self.log("loss", loss.detach() / len(passes), prog_bar=True)
-        stage = stage_at(settings.stages, self.epoch_after(index))[0]
-        self.log_dict(last | {"physics_weight": weight, "stage": float(stage)})
+        stage = float(stage_at(settings.stages, self.epoch_after(index))[0])
+        # as tensors, because Lightning brings plain numbers to the device, and waits until it has done all before
+        schedule = {"physics_weight": torch.tensor(weight), "stage": torch.tensor(stage)}
+        self.log_dict({"loss": loss.detach() / len(passes)} | last | schedule)
         return {"loss": loss, **last}
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *asked: object, **settings: object) -> None:

@@ -1,8 +1,10 @@
 """Lightning's trainer as every verb here wants it."""
 
 import logging
+import math
 import os
 import signal
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +57,7 @@ def make_trainer(
     for chatty in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     screen, several = terminal(), runtime.devices * nodes > 1
-    bar = [] if screen is None else [RichProgressBar(leave=True, console_kwargs={"file": screen})]
+    bar = [] if screen is None else [Bar(leave=True, console_kwargs={"file": screen})]
     return lightning.Trainer(
         accelerator=runtime.accelerator,
         devices=runtime.devices,
@@ -85,6 +87,23 @@ def interruptible() -> Iterator[None]:
             raise
         signal.signal(signal.SIGINT, before)
         raise KeyboardInterrupt from None
+
+
+class Bar(RichProgressBar):
+    """Tells the loss, but looks at it once a second: who looks at a number on a GPU waits for all that comes before."""
+
+    EVERY_S = 1.0
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._told: dict[str, float] = {}
+        self._looked = -math.inf
+
+    def get_metrics(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> dict[str, float]:
+        """The loss of a step not long ago."""
+        if time.monotonic() - self._looked >= self.EVERY_S and "loss" in trainer.callback_metrics:
+            self._told, self._looked = {"loss": float(trainer.callback_metrics["loss"])}, time.monotonic()
+        return self._told
 
 
 class WholeCheckpoints(TorchCheckpointIO):
