@@ -358,9 +358,34 @@ def test_a_start_of_another_scan_is_refused(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     _refined(tiny_dataset, tmp_path / "a.h5", epochs=1)
     write_dataset(tmp_path / "moved", dataclasses.replace(scan, positions=scan.positions + 50))
-    with pytest.raises(ValueError, match="does not hold all windows of blobs"):
-        refine(tmp_path / "moved", tmp_path / "b.h5", Refinement(epochs=1), start=tmp_path / "a.h5")
+    coarse = dataclasses.replace(scan.geometry, pixel_size_m=2 * scan.geometry.pixel_size_m)
+    write_dataset(tmp_path / "coarse", dataclasses.replace(scan, geometry=coarse))
+    for name, message in {
+        "moved": "positions of the start lie up to 50 px from those of blobs: give a reconstruction of this scan",
+        "coarse": "the start has pixels of 5e-08 m, blobs of 1e-07 m: give a reconstruction of this scan",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            refine(tmp_path / name, tmp_path / "b.h5", Refinement(epochs=1), start=tmp_path / "a.h5")
     assert not (tmp_path / "b.h5").exists()
+
+
+def test_a_start_that_does_not_reach_under_all_patterns_is_refused(tiny_dataset, tmp_path):
+    _refined(tiny_dataset, tmp_path / "a.h5", epochs=1)
+    found = read_reconstruction(tmp_path / "a.h5")
+    cut = {name: getattr(found, name)[:-20] for name in ("object", "weight", "coverage")}
+    write_reconstruction(tmp_path / "cut.h5", dataclasses.replace(found, snapshots=None, **cut))
+    with pytest.raises(ValueError, match="does not hold all windows of blobs"):
+        refine(tiny_dataset, tmp_path / "b.h5", Refinement(epochs=1), start=tmp_path / "cut.h5")
+
+
+def test_a_start_from_another_dataset_is_told(tiny_dataset, tmp_path, caplog):
+    scan = open_dataset(tiny_dataset)
+    _refined(tiny_dataset, tmp_path / "a.h5", epochs=1)
+    write_dataset(tmp_path / "later", dataclasses.replace(scan, counts=scan.counts[::-1], name="later"))
+    for dataset, told in ((tiny_dataset, False), (tmp_path / "later", True)):
+        caplog.clear()
+        refine(dataset, tmp_path / "b.h5", Refinement(epochs=1), start=tmp_path / "a.h5")
+        assert (f"a.h5 was made from another dataset than {dataset} (blobs)" in caplog.text) == told
 
 
 def _simulated(scan: Scan, probe: np.ndarray) -> Scan:

@@ -1,5 +1,6 @@
 """Perfect patches in, perfect object out; weights, phases and positions each do their part."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from ptychoflow.config import Runtime, Stitching
 from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.data.shards import ShardWriter, seal
+from ptychoflow.files import provenance
 from ptychoflow.reconstruction import read_reconstruction
 from ptychoflow.scan import Truth
 from ptychoflow.stitch import stitch
@@ -145,6 +147,21 @@ def test_nothing_is_known_where_no_patch_lies(tiny_dataset, tmp_path):
     found = read_reconstruction(tmp_path / "a.h5")
     assert 0 < found.coverage.sum() < found.coverage.size
     assert np.all(found.object[~found.coverage] == 1)
+
+
+def test_patches_of_a_scan_that_only_looks_alike_are_refused(tiny_dataset, tmp_path):
+    """Same positions, other counts: nothing but the record of what was read tells them apart."""
+    scan = open_dataset(tiny_dataset)
+    write_dataset(tmp_path / "other", replace(scan, counts=scan.counts[::-1], name="other"))
+    for dataset, ours in (("other", False), (tiny_dataset, True)):
+        patches = _write_patches(tmp_path / "patches", scan)
+        seal(patches, provenance(dataset=tmp_path / dataset))
+        if ours:
+            stitch(tiny_dataset, patches, tmp_path / "a.h5")
+        else:
+            with pytest.raises(ValueError, match=r"from another dataset than .*blobs \(other\): run infer on this one"):
+                stitch(tiny_dataset, patches, tmp_path / "a.h5")
+        shutil.rmtree(patches)
 
 
 def test_patches_of_another_scan_are_refused(tiny_dataset, tmp_path):

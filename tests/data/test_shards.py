@@ -74,6 +74,30 @@ def test_a_truncated_shard_is_refused(tmp_path):
         read_patches(tmp_path)
 
 
+def _spoil(folder, name, change):
+    path = folder / f"{name}-00001.npy"
+    np.save(path, change(np.load(path)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "patches-00001.npy").write_bytes(b""), "missing, truncated or no array"),
+        (lambda folder: _spoil(folder, "members", lambda a: a[:, 0]), r"int64 of shape \(7,\), which are no members"),
+        (lambda folder: _spoil(folder, "positions", lambda a: a.astype(str)), "which are no positions"),
+        (lambda folder: _spoil(folder, "patches", lambda a: a[..., 0]), "which are no patches"),
+        (lambda folder: _spoil(folder, "positions", lambda a: a * np.nan), "positions that are NaN"),
+        (lambda folder: (folder / "manifest.json").write_text('{"format": 1, "shards": [], "size": 8}'), "no patches"),
+    ],
+    ids=["empty", "members", "words", "planes", "nan", "nothing"],
+)
+def test_arrays_that_are_no_patches_are_refused(tmp_path, damage, message):
+    _write(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(ValueError, match=f"{message}.*: run infer again"):
+        read_patches(tmp_path)
+
+
 def test_a_manifest_that_lies_is_refused(tmp_path):
     _write(tmp_path)
     manifest = tmp_path / "manifest.json"

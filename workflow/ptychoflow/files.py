@@ -166,6 +166,13 @@ def provenance(config: object = None, **inputs: Path | str | None) -> dict:
     }
 
 
+def made_of_another(facts: dict, made_by: dict) -> str | None:
+    """The dataset that a product was made from, if its facts tell of one and it is not that of ``made_by``."""
+    told = facts.get("provenance", {}).get("inputs", {}).get("dataset")
+    same = told is None or told["sha256"] == made_by["inputs"]["dataset"]["sha256"]
+    return None if same else told["name"]
+
+
 def _fingerprint(path: Path) -> dict:
     """A file's checksum; a folder's is that of its manifest, which holds the checksums of the rest, or of all files."""
     if path.is_dir() and not (path / "manifest.json").is_file():

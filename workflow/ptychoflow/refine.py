@@ -10,7 +10,7 @@ import torch
 
 from .config import Refinement, Runtime
 from .data.packing import open_dataset
-from .files import check_output, provenance
+from .files import check_output, made_of_another, provenance
 from .fitting.breaks import Unfinished
 from .fitting.fit import Fit, Free, Pass
 from .fitting.peers import Peers
@@ -57,6 +57,11 @@ def refine(
         torch.set_num_threads(runtime.threads)
     peers = Peers.of(runtime)
     made_by = provenance(refinement, dataset=dataset, start=start)
+    if begin is not None and (other := made_of_another(begin.facts, made_by)) is not None:
+        logger.warning(
+            "%s was made from another dataset than %s (%s): its object, probe and positions are taken for this one's",
+            *(start, dataset, other),
+        )
     course = Course(Fit(scan, refinement, begin, peers), Unfinished(output, made_by))
     course.fit.warn(scan.name)
     stopped = course.run(scan.name, go_on)

@@ -11,7 +11,7 @@ from .clock import Clock
 from .config import Runtime, Stitching
 from .data.packing import open_dataset
 from .data.shards import read_patches
-from .files import check_output, provenance, read_json, scratch_folder
+from .files import check_output, made_of_another, provenance, read_json, scratch_folder
 from .reconstruction import ENDINGS, write_reconstruction
 from .stitching.assembly import assemble
 from .stitching.canvas import Room, memory_for
@@ -42,6 +42,11 @@ def stitch(
     check_output(output, *ENDINGS)
     scan, found = open_dataset(dataset), read_patches(patches)
     logger.info("read %s and %s: %d patches of %d px", dataset, patches, len(found), found.size)
+    made_by = provenance(stitching, dataset=dataset, patches=patches)
+    if (other := made_of_another(found.facts, made_by)) is not None:
+        raise ValueError(
+            f"{patches} was predicted from another dataset than {dataset} ({other}): run infer on this one"
+        )
     with scratch_folder(output) as scratch:
         room = Room(memory_for(runtime), scratch / "canvas")
         name = f"{Path(output).parent.name}/{scan.name}"
@@ -50,7 +55,7 @@ def stitch(
         facts = {
             "inference": read_json(told) if told.is_file() else None,
             "seconds": clock.seconds(),
-            "provenance": provenance(stitching, dataset=dataset, patches=patches),
+            "provenance": made_by,
         }
         write_reconstruction(output, dataclasses.replace(result, facts=result.facts | facts))
     logger.info("stitched %s: %s, in %.1f s", output, result.in_words(), time.perf_counter() - began)

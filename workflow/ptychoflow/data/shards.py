@@ -11,6 +11,8 @@ from ..files import read_json, take_room, write_json
 from .batches import as_tensor
 
 FORMAT = 1
+KINDS = {"patches": (4, "f"), "positions": (2, "f"), "members": (2, "i")}
+"""Dimensions and kind of number of each array."""
 FILES = ("manifest.json", "patches-*.npy", "positions-*.npy", "members-*.npy")
 """What a folder of patches holds."""
 
@@ -142,15 +144,19 @@ def read_patches(folder: Path) -> PatchSet:
         )
     try:
         told, size = manifest["shards"], manifest["size"]
-        arrays = {name: [_open(folder, shard, name) for shard in told] for name in ("patches", "positions", "members")}
+        arrays = {name: [_open(folder, shard, name) for shard in told] for name in KINDS}
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder}/manifest.json is damaged ({error}): run infer again") from None
+    if not told:
+        raise ValueError(f"{folder}/manifest.json names no patches: run infer again")
     for shard, patches in zip(told, arrays["patches"], strict=True):
         if patches.shape[1:] != (size, size, 2):
             raise ValueError(
                 f"{folder}/{shard['patches']} holds {patches.shape}, expected patches of {size} px: run infer again"
             )
     positions, members = np.concatenate(arrays["positions"]), np.concatenate(arrays["members"])
+    if not np.isfinite(positions).all():
+        raise ValueError(f"{folder} holds positions that are NaN or infinite: run infer again")
     return PatchSet(positions, members, size, tuple(arrays["patches"]), manifest)
 
 
@@ -161,7 +167,7 @@ def _path(folder: Path, name: str, shard: int) -> Path:
 def _describe(folder: Path, patches: Path) -> dict:
     number = int(patches.stem.partition("-")[2])
     count = len(np.load(patches, mmap_mode="r", allow_pickle=False))
-    return {"count": count} | {name: _path(folder, name, number).name for name in ("patches", "positions", "members")}
+    return {"count": count} | {name: _path(folder, name, number).name for name in KINDS}
 
 
 def _open(folder: Path, shard: dict, name: str) -> np.ndarray:
@@ -169,8 +175,11 @@ def _open(folder: Path, shard: dict, name: str) -> np.ndarray:
     path = folder / Path(shard[name]).name
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError) as error:
         raise ValueError(f"{path} is missing, truncated or no array ({error}): run infer again") from None
+    dimensions, kind = KINDS[name]
+    if array.ndim != dimensions or array.dtype.kind != kind:
+        raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}, which are no {name}: run infer again")
     if len(array) != shard["count"]:
         raise ValueError(f"{path} holds {len(array)} patches, the manifest says {shard['count']}: run infer again")
     return array

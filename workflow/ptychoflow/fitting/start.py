@@ -85,6 +85,17 @@ def _check(scan: Scan, found: Reconstruction) -> None:
             f"the start was made from {len(found.positions)} patterns of {found.probe.shape[-1]} px, {scan.name} has "
             f"{len(scan)} of {scan.size} px: give a reconstruction of this scan"
         )
+    ours, theirs = scan.geometry.pixel_size_m, found.geometry.pixel_size_m
+    if abs(ours - theirs) > 1e-3 * ours:
+        raise ValueError(
+            f"the start has pixels of {theirs:.4g} m, {scan.name} of {ours:.4g} m: give a reconstruction of this scan"
+        )
+    moved = np.abs(found.positions - scan.positions).max()
+    if moved > scan.size / 2:
+        raise ValueError(
+            f"positions of the start lie up to {moved:.0f} px from those of {scan.name}: give a reconstruction of this "
+            "scan"
+        )
     for positions in (scan.positions, found.positions):
         first, last = _reach(positions, found.origin, scan.size)
         if first.min() < 0 or (last > found.object.shape).any():
