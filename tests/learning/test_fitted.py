@@ -8,16 +8,19 @@ from ptychoflow.clock import Clock
 from ptychoflow.config import Grouping, Inference, Network, Refinement, Runtime, Training, Validation
 from ptychoflow.data.packing import open_dataset
 from ptychoflow.fitting.fit import Fit
+from ptychoflow.learning import fitted
 from ptychoflow.learning.corrections import EPOCHS, corrections
 from ptychoflow.learning.fitted import FITS, FitData
 from ptychoflow.networks.whole import ObjectNetwork, light_of
 
+from ..pretence import pretend
+
 CPU = Runtime(accelerator="cpu", threads=1)
 
 
-def _data(dataset, **settings) -> FitData:
+def _data(dataset, runtime: Runtime = CPU, **settings) -> FitData:
     training = Training(grouping=Grouping(neighbours=6), validation=Validation(fraction=0.16), **settings)
-    return FitData([open_dataset(dataset)], 4, training, CPU)
+    return FitData([open_dataset(dataset)], 4, training, runtime)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,17 @@ def test_what_a_network_is_held_against_its_fit_was_not_given(tiny_dataset):
     other = FitData([scan.__class__(**vars(scan) | {"counts": counts})], 4, data.training, CPU)
     first = [pair._fitted[0]._views[0][0] for pair in (data, other)]
     assert torch.equal(*first) and batch.unseen.shape == (1, 6)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, nothing needs to be pretended")
+def test_each_process_fits_on_its_own_gpu(tiny_dataset, monkeypatch):
+    places, fit = [], fitted.Fit
+    monkeypatch.setattr(fitted, "Fit", lambda *given, peers: places.append(peers.device) or fit(*given, peers=peers))
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with pretend(count=2):
+            _data(tiny_dataset, runtime=Runtime(accelerator="gpu", devices=2))
+    assert places == [torch.device("cuda", 0), torch.device("cuda", 1)]
 
 
 def test_no_correction_leaves_the_fit_alone(tiny_dataset):

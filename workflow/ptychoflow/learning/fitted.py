@@ -19,6 +19,7 @@ from ..fitting.peers import Peers
 from ..networks.whole import view_of
 from ..scan import Scan
 from .corrections import EPOCHS, one_epoch
+from .trainer import launcher
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ class FitData(TrainingData):
         super().__init__(scans, group_size, training, runtime)
         began = time.perf_counter()
         gpu = torch.cuda.is_available() and runtime.accelerator != "cpu"
-        peers = Peers(torch.device("cuda", torch.cuda.current_device()) if gpu else "cpu")
+        own = launcher(runtime.devices, runtime.nodes).local_rank()  # no trainer has given out the devices yet
+        peers = Peers(torch.device("cuda", own) if gpu else "cpu")
         share = group_size / self.members
         self._fitted = [_Fitted(scan, share, [training.seed, n], peers) for n, scan in enumerate(scans)]
         self._table = ScanTable(scans, labels=False, group_size=group_size)
