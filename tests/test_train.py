@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -30,9 +31,12 @@ from ptychoflow.config import (
     Validation,
     load_config,
 )
+from ptychoflow.data.datamodule import TrainingData
 from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.learning.checkpoints import read_model
 from ptychoflow.train import train
+
+from .pretence import pretend
 
 OFF = Tracking(uri=None)
 CPU = Runtime(accelerator="cpu")
@@ -463,3 +467,12 @@ def test_no_step_of_a_training_waits_for_the_gpu(pretended_gpu, tiny_dataset, tm
         train([tiny_dataset], tmp_path / f"{steps}.ckpt", network, RECIPE.model_copy(update=recipe), runtime, OFF)
         waits.append(Counter(pretended_gpu.waits_in()))
     assert waits[1] == waits[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, nothing needs to be pretended")
+def test_a_network_is_made_without_touching_every_gpu(tiny_dataset, monkeypatch):
+    monkeypatch.setattr("torch.random._fork_rng_warned_already", False)
+    data = TrainingData([open_dataset(tiny_dataset)], SMALL.group_size, RECIPE, CPU)
+    with pretend(count=2), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module.build_network(SMALL, RECIPE, data)

@@ -114,7 +114,7 @@ def build_network(network: Network, training: Training, data: TrainingData) -> C
     """A fresh network, its weights from the seed, its window and normalisation from the first groups of the data."""
     rows = data.sampler().rows()[:256, : 1 + network.group_size]
     batch = data.batch(rows)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # it is made on the processor
         torch.manual_seed(training.seed)
         if batch.view is not None:
             fresh = ObjectNetwork(network, batch.view.shape[-1])
