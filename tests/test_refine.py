@@ -104,6 +104,13 @@ def test_made_up_modes_that_would_stay_so_are_refused():
         Refinement(modes=2)
 
 
+@pytest.mark.parametrize("name", ["probe_from", "positions_from", "brightness_from"])
+def test_what_would_never_be_let_free_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is 13, but there are 12 epochs: lower it, or remove it"):
+        Refinement(**{name: 13})
+    assert Refinement(**{name: 12})
+
+
 def test_positions_that_were_wrong_are_found(tiny_dataset, tmp_path):
     """By 2 px rms along each axis; some must be moved by many pixels."""
     scan = open_dataset(tiny_dataset)

@@ -68,6 +68,14 @@ class Refinement(Section):
     """Seed of the order of patterns."""
 
     @model_validator(mode="after")
+    def _what_is_let_free_has_its_epochs(self) -> "Refinement":
+        for name in ("probe_from", "positions_from", "brightness_from"):
+            first = getattr(self, name)
+            if first is not None and first > self.epochs:
+                raise ValueError(f"{name} is {first}, but there are {self.epochs} epochs: lower it, or remove it")
+        return self
+
+    @model_validator(mode="after")
     def _new_modes_are_refined(self) -> "Refinement":
         if (self.modes or 1) > 1 and self.probe_from is None:
             raise ValueError("modes that are made up must be refined: set probe_from, such as 2, or remove modes")
