@@ -125,9 +125,8 @@ def ours(scan: Scan, settings: Refinement, start: Reconstruction | None, spent: 
 def epochs(fit: Fit) -> Iterator[Found]:
     """What is found after each epoch, as ``refine`` runs them."""
     for epoch in range(1, fit.settings.epochs + 1):
-        fit.epoch(Free.in_epoch(epoch, fit.settings), done=(epoch - 1) / max(fit.settings.epochs - 1, 1))
-        if epoch <= fit.settings.smooth_epochs:
-            fit.straighten()
+        done, smooth = (epoch - 1) / max(fit.settings.epochs - 1, 1), epoch <= fit.settings.smooth_epochs
+        fit.epoch(Free.in_epoch(epoch, fit.settings), done, smooth)
         yield _found(fit)
 
 

@@ -115,11 +115,10 @@ class Course:
         began -= self._spent
         last = settings.epochs
         for epoch in track(range(len(self.history["epoch"]) + 1, last + 1), "refining"):
-            done = self.fit.epoch(Free.in_epoch(epoch, settings), done=(epoch - 1) / max(last - 1, 1))
+            free, smooth = Free.in_epoch(epoch, settings), epoch <= settings.smooth_epochs
+            done = self.fit.epoch(free, (epoch - 1) / max(last - 1, 1), smooth)
             if not np.isfinite(done.error):
                 raise ValueError(f"the fit of {name} diverged in epoch {epoch}: lower refinement.step")
-            if epoch <= settings.smooth_epochs:
-                self.fit.straighten()
             self._spent = np.array([time.perf_counter(), time.process_time()]) - began
             settled = self._settled(done, epoch)
             self._note(epoch, done, keep=settled or epoch in _snapshot_epochs(last))

@@ -10,7 +10,15 @@ from torch import Tensor
 from ..config import Refinement
 from ..physics.forward import fourier_ramp, intensity, total_intensity
 from ..physics.modes import orthogonal_modes
-from ..physics.patches import split_positions, window_pixels
+from ..physics.patches import split_positions
+from ..physics.patterns import (
+    add_windows_,
+    change_of_,
+    modulus_and_miss,
+    pull_and_light,
+    rpie_steps_,
+    take_windows,
+)
 from ..physics.propagation import far_field_corner, far_field_corner_inverse
 from ..physics.tilts import smooth_phase, tilt_equations
 from ..reconstruction import Reconstruction
@@ -101,6 +109,7 @@ class Fit:
         self._generator = torch.Generator().manual_seed(settings.seed)
         if self._total == 0:
             raise ValueError(f"{scan.name} holds no photon where its mask is True: correct the mask")
+        self._keep_moved_probes(Free())
         self._lit = self.light()
         company = self._find_company()
         self.alone = int((company < ALONE).sum())
@@ -121,59 +130,50 @@ class Fit:
         self.positions, self.brightness = self._here(start.positions), self._here(start.brightness)
         self.steady = self.settings.brightness_from is None and bool((self.brightness == 1).all())
         self._recorded, self._origin = self._here(scan.positions), self._here(np.array(start.origin))
-        self._window = window_pixels(self.size, self.object.shape[1]).to(self._peers.device)
         self._place()
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def epoch(self, free: Free = Free(), done: float = 0.0) -> Pass:
+    def epoch(self, free: Free = Free(), done: float = 0.0, smooth: bool = False) -> Pass:
         """Pass once over all patterns in random order.
 
-        ``done`` is the share of the fit that lies behind, 0 to 1: it takes step and alpha from first to last.
+        Args:
+            free: what to fit beside the object.
+            done: share of the fit that lies behind, 0 to 1: it takes step and alpha from first to last.
+            smooth: whether to give the object the smooth phase that the patterns asked for on the way.
         """
         self._rate, self._alpha = (_between(pair, done) for pair in (self.settings.step, self.settings.alpha))
         self._keep_moved_probes(free)
         before, rests, brightness = self.object.clone(), self._rests.clone(), self.brightness.clone()
         error = torch.zeros((), dtype=torch.float64, device=self._peers.device)
         order = torch.randperm(len(self), generator=self._generator).to(self._peers.device)
+        self._tilts = torch.zeros(len(self), 2, 3, device=self._peers.device) if smooth else None
         for batch in order.split(self.settings.batch_size):
             error += self._step(self._peers.share(batch), free)
         if self._peers.count > 1:  # each peer moved its own patterns only
             self._rests = rests + self._peers.sum(self._rests - rests)
             self.brightness = brightness + self._peers.sum(self.brightness - brightness)
+        if smooth:
+            self._straighten(self._peers.sum(self._tilts))
         self._settle(free)
         return Pass(float(self._peers.sum(error)) / self._total, self._phase_change(before))
 
-    def straighten(self) -> float:
-        """Give the object the smooth phase that the patterns ask for; returns the greatest change, rad."""
-        matrices, sides = [], []
-        for batch in self._batches():
-            _, _, wave, modulus, miss = self._look(batch)
-            matrix, side = tilt_equations(wave, modulus, miss)
-            matrices.append(matrix)
-            sides.append(side)
-        matrices, sides = (torch.cat(parts).double().cpu().numpy() for parts in (matrices, sides))
-        spacing = KNOTS * _rms_radius(total_intensity(self.probe))
-        phase = smooth_phase(matrices, sides, self._places.cpu().numpy(), self.object.shape, spacing)
-        self.object *= self._here(np.exp(1j * phase).astype(np.complex64))
-        return float(np.abs(phase).max())
-
     def slope(self) -> Tensor:
         """Where all patterns together would take the object now, over the light on each pixel, ``(H, W)``."""
-        total = torch.zeros_like(self.object).view(-1)
+        total = torch.zeros_like(self.object)
         for batch in self._batches():
             probes, _, wave, modulus, miss = self._look(batch)
-            change = far_field_corner_inverse(wave.mul_((miss / modulus)[:, None]))
-            total.index_add_(0, self._under(batch).flatten(), (probes.conj() * change).sum(1).flatten())
-        return total.view_as(self.object) / (self._lit + DIM * self._lit.max())
+            change = far_field_corner_inverse(change_of_(wave, modulus, miss))
+            add_windows_(total, self._pixels[batch], pull_and_light(probes, change)[0])
+        return total / (self._lit + DIM * self._lit.max())
 
     def light(self) -> Tensor:
         """Photons that fall on each pixel of the object over the whole scan, ``(H, W)``."""
-        total = torch.zeros(self.object.numel(), device=self._peers.device)
+        total = torch.zeros(self.object.shape, device=self._peers.device)
         for batch in self._batches():
-            total.index_add_(0, self._under(batch).flatten(), total_intensity(self._probes(batch)).flatten())
-        return total.view(self.object.shape)
+            add_windows_(total, self._pixels[batch], total_intensity(self._probes(batch)))
+        return total
 
     def covered(self) -> np.ndarray:
         """Where enough light falls for the object to be known, ``(H, W)``."""
@@ -197,29 +197,27 @@ class Fit:
     def _look(self, batch: Tensor) -> tuple[Tensor, ...]:
         """Probes and windows of a batch, the waves they make, their modulus, and what it misses of the amplitude."""
         probes = self._probes(batch)
-        # not by indexing, which takes three times as long
-        windows = self.object.view(-1).index_select(0, self._under(batch).flatten())
-        windows = windows.view(-1, 1, self.size, self.size)
+        windows = take_windows(self.object, self._pixels[batch], self.size)[:, None]
         wave = far_field_corner(windows * probes)
-        modulus = total_intensity(wave).clamp_min_(1e-12).sqrt_()
-        miss = self._amplitude[batch] - modulus
-        return probes, windows, wave, modulus, miss if self._mask is None else miss * self._mask
+        modulus, miss = modulus_and_miss(wave, self._amplitude, batch)
+        return probes, windows, wave, modulus, miss if self._mask is None else miss.mul_(self._mask)
 
     def _step(self, batch: Tensor, free: Free) -> Tensor:
-        """One regularised PIE step on a batch of patterns (rPIE: Maiden et al. 2017, Optica 4, 736, eq. 18)."""
+        """One regularised PIE step on a batch of patterns."""
         probes, windows, wave, modulus, miss = self._look(batch)
         if free.brightness:
             self._brighten(batch, wave, modulus, miss)
+        if self._tilts is not None:
+            self._tilts[batch] = tilt_equations(wave, modulus, miss)
         error = miss.square().sum()
-        change = far_field_corner_inverse(wave.mul_((miss / modulus)[:, None]))
+        change = far_field_corner_inverse(change_of_(wave, modulus, miss))
         if free.probe:
             self._update_probe(batch, windows, change)
-        light, pull = total_intensity(probes), (probes.conj() * change).sum(1)
+        pull, light = pull_and_light(probes, change)
         if free.positions:
             self._rests[batch] += position_steps(light, windows[:, 0], pull).double()
-        floor = torch.lerp(light, light.amax((1, 2), keepdim=True), self._alpha)
-        rate = (STABLE / self._crowding[batch]).clamp_max(self._rate)[:, None, None]
-        self._add(batch, self._followed(pull.mul_(rate / floor), windows[:, 0]))
+        rates = (STABLE / self._crowding[batch]).clamp_max(self._rate)
+        self._add(batch, self._followed(rpie_steps_(pull, light, rates, self._alpha), windows[:, 0]))
         return error
 
     def _followed(self, step: Tensor, windows: Tensor) -> Tensor:
@@ -233,11 +231,11 @@ class Fit:
     def _add(self, batch: Tensor, step: Tensor) -> None:
         """Add a step under each pattern, of all peers together, to the object."""
         if self._peers.count == 1:
-            self.object.view(-1).index_add_(0, self._under(batch).flatten(), step.flatten())
+            add_windows_(self.object, self._pixels[batch], step)
             return
-        total = torch.zeros_like(self.object).view(-1)
-        total.index_add_(0, self._under(batch).flatten(), step.flatten())
-        self.object += self._peers.sum(total).view_as(self.object)
+        total = torch.zeros_like(self.object)
+        add_windows_(total, self._pixels[batch], step)
+        self.object += self._peers.sum(total)
 
     def _update_probe(self, batch: Tensor, windows: Tensor, change: Tensor) -> None:
         """The same step for the probe, averaged over the batch, each pattern's share moved back by its rest."""
@@ -255,6 +253,13 @@ class Fit:
         miss -= (factor - 1)[:, None, None] * seen
         modulus *= factor[:, None, None]
         wave *= factor[:, None, None, None]
+
+    def _straighten(self, tilts: Tensor) -> None:
+        """Give the object the smooth phase with the slopes that all patterns asked for."""
+        equations, places = tilts.double().cpu().numpy(), self._places.cpu().numpy()
+        spacing = KNOTS * _rms_radius(total_intensity(self.probe))
+        phase = smooth_phase(equations, places, self.object.shape, spacing)
+        self.object *= self._here(np.exp(1j * phase).astype(np.complex64))
 
     def _settle(self, free: Free) -> None:
         """Take off what counts cannot tell: how modes mix, a factor and a shift that all patterns share."""
@@ -289,7 +294,8 @@ class Fit:
     def _find_company(self) -> Tensor:
         """How many other patterns ask for a change of the same pixels, ``(J,)``."""
         light = total_intensity(self.probe).flatten()
-        met = torch.cat([self._lit.view(-1)[self._under(batch)] @ light for batch in self._batches()])
+        under = (take_windows(self._lit, self._pixels[batch], self.size).flatten(1) for batch in self._batches())
+        met = torch.cat([lit @ light for lit in under])
         return (met / light.square().sum() - 1).clamp_min_(0)
 
     def _phase_change(self, before: Tensor) -> float:
@@ -304,13 +310,9 @@ class Fit:
         elif self._moved is None and 8 * len(self) * self.probe.numel() < CACHE:
             self._moved = torch.cat([self._move(self._rests[batch]) for batch in self._batches()])
 
-    def _under(self, batch: Tensor) -> Tensor:
-        """Pixels of the object under each pattern of a batch, counted along its rows, ``(b, N * N)``."""
-        return self._pixels[batch][:, None] + self._window
-
     def _probes(self, batch: Tensor) -> Tensor:
         """Modes moved to each pattern's sub-pixel rest, in its brightness, ``(b, M, N, N)``."""
-        moved = self._move(self._rests[batch]) if self._moved is None else self._moved[batch]
+        moved = self._move(self._rests[batch]) if self._moved is None else self._moved.index_select(0, batch)
         return moved if self.steady else moved * self.brightness[batch, None, None, None]
 
     def _move(self, rests: Tensor) -> Tensor:

@@ -3,14 +3,11 @@
 On a CPU by loops in C, where a compiler is found; else, and on other devices, by torch.
 """
 
-import ctypes
-from collections.abc import Callable
-
 import torch
 from scipy.signal import fftconvolve
 from torch import Tensor
 
-from .compiling import compiled
+from .compiling import call, compiled
 from .patches import check_inside, corners_and_rests, move_patches, window_pixels
 
 CACHE = 1 << 17
@@ -74,7 +71,7 @@ def spread(points: Tensor, weights: Tensor, rows: slice) -> Tensor:
         whole = fftconvolve(near.double().numpy(), weights.double().numpy())[after:, after : after + near.shape[1]]
         return torch.from_numpy(whole[rows.start - low : rows.stop - low].clip(0)).to(points)
     sums = points.new_zeros(rows.stop - rows.start, points.shape[1])
-    _call(loop.spread, points.shape[1], len(sums), low - rows.start, len(near), size, sums, near, weights)
+    call(loop.spread, points.shape[1], len(sums), low - rows.start, len(near), size, sums, near, weights)
     return sums
 
 
@@ -92,7 +89,7 @@ def divide_(total: Tensor, weight: Tensor, floor: float) -> Tensor:
         total.copy_(torch.where(known, total / torch.where(known, weight, 1), 1))
         return known
     known = torch.empty_like(weight, dtype=torch.bool)
-    _call(loop.divide, weight.numel(), total, weight, floor, known)
+    call(loop.divide, weight.numel(), total, weight, floor, known)
     return known
 
 
@@ -105,11 +102,4 @@ def _splat_compiled(image: Tensor, patches: Tensor, positions: Tensor, weights: 
     gains = weights.to(image.real.dtype).repeat_interleave(parts, -1)  # one for each real and each imaginary part
     values, places = patches.to(image).resolve_conj().contiguous(), positions.double().contiguous()
     sizes = (*image.shape, len(patches), patches.shape[-1], parts)
-    return bool(_call(loop.splat, *sizes, image, hits, values, gains, places))
-
-
-def _call(function: Callable[..., int], *values: Tensor | int | float) -> int:
-    """Call a function in C; a view refuses an array that has gaps."""
-    kinds = {int: ctypes.c_int64, float: ctypes.c_float}
-    told = [kinds[type(v)](v) if type(v) in kinds else ctypes.c_void_p(v.view(-1).data_ptr()) for v in values]
-    return function(*told)
+    return bool(call(loop.splat, *sizes, image, hits, values, gains, places))

@@ -1,0 +1,123 @@
+"""What a fit asks of a batch of patterns beside their Fourier transforms, at the speed of a core's cache.
+
+On a CPU by loops in C, where a compiler is found; else, and on other devices, by torch. Without gradients.
+"""
+
+import ctypes
+import functools
+
+import torch
+from torch import Tensor
+
+from .compiling import call, compiled
+from .forward import total_intensity
+from .patches import window_pixels
+
+LEAST = 1e-12
+"""Least expected counts: below them a modulus has no direction."""
+SOURCE = "patterns.c"
+
+
+def take_windows(image: Tensor, first: Tensor, size: int) -> Tensor:
+    """Cut whole-pixel windows out of an image, ``(b, size, size)``.
+
+    Args:
+        image: real or complex, ``(H, W)``.
+        first: pixel that each window begins with, counted along the image's rows, int64, ``(b,)``; all lie inside.
+        size: side of a window, px.
+    """
+    windows = image.new_empty(len(first), size, size)
+    if (loop := _loop(image)) is not None:
+        call(loop.take, image.shape[1], len(first), size, _parts(image), image, first.contiguous(), windows)
+        return windows
+    # not by indexing, which takes three times as long
+    return image.view(-1).index_select(0, _pixels(image, first, size)).view_as(windows)
+
+
+def add_windows_(image: Tensor, first: Tensor, windows: Tensor) -> None:
+    """Add windows ``(b, size, size)`` to an image where :func:`take_windows` cuts them: its adjoint.
+
+    On CUDA the order of the sums, and so the last bit, is fixed only under ``torch.use_deterministic_algorithms``.
+    """
+    size = windows.shape[-1]
+    if (loop := _loop(image)) is not None:
+        call(loop.add, image.shape[1], len(first), size, _parts(image), image, first.contiguous(), _plain(windows))
+        return
+    image.view(-1).index_add_(0, _pixels(image, first, size), windows.flatten())
+
+
+def modulus_and_miss(waves: Tensor, amplitude: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """``sqrt(sum_m |wave_m|^2)`` and what the measured amplitude has more than that, ``(b, N, N)`` each.
+
+    Args:
+        waves: modes on the detector, ``(b, M, N, N)``.
+        amplitude: square roots of the counts of every pattern, ``(J, N, N)``.
+        rows: which of them belong to the waves, int64, ``(b,)``.
+    """
+    if (loop := _loop(waves)) is not None:
+        modulus, miss = (amplitude.new_empty(len(rows), *amplitude.shape[1:]) for _ in range(2))
+        sizes = (*waves.shape[:2], modulus[0].numel())
+        call(loop.misses, *sizes, LEAST, rows.contiguous(), _plain(waves), amplitude, modulus, miss)
+        return modulus, miss
+    modulus = total_intensity(waves).clamp_min_(LEAST).sqrt_()
+    return modulus, amplitude[rows] - modulus
+
+
+def change_of_(waves: Tensor, modulus: Tensor, miss: Tensor) -> Tensor:
+    """The change of waves ``(b, M, N, N)`` that gives the measured amplitude: ``wave miss / modulus``; in place."""
+    if (loop := _loop(waves)) is not None and waves.is_contiguous():
+        call(loop.change, *waves.shape[:2], modulus[0].numel(), modulus, miss, waves)
+        return waves
+    return waves.mul_((miss / modulus)[:, None])
+
+
+def rpie_steps_(pull: Tensor, light: Tensor, rates: Tensor, alpha: float) -> Tensor:
+    """Steps of the object along its pull, ``rate pull / ((1 - alpha) light + alpha max(light))``, in place.
+
+    rPIE: Maiden et al. 2017, Optica 4, 736, eq. 18.
+
+    Args:
+        pull: as :func:`pull_and_light` has it, ``(b, N, N)``.
+        light: likewise.
+        rates: step of each pattern, ``(b,)``.
+        alpha: how much of the brightest pixel's light the dim ones are damped by.
+    """
+    if (loop := _loop(pull)) is not None:
+        call(loop.steps, len(pull), light[0].numel(), alpha, rates, light, pull)
+        return pull
+    return pull.mul_(rates[:, None, None] / torch.lerp(light, light.amax((1, 2), keepdim=True), alpha))
+
+
+def pull_and_light(probes: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
+    """``sum_m conj(P_m) change_m`` and ``sum_m |P_m|^2`` of probes and changes ``(b, M, N, N)``, ``(b, N, N)`` each."""
+    if (loop := _loop(probes)) is not None:
+        pull = probes.new_empty(len(probes), *probes.shape[2:])
+        light = torch.empty_like(pull, dtype=pull.real.dtype)
+        sizes = (*probes.shape[:2], light[0].numel())
+        call(loop.pulls, *sizes, _plain(probes), _plain(changes), pull, light)
+        return pull, light
+    return (probes.conj() * changes).sum(1), total_intensity(probes)
+
+
+def _loop(values: Tensor) -> ctypes.CDLL | None:
+    """The loops for these numbers, if there are any."""
+    return compiled(SOURCE, values.real.dtype) if values.device.type == "cpu" else None
+
+
+def _plain(values: Tensor) -> Tensor:
+    """As they lie in memory, row after row."""
+    return values.resolve_conj().contiguous()
+
+
+def _parts(image: Tensor) -> int:
+    return 2 if image.is_complex() else 1
+
+
+def _pixels(image: Tensor, first: Tensor, size: int) -> Tensor:
+    """Pixels under windows, counted along the image's rows, ``(b * size^2,)``."""
+    return (first[:, None] + _window(size, image.shape[1], image.device)).flatten()
+
+
+@functools.lru_cache(maxsize=16)
+def _window(size: int, width: int, device: torch.device) -> Tensor:
+    return window_pixels(size, width).to(device)
