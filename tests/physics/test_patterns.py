@@ -12,6 +12,7 @@ from ptychoflow.physics.patterns import (
     add_windows_,
     change_of_,
     modulus_and_miss,
+    motion_equations,
     pull_and_light,
     rpie_steps_,
     take_windows,
@@ -123,3 +124,13 @@ def test_tilt_equations_are_the_normal_equations_of_the_central_differences(mode
     answers = (reach * answers / modulus[:, None]).flatten(2)
     expected = torch.cat([answers @ answers.mT, answers @ miss.flatten(1)[..., None]], -1)
     torch.testing.assert_close(tilt_equations(wave, modulus, miss), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [9, 16])
+def test_motion_equations_are_the_normal_equations_of_the_central_differences(size):
+    windows, pull = _random(COUNT, size, size), _random(COUNT, size, size, seed=1)
+    light = _random(COUNT, size, size, seed=2).abs()
+    slopes = torch.stack([(windows.roll(-1, axis) - windows.roll(1, axis)) / 2 for axis in (-2, -1)], 1).flatten(2)
+    matrix = ((slopes * light.flatten(1)[:, None]) @ slopes.mH).real
+    expected = torch.cat([matrix, (slopes.conj() @ pull.flatten(1)[..., None]).real], -1)
+    torch.testing.assert_close(motion_equations(light, windows, pull), expected, rtol=1e-4, atol=1e-4)

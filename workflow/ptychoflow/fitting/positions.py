@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from ..physics.patterns import motion_equations
+
 LONGEST_PX = 0.5
 """Longest step along an axis."""
 RIDGE = 0.01
@@ -21,18 +23,9 @@ def position_steps(light: Tensor, windows: Tensor, pull: Tensor) -> Tensor:
         windows: the object under it, ``(b, N, N)``.
         pull: ``sum_m conj(P_m) change_m`` with the change of the exit wave that its counts ask for, ``(b, N, N)``.
     """
-    slopes = [torch.view_as_real(windows.roll(-1, axis) - windows.roll(1, axis)) / 2 for axis in (-2, -1)]
-    lit = [slope * light[..., None] for slope in slopes]
-    across = _dot(lit[0], slopes[1])
-    entries = [_dot(lit[0], slopes[0]), across, across, _dot(lit[1], slopes[1])]
-    matrices = torch.stack(entries, -1).unflatten(-1, (2, 2)) / 2
-    sides = torch.stack([_dot(slope, torch.view_as_real(pull)) for slope in slopes], -1)[..., None]
+    equations = motion_equations(light, windows, pull)
+    matrices, sides = equations[..., :2] / 2, equations[..., 2:]
     diagonal = matrices.diagonal(dim1=1, dim2=2)
     diagonal += RIDGE * diagonal.mean(-1, keepdim=True) + 1e-20
     # plain `solve` waits for the device, to see whether a matrix was singular
     return torch.linalg.solve_ex(matrices, sides)[0][..., 0].clamp_(-LONGEST_PX, LONGEST_PX)
-
-
-def _dot(one: Tensor, other: Tensor) -> Tensor:
-    """Of each pattern, ``(b,)``."""
-    return (one * other).flatten(1).sum(1)

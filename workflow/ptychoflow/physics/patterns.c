@@ -176,3 +176,56 @@ WIDE void tilts(int64_t count, int64_t modes, int64_t size, float reach, const R
             equations[i] = total[order[i]];
     }
 }
+
+/* Re conj(one) other of a row, weighted; `weight` may be 0 for even weights. */
+static inline double overlap(int64_t size, const REAL *restrict one, const REAL *restrict other,
+                             const REAL *restrict weight)
+{
+    REAL lanes[LANES] = {0}, rest = 0;
+    int64_t x = 0;
+    for (; x + LANES <= size; x += LANES)
+        for (int64_t l = 0; l < LANES; l++) {
+            const int64_t i = 2 * (x + l);
+            lanes[l] += (one[i] * other[i] + one[i + 1] * other[i + 1]) * (weight ? weight[x + l] : 1);
+        }
+    for (; x < size; x++)
+        rest += (one[2 * x] * other[2 * x] + one[2 * x + 1] * other[2 * x + 1]) * (weight ? weight[x] : 1);
+    double sum = rest;
+    for (int64_t l = 0; l < LANES; l++)
+        sum += lanes[l];
+    return sum;
+}
+
+/* Of each pattern, with d_y and d_x = (next - last) / 2 of its window along y and x, going around:
+ * the sums of light d_y d_y, light d_y d_x and d_y pull, then of light d_x d_y, light d_x d_x and d_x pull,
+ * each product Re conj(one) other. */
+WIDE void motions(int64_t count, int64_t size, const REAL *restrict light, const REAL *restrict windows,
+                  const REAL *restrict pull, REAL *restrict equations)
+{
+    const int64_t row = 2 * size, pixels = size * size;
+    REAL down[row], right[row];
+    for (int64_t k = 0; k < count; k++, light += pixels, windows += 2 * pixels, pull += 2 * pixels, equations += 6) {
+        double total[5] = {0};
+        for (int64_t y = 0; y < size; y++) {
+            const REAL *restrict here = windows + y * row, *restrict asked = pull + y * row;
+            const REAL *restrict next = windows + (y + 1) % size * row;
+            const REAL *restrict last = windows + (y + size - 1) % size * row;
+            for (int64_t i = 0; i < row; i++)
+                down[i] = (next[i] - last[i]) / 2;
+            for (int64_t i = 2; i < row - 2; i++)
+                right[i] = (here[i + 2] - here[i - 2]) / 2;
+            for (int64_t i = 0; i < 2; i++) {
+                right[i] = (here[i + 2] - here[row - 2 + i]) / 2;
+                right[row - 2 + i] = (here[i] - here[row - 4 + i]) / 2;
+            }
+            total[0] += overlap(size, down, down, light + y * size);
+            total[1] += overlap(size, down, right, light + y * size);
+            total[2] += overlap(size, right, right, light + y * size);
+            total[3] += overlap(size, down, asked, 0);
+            total[4] += overlap(size, right, asked, 0);
+        }
+        const int64_t order[6] = {0, 1, 3, 1, 2, 4};
+        for (int64_t i = 0; i < 6; i++)
+            equations[i] = total[order[i]];
+    }
+}

@@ -18,6 +18,11 @@ LEAST = 1e-12
 SOURCE = "patterns.c"
 
 
+def loops_for(values: Tensor) -> ctypes.CDLL | None:
+    """The loops in C for numbers like these, where there are any."""
+    return compiled(SOURCE, values.real.dtype) if values.device.type == "cpu" else None
+
+
 def take_windows(image: Tensor, first: Tensor, size: int) -> Tensor:
     """Cut whole-pixel windows out of an image, ``(b, size, size)``.
 
@@ -27,7 +32,7 @@ def take_windows(image: Tensor, first: Tensor, size: int) -> Tensor:
         size: side of a window, px.
     """
     windows = image.new_empty(len(first), size, size)
-    if (loop := _loop(image)) is not None:
+    if (loop := loops_for(image)) is not None:
         call(loop.take, image.shape[1], len(first), size, _parts(image), image, first.contiguous(), windows)
         return windows
     # not by indexing, which takes three times as long
@@ -40,7 +45,7 @@ def add_windows_(image: Tensor, first: Tensor, windows: Tensor) -> None:
     On CUDA the order of the sums, and so the last bit, is fixed only under ``torch.use_deterministic_algorithms``.
     """
     size = windows.shape[-1]
-    if (loop := _loop(image)) is not None:
+    if (loop := loops_for(image)) is not None:
         call(loop.add, image.shape[1], len(first), size, _parts(image), image, first.contiguous(), _plain(windows))
         return
     image.view(-1).index_add_(0, _pixels(image, first, size), windows.flatten())
@@ -54,7 +59,7 @@ def modulus_and_miss(waves: Tensor, amplitude: Tensor, rows: Tensor) -> tuple[Te
         amplitude: square roots of the counts of every pattern, ``(J, N, N)``.
         rows: which of them belong to the waves, int64, ``(b,)``.
     """
-    if (loop := _loop(waves)) is not None:
+    if (loop := loops_for(waves)) is not None:
         modulus, miss = (amplitude.new_empty(len(rows), *amplitude.shape[1:]) for _ in range(2))
         sizes = (*waves.shape[:2], modulus[0].numel())
         call(loop.misses, *sizes, LEAST, rows.contiguous(), _plain(waves), amplitude, modulus, miss)
@@ -65,7 +70,7 @@ def modulus_and_miss(waves: Tensor, amplitude: Tensor, rows: Tensor) -> tuple[Te
 
 def change_of_(waves: Tensor, modulus: Tensor, miss: Tensor) -> Tensor:
     """The change of waves ``(b, M, N, N)`` that gives the measured amplitude: ``wave miss / modulus``; in place."""
-    if (loop := _loop(waves)) is not None and waves.is_contiguous():
+    if (loop := loops_for(waves)) is not None and waves.is_contiguous():
         call(loop.change, *waves.shape[:2], modulus[0].numel(), modulus, miss, waves)
         return waves
     return waves.mul_((miss / modulus)[:, None])
@@ -82,7 +87,7 @@ def rpie_steps_(pull: Tensor, light: Tensor, rates: Tensor, alpha: float) -> Ten
         rates: step of each pattern, ``(b,)``.
         alpha: how much of the brightest pixel's light the dim ones are damped by.
     """
-    if (loop := _loop(pull)) is not None:
+    if (loop := loops_for(pull)) is not None:
         call(loop.steps, len(pull), light[0].numel(), alpha, rates, light, pull)
         return pull
     return pull.mul_(rates[:, None, None] / torch.lerp(light, light.amax((1, 2), keepdim=True), alpha))
@@ -90,7 +95,7 @@ def rpie_steps_(pull: Tensor, light: Tensor, rates: Tensor, alpha: float) -> Ten
 
 def pull_and_light(probes: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
     """``sum_m conj(P_m) change_m`` and ``sum_m |P_m|^2`` of probes and changes ``(b, M, N, N)``, ``(b, N, N)`` each."""
-    if (loop := _loop(probes)) is not None:
+    if (loop := loops_for(probes)) is not None:
         pull = probes.new_empty(len(probes), *probes.shape[2:])
         light = torch.empty_like(pull, dtype=pull.real.dtype)
         sizes = (*probes.shape[:2], light[0].numel())
@@ -99,9 +104,24 @@ def pull_and_light(probes: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
     return (probes.conj() * changes).sum(1), total_intensity(probes)
 
 
-def _loop(values: Tensor) -> ctypes.CDLL | None:
-    """The loops for these numbers, if there are any."""
-    return compiled(SOURCE, values.real.dtype) if values.device.type == "cpu" else None
+def motion_equations(light: Tensor, windows: Tensor, pull: Tensor) -> Tensor:
+    """Normal equations of the motion of windows that their pull asks for: matrix and right-hand side, ``(b, 2, 3)``.
+
+    They are sums of ``light Re conj(d_i) d_j`` and ``Re conj(d_i) pull``, with central differences d of a window.
+
+    Args:
+        light: on each pixel, real, ``(b, N, N)``.
+        windows: of the object, complex, ``(b, N, N)``.
+        pull: complex, ``(b, N, N)``.
+    """
+    if (loop := loops_for(windows)) is not None:
+        equations = light.new_empty(len(light), 2, 3)
+        call(loop.motions, len(light), light.shape[-1], light, _plain(windows), _plain(pull), equations)
+        return equations
+    slopes = [(torch.view_as_real(windows.roll(-1, axis) - windows.roll(1, axis)) / 2).flatten(1) for axis in (-2, -1)]
+    both, asked = light.flatten(1).repeat_interleave(2, 1), torch.view_as_real(pull).flatten(1)
+    rows = [[(one * other).sum(1) for other in (*(both * slope for slope in slopes), asked)] for one in slopes]
+    return torch.stack([torch.stack(row, -1) for row in rows], 1)
 
 
 def _plain(values: Tensor) -> Tensor:

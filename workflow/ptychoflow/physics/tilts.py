@@ -13,8 +13,8 @@ from scipy.sparse import csr_array, diags_array, eye_array
 from scipy.sparse.linalg import spsolve
 from torch import Tensor
 
-from .compiling import call, compiled
-from .patterns import SOURCE
+from .compiling import call
+from .patterns import loops_for
 
 RIDGE = 1e-3
 """Added to the normal equations, relative to their greatest diagonal. With less, what few patterns see fills with
@@ -36,8 +36,7 @@ def tilt_equations(wave: Tensor, modulus: Tensor, miss: Tensor) -> Tensor:
     size = wave.shape[-1]
     # x from the window's centre is taken as sin(2 pi x / N) N / 2 pi: a difference of neighbours on the detector
     reach = size / (4 * math.pi)
-    loop = compiled(SOURCE, miss.dtype) if miss.device.type == "cpu" else None
-    if loop is not None:
+    if (loop := loops_for(wave)) is not None:
         equations = miss.new_empty(len(miss), 2, 3)
         call(loop.tilts, *wave.shape[:2], size, reach, wave.contiguous(), modulus, miss, equations)
         return equations
