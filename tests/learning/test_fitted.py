@@ -86,18 +86,47 @@ def test_each_process_fits_on_its_own_gpu(tiny_dataset, monkeypatch):
     assert places == [torch.device("cuda", 0), torch.device("cuda", 1)]
 
 
-def test_no_correction_leaves_the_fit_alone(tiny_dataset):
-    """An empty change, and one epoch a pass: what is left is the fit itself."""
-    scan = open_dataset(tiny_dataset)
-    network = ObjectNetwork(Network(input="fit", width=8, levels=2, passes=2), 32)
+def _idle_network(**settings) -> ObjectNetwork:
+    """One that changes nothing."""
+    network = ObjectNetwork(Network(input="fit", width=8, levels=2, **settings), 32)
     with torch.no_grad():
         for parameter in network.backbones[0].leave.parameters():
             parameter.zero_()
+    return network
+
+
+def test_fits_that_a_network_corrects_are_shown_beside_the_others(tiny_dataset):
+    """What nothing corrects is another fit as it was; a change of the object shows in all that is seen afterwards."""
+    scan, idle = _data(tiny_dataset)._fitted[0], _idle_network()
+    scan.follow(idle, 0)
+    plain, followed = ([seen for seen, _, _ in views] for views in (scan._plain, scan._shown[EPOCHS:]))
+    assert len(followed) == EPOCHS - 1
+    torch.testing.assert_close(torch.stack(followed), torch.stack(plain[1:]), rtol=1e-3, atol=1e-3)
+    with torch.no_grad():
+        idle.backbones[0].leave.bias.fill_(0.05)
+    scan.follow(idle, 0)
+    for seen, before in zip(scan._shown[EPOCHS:], plain[1:], strict=True):
+        assert (seen[0] - before[0]).abs().mean() > 0.01
+
+
+def test_errors_at_validations_can_be_compared(tiny_dataset):
+    data = _data(tiny_dataset)
+    rows = data.sampler().rows()[:5, :5]
+    before = data.batch(rows).view
+    data._fitted[0].follow(_idle_network(), 1)
+    assert torch.equal(data.batch(rows).view, before)
+
+
+def test_no_correction_leaves_the_fit_alone(tiny_dataset):
+    """An empty change, and one epoch a pass: what is left is the fit itself."""
+    scan = open_dataset(tiny_dataset)
+    network = _idle_network(passes=2)
     fit, plain = Fit(scan, Refinement()), Fit(scan, Refinement())
     errors = list(corrections(network, fit, Inference(), Clock()))
     met = []
     for epoch in range(2):
-        met.append(plain.epoch(done=epoch / EPOCHS, smooth=True).error)
+        met.append(plain.epoch(done=epoch / EPOCHS).error)
+        plain.straighten()
     np.testing.assert_allclose(errors, met, rtol=1e-5)
     turned = fit.object * (fit.object.conj() * plain.object).sum().sgn()
     torch.testing.assert_close(turned, plain.object, rtol=1e-4, atol=1e-4)

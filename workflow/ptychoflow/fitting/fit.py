@@ -159,6 +159,10 @@ class Fit:
         self._settle(free)
         return Pass(float(self._peers.sum(error)) / self._total, self._phase_change(before))
 
+    def straighten(self) -> None:
+        """Give the object the smooth phase that the patterns ask for now: a little more than they do on their way."""
+        self._straighten(torch.cat([tilt_equations(*self._look(batch)[2:]) for batch in self._batches()]))
+
     def slope(self) -> Tensor:
         """Where all patterns together would take the object now, over the light on each pixel, ``(H, W)``."""
         total = torch.zeros_like(self.object)

@@ -88,5 +88,6 @@ def corrections(network: ObjectNetwork, fit: Fit, inference: Inference, clock: C
 def one_epoch(fit: Fit, epoch: int) -> tuple[Tensor, float]:
     """An epoch of a fit, counted from 0; gives the object before it and the R-factor that it met."""
     before = fit.object.clone()
-    met = fit.epoch(done=min(epoch / EPOCHS, 1.0), smooth=True)
+    met = fit.epoch(done=min(epoch / EPOCHS, 1.0))
+    fit.straighten()
     return before, met.error
