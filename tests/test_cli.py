@@ -11,8 +11,9 @@ import psutil
 import pytest
 from snakemake.benchmark import BenchmarkRecord
 
-from ptychoflow.cli import VERBS, main
-from ptychoflow.config import READS
+from ptychoflow.cli import SETTINGS, VERBS, main
+from ptychoflow.config import IN_ONE, READS
+from ptychoflow.config.whole import BATCH
 from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.scan import write_scan
 
@@ -38,6 +39,11 @@ def test_help_says_what_a_verb_reads_makes_and_gives_an_example(verb, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert caught.value.code == 0
     assert "Reads" in said and "Makes" in said and f"example: ptychoflow {verb}" in said
+
+
+def test_help_names_the_sections_that_a_verb_reads():
+    read = {verb: sections for verb, sections in (READS | IN_ONE).items() if sections}
+    assert read | {"inspect": READS["convert"], "batch": BATCH} == SETTINGS
 
 
 def test_help_imports_no_heavy_library():
@@ -104,8 +110,10 @@ def test_without_settings_the_defaults_hold(path, tmp_path):
         ('{"packing": {"crop": "big"}}', "packing.crop: input should be a valid integer"),
         ('{"packing": {"crop": 128}}', "packing.crop is 128 px but the patterns are 32 px"),
         ('{"training": {}}', "pack reads packing, not training"),
+        ('{"crop": 16}', "pack reads packing, not crop: it belongs into packing"),
+        ('{"scans": {}}', "not scans: that is the config of a whole run, give the sections of this step alone"),
         ('{"packing": ', "--config is neither JSON nor YAML"),
-        ("nowhere.json", "nowhere.json"),
+        ("nowhere.json", "--config is neither JSON text nor a file: there is no nowhere.json"),
     ],
 )
 def test_wrong_settings_end_in_one_line_and_exit_code_2(path, tmp_path, capsys, settings, message):

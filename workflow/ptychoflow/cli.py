@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,20 @@ BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 ABOUT = """Ptychography as a workflow. Each verb is one step: it reads files, makes one product, and says on stderr
 what it did. A product appears whole or not at all; it replaces an earlier one of its kind, never another folder. The
 workflow (`snakemake`) calls these verbs in order; run one by hand to try a setting."""
-SETTINGS = "the sections this step reads, as JSON text or a path to a JSON or YAML file; defaults without it"
+SETTINGS = {
+    "simulate": ("simulation",),
+    "convert": ("source",),
+    "inspect": ("source",),
+    "pack": ("packing",),
+    "train": ("network", "training"),
+    "infer": ("inference",),
+    "stitch": ("stitching",),
+    "reconstruct": ("inference", "stitching"),
+    "refine": ("refinement",),
+    "evaluate": ("evaluation",),
+    "batch": ("source", "packing", "inference", "stitching", "refinement"),
+}
+"""Sections of settings that verbs read, for their help."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +131,9 @@ VERBS: dict[str, Verb] = {
     ),
     "reconstruct": Verb(
         "predict and stitch in one go",
-        "Reads a checkpoint and a dataset. Makes a reconstruction, a ptychodus product: that of infer and stitch, with "
-        "no patches on disk.",
+        "Reads a checkpoint and a dataset. Makes a reconstruction, a ptychodus product: that of infer and stitch, "
+        "with no patches on disk. A network that corrects a fit (network.input: fit) has no patches: it takes this "
+        "verb.",
         "ptychoflow reconstruct pinn.ckpt datasets/star star.h5",
         {
             "model": _path("the checkpoint", metavar="MODEL.ckpt"),
@@ -208,8 +223,8 @@ VERBS: dict[str, Verb] = {
     ),
     "export": Verb(
         "write a reconstruction or a scan as other programs open it",
-        "Reads a reconstruction, a product of ptychodus, a dataset or a scan. Makes what the name of the output says:\n"
-        "a folder (no suffix) is ptychodus's standard directory; .h5, .npz and .cxi are its products; .tif is\n"
+        "Reads a reconstruction, a product of ptychodus, a dataset or a scan. Makes what the name of the output says: "
+        "a folder (no suffix) is ptychodus's standard directory; .h5, .npz and .cxi are its products; .tif is "
         "amplitude and phase; .ptychopinn.npz is PtychoPINN's training archive. `convert` goes the other way.",
         "ptychoflow export refined.h5 for-ptychodus --scan datasets/star --model pinn.ckpt",
         {
@@ -221,8 +236,8 @@ VERBS: dict[str, Verb] = {
     ),
     "batch": Verb(
         "reconstruct a directory into a directory",
-        "Reads ptychodus's standard directory, or any measurement. Makes OUT/product.h5: converts, packs, predicts\n"
-        "and stitches where there is a model (model.ckpt in IN, or --model), refines. SIGTERM ends it after the epoch\n"
+        "Reads ptychodus's standard directory, or any measurement. Makes OUT/product.h5: converts, packs, predicts "
+        "and stitches where there is a model (model.ckpt in IN, or --model), refines. SIGTERM ends it after the epoch "
         "under way with a product that says it is partial. Exit codes: 0 done, 1 failed, 2 bad input, 130 stopped.",
         "ptychoflow batch standard-directory reconstructed --events > events.jsonl",
         {
@@ -266,8 +281,8 @@ VERBS: dict[str, Verb] = {
     ),
     "config": Verb(
         "answer questions about a config",
-        "Reads a config, or a file of PtychoPINN. Makes text: `show` every setting with defaults filled in, `check`\n"
-        "whether the config is right, `explain` what a setting means, `migrate` a JSON profile, TensorFlow config or\n"
+        "Reads a config, or a file of PtychoPINN. Makes text: `show` every setting with defaults filled in, `check` "
+        "whether the config is right, `explain` what a setting means, `migrate` a JSON profile, TensorFlow config or "
         "legacy dictionary of PtychoPINN to a config that runs here, `names` what became of every setting of theirs.",
         "ptychoflow config explain training.learning_rate",
         {
@@ -384,6 +399,8 @@ def _settings(text: str | None) -> dict:
     if not text:
         return {}
     if not text.lstrip().startswith("{"):
+        if not Path(text).is_file():
+            raise FileNotFoundError(f"--config is neither JSON text nor a file: there is no {text}")
         text, where = Path(text).read_text(), text
     else:
         where = "--config"
@@ -405,17 +422,31 @@ def _verify(folder: Path) -> None:
         logging.getLogger(__name__).info("%s/%s.npy is whole, CRC-32 %s", folder, name, checksum)
 
 
+def _about_settings(sections: tuple[str, ...]) -> str:
+    if not sections:
+        return "this step reads no settings"
+    shape = ", ".join(f'"{section}": {{...}}' for section in sections)
+    return (
+        f"{{{shape}}} as JSON text or a path to a JSON or YAML file; defaults for what it does not name. What there "
+        f"is: ptychoflow config explain {sections[0]}"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     shape = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
     parser = argparse.ArgumentParser("ptychoflow", description=ABOUT, **shape)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
     for name, verb in VERBS.items():
         sub = verbs.add_parser(
-            name, help=verb.summary, description=verb.about, epilog=f"example:\n  {verb.example}", **shape
+            name,
+            help=verb.summary,
+            description=textwrap.fill(verb.about, 100),
+            epilog=f"example:\n  {verb.example}",
+            **shape,
         )
         for argument, how in verb.arguments.items():
             sub.add_argument(argument, **how)
         if verb.runs:
-            sub.add_argument("--config", metavar="SETTINGS", help=SETTINGS)
+            sub.add_argument("--config", metavar="SETTINGS", help=_about_settings(SETTINGS.get(name, ())))
         sub.add_argument("--traceback", action="store_true", help="show where in the code an error arose")
     return parser

@@ -48,8 +48,17 @@ def step_sections(step: str, data: dict) -> dict[str, Section]:
     known = {name: Config.model_fields[name].annotation if name != "source" else Source for name in names}
     for name in data:
         if name not in known:
-            raise ConfigError(f"config: {step} reads {', '.join(known) or 'no settings'}, not {name}")
+            raise ConfigError(
+                f"config: {step} reads {', '.join(known) or 'no settings'}, not {name}{_home(name, known)}"
+            )
     return {name: validate(schema, data.get(name, {}), f"{name}.") for name, schema in known.items()}
+
+
+def _home(name: str, sections: dict[str, type[Section]]) -> str:
+    """Where a name belongs that is no section of a step."""
+    if name in ("title", "scans", "models", "sweeps"):
+        return ": that is the config of a whole run, give the sections of this step alone"
+    return next((f": it belongs into {key}" for key, schema in sections.items() if name in schema.model_fields), "")
 
 
 def _explain(schema: type[Section], error: dict) -> str:
