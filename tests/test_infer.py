@@ -71,6 +71,26 @@ def test_timing_says_where_the_time_went(model, tiny_dataset, tmp_path):
     assert timing["patterns"] == 100 and timing["device"] == "cpu" and timing["processes"] == 1
 
 
+def test_a_gpu_is_timed_by_its_own_clock(pretended_gpu, model, tiny_dataset, tmp_path):
+    pretended_gpu.seconds_per_operation = 1e-3
+    infer(model, tiny_dataset, tmp_path / "patches", FINE, Runtime(accelerator="gpu", prediction_batch=8))
+    timing = json.loads((tmp_path / "patches" / "timing.json").read_text())
+    seconds = timing["seconds"]
+    assert timing["device"] == "cuda" and seconds["inference"] > 0.1
+    assert seconds["device_to_host"] < 0.2 * seconds["inference"], "what is fetched was waited for by inference"
+    assert sum(spent for bucket, spent in seconds.items() if bucket != "total") <= seconds["total"]
+
+
+@pytest.mark.parametrize("where", ["always", "never"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_predicts_what_the_cpu_predicts(gpu, model, tiny_dataset, tmp_path, precision, where):
+    inference = FINE.model_copy(update={"precision": precision})
+    infer(model, tiny_dataset, tmp_path / "here", inference, CPU)
+    infer(model, tiny_dataset, tmp_path / "there", inference, Runtime(accelerator="gpu", counts_on_device=where))
+    (here, _), (there, _) = _patches(tmp_path / "here"), _patches(tmp_path / "there")
+    assert _lost(there, here) < (1e-4 if precision == "float32" else 1e-2)
+
+
 @pytest.mark.parametrize("batch", [7, 64])
 def test_patches_do_not_depend_on_the_batch(model, tiny_dataset, tmp_path, batch):
     infer(model, tiny_dataset, tmp_path / "auto", FINE, CPU)
@@ -78,8 +98,25 @@ def test_patches_do_not_depend_on_the_batch(model, tiny_dataset, tmp_path, batch
     np.testing.assert_allclose(_patches(tmp_path / "auto")[0], _patches(tmp_path / "set")[0], atol=1e-6)
 
 
+def test_a_gpu_that_is_too_small_is_given_fewer_groups(pretended_gpu, model, tiny_dataset, tmp_path):
+    infer(model, tiny_dataset, tmp_path / "whole", FINE, CPU)
+    pretended_gpu.largest = 500e3  # what the network sees of five groups
+    infer(model, tiny_dataset, tmp_path / "parts", FINE, Runtime(accelerator="gpu", prediction_batch=16))
+    assert json.loads((tmp_path / "parts" / "timing.json").read_text())["groups_at_once"] == 4
+    np.testing.assert_allclose(_patches(tmp_path / "parts")[0], _patches(tmp_path / "whole")[0], atol=1e-6)
+
+
 @pytest.mark.parametrize(
-    "refusal", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")]
+    "refusal",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("can't allocate memory"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+        RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+    ids=str,
 )
 def test_batches_that_do_not_fit_are_halved_until_they_do(model, tiny_dataset, tmp_path, monkeypatch, caplog, refusal):
     infer(model, tiny_dataset, tmp_path / "whole", FINE, CPU)

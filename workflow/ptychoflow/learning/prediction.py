@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 """What Lightning calls them."""
+REFUSALS = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "CUFFT_INTERNAL_ERROR")
+"""How the processor, CUDA and its libraries say that memory is short; cuFFT in the last words too (PyTorch 119420)."""
 
 
 class Predictor(lightning.LightningModule):
@@ -104,7 +106,7 @@ class PatchWriter(lightning.Callback):
         self, trainer: lightning.Trainer, task: Predictor, patches: Tensor, batch: Batch, index: int, loader: int = 0
     ) -> None:
         """Bring the patches from the device and keep them."""
-        with self._clock("device_to_host"):
+        with self._clock("device_to_host", patches.device):
             arrays = [part.cpu().numpy() for part in (patches, batch.centre, batch.members)]
         with self._clock("write"):
             self.shard.write(*arrays)
@@ -184,8 +186,8 @@ class Prediction:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a device or the allocator of the processor refused memory; torch has a type for the first only."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether memory was refused; torch has a type for its own memory on a device only."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in REFUSALS)
 
 
 def _check_reach(scan: Scan, members: np.ndarray) -> None:
