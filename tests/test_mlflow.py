@@ -328,7 +328,7 @@ def _weights_of_another(folder: Path) -> bytes:
         ("config.yaml", lambda folder: _config_with(folder, size=64), False, "was altered"),
         ("config.yaml", lambda folder: _config_with(folder, format=99), True, "in format 99.*upgrade ptychoflow"),
         ("config.yaml", lambda folder: _config_with(folder, network={"colour": 1}), True, "network|colour"),
-        ("config.yaml", lambda folder: b"- 1", True, "in format list"),
+        ("config.yaml", lambda folder: b"- 1", True, "no ptychoflow model"),
         ("config.yaml", lambda folder: b"a: [", True, "holds no model"),
         ("weights.pt", _weights_of_another, True, "does not hold the network it names"),
         ("weights.pt", lambda folder: b"not tensors", True, "holds no model"),

@@ -64,10 +64,36 @@ def test_another_format_is_refused(tmp_path):
         read_model(tmp_path / "m.ckpt")
 
 
-def test_weights_that_do_not_fit_the_network_are_refused(tmp_path, model):
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ({"conv.weight": torch.zeros(2)}, "another program's"),
+        ([1, 2], "another program's"),
+        ({"state_dict": {}, "optimizer_states": []}, "the state of an unfinished training"),
+    ],
+)
+def test_what_is_no_model_of_ours_is_told_apart(tmp_path, content, what):
+    torch.save(content, tmp_path / "m.ckpt")
+    with pytest.raises(ValueError, match=rf"m\.ckpt is no ptychoflow model but {what}: give the checkpoint that train"):
+        read_model(tmp_path / "m.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: content["network"].update(width=16), "size mismatch"),
+        (lambda content: content["network"].update(input="pictures"), "input should be"),
+        (lambda content: content.update(window=0), "window of 0 px, patterns of 32"),
+        (lambda content: content.update(window=64), "window of 64 px"),
+        (lambda content: content.update(size="large"), "invalid literal"),
+        (lambda content: content["weights"].clear(), "Missing key"),
+    ],
+)
+def test_a_model_that_does_not_hold_together_is_refused(tmp_path, model, change, reason):
     write_model(tmp_path / "m.ckpt", model)
     content = torch.load(tmp_path / "m.ckpt", weights_only=True)
-    content["network"]["width"] = 16
+    change(content)
     torch.save(content, tmp_path / "m.ckpt")
-    with pytest.raises(ValueError, match="does not hold the network it names"):
+    told = rf"m\.ckpt does not hold the network it names \(.*{reason}.*\): train the model again"
+    with pytest.raises(ValueError, match=told):
         read_model(tmp_path / "m.ckpt")

@@ -1,6 +1,7 @@
 """The trained network as a file that opens without trusting it."""
 
 import pickle
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,15 +86,21 @@ def model_from(content: object, path: Path) -> Model:
     Raises:
         ValueError: if it is of another format, or its weights belong to another network.
     """
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        came = content.get("format") if isinstance(content, dict) else type(content).__name__
-        remedy = "upgrade ptychoflow" if isinstance(came, int) and came > FORMAT else "train the model again"
+    came = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(came, int):
+        half = isinstance(content, dict) and "optimizer_states" in content
+        what = "the state of an unfinished training" if half else "another program's"
+        raise ValueError(f"{path} is no ptychoflow model but {what}: give the checkpoint that train ended with")
+    if came != FORMAT:
+        remedy = "upgrade ptychoflow" if came > FORMAT else "train the model again"
         raise ValueError(f"{path} is in format {came}, this version reads {FORMAT}: {remedy}")
     try:
-        settings = validate(Network, content["network"])
-        network = (ObjectNetwork if settings.input == "fit" else CanvasNetwork)(settings, int(content["window"]))
+        settings, window, size = validate(Network, content["network"]), int(content["window"]), int(content["size"])
+        if not 0 < window <= size:
+            raise ValueError(f"window of {window} px, patterns of {size}")
+        network = (ObjectNetwork if settings.input == "fit" else CanvasNetwork)(settings, window)
         network.load_state_dict(content["weights"])
-        return Model(network.eval(), int(content["size"]), content["facts"])
-    except (KeyError, RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+        return Model(network.eval(), size, content["facts"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = textwrap.shorten(str(error), 200)
         raise ValueError(f"{path} does not hold the network it names ({reason}): train the model again") from None
