@@ -62,6 +62,7 @@ class PretendedGPU:
 
     Attributes:
         waits: since the beginning or the last :meth:`forget`.
+        operations: handed over since the beginning, views apart.
         seconds_per_operation: how long it takes for each, while the processor goes on.
         largest: bytes of the largest tensor that fits.
         free: bytes that it says are free.
@@ -71,7 +72,7 @@ class PretendedGPU:
     def __init__(self, count: int) -> None:
         self.waits: list[Wait] = []
         self.seconds_per_operation, self.largest, self.free, self.count = 0.0, float("inf"), 1 << 36, count
-        self.busy_until, self.current = 0.0, 0
+        self.busy_until, self.current, self.operations = 0.0, 0, 0
         self.backward_on: torch.device | None = None
 
     def forget(self) -> None:
@@ -89,6 +90,7 @@ class PretendedGPU:
 
     def work(self) -> None:
         """Hand over an operation."""
+        self.operations += 1
         if self.seconds_per_operation:
             self.busy_until = max(self.busy_until, time.perf_counter()) + self.seconds_per_operation
 

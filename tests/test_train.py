@@ -476,3 +476,27 @@ def test_a_network_is_made_without_touching_every_gpu(tiny_dataset, monkeypatch)
     with pretend(count=2), warnings.catch_warnings():
         warnings.simplefilter("error")
         module.build_network(SMALL, RECIPE, data)
+
+
+class _Operations(lightning.Callback):
+    """Counts what an epoch hands over."""
+
+    def __init__(self, gpu) -> None:
+        self._gpu = gpu
+
+    def on_train_epoch_start(self, trainer, task) -> None:
+        self._before = self._gpu.operations
+
+    def on_train_batch_end(self, trainer, task, outputs, batch, index) -> None:
+        self.count = self._gpu.operations - self._before
+
+
+def test_the_speed_of_a_training_is_that_of_the_gpu(pretended_gpu, tiny_dataset, tmp_path):
+    pretended_gpu.seconds_per_operation = 1e-3
+    recipe = {"stages": (Stage(epochs=1, physics_weight=1.0),), "groups_per_epoch": 24}
+    training = RECIPE.model_copy(update=recipe | {"validation": Validation(fraction=0.0)})
+    network = SMALL.model_copy(update={"iterations": 1, "passes": 1})
+    handed_over = _Operations(pretended_gpu)
+    train([tiny_dataset], tmp_path / "m.ckpt", network, training, Runtime(accelerator="gpu"), OFF, [handed_over])
+    record = json.loads((tmp_path / "m.json").read_text())
+    assert record["training_seconds"] > 0.95 * handed_over.count * pretended_gpu.seconds_per_operation

@@ -3,6 +3,7 @@
 import logging
 import time
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, LearningRateMonitor
 
@@ -40,6 +41,8 @@ class Throughput(Callback):
         self.waiting += self._lap()
 
     def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs, batch, index: int) -> None:
+        if index + 1 == trainer.num_training_batches and task.device.type == "cuda":
+            torch.cuda.synchronize(task.device)  # steps were only handed over; validation would wait for them else
         self._lap()
         self.groups += len(batch.counts) * trainer.world_size
 
