@@ -154,6 +154,13 @@ def test_a_section_that_is_not_there_is_told():
         ConfigManager().trainig  # noqa: B018
 
 
+def test_settings_are_not_assigned_past_their_check():
+    config = ConfigManager()
+    with pytest.raises(AttributeError, match=r"config\.update\(refinement=\.\.\.\)"):
+        config.refinement = {"epochs": 3}
+    assert config.refinement.epochs == 12
+
+
 def test_a_checkpoint_knows_its_settings(model, tmp_path):
     model.save(tmp_path / "a.ckpt")
     config = ConfigManager.from_checkpoint(tmp_path / "a.ckpt")
@@ -251,6 +258,26 @@ def test_refinement_starts_from_what_was_found_or_from_nothing(model, blobs, tmp
     assert errors[0] != errors[1]
     found.save(tmp_path / "a.h5")
     np.testing.assert_array_equal(read_reconstruction(tmp_path / "a.h5").object, found.image)
+    assert engine.refine(blobs, tmp_path / "a.h5").reconstruction.history["error"][0] == errors[0]
+    with pytest.raises(FileNotFoundError, match=r"no reconstruction .*b\.h5"):
+        engine.refine(blobs, str(tmp_path / "b.h5"))
+
+
+def test_a_result_is_said_in_a_line_and_saved_as_nothing_but_a_product(model, blobs, tmp_path):
+    found = InferenceEngine(model, CPU).predict_and_stitch(blobs)
+    assert re.fullmatch(r"Found\(\S+, \d+ x \d+ px, \d+% of them known\)", repr(found))
+    (tmp_path / "scan.cxi").write_text("a scan")
+    with pytest.raises(ValueError, match=r"called scan\.cxi, expected a name that ends in \.h5"):
+        found.save(tmp_path / "scan.cxi")
+    assert (tmp_path / "scan.cxi").read_text() == "a scan"
+
+
+def test_a_mask_of_ones_and_zeros_is_one_of_truths(blobs):
+    arrays = {"positions": blobs.positions, "probe": blobs.probe}
+    mask = np.ones((32, 32), int)
+    mask[0, :] = 0
+    (scan,) = PtychoDataLoader(np.asarray(blobs.counts), mask=mask, **arrays).scans
+    assert scan.mask.dtype == bool and scan.mask.sum() == 31 * 32
 
 
 def test_lengths_are_kept_where_they_are_given(model, blobs):

@@ -90,6 +90,7 @@ def test_the_smallest_dtype_loses_nothing(values, dtype):
         ({"probe": np.zeros((1, 16, 16), complex)}, "probe has shape"),
         ({"probe": np.zeros((1, 32, 32), complex)}, "empty or holds NaN"),
         ({"mask": np.ones((16, 16), bool)}, "mask has shape"),
+        ({"mask": np.ones((32, 32), int)}, "mask holds int64, expected bool: True where a pixel counts"),
         ({"mask": np.zeros((32, 32), bool)}, "the mask leaves no pixel: it is True where a pixel counts"),
     ],
 )

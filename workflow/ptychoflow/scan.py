@@ -113,6 +113,8 @@ class Scan:
             raise ValueError("the probe is empty or holds NaN: give one with photons in it")
         if self.mask is not None and self.mask.shape != self.counts.shape[1:]:
             raise ValueError(f"mask has shape {self.mask.shape}, patterns are {self.counts.shape[1:]}")
+        if self.mask is not None and self.mask.dtype != bool:
+            raise ValueError(f"mask holds {self.mask.dtype}, expected bool: True where a pixel counts")
         if self.mask is not None and not self.mask.any():
             raise ValueError("the mask leaves no pixel: it is True where a pixel counts")
         true_positions = None if self.truth is None else self.truth.positions

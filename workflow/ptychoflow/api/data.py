@@ -63,7 +63,7 @@ class PtychoDataLoader:
         config: sections ``network``, ``training`` and ``runtime`` say how groups are formed and read.
         positions: with an array, centres ``(y, x)`` in object pixels, ``(J, 2)``.
         probe: with an array, modes in sqrt(photons), ``(N, N)`` or ``(M, N, N)``.
-        mask: with an array, True where a pixel counts, ``(N, N)``.
+        mask: with an array, True, or 1, where a pixel counts, ``(N, N)``.
         geometry: with an array, the lengths; without it products are in units of a pixel.
 
     Raises:
@@ -180,6 +180,7 @@ def _from_arrays(
     probe = probe[None] if probe.ndim == 2 else probe
     facts = {} if geometry else {"geometry": "unknown: lengths are in units of an object pixel"}
     lengths = geometry or Geometry(1.0, 1.0, 1.0)
+    mask = None if mask is None else np.asarray(mask).astype(bool)
     scan = Scan(counts, np.asarray(positions, np.float64), probe, lengths, mask, name="arrays", facts=facts)
     check_light(scan, float(counts.sum(dtype=np.float64)) / len(counts))
     return scan

@@ -46,7 +46,7 @@ class Trainer:
             return PtychoModel.load(path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Found:
     """What was reconstructed.
 
@@ -73,10 +73,21 @@ class Found:
         """Position ``(y, x)`` of the image's pixel ``[0, 0]``, px."""
         return self.reconstruction.origin
 
-    def save(self, path: Path | str) -> None:
-        """Write a ptychodus product (HDF5), whole or not at all."""
-        from ..reconstruction import write_reconstruction
+    def __repr__(self) -> str:
+        height, width = self.image.shape
+        return f"Found({self.reconstruction.name}, {height} x {width} px, {self.coverage.mean():.0%} of them known)"
 
+    def save(self, path: Path | str) -> None:
+        """Write a ptychodus product (HDF5), whole or not at all.
+
+        Raises:
+            ValueError: if the path does not end in ``.h5``, or a folder stands there.
+            OSError: if it cannot be written.
+        """
+        from ..files import check_output
+        from ..reconstruction import ENDINGS, write_reconstruction
+
+        check_output(Path(path), *ENDINGS)
         write_reconstruction(Path(path), self.reconstruction)
 
 
@@ -132,24 +143,29 @@ class InferenceEngine:
             found = found.in_memory()
         return Found(found, dict(found.facts["inference"]["seconds"]))
 
-    def refine(self, data: "PtychoDataLoader | Any", start: Found | None = None, **arrays: Any) -> Found:
+    def refine(self, data: "PtychoDataLoader | Any", start: "Found | Path | str | None" = None, **arrays: Any) -> Found:
         """Fit the object of one scan to its counts.
 
         Args:
             data: as :class:`PtychoDataLoader` takes it.
-            start: what to start from, such as :meth:`predict_and_stitch` found; a flat object without it, which is the
-                iterative baseline.
+            start: what to start from, such as :meth:`predict_and_stitch` found, or the file of a reconstruction; a flat
+                object without it, which is the iterative baseline.
             **arrays: ``positions``, ``probe`` and so on, with an array of counts.
+
+        Raises:
+            FileNotFoundError: if the file to start from is missing.
+            ValueError: if start and scan do not suit each other, or the fit fails.
         """
         from ..reconstruction import read_reconstruction
         from ..refine import refine
 
         with tempfile.TemporaryDirectory() as scratch, _one_folder(data, arrays) as dataset:
-            begin, output = Path(scratch) / "start.h5", Path(scratch) / "refined.h5"
-            if start is not None:
+            begin, output = start, Path(scratch) / "refined.h5"
+            if isinstance(start, Found):
+                begin = Path(scratch) / "start.h5"
                 start.save(begin)
-            settings = self.config.refinement
-            refine(dataset, output, settings, start=begin if start else None, runtime=self.config.runtime)
+            begin = None if begin is None else Path(begin)
+            refine(dataset, output, self.config.refinement, start=begin, runtime=self.config.runtime)
             found = read_reconstruction(output)
         return Found(found, {"refine": float(found.facts["seconds"])})
 

@@ -135,6 +135,11 @@ class ConfigManager:
             return self.__dict__["_sections"][name]
         raise AttributeError(f"there is no section {name}, only {', '.join(SECTIONS)}")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in SECTIONS:
+            raise AttributeError(f"settings are changed by update: config.update({name}=...)")
+        super().__setattr__(name, value)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ConfigManager) and self._sections == other._sections
 

@@ -135,7 +135,10 @@ class Prediction:
     def __init__(self, trained: Model, scan: Scan, inference: Inference, runtime: Runtime) -> None:
         trained.check(scan)
         if not isinstance(trained.network, CanvasNetwork):
-            raise ValueError("the model corrects fits of whole scans, there are no patches to predict: use reconstruct")
+            raise ValueError(
+                "the model corrects fits of whole scans, there are no patches to predict: use reconstruct, "
+                "or predict_and_stitch in Python"
+            )
         if runtime.threads:
             torch.set_num_threads(runtime.threads)
         self.trained, self.scan, self.inference, self.runtime = trained, scan, inference, runtime
