@@ -111,3 +111,15 @@ def test_a_sum_is_divided_where_its_weight_is_above_the_floor_and_1_elsewhere(dt
     known = divide_(total, torch.tensor([[2.0, 0.5, 0.1, 0, float("nan")]]), 0.1)
     assert known.tolist() == [[True, True, False, False, False]]
     assert total.tolist() == [[1 + 2j, 6j, 1, 1, 1]]
+
+
+def test_a_gpu_finds_the_same_mean(gpu):
+    def mean(device: str) -> list[torch.Tensor]:
+        image, hits = torch.zeros(SHAPE, dtype=torch.complex64, device=device), _hits().to(device)
+        splat_(image, _patches(torch.complex64).to(device), _positions().to(device), EVEN.to(device), hits)
+        weight = spread(hits, EVEN.to(device), slice(0, SHAPE[0]))
+        known = divide_(image, weight, 0.5)
+        return [part.cpu() for part in (image, weight, known)]
+
+    for here, there in zip(mean("cpu"), mean("cuda"), strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-4)

@@ -3,6 +3,8 @@
 On a CPU by loops in C, where a compiler is found; else, and on other devices, by torch.
 """
 
+import ctypes
+
 import torch
 from scipy.signal import fftconvolve
 from torch import Tensor
@@ -31,7 +33,7 @@ def splat_(image: Tensor, patches: Tensor, positions: Tensor, weights: Tensor, h
         ValueError: if a patch would reach outside the image.
     """
     size = patches.shape[-1]
-    if image.device.type == "cpu" and _splat_compiled(image, patches, positions, weights, hits):
+    if _splat_compiled(image, patches, positions, weights, hits):
         return
     corners, rests = corners_and_rests(positions, size, image)
     check_inside(corners, corners + size + (rests > 0), image.shape)
@@ -66,9 +68,10 @@ def spread(points: Tensor, weights: Tensor, rows: slice) -> Tensor:
     before, after = size - 1 - size // 2, size // 2
     low, high = max(0, rows.start - before), min(len(points), rows.stop + after)
     near, weights = points[low:high].contiguous(), weights.to(points).contiguous()
-    loop = compiled("splatting.c", points.dtype)
+    loop = _loops(points)
     if loop is None:
-        whole = fftconvolve(near.double().numpy(), weights.double().numpy())[after:, after : after + near.shape[1]]
+        whole = fftconvolve(*(part.double().cpu().numpy() for part in (near, weights)))
+        whole = whole[after:, after : after + near.shape[1]]
         return torch.from_numpy(whole[rows.start - low : rows.stop - low].clip(0)).to(points)
     sums = points.new_zeros(rows.stop - rows.start, points.shape[1])
     call(loop.spread, points.shape[1], len(sums), low - rows.start, len(near), size, sums, near, weights)
@@ -83,7 +86,7 @@ def divide_(total: Tensor, weight: Tensor, floor: float) -> Tensor:
         weight: float32, ``(H, W)``.
         floor: in units of ``weight``.
     """
-    loop = compiled("splatting.c", total.real.dtype)
+    loop = _loops(total)
     if loop is None:
         known = weight > floor
         total.copy_(torch.where(known, total / torch.where(known, weight, 1), 1))
@@ -93,9 +96,14 @@ def divide_(total: Tensor, weight: Tensor, floor: float) -> Tensor:
     return known
 
 
+def _loops(image: Tensor) -> ctypes.CDLL | None:
+    """The loops in C for numbers of this type; None where they cannot be had, or cannot reach them."""
+    return compiled("splatting.c", image.real.dtype) if image.device.type == "cpu" else None
+
+
 def _splat_compiled(image: Tensor, patches: Tensor, positions: Tensor, weights: Tensor, hits: Tensor) -> bool:
-    """Whether it could be done: not without a compiler, nor with a patch outside."""
-    loop = compiled("splatting.c", image.real.dtype)
+    """Whether it could be done: not without a compiler, nor on another device, nor with a patch outside."""
+    loop = _loops(image)
     if loop is None:
         return False
     parts = 2 if image.is_complex() else 1
