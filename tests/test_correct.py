@@ -119,3 +119,13 @@ def test_there_are_no_patches_to_infer(model, tiny_dataset, tmp_path):
     with pytest.raises(ValueError, match="use reconstruct"):
         infer(model, tiny_dataset, tmp_path / "patches", Inference(), CPU)
     assert not (tmp_path / "patches").exists()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_corrects_as_the_cpu_does(gpu, model, tiny_dataset, tmp_path, precision):
+    reconstruct(model, tiny_dataset, tmp_path / "here.h5", runtime=CPU)
+    runtime = Runtime(accelerator="gpu")
+    reconstruct(model, tiny_dataset, tmp_path / "there.h5", Inference(precision=precision), runtime=runtime)
+    here, there = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("here", "there"))
+    assert np.abs(there.object - here.object)[here.coverage].mean() < (1e-3 if precision == "float32" else 0.02)
+    assert there.facts["inference"]["device"] == "cuda"

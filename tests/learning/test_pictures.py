@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ptychoflow.config import Network
+from ptychoflow.data.batches import Batch
 from ptychoflow.data.grouping import nearest_groups
 from ptychoflow.data.reading import read_batch
 from ptychoflow.learning.pictures import GAP, picture
@@ -35,3 +37,11 @@ def test_without_a_truth_the_back_projection_is_what_is_known(batch):
     pixels = picture(solution._replace(canvases=[solution.estimate]), batch._replace(truth=None))
     side = 32 + GAP
     assert abs(pixels[:side].astype(int) - pixels[side : 2 * side]).max() <= 1
+
+
+def test_a_gpu_draws_the_same_picture(gpu, batch):
+    network = CanvasNetwork(Network(width=8, levels=2, group_size=4), window=16)
+    here = picture(solve(network, batch), batch)
+    batch = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
+    there = picture(solve(network.cuda(), batch), batch)
+    assert abs(there.astype(int) - here).max() <= 2

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ptychoflow.config import Network, Stage, Training
+from ptychoflow.data.batches import Batch
 from ptychoflow.data.grouping import nearest_groups
 from ptychoflow.data.reading import read_batch
 from ptychoflow.learning.callbacks import Collapsed, CollapseGuard
@@ -148,3 +149,33 @@ def test_the_guard_stops_a_training_that_is_flat_twice():
         guard.on_validation_end(trainer, None)
     with pytest.raises(Collapsed, match=r"collapsed in epoch 4: .*lower training.learning_rate"):
         guard.on_validation_end(_Trainer(0.01, 0.01), None)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        *({"architecture": name} for name in ARCHITECTURES),
+        {"attention": True, "overlap": "merged", "iterations": 3},
+        {"input": "amplitude", "overlap": "merged", "head": "amplitude_phase"},
+    ],
+)
+def test_a_step_on_a_gpu_is_that_on_the_cpu(gpu, batch, network):
+    kept = {"amplitude": "total_variation", "phase": "mean_deviation"}
+    there = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
+    losses, told = [], []
+    for device, groups in (("cpu", batch), ("cuda", there)):
+        task = _task(0.5, None, network, regularisation=kept).to(device)
+        task.log_dict = lambda measures, **settings: told.append({name: float(v) for name, v in measures.items()})
+        loss, gradient = _step(task, groups)
+        task.validation_step(groups, 0)
+        losses.append([float(loss["loss"]), float(gradient.norm())])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    assert told[2:] == [pytest.approx(measures, rel=1e-2, abs=1e-4) for measures in told[:2]]
+
+
+def test_witnesses_are_asked_on_a_gpu_too(gpu, scan):
+    rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 7)[:6], 0, 0, axis=1)
+    batch = read_batch([scan], rows, group_size=4)
+    there = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
+    here, there = (_task(1.0, witnesses=3).to(b.counts.device).training_step(b, 0)["loss"] for b in (batch, there))
+    assert float(there) == pytest.approx(float(here), rel=1e-3)
