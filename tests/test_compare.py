@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,6 +93,12 @@ def test_two_files_are_compared_whatever_their_names(runs, tmp_path):
     said = compare(runs[0] / "metrics/pinn/star.json", other)
     assert "pinn/star and flat/star, refined" in said
     assert "not the same patterns: star" in said
+
+
+def test_measures_may_lie_near_the_root(runs):
+    with tempfile.NamedTemporaryFile(dir="/tmp", suffix=".json") as file:
+        Path(file.name).write_bytes((runs[1] / "metrics/pinn/star.json").read_bytes())
+        assert "measures: 7 better" in compare(runs[0] / "metrics/pinn/star.json", Path(file.name))
 
 
 def test_what_only_one_run_has_is_listed(runs, tmp_path):

@@ -74,6 +74,19 @@ def test_times_and_epochs_are_told(model, tiny_dataset, tmp_path):
     assert found.history["epoch"] == [1, 2, 3] and found.history["error"][-1] < found.history["error"][0]
 
 
+def test_a_bar_shows_how_far_it_is(model, tiny_dataset, tmp_path, monkeypatch):
+    shown = []
+
+    def track(errors, what, total):
+        shown.append((what, total, list(errors)))
+        return iter(shown[0][2])
+
+    monkeypatch.setattr("ptychoflow.learning.corrections.track", track)
+    reconstruct(model, tiny_dataset, tmp_path / "a.h5", runtime=CPU)
+    ((what, total, errors),) = shown
+    assert (what, total) == ("correcting", len(errors))
+
+
 def test_two_processes_make_the_same_image(model, tiny_dataset, tmp_path):
     reconstruct(model, tiny_dataset, tmp_path / "one.h5", runtime=CPU)
     runtime = json.dumps({"accelerator": "cpu", "devices": 2, "threads": 1})

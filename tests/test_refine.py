@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,12 @@ def test_a_flat_start_finds_the_object(tiny_dataset, tmp_path):
     assert history["epoch"] == list(range(1, 21))
     assert history["error"][-1] < 0.2 * history["error"][0]
     assert np.all(np.diff(history["cpu_seconds"]) >= 0)
+
+
+def test_a_reconstruction_is_called_by_the_folder_it_stands_in(tiny_dataset, tmp_path, monkeypatch):
+    (tmp_path / "flat").mkdir()
+    monkeypatch.chdir(tmp_path / "flat")
+    assert read_reconstruction(_refined(tiny_dataset, Path("a.h5"), epochs=1)).name == "flat/blobs"
 
 
 def test_a_start_near_the_truth_is_ahead_after_one_epoch(tiny_dataset, tmp_path):

@@ -202,7 +202,7 @@ def test_what_cannot_be_read_is_named_and_leaves_no_page(measured, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no file of measures .*nowhere\.json"):
         _report(tmp_path, [tmp_path / "nowhere.json"])
     twice = [measured / "metrics/pinn/star.json"] * 2
-    with pytest.raises(ValueError, match="pinn/star were given more than once"):
+    with pytest.raises(ValueError, match="pinn/star were given more than once: give each once, and put"):
         _report(tmp_path, twice)
     with pytest.raises(ValueError, match="no record of a training"):
         _report(tmp_path, twice[:1], twice[:1])

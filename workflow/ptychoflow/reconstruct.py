@@ -13,7 +13,7 @@ from .learning.checkpoints import Model, read_model
 from .learning.corrections import corrected
 from .learning.prediction import Prediction
 from .networks.whole import ObjectNetwork
-from .reconstruction import ENDINGS, Reconstruction, write_reconstruction
+from .reconstruction import ENDINGS, Reconstruction, name_for, write_reconstruction
 from .scan import Scan
 from .stitching.assembly import assemble
 from .stitching.canvas import Room, memory_for
@@ -51,8 +51,7 @@ def reconstruct(
     scan, trained = open_dataset(dataset), read_model(model)
     logger.info("read %s and %s: %d patterns of %d px", model, dataset, len(scan), scan.size)
     with scratch_folder(output) as scratch:
-        name = f"{Path(output).parent.name}/{scan.name}"
-        found = reconstruct_scan(trained, scan, scratch, inference, stitching, runtime, name)
+        found = reconstruct_scan(trained, scan, scratch, inference, stitching, runtime, name_for(output, scan.name))
         if found is None:
             return
         settings = {"inference": inference.model_dump(mode="json"), "stitching": stitching.model_dump(mode="json")}

@@ -81,6 +81,11 @@ class Reconstruction:
         )
 
 
+def name_for(output: Path, scan: str) -> str:
+    """What a reconstruction is called: ``model/scan``, the model by the folder that its file is put into."""
+    return f"{Path(output).absolute().parent.name}/{scan}"
+
+
 def write_reconstruction(path: Path, reconstruction: Reconstruction) -> None:
     """Write a ptychodus product (HDF5) with our arrays under ``/ptychoflow``, whole or not at all."""
     with whole_file(path, size_of(reconstruction)) as partial, h5py.File(partial, "w") as file:

@@ -16,7 +16,7 @@ from .fitting.fit import Fit, Free, Pass
 from .fitting.peers import Peers
 from .fitting.uncertainty import phase_uncertainty
 from .progress import track
-from .reconstruction import ENDINGS, Reconstruction, read_reconstruction, write_reconstruction
+from .reconstruction import ENDINGS, Reconstruction, name_for, read_reconstruction, write_reconstruction
 from .scan import Scan
 
 logger = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ def _result(
         coverage=coverage,
         phase_uncertainty=spread,
         brightness=None if fit.steady else fit.brightness.cpu().numpy(),
-        name=f"{Path(output).parent.name}/{scan.name}",
+        name=name_for(output, scan.name),
         history=course.history,
         snapshots=torch.stack(course.snapshots).numpy(),
         facts=facts | {"snapshot_epochs": course.kept} | spent,

@@ -56,4 +56,7 @@ def _check(results: Sequence) -> None:
     names = [f"{result.model}/{result.scan}" for result in results]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"measures of {', '.join(twice)} were given more than once: give each once")
+        raise ValueError(
+            f"measures of {', '.join(twice)} were given more than once: give each once, and put "
+            "what other settings made of a scan into another folder before it is evaluated"
+        )

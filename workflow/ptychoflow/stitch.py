@@ -12,7 +12,7 @@ from .config import Runtime, Stitching
 from .data.packing import open_dataset
 from .data.shards import read_patches
 from .files import check_output, made_of_another, provenance, read_json, scratch_folder
-from .reconstruction import ENDINGS, write_reconstruction
+from .reconstruction import ENDINGS, name_for, write_reconstruction
 from .stitching.assembly import assemble
 from .stitching.canvas import Room, memory_for
 
@@ -49,8 +49,7 @@ def stitch(
         )
     with scratch_folder(output) as scratch:
         room = Room(memory_for(runtime), scratch / "canvas")
-        name = f"{Path(output).parent.name}/{scan.name}"
-        result = assemble(scan, found, stitching, room, clock, name)
+        result = assemble(scan, found, stitching, room, clock, name_for(output, scan.name))
         told = Path(patches) / "timing.json"
         facts = {
             "inference": read_json(told) if told.is_file() else None,

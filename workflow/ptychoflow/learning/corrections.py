@@ -11,6 +11,7 @@ from ..config import Inference, Refinement, Runtime
 from ..fitting.fit import Fit
 from ..fitting.peers import Peers
 from ..networks.whole import ObjectNetwork, view_of
+from ..progress import track
 from ..reconstruction import Reconstruction
 from ..scan import Scan
 from .checkpoints import Model
@@ -40,7 +41,9 @@ def corrected(trained: Model, scan: Scan, inference: Inference, runtime: Runtime
         fit = Fit(scan, Refinement(), peers=peers)
     fit.warn(scan.name)
     rows = {"epoch": [], "seconds": [], "error": []}
-    for epoch, error in enumerate(corrections(trained.network, fit, inference, clock), start=1):
+    settings = trained.network.settings
+    errors = corrections(trained.network, fit, inference, clock)
+    for epoch, error in enumerate(track(errors, "correcting", settings.passes * settings.iterations), start=1):
         for column, value in zip(rows.values(), (epoch, time.perf_counter() - began, error), strict=True):
             column.append(value)
     if peers.rank > 0:
@@ -60,7 +63,7 @@ def corrected(trained: Model, scan: Scan, inference: Inference, runtime: Runtime
         coverage=fit.covered(),
         name=name,
         history=rows,
-        facts={"corrections": trained.network.settings.passes, "inference": timing, "seconds": {}},
+        facts={"corrections": settings.passes, "inference": timing, "seconds": {}},
     )
 
 

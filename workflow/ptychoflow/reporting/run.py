@@ -49,7 +49,8 @@ def read_run(path: Path) -> Run:
         raise FileNotFoundError(f"there is no {path}: give a folder of results, a report or a file of measures")
     if path.suffix == ".html":
         return _from_report(path)
-    record = path.resolve().parents[2] / "models" / f"{path.resolve().parent.name}.json"
+    folder = path.resolve().parent
+    record = folder.parent.parent / "models" / f"{folder.name}.json"
     return _run(path, [path], [record] if record.is_file() else [])
 
 
