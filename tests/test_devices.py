@@ -6,8 +6,9 @@ import sys
 import time
 
 import pytest
+import torch
 
-from ptychoflow.devices import OWNERS, RANK, take_devices, visible_devices
+from ptychoflow.devices import OWNERS, RANK, advising, take_devices, visible_devices
 
 TAKE = """
 import os, sys, time
@@ -72,3 +73,13 @@ def test_a_step_takes_its_devices_where_the_config_says_gpu(tmp_path):
     words = ["refine", "nowhere", "out.h5", "--runtime", '{"accelerator": "gpu", "devices": 2}']
     done = subprocess.run([sys.executable, "-m", "ptychoflow", *words], capture_output=True, text=True, cwd=tmp_path)
     assert "took GPU 3, GPU-5f\n" in done.stderr and "nowhere" in done.stderr
+
+
+def test_a_gpu_that_is_too_small_is_told_with_what_to_do():
+    told = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.78 GiB. See documentation."
+    short = r"^CUDA out of memory. Tried to allocate 2.00 GiB: ask for less$"
+    with pytest.raises(ValueError, match=short) as error, advising("ask for less"):
+        raise torch.OutOfMemoryError(told)
+    assert str(error.value.__cause__) == told
+    with pytest.raises(RuntimeError, match="broken"), advising("ask for less"):
+        raise RuntimeError("broken")

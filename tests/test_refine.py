@@ -295,6 +295,13 @@ def test_a_gpu_finds_what_the_cpu_finds(gpu, tiny_dataset, tmp_path, settings):
         np.testing.assert_allclose(there.phase_uncertainty, here.phase_uncertainty, rtol=1e-2)
 
 
+def test_a_gpu_that_is_too_small_is_told_and_what_to_do(pretended_gpu, tiny_dataset, tmp_path):
+    pretended_gpu.largest = 1e5
+    with pytest.raises(ValueError, match=r"^CUDA out of memory[^:]*: set runtime.accelerator to cpu"):
+        refine(tiny_dataset, tmp_path / "a.h5", Refinement(epochs=1), runtime=Runtime(accelerator="gpu"))
+    assert not (tmp_path / "a.h5").exists()
+
+
 def test_no_step_waits_for_the_gpu(pretended_gpu, tiny_dataset):
     free = {"probe_from": 1, "positions_from": 1, "brightness_from": 1, "modes": 2}
     for batch_size in (5, 50):

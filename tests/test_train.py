@@ -532,3 +532,12 @@ def test_the_speed_of_a_training_is_that_of_the_gpu(pretended_gpu, tiny_dataset,
     train([tiny_dataset], tmp_path / "m.ckpt", TINY, training, GPU, OFF, [handed_over])
     record = json.loads((tmp_path / "m.json").read_text())
     assert record["training_seconds"] > 0.95 * handed_over.count * pretended_gpu.seconds_per_operation
+
+
+def test_a_gpu_that_is_too_small_is_told_and_what_to_do(pretended_gpu, tiny_dataset, tmp_path):
+    pretended_gpu.largest = 1e5
+    remedy = r"^CUDA out of memory[^:]*: raise runtime.accumulate"
+    with pytest.raises(ValueError, match=remedy):
+        train(
+            [tiny_dataset], tmp_path / "m.ckpt", TINY, SHORT, GPU.model_copy(update={"counts_on_device": "never"}), OFF
+        )

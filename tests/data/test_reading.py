@@ -98,6 +98,12 @@ def test_size_decides_where_counts_lie_unless_the_settings_do(scans, monkeypatch
     assert belongs_on_device(scans, Runtime(counts_on_device="always"), cpu)
 
 
+def test_counts_that_a_gpu_does_not_hold_are_told(pretended_gpu, scans):
+    pretended_gpu.largest = stored_bytes(scans) - 1
+    with pytest.raises(ValueError, match=r"^CUDA out of memory[^:]*: set runtime.counts_on_device to never"):
+        ResidentCounts(scans, "cuda")
+
+
 def test_one_call_reads_and_makes_ready(scans, rows):
     batch = read_batch(scans, rows)
     assert batch.counts.shape == (12, 4, 32, 32) and batch.probe.shape == (12, 1, 32, 32)

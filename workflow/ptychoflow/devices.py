@@ -1,11 +1,12 @@
-"""Who owns which GPU of this machine: processes that run side by side each take their own."""
+"""Who owns which GPU of this machine, and what to do where it is too small."""
 
 import fcntl
 import logging
 import os
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,6 +58,25 @@ def visible_devices() -> list[str]:
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]
     return [str(n) for n, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
+
+
+@contextmanager
+def advising(remedy: str) -> Iterator[None]:
+    """Say what to do where the memory of a GPU is too small for a block, or for a function that this decorates.
+
+    Args:
+        remedy: what to do.
+
+    Raises:
+        ValueError: in place of what torch raises.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = ". ".join(str(error).split(". ")[:2])  # what follows is advice on PyTorch's own settings
+        raise ValueError(f"{reason}: {remedy}") from error
 
 
 def _take_free(visible: list[str], count: int) -> list[str]:

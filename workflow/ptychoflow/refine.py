@@ -10,10 +10,11 @@ import torch
 
 from .config import Refinement, Runtime
 from .data.packing import open_dataset
+from .devices import advising
 from .files import check_output, made_of_another, provenance
 from .fitting.breaks import Unfinished
 from .fitting.fit import Fit, Free, Pass
-from .fitting.peers import Peers
+from .fitting.peers import SMALLER, Peers
 from .fitting.uncertainty import phase_uncertainty
 from .progress import track
 from .reconstruction import ENDINGS, Reconstruction, name_for, read_reconstruction, write_reconstruction
@@ -22,6 +23,7 @@ from .scan import Scan
 logger = logging.getLogger(__name__)
 
 
+@advising(SMALLER)
 def refine(
     dataset: Path,
     output: Path,

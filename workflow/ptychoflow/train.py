@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from .config import Network, Runtime, Tracking, Training
 from .data.datamodule import TrainingData
 from .data.packing import open_dataset
+from .devices import advising
 from .files import check_output, provenance, write_json
 from .learning.callbacks import CollapseGuard, Throughput, chosen
 from .learning.checkpoints import Model, read_model, write_model
@@ -202,6 +203,7 @@ def _keep(trainer: lightning.Trainer, task: GroupTask, training: Training) -> di
     return {"kept": {"epoch": content["epoch"] + 1, "error": float(best.best_model_score)}}
 
 
+@advising("raise runtime.accumulate, so that the groups of a step pass in parts")
 def _fit(trainer: lightning.Trainer, task: GroupTask, data: TrainingData, latest: Path) -> None:
     """Train from where an earlier attempt stopped, if one did."""
     resumed = latest if latest.is_file() else None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..devices import advising
 from ..scan import Scan
 from .batches import Batch, ScanTable, as_tensor
 from .packing import pieces
@@ -77,7 +78,7 @@ class ResidentCounts:
         device: where to.
 
     Raises:
-        ValueError: if they do not fit.
+        ValueError: if they do not fit, or have patterns of several sizes.
     """
 
     def __init__(self, scans: Sequence[Scan], device: torch.device | str) -> None:
@@ -85,7 +86,8 @@ class ResidentCounts:
         lengths, size = [len(scan) for scan in scans], scans[0].size
         self._dtype = as_tensor(np.empty(0, np.result_type(*(scan.counts.dtype for scan in scans)))).dtype
         # torch computes with few unsigned types, but moves any
-        self._patterns = torch.empty((sum(lengths), size, size), dtype=_signed(self._dtype), device=device)
+        with advising("set runtime.counts_on_device to never"):
+            self._patterns = torch.empty((sum(lengths), size, size), dtype=_signed(self._dtype), device=device)
         self._first = torch.tensor([0, *np.cumsum(lengths)[:-1]], device=device)
         done = 0
         for scan in scans:

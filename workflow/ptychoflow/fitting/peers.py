@@ -7,6 +7,9 @@ from torch import Tensor
 
 from ..config import Runtime
 
+SMALLER = "set runtime.accelerator to cpu, or packing.bin or packing.crop to smaller patterns"
+"""What to do where a device has no room for a fit, which keeps every pattern there."""
+
 
 @dataclass(frozen=True)
 class Peers:

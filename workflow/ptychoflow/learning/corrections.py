@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ..clock import Clock, rates
 from ..config import Inference, Refinement, Runtime
+from ..devices import advising
 from ..fitting.fit import Fit
-from ..fitting.peers import Peers
+from ..fitting.peers import SMALLER, Peers
 from ..networks.whole import ObjectNetwork, view_of
 from ..progress import track
 from ..reconstruction import Reconstruction
@@ -20,6 +21,7 @@ EPOCHS = 6
 """Steps are annealed as if a fit that is corrected had so many epochs; a network learns from as many."""
 
 
+@advising(SMALLER)
 def corrected(trained: Model, scan: Scan, inference: Inference, runtime: Runtime, name: str) -> Reconstruction | None:
     """Fit a scan from an empty object with its own probe, corrected by a network; None in every process but the first.
 
