@@ -58,6 +58,13 @@ def test_two_steps_do_not_draw_over_each_other(screen):
             os.read(screen, 10_000)
 
 
+def test_of_several_processes_the_first_draws(screen, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert list(track(range(3), "counting")) == [0, 1, 2]
+    with pytest.raises(BlockingIOError):
+        os.read(screen, 10_000)
+
+
 def test_a_terminal_that_is_gone_is_no_error(monkeypatch):
     monkeypatch.setenv("PTYCHOFLOW_TERMINAL", "nowhere/at/all")
     assert list(track(range(3), "counting")) == [0, 1, 2]

@@ -262,7 +262,11 @@ def test_two_processes_find_what_one_finds(tiny_dataset, tmp_path):
     _refined(tiny_dataset, tmp_path / "one.h5", **settings)
     command = [sys.executable, "-m", "ptychoflow", "refine", str(tiny_dataset), str(tmp_path / "two.h5")]
     command += ["--config", json.dumps({"refinement": settings}), "--runtime", '{"accelerator": "cpu", "devices": 2}']
-    subprocess.run(command, check=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, timeout=120, env=environment, capture_output=True, text=True)
+    assert [line.split()[2] for line in done.stderr.splitlines()] == ["read", "refined"], (
+        "each says it, or Lightning too"
+    )
     one, two = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("one", "two"))
     assert two.facts["devices"] == 2
     assert abs(one.object - two.object).max() < 1e-3

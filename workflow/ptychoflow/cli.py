@@ -5,6 +5,7 @@ import gc
 import importlib
 import json
 import logging
+import os
 import signal
 import sys
 import textwrap
@@ -307,7 +308,9 @@ def main(words: list[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(words))
     verb, show_traceback = arguments.pop("verb"), arguments.pop("traceback")
     logging.basicConfig(format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    logging.getLogger("ptychoflow").setLevel(logging.INFO)
+    # of several processes of one step the first speaks for all
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    logging.getLogger("ptychoflow").setLevel(logging.INFO if first else logging.WARNING)
     # a step told to stop leaves no half product: the exception lets it tidy up
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:

@@ -17,8 +17,11 @@ Item = TypeVar("Item")
 def terminal() -> TextIO | None:
     """Where to draw: stderr if it is a terminal, else that of the workflow if no other step draws there, else nowhere.
 
-    The Snakefile hands its terminal over in ``PTYCHOFLOW_TERMINAL``; it belongs to this process until it ends.
+    Of several processes of one step the first draws. The Snakefile hands its terminal over in ``PTYCHOFLOW_TERMINAL``;
+    it belongs to this process until it ends.
     """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return None
     if sys.stderr.isatty():
         return sys.stderr
     name = os.environ.get("PTYCHOFLOW_TERMINAL")

@@ -1,5 +1,6 @@
 """Where a fit runs: its device, and the processes that share it, each its part of every batch."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,8 @@ class Peers:
         from lightning.fabric import Fabric
         from lightning.fabric.plugins.environments import LightningEnvironment
 
+        for chatty in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         fabric = Fabric(accelerator=kind, devices=runtime.devices, strategy="ddp", plugins=[LightningEnvironment()])
         fabric.launch()
         return cls(fabric.device, fabric.global_rank, fabric.world_size)
