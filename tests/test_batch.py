@@ -60,11 +60,16 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(directory, tmp_pat
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["{none}"], "there is no"), (["{input}", "--model", "{none}"], "there is no model"), (["{empty}"], "no format")],
+    [
+        (["{none}"], "there is no"),
+        (["{input}", "--model", "{none}"], "there is no model"),
+        (["{empty}"], "no format"),
+        (["{packed}"], "blobs is packed already: use refine, or infer and reconstruct with a model"),
+    ],
 )
-def test_bad_input_ends_with_2_in_one_line_and_an_event(directory, tmp_path, capsys, words, message):
+def test_bad_input_ends_with_2_in_one_line_and_an_event(directory, tiny_dataset, tmp_path, capsys, words, message):
     (tmp_path / "empty").mkdir()
-    places = {"none": tmp_path / "none", "input": directory, "empty": tmp_path / "empty"}
+    places = {"none": tmp_path / "none", "input": directory, "empty": tmp_path / "empty", "packed": tiny_dataset}
     words = [word.format(**places) for word in words]
     assert main(["batch", words[0], str(tmp_path / "out"), "--events", *words[1:]]) == 2
     said = capsys.readouterr()

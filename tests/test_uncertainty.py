@@ -36,10 +36,12 @@ def test_two_thirds_lie_within_one_and_most_within_two_standard_deviations(photo
     np.testing.assert_allclose(shares, [[0.68, 0.95]] * 2, atol=0.05)
 
 
-def test_it_is_made_only_where_it_is_asked_for_and_unknown_outside(tiny_dataset, tmp_path):
+def test_it_is_made_only_where_it_is_asked_for_and_unknown_outside(tiny_dataset, tmp_path, caplog):
     for asked in (False, True):
         refine(tiny_dataset, tmp_path / f"{asked}.h5", Refinement(epochs=2, uncertainty=asked))
+        assert ("phases are certain to" in caplog.text) == asked
     without, found = (read_reconstruction(tmp_path / f"{asked}.h5") for asked in (False, True))
+    assert f"certain to {np.median(found.phase_uncertainty[found.coverage]):.2g} rad" in caplog.text
     assert without.phase_uncertainty is None
     np.testing.assert_array_equal(found.object, without.object)
     assert np.all(found.phase_uncertainty[~found.coverage] == np.float32(np.pi / np.sqrt(3)))

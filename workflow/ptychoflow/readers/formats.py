@@ -143,6 +143,8 @@ def recognise(path: Path) -> str:
     for name, known in READERS.items():
         if known.kind in kinds and known.recognise(path):
             return name
+    if (path / "manifest.json").is_file():
+        raise ValueError(f"{path} is packed already: use refine, or infer and reconstruct with a model")
     raise ValueError(
         f"{path} is no format known here ({', '.join(READERS)}): set source.format and source.dataset, "
         "or ptychodus:NAME for one of ptychodus's readers"
