@@ -199,7 +199,26 @@ def test_bad_requests_are_told():
         cut_labels(Scan(scan.counts, scan.positions, scan.probe, scan.geometry))
 
 
-def test_a_gpu_expects_the_same_counts(gpu):
-    experiment = Experiment(_object(), _probe(modes=(0.7, 0.3)), _positions())
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"propagate": near_field(SIZE, 1e-7, 1e-10, 1e-3)},
+        {"exposures": np.array([[-0.4, 0.2], [0.4, -0.2]]), "detector": Detector(point_spread_px=1.0, dark_counts=0.5)},
+    ],
+    ids=["far field", "near field", "fly scan on a real detector"],
+)
+def test_a_gpu_expects_the_same_counts(gpu, settings):
+    experiment = Experiment(_object(), _probe(modes=(0.7, 0.3)), _positions(), **settings)
     there = torch.cat(list(experiment.expected("cuda"))).cpu().numpy()
     assert abs(there - _expected(experiment)).max() < 1e-5 * there.max()
+
+
+def test_a_block_waits_for_the_gpu_where_it_begins_and_ends(pretended_gpu, monkeypatch):
+    monkeypatch.setitem(experiments.BLOCK_VALUES, "cuda", 20 * SIZE**2)
+    experiment = Experiment(_object(), _probe(), _positions())
+    list(experiment.counts("cuda"))
+    blocks = -(-len(experiment) // 20)
+    assert blocks > 3 and len(pretended_gpu.waits) == 3 + 3 * blocks, (
+        "positions go there, are checked, counts come back"
+    )

@@ -100,3 +100,13 @@ def test_positions_split_into_whole_pixels_and_a_rest():
     assert whole.tolist() == [[4, -2], [0, 12]]
     assert rest.abs().max() <= 0.5
     torch.testing.assert_close(whole + rest, positions)
+
+
+def test_a_gpu_cuts_and_places_the_same(gpu):
+    image, patches, positions = _random(*SHAPE), _random(6, SIZE, SIZE), _positions(6)
+    there = extract_patches(image.cuda(), positions.cuda(), SIZE)
+    torch.testing.assert_close(there.cpu(), extract_patches(image, positions, SIZE))
+    there = place_patches(patches.cuda(), positions.cuda(), SHAPE)
+    torch.testing.assert_close(there.cpu(), place_patches(patches, positions, SHAPE))
+    with pytest.raises(ValueError, match="enlarge the image"):
+        place_patches(patches.cuda(), positions.cuda() + 40, SHAPE)

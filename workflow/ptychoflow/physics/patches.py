@@ -140,7 +140,7 @@ def check_inside(first: Tensor, end: Tensor, shape: tuple[int, int]) -> None:
     """Refuse windows from pixel ``first`` to before ``end``, ``(J, 2)`` each, that leave an image of ``shape``."""
     if first.numel() == 0:
         return
-    low, high = first.amin(0).tolist(), end.amax(0).tolist()
+    low, high = torch.stack([first.amin(0), end.amax(0)]).tolist()  # at once, because a GPU is waited for
     if min(low) < 0 or high[0] > shape[0] or high[1] > shape[1]:
         raise ValueError(
             f"patches reach from pixel {tuple(low)} to {tuple(index - 1 for index in high)}, "
