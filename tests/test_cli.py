@@ -158,6 +158,13 @@ def test_an_output_that_cannot_be_is_told_before_anything_is_read(tmp_path, caps
     assert (tmp_path / "star.cxi").read_text() == "a scan" and len(list(tmp_path.iterdir())) == 2
 
 
+def test_who_reads_only_the_head_gets_no_error():
+    command = [sys.executable, "-m", "ptychoflow", "config", "names"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 141
+
+
 def test_an_interrupt_ends_in_exit_code_130(path, tmp_path, monkeypatch, capsys):
     def interrupted(*_args, **_settings):
         raise KeyboardInterrupt

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+BAD_INPUT, INTERRUPTED, CUT_OFF, TERMINATED = 2, 130, 141, 143
 ABOUT = """Ptychography as a workflow. Each verb is one step: it reads files, makes one product, and says on stderr
 what it did. A product appears whole or not at all; it replaces an earlier one of its kind, never another folder. The
 workflow (`snakemake`) calls these verbs in order; run one by hand to try a setting."""
@@ -318,6 +318,10 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"ptychoflow {verb}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        # who read what is printed has seen enough; nothing is left to say on the way out
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CUT_OFF
     except (ValueError, OSError) as error:
         if show_traceback:
             raise
@@ -422,7 +426,7 @@ def _verify(folder: Path) -> None:
     from .data.packing import verify_dataset
 
     for name, checksum in verify_dataset(folder).items():
-        logging.getLogger(__name__).info("%s/%s.npy is whole, CRC-32 %s", folder, name, checksum)
+        logging.getLogger(__name__).info("%s/%s.npy is whole, XXH3-64 %s", folder, name, checksum)
 
 
 def _about_settings(sections: tuple[str, ...]) -> str:
