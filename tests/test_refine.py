@@ -257,8 +257,9 @@ def test_a_refined_start_brings_its_probe_and_positions(tiny_dataset, tmp_path):
     assert again.history["error"][0] < 1.2 * first.history["error"][-1]
 
 
-def test_two_processes_find_what_one_finds(tiny_dataset, tmp_path):
-    settings = {"epochs": 3, "probe_from": 2, "positions_from": 2, "brightness_from": 3}
+@pytest.mark.parametrize("batch_size", [16, 11])  # the last batch of 11 is a single pattern
+def test_two_processes_find_what_one_finds(tiny_dataset, tmp_path, batch_size):
+    settings = {"epochs": 3, "probe_from": 2, "positions_from": 2, "brightness_from": 3, "batch_size": batch_size}
     _refined(tiny_dataset, tmp_path / "one.h5", **settings)
     command = [sys.executable, "-m", "ptychoflow", "refine", str(tiny_dataset), str(tmp_path / "two.h5")]
     command += ["--config", json.dumps({"refinement": settings}), "--runtime", '{"accelerator": "cpu", "devices": 2}']

@@ -71,3 +71,9 @@ def test_the_near_field_follows_the_precision_of_the_wave():
 def test_a_distance_too_long_for_the_grid_is_refused(distance_m):
     with pytest.raises(ValueError, match=r"at most 0\.000128 m: use more or larger pixels"):
         near_field(64, 1e-6, WAVELENGTH_M, distance_m)
+
+
+def test_no_waves_have_no_far_field():
+    nothing = _wave()[:0]
+    for propagate in (far_field, far_field_inverse, far_field_corner):
+        assert propagate(nothing).shape == (0, 12, 12)

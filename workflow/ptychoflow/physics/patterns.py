@@ -61,7 +61,7 @@ def modulus_and_miss(waves: Tensor, amplitude: Tensor, rows: Tensor) -> tuple[Te
     """
     if (loop := loops_for(waves)) is not None:
         modulus, miss = (amplitude.new_empty(len(rows), *amplitude.shape[1:]) for _ in range(2))
-        sizes = (*waves.shape[:2], modulus[0].numel())
+        sizes = (*waves.shape[:2], modulus.shape[1:].numel())
         call(loop.misses, *sizes, LEAST, rows.contiguous(), _plain(waves), amplitude, modulus, miss)
         return modulus, miss
     modulus = total_intensity(waves).clamp_min_(LEAST).sqrt_()
@@ -71,7 +71,7 @@ def modulus_and_miss(waves: Tensor, amplitude: Tensor, rows: Tensor) -> tuple[Te
 def change_of_(waves: Tensor, modulus: Tensor, miss: Tensor) -> Tensor:
     """The change of waves ``(b, M, N, N)`` that gives the measured amplitude: ``wave miss / modulus``; in place."""
     if (loop := loops_for(waves)) is not None and waves.is_contiguous():
-        call(loop.change, *waves.shape[:2], modulus[0].numel(), modulus, miss, waves)
+        call(loop.change, *waves.shape[:2], modulus.shape[1:].numel(), modulus, miss, waves)
         return waves
     return waves.mul_((miss / modulus)[:, None])
 
@@ -88,7 +88,7 @@ def rpie_steps_(pull: Tensor, light: Tensor, rates: Tensor, alpha: float) -> Ten
         alpha: how much of the brightest pixel's light the dim ones are damped by.
     """
     if (loop := loops_for(pull)) is not None:
-        call(loop.steps, len(pull), light[0].numel(), alpha, rates, light, pull)
+        call(loop.steps, len(pull), light.shape[1:].numel(), alpha, rates, light, pull)
         return pull
     return pull.mul_(rates[:, None, None] / torch.lerp(light, light.amax((1, 2), keepdim=True), alpha))
 
@@ -98,7 +98,7 @@ def pull_and_light(probes: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
     if (loop := loops_for(probes)) is not None:
         pull = probes.new_empty(len(probes), *probes.shape[2:])
         light = torch.empty_like(pull, dtype=pull.real.dtype)
-        sizes = (*probes.shape[:2], light[0].numel())
+        sizes = (*probes.shape[:2], light.shape[1:].numel())
         call(loop.pulls, *sizes, _plain(probes), _plain(changes), pull, light)
         return pull, light
     return (probes.conj() * changes).sum(1), total_intensity(probes)

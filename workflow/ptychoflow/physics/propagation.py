@@ -25,12 +25,12 @@ def far_field_corner(wave: Tensor) -> Tensor:
 
     The same intensities as :func:`far_field` after ``ifftshift``, without the copies of two shifts.
     """
-    return torch.fft.fft2(wave, norm="ortho")
+    return torch.fft.fft2(wave, norm="ortho") if wave.numel() else wave  # libraries refuse no waves (PyTorch 174984)
 
 
 def far_field_corner_inverse(wave: Tensor) -> Tensor:
     """The inverse and adjoint of :func:`far_field_corner`."""
-    return torch.fft.ifft2(wave, norm="ortho")
+    return torch.fft.ifft2(wave, norm="ortho") if wave.numel() else wave
 
 
 def near_field(size: int, pixel_size_m: float, wavelength_m: float, distance_m: float) -> Callable[[Tensor], Tensor]:
