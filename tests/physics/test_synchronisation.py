@@ -38,6 +38,12 @@ def test_phases_without_noise_are_found_exactly(rows, columns):
     assert not found.components.any()
 
 
+@pytest.mark.parametrize("offset", [1e7, 1e9, -1e11])
+def test_neighbours_are_the_same_wherever_positions_are_counted_from(offset):
+    positions = np.round(_grid(12, 15))
+    np.testing.assert_array_equal(neighbour_pairs(positions + offset, 40), neighbour_pairs(positions, 40))
+
+
 @pytest.mark.parametrize(("side", "noise"), [(100, 0.1), (100, 0.6), (316, 0.5)])
 def test_of_noise_no_more_is_left_than_least_squares_leave(side, noise):
     """They know how often each measured angle has gone round, which only the truth tells; 100,000 take seconds."""

@@ -116,7 +116,7 @@ def synchronise(count: int, pairs: np.ndarray, overlap: np.ndarray, bound: np.nd
 def _edges(places: np.ndarray) -> np.ndarray:
     """Pairs of neighbouring places, ``(p, 2)``; places on one line are neighbours in turn."""
     try:
-        triangles = Delaunay(places)
+        triangles = Delaunay(places - places[0])  # far from the origin qhull gives up
     except (QhullError, ValueError):  # fewer than three, or all on one line
         order = np.lexsort(places.T)
         return np.stack([order[:-1], order[1:]], axis=1)
