@@ -371,6 +371,19 @@ def test_patterns_that_overlap_with_no_other_are_told(tiny_dataset, tmp_path, ca
     assert "3 of 100 patterns of apart overlap with no other" in caplog.text
 
 
+@pytest.mark.parametrize(("photons", "told"), [(None, True), (20, False)])
+def test_frames_that_were_lost_are_told(tiny_dataset, tmp_path, caplog, photons, told):
+    scan = open_dataset(tiny_dataset)
+    counts = np.array(scan.counts)
+    if photons is not None:  # so few that some patterns hold next to none
+        counts = np.random.default_rng(0).poisson(counts * (photons / counts.sum((1, 2)).mean()))
+    counts[[7, 30]] = 0
+    write_dataset(tmp_path / "lost", dataclasses.replace(scan, counts=counts, name="lost"))
+    _refined(tmp_path / "lost", tmp_path / "r.h5", epochs=1)
+    assert ("2 of 100 patterns of lost hold less than a hundredth" in caplog.text) == told
+    assert ("the first is number 7:" in caplog.text) == told
+
+
 def test_counts_that_are_all_masked_are_refused(tiny_dataset, tmp_path):
     scan, mask = open_dataset(tiny_dataset), np.zeros((32, 32), bool)
     mask[0, 0] = True

@@ -90,6 +90,7 @@ class Fit:
         brightness: amplitude of each pattern's beam relative to the probe, ``(J,)``.
         steady: whether that is 1 for all and stays so.
         alone: how many patterns share no light with another.
+        dark: those that hold hardly any of the light that others do.
 
     Raises:
         ValueError: if there is nothing to explain, or the start does not suit the scan.
@@ -105,7 +106,8 @@ class Fit:
         counts = np.fft.ifftshift(scan.counts, axes=(1, 2))
         self._amplitude = self._here(np.sqrt(counts, dtype=np.float32))
         measured = self._amplitude if self._mask is None else self._amplitude * self._mask
-        self._total = float(measured.square().sum(dtype=torch.float64))
+        light = measured.square().sum((1, 2), dtype=torch.float64).cpu().numpy()
+        self._total, self.dark = float(light.sum()), _dark(light)
         self._generator = torch.Generator().manual_seed(settings.seed)
         if self._total == 0:
             raise ValueError(f"{scan.name} holds no photon where its mask is True: correct the mask")
@@ -122,6 +124,12 @@ class Fit:
                 "%d of %d patterns of %s overlap with no other: nothing says how their objects hang together, if "
                 "positions and unit are right",
                 *(self.alone, len(self), name),
+            )
+        if len(self.dark):
+            logger.warning(
+                "%d of %d patterns of %s hold less than a hundredth of the others' light, the first is number %d: "
+                "leave out frames that were lost or taken with the shutter closed",
+                *(len(self.dark), len(self), name, self.dark[0]),
             )
 
     def _begin(self, start: Start, scan: Scan) -> None:
@@ -324,6 +332,12 @@ class Fit:
 
     def _ramps(self, rests: Tensor) -> Tensor:
         return fourier_ramp(rests, self.size, torch.float32)[:, None]
+
+
+def _dark(light: np.ndarray) -> np.ndarray:
+    """Patterns with less than a hundredth of the median light, where that is no accident of few photons."""
+    middle = np.median(light)
+    return np.flatnonzero(light < min(0.01 * middle, middle - 10 * middle**0.5))
 
 
 def _between(pair: tuple[float, float], share: float) -> float:
