@@ -1,5 +1,6 @@
 """Predicting and stitching in one go gives what the two steps give, on one device or two."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from ptychoflow.config import Inference, Network, Runtime
+from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.infer import infer
 from ptychoflow.learning.checkpoints import Model, write_model
 from ptychoflow.networks.canvas import CanvasNetwork
@@ -39,6 +41,16 @@ def test_it_makes_what_two_steps_make_and_nothing_else(model, tiny_dataset, tmp_
     assert once.origin == steps.origin and once.facts["patches"] == steps.facts["patches"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["once.h5", "patches", "steps.h5"]
     assert set(once.facts["provenance"]["inputs"]) == {"model", "dataset"}
+
+
+def test_a_canvas_that_fits_nowhere_is_told_before_anything_is_predicted(model, tiny_dataset, tmp_path, monkeypatch):
+    scan = open_dataset(tiny_dataset)
+    far = np.where(np.arange(100)[:, None] < 50, scan.positions, scan.positions + 1e6)
+    write_dataset(tmp_path / "far", dataclasses.replace(scan, positions=far, truth=None, name="far"))
+    monkeypatch.setattr("ptychoflow.learning.prediction.Prediction.run", lambda *_: pytest.fail("predicted"))
+    with pytest.raises(OSError, match=r"a canvas of \d+ x \d+ px needs .*: make room, or check the unit"):
+        reconstruct(model, tmp_path / "far", tmp_path / "a.h5", runtime=CPU)
+    assert [path.name for path in tmp_path.iterdir()] == ["far"]
 
 
 def test_times_are_kept_from_counts_to_canvas(model, tiny_dataset, tmp_path):

@@ -78,6 +78,8 @@ def reconstruct_scan(
     if isinstance(trained.network, ObjectNetwork):
         return corrected(trained, scan, inference, runtime, name)
     prediction = Prediction(trained, scan, inference, runtime)
+    room = Room(memory_for(runtime), scratch / "canvas")
+    room.check(scan.positions, prediction.size)
     several = runtime.devices > 1
     writer, first = prediction.run((lambda: _made(scratch / "patches")) if several else None)
     if not first:
@@ -85,7 +87,7 @@ def reconstruct_scan(
     if several:
         seal(writer.folder, {})
     patches = read_patches(writer.folder) if several else writer.shard.held()
-    found = assemble(scan, patches, stitching, Room(memory_for(runtime), scratch / "canvas"), prediction.clock, name)
+    found = assemble(scan, patches, stitching, room, prediction.clock, name)
     timing = prediction.timing(time.perf_counter() - began)
     stitched = {bucket: timing["seconds"][bucket] for bucket in ("synchronise", "assembly")}
     return dataclasses.replace(found, facts=found.facts | {"inference": timing, "seconds": stitched})

@@ -42,9 +42,32 @@ class Room:
         Raises:
             OSError: if it fits nowhere.
         """
+        if self._in_memory(shape):
+            return np.zeros(shape, dtype)
+        path = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
+        array = np.memmap(path, dtype, "w+", shape=shape)
+        with path.open("r+b") as file:
+            take_room(file, array.nbytes)
+        return array
+
+    def check(self, positions: np.ndarray, size: int) -> None:
+        """Refuse a canvas under patches of ``size`` px at all positions that fits nowhere, before there are patches.
+
+        Raises:
+            OSError: if it does.
+        """
+        height, width = (np.ceil(np.ptp(positions, axis=0)).astype(int) + size).tolist()
+        self._in_memory((height, width))
+
+    def _in_memory(self, shape: tuple[int, int]) -> bool:
+        """Whether memory holds a whole canvas of this shape; if not, the folder does.
+
+        Raises:
+            OSError: if neither does.
+        """
         needed = PIXEL_BYTES * shape[0] * shape[1]
         if needed <= self.memory:
-            return np.zeros(shape, dtype)
+            return True
         self.folder.mkdir(exist_ok=True)
         free = shutil.disk_usage(self.folder).free
         if needed > free + self._taken():
@@ -52,11 +75,7 @@ class Room:
                 f"a canvas of {shape[0]} x {shape[1]} px needs {needed / 2**30:.3g} GiB, {self.memory / 2**30:.3g} GiB "
                 f"of memory and {free / 2**30:.3g} GiB of disk are free: make room, or check the unit of the positions"
             )
-        path = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
-        array = np.memmap(path, dtype, "w+", shape=shape)
-        with path.open("r+b") as file:
-            take_room(file, array.nbytes)
-        return array
+        return False
 
     def _taken(self) -> int:
         return sum(path.stat().st_blocks * 512 for path in self.folder.iterdir())
