@@ -15,7 +15,7 @@ from ptychoflow.physics.forward import expected_counts, shift_probe
 from ptychoflow.physics.patches import cut_windows, split_positions
 from ptychoflow.scan import Geometry, Scan, Truth
 
-from .pretence import PretendedGPU, pretend
+from .pretence import REASON, PretendedGPU, pretend
 
 
 @pytest.fixture
@@ -30,15 +30,15 @@ def real_data() -> Path:
 @pytest.fixture
 def pretended_gpu() -> Iterator[PretendedGPU]:
     """One that is not there: it computes what a GPU would, but here, and tells what waited for it."""
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU, nothing needs to be pretended")
+    if torch.backends.cuda.is_built():
+        pytest.skip(REASON)
     with pretend() as gpu:
         yield gpu
 
 
 @pytest.fixture(params=["pretended", pytest.param("real", marks=pytest.mark.gpu)])
 def gpu(request) -> None:
-    """A GPU to compute on: a real one where there is one, else a pretended one."""
+    """A GPU to compute on: a real one, and a pretended one where PyTorch is built without CUDA."""
     if request.param == "pretended":
         request.getfixturevalue("pretended_gpu")
     elif not torch.cuda.is_available():

@@ -6,6 +6,8 @@ cannot show: speed, memory, rounding and races of a real GPU, its libraries, ker
 integers, of which it has next to none), files that are read without ``map_location``, several processes. What passes
 here is still to be run on a GPU.
 
+Only where PyTorch is built without CUDA: one that is asks the driver itself, and there may be a GPU to test on.
+
 How: a tensor on it is a tensor of the processor in a wrapper that C++ asks for its device. Every operation comes by
 :class:`Place`, is refused where CUDA would refuse it, noted where it waits, and done by the processor.
 """
@@ -20,6 +22,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import pytest
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -43,6 +46,11 @@ LOOKS += (aten.repeat_interleave, aten._linalg_check_errors, aten._linalg_eigh, 
 UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 MOVES = (*SENDS, aten.empty, aten.empty_like, aten.empty_strided, aten.new_empty, aten.clone, aten.detach)
 """Beside views, what CUDA does with unsigned integers of more than a byte."""
+
+
+REASON = "PyTorch is built for CUDA, no GPU can be pretended"
+in_pretence = pytest.mark.skipif(torch.backends.cuda.is_built(), reason=REASON)
+"""Marks a test that pretends GPUs by itself."""
 
 
 class Wait(NamedTuple):
@@ -271,7 +279,7 @@ def _device_guard() -> Iterator[None]:
     """Let C++ switch to CUDA devices as it switches to the processor: not at all. A torch without CUDA could not."""
     library = next((Path(torch.__file__).parent / "lib").glob("libc10.*"))
     guards = (ctypes.c_void_p * 2).in_dll(ctypes.CDLL(str(library)), "_ZN3c104impl26device_guard_impl_registryE")
-    before, guards[1] = guards[1], guards[1] or guards[0]
+    before, guards[1] = guards[1], guards[0]
     try:
         yield
     finally:

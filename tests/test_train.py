@@ -36,7 +36,7 @@ from ptychoflow.data.packing import open_dataset, write_dataset
 from ptychoflow.learning.checkpoints import read_model
 from ptychoflow.train import train
 
-from .pretence import pretend
+from .pretence import in_pretence, pretend
 
 OFF = Tracking(uri=None)
 CPU = Runtime(accelerator="cpu")
@@ -502,7 +502,7 @@ def test_no_step_of_a_training_waits_for_the_gpu(pretended_gpu, tiny_dataset, tm
     assert waits[1] - waits[0] == Counter()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, nothing needs to be pretended")
+@in_pretence
 def test_a_network_is_made_without_touching_every_gpu(tiny_dataset, monkeypatch):
     monkeypatch.setattr("torch.random._fork_rng_warned_already", False)
     data = TrainingData([open_dataset(tiny_dataset)], SMALL.group_size, RECIPE, CPU)

@@ -13,7 +13,7 @@ from ptychoflow.learning.corrections import EPOCHS, corrections
 from ptychoflow.learning.fitted import FITS, FitData
 from ptychoflow.networks.whole import ObjectNetwork, light_of
 
-from ..pretence import pretend
+from ..pretence import in_pretence, pretend
 
 CPU = Runtime(accelerator="cpu", threads=1)
 
@@ -75,7 +75,7 @@ def test_what_a_network_is_held_against_its_fit_was_not_given(tiny_dataset):
     assert torch.equal(*first) and batch.unseen.shape == (1, 6)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, nothing needs to be pretended")
+@in_pretence
 def test_each_process_fits_on_its_own_gpu(tiny_dataset, monkeypatch):
     places, fit = [], fitted.Fit
     monkeypatch.setattr(fitted, "Fit", lambda *given, peers: places.append(peers.device) or fit(*given, peers=peers))
