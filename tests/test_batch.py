@@ -1,5 +1,6 @@
 """batch reconstructs a directory into a directory, tells what happens, and ends in order when it is told to stop."""
 
+import contextlib
 import json
 import os
 import signal
@@ -118,12 +119,22 @@ def test_asked_to_stop_before_there_is_anything_to_keep_it_stops_at_once():
         stop()  # whoever asks twice means it
 
 
-def test_stopped_while_reading_it_ends_with_130_and_no_product(directory, tmp_path, monkeypatch, capsys):
+def test_a_request_that_was_lost_on_its_way_is_met_at_the_next_step():
+    stop = Stop(Events(wanted=False))
+    stop.step("convert")
+    with contextlib.suppress(Stopped):
+        stop()
+    with pytest.raises(Stopped):
+        stop.step("pack")
+
+
+@pytest.mark.parametrize("reading", ["read_measurement", "convert"])
+def test_stopped_while_reading_it_ends_with_130_and_no_product(directory, tmp_path, monkeypatch, capsys, reading):
     def slow(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
 
-    monkeypatch.setattr("ptychoflow.batch.convert", slow)
+    monkeypatch.setattr(f"ptychoflow.batch.{reading}", slow)
     before = signal.getsignal(signal.SIGINT)
     assert main(["batch", str(directory), str(tmp_path / "out"), "--events"]) == 130
     assert _events(capsys)[-1] == {"event": "cancelled", "product": None} | {"time": pytest.approx(time.time(), abs=60)}

@@ -69,21 +69,14 @@ def batch(
     """
     tell = Events(events)
     try:
-        model = _model(input, model)
-        found = read_measurement(input, source)
-        count, height, width = found.patterns.shape
-        steps = ["convert", "pack", *(["reconstruct"] if model else []), "refine"]
-        told = {"input": str(input), "output": str(output / PRODUCT), "steps": steps, "model": str(model or "")}
-        told |= {"format": found.facts["format"], "patterns": [count, height, width], "epochs": refinement.epochs}
-        tell("plan" if dry_run else "started", **told)
-        if dry_run:
-            logger.info(
-                "would read %d patterns of %d x %d px (%s) from %s", count, height, width, told["format"], input
-            )
-            logger.info("would %s and write %s", ", ".join(steps), output / PRODUCT)
-            return 0
-        sections = (packing, inference, stitching, refinement)
-        partial = _reconstruct(output / PRODUCT, source, model, sections, runtime, tell)
+        with _signals(Stop(tell)) as stop:
+            model = _model(input, model)
+            steps = ["convert", "pack", *(["reconstruct"] if model else []), "refine"]
+            _announce(input, output, source, model, steps, refinement.epochs, dry_run, tell)
+            if dry_run:
+                return 0
+            sections = (packing, inference, stitching, refinement)
+            partial = _reconstruct(output / PRODUCT, source, model, sections, runtime, stop)
     except Stopped:
         tell("cancelled", product=None)
         logger.warning("stopped before there was anything to keep")
@@ -119,40 +112,67 @@ class Stop:
     """
 
     def __init__(self, tell: Events) -> None:
-        self.asked, self.orderly, self._tell = False, False, tell
+        self.asked, self.orderly, self.tell = False, False, tell
+
+    def step(self, name: str) -> None:
+        """Say which step begins; none does where a request was lost, as one raised in a destructor is."""
+        if self.asked:
+            raise Stopped
+        self.tell("step", step=name)
 
     def __call__(self, *_: object) -> None:
         again, self.asked = self.asked, True
         if not again:
-            self._tell("cancelling")
+            self.tell("cancelling")
         if again or not self.orderly:
             raise Stopped
 
 
+def _announce(
+    input: Path,
+    output: Path,
+    source: Source,
+    model: Path | None,
+    steps: list[str],
+    epochs: int,
+    dry_run: bool,
+    tell: Events,
+) -> None:
+    """Say what was found and what comes of it."""
+    found = read_measurement(input, source)
+    count, height, width = found.patterns.shape
+    told = {"input": str(input), "output": str(output / PRODUCT), "steps": steps, "model": str(model or "")}
+    told |= {"format": found.facts["format"], "patterns": [count, height, width], "epochs": epochs}
+    tell("plan" if dry_run else "started", **told)
+    if dry_run:
+        logger.info("would read %d patterns of %d x %d px (%s) from %s", count, height, width, told["format"], input)
+        logger.info("would %s and write %s", ", ".join(steps), output / PRODUCT)
+
+
 def _reconstruct(
-    product: Path, source: Source, model: Path | None, sections: tuple, runtime: Runtime, tell: Events
+    product: Path, source: Source, model: Path | None, sections: tuple, runtime: Runtime, stop: Stop
 ) -> str:
     """Make the product; returns what is partial about it."""
     packing, inference, stitching, refinement = sections
     check_output(product, *ENDINGS)
-    with tempfile.TemporaryDirectory() as scratch, _signals(Stop(tell)) as stop:
+    with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         dataset, stitched = place / "dataset", place / "stitched.h5"
-        tell("step", step="convert")
+        stop.step("convert")
         convert(place / "scan.cxi", source)
-        tell("step", step="pack")
+        stop.step("pack")
         pack(place / "scan.cxi", dataset, packing)
         (place / "scan.cxi").unlink()
         if model is not None:
-            tell("step", step="reconstruct")
+            stop.step("reconstruct")
             reconstruct(model, dataset, stitched, inference, stitching, runtime)
 
         def go_on(row: dict[str, float]) -> bool:
-            tell("epoch", of=refinement.epochs, **row)
+            stop.tell("epoch", of=refinement.epochs, **row)
             return not stop.asked
 
+        stop.step("refine")
         stop.orderly = True
-        tell("step", step="refine")
         refine(dataset, product, refinement, stitched if model is not None else None, runtime, go_on)
         return str(read_reconstruction(product).facts.get("partial", ""))
 
