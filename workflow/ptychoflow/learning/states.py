@@ -29,6 +29,10 @@ def half_trained_folder(output: Path, recipe: dict) -> Path:
     return Path(output).parent.parent / "checkpoints" / Path(output).stem / key
 
 
+LOOK_EVERY = 20
+"""Batches after which processes on GPUs ask each other whether to stop or keep a state: they wait for their devices."""
+
+
 class HalfTrained(ModelCheckpoint):
     """Keeps the latest state of an unfinished training: after every epoch, and when a process of it is told to stop.
 
@@ -51,7 +55,7 @@ class HalfTrained(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, task: LightningModule, outputs: object, batch: object, index: int
     ) -> None:
-        if index + 1 < trainer.num_training_batches:
+        if _may_look(trainer, task, index):
             self._stop_if_told(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
@@ -94,7 +98,7 @@ class HalfTrainedEpoch(ModelCheckpoint):
         self, trainer: Trainer, task: LightningModule, outputs: object, batch: object, index: int
     ) -> None:
         """The end of an epoch has a state of its own, after validation."""
-        if index + 1 < trainer.num_training_batches:
+        if _may_look(trainer, task, index):
             super().on_train_batch_end(trainer, task, outputs, batch, index)
 
 
@@ -103,3 +107,9 @@ class BestWeights(ModelCheckpoint):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "best", ERROR, save_weights_only=True, enable_version_counter=False)
+
+
+def _may_look(trainer: Trainer, task: LightningModule, index: int) -> bool:
+    """Whether to look after this batch; not after the last one of an epoch, whose end has a look of its own."""
+    every = LOOK_EVERY if trainer.world_size > 1 and task.device.type == "cuda" else 1
+    return index + 1 < trainer.num_training_batches and (index + 1) % every == 0
