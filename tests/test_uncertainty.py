@@ -36,7 +36,26 @@ def test_two_thirds_lie_within_one_and_most_within_two_standard_deviations(photo
     np.testing.assert_allclose(shares, [[0.68, 0.95]] * 2, atol=0.05)
 
 
+def test_told_to_stop_while_it_is_estimated_the_fit_is_kept_without(tiny_dataset, tmp_path):
+    rows = []
+
+    def go_on(row: dict) -> bool:
+        rows.append(row)
+        return row.get("repetition") != 2
+
+    refine(tiny_dataset, tmp_path / "a.h5", Refinement(epochs=3, settled=0, uncertainty=True), go_on=go_on)
+    assert [(row.get("repetition"), row["epoch"]) for row in rows] == [
+        *((None, epoch) for epoch in (1, 2, 3)),
+        *((1, epoch) for epoch in (1, 2, 3)),
+        (2, 1),
+    ]
+    found = read_reconstruction(tmp_path / "a.h5")
+    assert found.phase_uncertainty is None and len(found.history["epoch"]) == 3
+    assert found.facts["partial"] == "stopped before it was known how certain the phase is"
+
+
 def test_it_is_made_only_where_it_is_asked_for_and_unknown_outside(tiny_dataset, tmp_path, caplog):
+    caplog.set_level("INFO", "ptychoflow")
     for asked in (False, True):
         refine(tiny_dataset, tmp_path / f"{asked}.h5", Refinement(epochs=2, uncertainty=asked))
         assert ("phases are certain to" in caplog.text) == asked

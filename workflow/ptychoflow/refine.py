@@ -1,5 +1,6 @@
 """Fit object, probe, positions to the counts: the last mile from the network's result, the whole way from nothing."""
 
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -43,8 +44,9 @@ def refine(
         start: reconstruction to start from, such as ``stitch`` or an earlier ``refine`` wrote: its object, probe and
             positions; a flat object without it.
         runtime: devices and threads.
-        go_on: is called after each epoch with its row of the history; False ends the fit there, and what is written
-            says that it is partial.
+        go_on: is called after each epoch with its row of the history, and after each epoch of the fits that repeat it
+            for its uncertainty, which have a ``repetition``; False ends the fit there, and what is written says that it
+            is partial.
 
     Raises:
         FileNotFoundError: if the dataset or the start is missing.
@@ -67,30 +69,54 @@ def refine(
     course = Course(Fit(scan, refinement, begin, peers), Unfinished(output, made_by))
     course.fit.warn(scan.name)
     stopped = course.run(scan.name, go_on)
-    coverage = course.fit.covered()
-
-    def again(other: Scan) -> Fit:
-        repetition = Course(Fit(other, refinement, begin, peers))
-        repetition.run(f"a repetition of {scan.name}")
-        return repetition.fit
-
-    asked = refinement.uncertainty and not stopped
-    began = time.perf_counter()
-    spread = phase_uncertainty(scan, course.fit, coverage, again) if asked else None
+    partial = f"stopped after epoch {course.history['epoch'][-1]} of {refinement.epochs}" if stopped else ""
+    coverage, spread = course.fit.covered(), None
+    if refinement.uncertainty and not stopped:
+        try:
+            spread = _spread(scan, course.fit, coverage, begin, peers, go_on)
+        except Abandoned:
+            partial = "stopped before it was known how certain the phase is"
     if peers.rank > 0:
         return
-    if spread is not None:
-        middle, took = np.median(spread[coverage]), time.perf_counter() - began
-        logger.info(
-            "repeated the fit thrice: phases are certain to %.2g rad (median of a deviation), %.1f s", middle, took
-        )
     facts = {"start": None if start is None else Path(start).name, "patterns": len(scan), "devices": peers.count}
-    facts |= {"partial": f"stopped after epoch {course.history['epoch'][-1]} of {refinement.epochs}"} if stopped else {}
+    facts |= {"partial": partial} if partial else {}
     facts["provenance"] = made_by
     write_reconstruction(output, _result(course, scan, coverage, spread, output, facts))
     course.forget()
     error, epochs, seconds = (course.history[name][-1] for name in ("error", "epoch", "seconds"))
     logger.info("refined %s: R-factor %.4f after %d epochs, %.1f s", output, error, epochs, seconds)
+
+
+class Abandoned(Exception):
+    """A repetition of a fit was told to stop."""
+
+
+def _spread(
+    scan: Scan,
+    fit: Fit,
+    coverage: np.ndarray,
+    begin: Reconstruction | None,
+    peers: Peers,
+    go_on: Callable[[dict[str, float]], bool],
+) -> np.ndarray:
+    """How far each pixel's phase is to be trusted, rad, from repetitions of a fit.
+
+    Raises:
+        Abandoned: if ``go_on`` ends one of them.
+    """
+    began, numbers = time.perf_counter(), itertools.count(1)
+
+    def again(other: Scan) -> Fit:
+        repetition, number = Course(Fit(other, fit.settings, begin, peers)), next(numbers)
+        if repetition.run(f"a repetition of {scan.name}", lambda row: go_on(row | {"repetition": number})):
+            raise Abandoned
+        return repetition.fit
+
+    spread = phase_uncertainty(scan, fit, coverage, again)
+    if peers.rank == 0:
+        middle, took = np.median(spread[coverage]), time.perf_counter() - began
+        logger.info("repeated the fit thrice, %.1f s: phases are certain to %.2g rad (median deviation)", took, middle)
+    return spread
 
 
 class Course:
