@@ -8,7 +8,10 @@ import time
 import pytest
 import torch
 
-from ptychoflow.devices import OWNERS, RANK, advising, take_devices, visible_devices
+from ptychoflow.config import Runtime
+from ptychoflow.devices import OWNERS, RANK, advising, device_kind, take_devices, visible_devices
+
+from .pretence import in_pretence, pretend
 
 TAKE = """
 import os, sys, time
@@ -83,3 +86,19 @@ def test_a_gpu_that_is_too_small_is_told_with_what_to_do():
     assert str(error.value.__cause__) == told
     with pytest.raises(RuntimeError, match="broken"), advising("ask for less"):
         raise RuntimeError("broken")
+
+
+def test_auto_is_a_gpu_where_there_is_one_else_the_processor(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_kind(Runtime()) == device_kind(Runtime(accelerator="cpu")) == "cpu"
+    with pytest.raises(ValueError, match="torch finds no CUDA device: set it to auto or cpu"):
+        device_kind(Runtime(accelerator="gpu"))
+
+
+@in_pretence
+def test_more_gpus_than_there_are_are_refused():
+    with pretend(count=2):
+        assert device_kind(Runtime()) == device_kind(Runtime(accelerator="gpu", devices=2)) == "cuda"
+        assert device_kind(Runtime(accelerator="cpu", devices=3)) == "cpu"
+        with pytest.raises(ValueError, match=r"runtime\.devices is 3, but torch finds 2 CUDA devices: lower it"):
+            device_kind(Runtime(devices=3))

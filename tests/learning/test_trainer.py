@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import lightning
 import pytest
 import torch
+from lightning.fabric.accelerators import MPSAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
 from ptychoflow.config import Runtime
@@ -108,3 +110,11 @@ def test_a_bar_tells_the_loss_but_looks_at_it_once_in_a_while(monkeypatch):
     assert bar.get_metrics(trainer, None) == {"loss": 0.5}
     monkeypatch.setattr(Bar, "EVERY_S", 0.0)
     assert bar.get_metrics(trainer, None) == {"loss": 0.25}
+
+
+def test_the_gpu_of_a_mac_is_left_alone_because_it_has_no_double_precision(monkeypatch):
+    monkeypatch.setattr(MPSAccelerator, "is_available", lambda: True)
+    assert isinstance(make_trainer(Runtime(), []).accelerator, CPUAccelerator) == (not torch.cuda.is_available())
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="torch finds no CUDA device"):
+            make_trainer(Runtime(accelerator="gpu"), [])

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from .config import Runtime
+
 logger = logging.getLogger(__name__)
 
 OWNERS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "KUBERNETES_SERVICE_HOST")
@@ -50,6 +52,24 @@ def take_devices(count: int, wait_s: float = 0.5) -> None:
         time.sleep(wait_s)
     os.environ[SEEN] = ",".join(mine)
     logger.info("took GPU %s", ", ".join(mine))
+
+
+def device_kind(runtime: Runtime) -> str:
+    """What to compute on, ``cuda`` or ``cpu``: other devices compute in single precision only.
+
+    Raises:
+        ValueError: if there are fewer GPUs than asked for.
+    """
+    import torch
+
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if runtime.accelerator == "gpu" and not found:
+        raise ValueError("runtime.accelerator is gpu, but torch finds no CUDA device: set it to auto or cpu")
+    if runtime.accelerator == "cpu" or not found:
+        return "cpu"
+    if runtime.devices > found:
+        raise ValueError(f"runtime.devices is {runtime.devices}, but torch finds {found} CUDA devices: lower it")
+    return "cuda"
 
 
 def visible_devices() -> list[str]:

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from .config import Network, Runtime, Tracking, Training
 from .data.datamodule import TrainingData
 from .data.packing import open_dataset
-from .devices import advising
+from .devices import advising, device_kind
 from .files import check_output, provenance, write_json
 from .learning.callbacks import CollapseGuard, Throughput, chosen
 from .learning.checkpoints import Model, read_model, write_model
@@ -174,7 +174,7 @@ def _check(scans: Sequence[Scan], training: Training, runtime: Runtime) -> None:
             f"training.batch_size is {training.batch_size}, which {devices} devices cannot share equally{parts}: "
             f"set it to a multiple of {devices * runtime.accumulate}"
         )
-    if training.precision == "16-mixed" and (runtime.accelerator == "cpu" or not torch.cuda.is_available()):
+    if training.precision == "16-mixed" and device_kind(runtime) == "cpu":
         raise ValueError("training.precision 16-mixed needs a GPU, there is none: set it to bf16-mixed or 32-true")
 
 

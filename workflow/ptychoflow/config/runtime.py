@@ -11,7 +11,7 @@ class Runtime(Section):
     """Where and how to run; never changes a result, never triggers a rerun."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    """What to compute on."""
+    """What to compute on; `auto` is a CUDA device where there is one, else the processor."""
     devices: PositiveInt = 1
     """Processes and devices of training, inference and refinement, on each node."""
     nodes: PositiveInt = 1

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..config import Runtime
+from ..devices import device_kind
 
 SMALLER = "set runtime.accelerator to cpu, or packing.bin or packing.crop to smaller patterns"
 """What to do where a device has no room for a fit, which keeps every pattern there."""
@@ -31,12 +32,9 @@ class Peers:
         """One process per device; called for several, it starts the others, which run this program from its beginning.
 
         Raises:
-            ValueError: if there is no GPU where one is asked for.
+            ValueError: if there are fewer GPUs than asked for.
         """
-        found = torch.cuda.is_available()
-        if runtime.accelerator == "gpu" and not found:
-            raise ValueError("runtime.accelerator is gpu, but torch finds no CUDA device: set it to auto or cpu")
-        kind = "cuda" if found and runtime.accelerator != "cpu" else "cpu"
+        kind = device_kind(runtime)
         if runtime.devices == 1:
             return cls(torch.device(kind))
         from lightning.fabric import Fabric

@@ -15,6 +15,7 @@ from ..config import Network, Refinement, Runtime, Training
 from ..data.batches import Batch, ScanTable
 from ..data.datamodule import TrainingData
 from ..data.reading import Reading
+from ..devices import device_kind
 from ..fitting.fit import Fit
 from ..fitting.peers import Peers
 from ..networks.whole import ObjectNetwork, view_of
@@ -58,9 +59,8 @@ class FitData(TrainingData):
     def __init__(self, scans: Sequence[Scan], group_size: int, training: Training, runtime: Runtime) -> None:
         super().__init__(scans, group_size, training, runtime)
         began = time.perf_counter()
-        gpu = torch.cuda.is_available() and runtime.accelerator != "cpu"
         own = launcher(runtime.devices, runtime.nodes).local_rank()  # no trainer has given out the devices yet
-        self._peers = Peers(torch.device("cuda", own) if gpu else "cpu")
+        self._peers = Peers(torch.device("cuda", own) if device_kind(runtime) == "cuda" else "cpu")
         share = group_size / self.members
         self._fitted = [_Fitted(scan, share, [training.seed, n], self._peers) for n, scan in enumerate(scans)]
         self._corrected: dict[str, Any] = {"epoch": 0, "weights": None}

@@ -23,6 +23,7 @@ from lightning.pytorch.plugins.environments import (
 )
 
 from ..config import Runtime
+from ..devices import device_kind
 from ..files import whole_file
 from ..progress import terminal
 
@@ -50,7 +51,7 @@ def make_trainer(
         **settings: of ``lightning.Trainer``.
 
     Raises:
-        ValueError: if a launcher started another number of processes.
+        ValueError: if a launcher started another number of processes, or there are fewer GPUs than asked for.
     """
     for noise in NOT_SO:
         warnings.filterwarnings("ignore", noise)
@@ -59,7 +60,7 @@ def make_trainer(
     screen, several = terminal(), runtime.devices * nodes > 1
     bar = [] if screen is None else [Bar(leave=True, console_kwargs={"file": screen})]
     return lightning.Trainer(
-        accelerator=runtime.accelerator,
+        accelerator=device_kind(runtime),
         devices=runtime.devices,
         strategy="ddp" if several else runtime.strategy,
         num_nodes=nodes,
