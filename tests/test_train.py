@@ -534,10 +534,11 @@ def test_the_speed_of_a_training_is_that_of_the_gpu(pretended_gpu, tiny_dataset,
     assert record["training_seconds"] > 0.95 * handed_over.count * pretended_gpu.seconds_per_operation
 
 
-def test_a_gpu_that_is_too_small_is_told_and_what_to_do(pretended_gpu, tiny_dataset, tmp_path):
+@pytest.mark.parametrize(
+    ("sees", "remedy"), [("backprojection", "raise runtime.accumulate"), ("fit", "set runtime.accelerator to cpu")]
+)
+def test_a_gpu_that_is_too_small_is_told_and_what_to_do(pretended_gpu, tiny_dataset, tmp_path, sees, remedy):
     pretended_gpu.largest = 1e5
-    remedy = r"^CUDA out of memory[^:]*: raise runtime.accumulate"
-    with pytest.raises(ValueError, match=remedy):
-        train(
-            [tiny_dataset], tmp_path / "m.ckpt", TINY, SHORT, GPU.model_copy(update={"counts_on_device": "never"}), OFF
-        )
+    network, runtime = TINY.model_copy(update={"input": sees}), GPU.model_copy(update={"counts_on_device": "never"})
+    with pytest.raises(ValueError, match=rf"^CUDA out of memory[^:]*: {remedy}"):
+        train([tiny_dataset], tmp_path / "m.ckpt", network, SHORT, runtime, OFF)

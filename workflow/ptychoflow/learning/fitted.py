@@ -15,9 +15,9 @@ from ..config import Network, Refinement, Runtime, Training
 from ..data.batches import Batch, ScanTable
 from ..data.datamodule import TrainingData
 from ..data.reading import Reading
-from ..devices import device_kind
+from ..devices import advising, device_kind
 from ..fitting.fit import Fit
-from ..fitting.peers import Peers
+from ..fitting.peers import SMALLER, Peers
 from ..networks.whole import ObjectNetwork, view_of
 from ..scan import Scan
 from .corrections import EPOCHS, one_epoch
@@ -29,6 +29,7 @@ FITS = 3
 """Fits to learn from of each scan where a part of the patterns is left out of each."""
 
 
+@advising(SMALLER)
 def training_data(scans: Sequence[Scan], network: Network, training: Training, runtime: Runtime) -> TrainingData:
     """What a network of these settings learns from.
 

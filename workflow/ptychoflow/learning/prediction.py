@@ -14,6 +14,7 @@ from ..config import Inference, Runtime
 from ..data.batches import Batch
 from ..data.datamodule import PredictionData
 from ..data.shards import ShardWriter
+from ..devices import advising
 from ..networks.canvas import CanvasNetwork, lit_side
 from ..physics.forward import intensity, shift_probe
 from ..scan import Scan
@@ -153,6 +154,7 @@ class Prediction:
         _check_reach(scan, self.data.rows[:, 1:])
         self.size = _patch_size(inference, trained, self.data)
 
+    @advising("lower runtime.prediction_batch, or set runtime.accelerator to cpu")
     def run(self, open_folder: Callable[[], Path] | None) -> tuple[PatchWriter, bool]:
         """Predict; gives what holds this process's patches, and whether this process is the first.
 
