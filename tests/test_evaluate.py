@@ -9,6 +9,7 @@ import pytest
 from ptychoflow.config import Evaluation
 from ptychoflow.data.packing import write_dataset
 from ptychoflow.evaluate import evaluate
+from ptychoflow.files import provenance
 from ptychoflow.reconstruction import read_reconstruction, write_reconstruction
 from ptychoflow.scan import Truth
 
@@ -204,6 +205,15 @@ def test_what_does_not_belong_together_is_refused_and_leaves_nothing(products, t
     with pytest.raises(ValueError, match=message):
         evaluate(products["dataset"], tmp_path / "out" / "m.json", tmp_path / "r.h5")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_reconstruction_of_another_dataset_is_told(products, tmp_path, caplog):
+    write_dataset(tmp_path / "sun", make_scan("sun"))
+    for dataset, told in ((products["dataset"], False), (tmp_path / "sun", True)):
+        facts = {"provenance": provenance(dataset=dataset)}
+        write_reconstruction(tmp_path / "r.h5", make_reconstruction(make_scan(), blurred(), facts=facts))
+        evaluate(products["dataset"], tmp_path / "m.json", tmp_path / "r.h5")
+        assert (f"r.h5 was made from another dataset than {products['dataset']} (sun)" in caplog.text) == told
 
 
 def test_a_missing_file_is_named(products, tmp_path):

@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 
 from .config import HALVES, Evaluation
 from .data.packing import open_dataset
-from .files import provenance, whole_folder, write_json
+from .files import made_of_another, provenance, whole_folder, write_json
 from .metrics.alignment import Aligned, align, level, twin_correlation, window
 from .metrics.consistency import Fit, expected_patterns, fit, seam
 from .metrics.frc import ring_correlation
@@ -87,12 +87,19 @@ def evaluate(
     paths = {"network": stitched, "refined": refined}
     found = {name: _read(path, scan) for name, path in paths.items() if path is not None}
     logger.info("read %s: %d patterns; %s", dataset, len(scan), ", ".join(str(paths[name]) for name in found))
+    apart = {"network": stitched_halves, "refined": halves}
+    made_by = provenance(evaluation, dataset=dataset, **paths, **_by_half(apart))
+    for name, each in found.items():
+        if (other := made_of_another(each.facts, made_by)) is not None:
+            logger.warning(
+                "%s was made from another dataset than %s (%s): its counts and truth may be another object's",
+                *(paths[name], dataset, other),
+            )
     _check_truth(scan, found["refined"])
     reference = _reference(scan, found["refined"])
     stages = {name: _judge(each, scan, reference, evaluation.max_shift_px) for name, each in found.items()}
     stages["empty"] = _judge(_emptied(found["refined"]), scan, reference, 0.0)
     patterns = _telling(stages["refined"].fit.per_pattern)
-    apart = {"network": stitched_halves, "refined": halves}
     metrics = {
         "format": FORMAT,
         "model": found["refined"].name.rpartition("/")[0] or found["refined"].name,
@@ -105,7 +112,7 @@ def evaluate(
             for which, j in patterns.items()
         ],
         "made_by": {name: each.facts for name, each in found.items()},
-        "provenance": provenance(evaluation, dataset=dataset, **paths, **_by_half(apart)),
+        "provenance": made_by,
         "versions": {"numpy": np.__version__, "scipy": scipy.__version__, "scikit-image": skimage.__version__}
         | {"torch": torch.__version__},
     }
