@@ -67,7 +67,7 @@ def test_a_right_config_is_called_right():
         ("network.group_size", ["data_config.grid_size", "gridsize", "data_config.C", "unit: patterns"]),
         ("training.stages", ["training_config.stage_2_epochs", "legacy: model_type, nepochs"]),
         ("inference.trim", ["unit: px", "inference_config.middle_trim"]),
-        ("network", ["network has", "network.width"]),
+        ("network", ["network has", "network.width", "\n  network.group_size (7): "]),
         ("nphotons", ["data_config.nphotons = nphotons in PtychoPINN: `simulation.photons`"]),
         ("probe_scale", ["refused: a probe is in sqrt(photons)"]),
         ("pad_object", ["accepted as true, otherwise refused"]),

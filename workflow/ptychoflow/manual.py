@@ -2,6 +2,7 @@
 
 import json
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -79,11 +80,17 @@ def explain(key: str) -> str:
         return _explained(key, *every[key])
     inside = [name for name in every if name.startswith(f"{key}.")]
     if inside:
-        return "\n".join([f"{key} has", *(f"  {name}" for name in inside)])
+        return "\n".join([f"{key} has", *(_in_a_line(name, every[name][1]) for name in inside)])
     told = tell(key)
     if not told:
         raise ConfigError(f"{key}: no such setting{suggestion(key, [*every, *every_name()])}")
     return "\n".join(told)
+
+
+def _in_a_line(key: str, row: Setting) -> str:
+    """A setting, its default and what it means, cut to what fits."""
+    default = row.default.strip("`") or "none"
+    return "  " + textwrap.shorten(f"{key} ({default}): {row.meaning}".replace("`", ""), 118, placeholder=" ...")
 
 
 def _explained(key: str, section: str, row: Setting) -> str:
