@@ -71,7 +71,7 @@ def from_corrections(model: Path, settings: Refinement) -> Engine:
 
     def run(scan: Scan, frame: Fit) -> Iterator[tuple[float, Found]]:
         began = time.process_time()
-        start = corrected(trained, scan, Inference(), CPU, "corrected")
+        start = corrected(trained, scan, Inference(precision="bfloat16"), CPU, "corrected")
         spent = time.process_time() - began
         yield spent, Found(_in_frame(start.object, start.origin, frame), start.probe, start.positions)
         yield from annealed(scan, settings, start, frame, spent)

@@ -57,6 +57,8 @@ COLOURS = {
     "pty-chi LSQ-ML, momentum": "C4",
     "pty-chi rPIE": "C3",
 }
+HALF = Inference(precision="bfloat16")
+"""How a fit is corrected, as `config/fit.yaml` has it."""
 AFTER = Refinement(epochs=6)
 """How a corrected fit is refined."""
 Curve = list[tuple[float, float]]
@@ -139,7 +141,7 @@ def corrected(trained: Model, scan: Scan, judge: "Judge") -> Curve:
     began = time.process_time()
     fit = Fit(scan, Refinement())
     spent = time.process_time() - began
-    met = corrections(trained.network, fit, Inference(), Clock())
+    met = corrections(trained.network, fit, HALF, Clock())
     curve = [(spent, judge(_found(fit))), *timed((_found(fit) for _ in met), judge, spent)]
     start = Reconstruction(
         fit.object.numpy(), fit.origin, scan.probe, scan.positions, scan.geometry, fit.light().numpy(), fit.covered()
