@@ -72,7 +72,15 @@ class Interrupted(lightning.LightningModule):
         time.sleep(10)
 
 
-def test_an_interrupt_stays_one_and_so_does_the_next(environment):
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard, also where what started the tests has them ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_stays_one_and_so_does_the_next(environment, heard):
     environment()
     before = signal.getsignal(signal.SIGINT)
     for _ in range(2):

@@ -17,6 +17,10 @@ def room(tmp_path) -> Room:
     return Room(1e9, tmp_path)
 
 
+def _weights(size: int) -> torch.Tensor:
+    return torch.rand(size, size, generator=torch.Generator().manual_seed(3))
+
+
 def _patches(count: int, size: int, dtype: torch.dtype = torch.complex64) -> torch.Tensor:
     return torch.randn(count, size, size, dtype=dtype, generator=torch.Generator().manual_seed(0))
 
@@ -33,7 +37,7 @@ def _places(count: int, seed: int = 1) -> np.ndarray:
 
 
 def test_canvases_add_up_in_any_order(room):
-    positions, patches, weights = _places(9), _patches(9, 8), torch.rand(8, 8) + 0.5
+    positions, patches, weights = _places(9), _patches(9, 8), _weights(8) + 0.5
     whole = _filled(room, patches, weights, positions).finish(room)
     for order in ((0, 1, 2), (2, 0, 1)):
         merged = Canvas.around(positions, weights, GRID, room)
@@ -51,7 +55,7 @@ def test_canvases_of_different_areas_or_weights_do_not_add_up(room):
     canvas = _filled(room, _patches(9, 8), torch.ones(8, 8), _places(9))
     for other in (
         Canvas.around(_places(9) * 2, torch.ones(8, 8), GRID, room),
-        Canvas.around(_places(9), torch.rand(8, 8), GRID, room),
+        Canvas.around(_places(9), _weights(8), GRID, room),
     ):
         with pytest.raises(ValueError, match="different areas or weights"):
             canvas += other
@@ -61,7 +65,7 @@ def test_canvases_of_different_areas_or_weights_do_not_add_up(room):
 def test_fractional_places_agree_with_a_loop_to_a_millionth(room, size):
     """An independent float64 loop over pixels, on an asymmetric, non-square set of places."""
     positions, patches = _places(12), _patches(12, size, torch.complex128)
-    weights = torch.rand(size, size, dtype=torch.float64) + 0.1
+    weights = _weights(size).double() + 0.1
     canvas = _filled(room, patches, weights, positions)
     assert canvas.total.shape[0] < canvas.total.shape[1]
     mean, weight = _loop(patches.numpy(), weights.numpy(), positions - canvas.origin, canvas.total.shape)
@@ -84,7 +88,7 @@ def test_a_flipped_sign_or_swapped_axes_do_not_pass_for_right(room, wrong):
 
 
 def test_without_a_compiler_the_canvas_is_the_same(room, monkeypatch):
-    positions, patches, weights = _places(40), _patches(40, 8), torch.rand(8, 8)
+    positions, patches, weights = _places(40), _patches(40, 8), _weights(8)
     ours = _filled(room, patches, weights, positions).finish(room)
     monkeypatch.setattr("ptychoflow.physics.splatting.compiled", lambda *_: None)
     theirs = _filled(room, patches, weights, positions).finish(room)
@@ -94,7 +98,7 @@ def test_without_a_compiler_the_canvas_is_the_same(room, monkeypatch):
 
 
 def test_a_few_pixels_tell_the_floor(room, monkeypatch):
-    positions, patches, weights = _places(40), _patches(40, 8), torch.rand(8, 8)
+    positions, patches, weights = _places(40), _patches(40, 8), _weights(8)
     whole = _filled(room, patches, weights, positions).finish(room)
     monkeypatch.setattr("ptychoflow.stitching.canvas.SAMPLE", 60)
     few = _filled(room, patches, weights, positions).finish(room)
@@ -102,7 +106,7 @@ def test_a_few_pixels_tell_the_floor(room, monkeypatch):
 
 
 def test_a_canvas_in_files_is_the_one_in_memory(tmp_path, room):
-    positions, patches, weights = _places(40), _patches(40, 8), torch.rand(8, 8)
+    positions, patches, weights = _places(40), _patches(40, 8), _weights(8)
     small = Room(0, tmp_path / "files")
     small.folder.mkdir()
     ours, theirs = (_filled(each, patches, weights, positions).finish(each) for each in (small, room))
@@ -112,7 +116,7 @@ def test_a_canvas_in_files_is_the_one_in_memory(tmp_path, room):
 
 
 def test_bands_meet_without_a_seam(room, monkeypatch):
-    positions, patches, weights = _places(40), _patches(40, 8), torch.rand(8, 8)
+    positions, patches, weights = _places(40), _patches(40, 8), _weights(8)
     whole = _filled(room, patches, weights, positions).finish(room)
     monkeypatch.setattr("ptychoflow.stitching.canvas.BAND", 100)
     np.testing.assert_allclose(_filled(room, patches, weights, positions).finish(room).weight, whole.weight, atol=1e-6)
