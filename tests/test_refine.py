@@ -257,6 +257,16 @@ def test_a_refined_start_brings_its_probe_and_positions(tiny_dataset, tmp_path):
     assert again.history["error"][0] < 1.2 * first.history["error"][-1]
 
 
+@pytest.mark.parametrize("place", [float("nan"), -1e6, 1e6])
+def test_a_position_that_leaves_the_object_is_told_before_anything_is_read_there(tiny_dataset, place):
+    fit = Fit(open_dataset(tiny_dataset), Refinement())
+    state = fit.state()
+    state["positions"] = state["positions"].clone()
+    state["positions"][3, 1] = place
+    with pytest.raises(ValueError, match="moved out of the object"):
+        fit.resume(state)
+
+
 @pytest.mark.parametrize("batch_size", [16, 11])  # the last batch of 11 is a single pattern
 def test_two_processes_find_what_one_finds(tiny_dataset, tmp_path, batch_size):
     settings = {"epochs": 3, "probe_from": 2, "positions_from": 2, "brightness_from": 3, "batch_size": batch_size}
@@ -314,8 +324,8 @@ def test_no_step_waits_for_the_gpu(pretended_gpu, tiny_dataset):
         fit = Fit(open_dataset(tiny_dataset), settings, peers=Peers("cuda"))
         pretended_gpu.forget()
         fit.epoch(Free.in_epoch(1, settings))
-        assert len(pretended_gpu.waits) == 4, (
-            "the order goes there; error, change of phase and products of modes come back"
+        assert len(pretended_gpu.waits) == 5, (
+            "the order goes there; error, change of phase, products of modes and how far positions reach come back"
         )
 
 

@@ -297,8 +297,19 @@ class Fit:
         return torch.arange(len(self), device=self._peers.device).split(BATCH)
 
     def _place(self) -> None:
-        """Split positions into whole windows and the rest, which the probe carries."""
+        """Split positions into whole windows and the rest, which the probe carries.
+
+        Raises:
+            ValueError: if a window leaves the object: loops over windows do not look.
+        """
         self._places, self._rests = split_positions(self.positions - self._origin)
+        low, high = torch.stack([self._places.amin(0), self._places.amax(0)]).tolist()
+        room = [side - self.size + self.size // 2 for side in self.object.shape]
+        if min(low) < self.size // 2 or any(last > most for last, most in zip(high, room, strict=True)):
+            raise ValueError(
+                "positions have moved out of the object or are no numbers any more: lower refinement.step, or let "
+                "positions free later (refinement.positions_from)"
+            )
         corners = self._places - self.size // 2
         self._pixels = corners[:, 0] * self.object.shape[1] + corners[:, 1]
         self._moved = None
