@@ -1,14 +1,10 @@
 """What a fit asks of its patterns: the formulas, written out, whoever computes them."""
 
-import shutil
-
 import pytest
 import torch
 
-from ptychoflow.physics.compiling import compiled
 from ptychoflow.physics.forward import total_intensity
 from ptychoflow.physics.patterns import (
-    SOURCE,
     add_windows_,
     change_of_,
     modulus_and_miss,
@@ -23,18 +19,7 @@ SHAPE, COUNT = (23, 31), 5  # not square
 SIZES = pytest.mark.parametrize(("modes", "size"), [(1, 16), (3, 9)])  # the second fills no vector
 
 
-@pytest.fixture(autouse=True, params=["in C", "in torch"])
-def way(request, monkeypatch, tmp_path):
-    """Everything holds with a compiler, and without one where nothing was compiled before."""
-    if request.param == "in torch":
-        for name in ("PATH", "HOME", "XDG_CACHE_HOME"):
-            monkeypatch.setenv(name, str(tmp_path))
-    elif shutil.which("cc") is None:
-        pytest.skip("there is no C compiler")
-    compiled.cache_clear()
-    assert (compiled(SOURCE, torch.float32) is None) == (request.param == "in torch")
-    yield
-    compiled.cache_clear()
+pytestmark = pytest.mark.usefixtures("with_and_without_compiler")
 
 
 def _random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.complex64) -> torch.Tensor:

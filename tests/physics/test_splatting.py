@@ -1,11 +1,8 @@
 """Splatting in place is placing: the same numbers, whatever the dtype, the weights and the edge; and the mean of it."""
 
-import shutil
-
 import pytest
 import torch
 
-from ptychoflow.physics.compiling import compiled
 from ptychoflow.physics.patches import place_patches
 from ptychoflow.physics.splatting import divide_, splat_, spread
 
@@ -13,18 +10,7 @@ SHAPE, SIZE, COUNT = (37, 52), 9, 40  # not square, an odd patch
 EVEN = torch.ones(SIZE, SIZE)
 
 
-@pytest.fixture(autouse=True, params=["in C", "in torch"])
-def way(request, monkeypatch, tmp_path):
-    """Everything holds with a compiler, and without one where nothing was compiled before."""
-    if request.param == "in torch":
-        for name in ("PATH", "HOME", "XDG_CACHE_HOME"):
-            monkeypatch.setenv(name, str(tmp_path))
-    elif shutil.which("cc") is None:
-        pytest.skip("there is no C compiler")
-    compiled.cache_clear()
-    assert (compiled("splatting.c", torch.float32) is None) == (request.param == "in torch")
-    yield
-    compiled.cache_clear()
+pytestmark = pytest.mark.usefixtures("with_and_without_compiler")
 
 
 def _patches(dtype: torch.dtype, count: int = COUNT) -> torch.Tensor:
