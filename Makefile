@@ -59,7 +59,7 @@ test-storage: $(VENV)/ready-to-test
 lint: $(VENV)/ready-to-test
 	ruff check .
 	ruff format --check .
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check Snakefile workflow
 	snakemake --lint
 
 clean:

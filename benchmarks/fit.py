@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
+from ptychoflow.commands.pack import pack
+from ptychoflow.commands.simulate import simulate
 from ptychoflow.config import ProbeRecipe, Refinement, Simulation
-from ptychoflow.data.packing import open_dataset
-from ptychoflow.fitting.fit import Fit, Free
-from ptychoflow.pack import pack
-from ptychoflow.scan import Scan
-from ptychoflow.simulate import simulate
+from ptychoflow.core.scan import Scan
+from ptychoflow.io.dataset import open_dataset
+from ptychoflow.refinement.engine import Fit, Free
 
 CASES = {
     "object": (2, Free(), False),

@@ -18,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ptychoflow.commands.infer import infer
+from ptychoflow.commands.reconstruct import reconstruct
+from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Inference, Runtime
-from ptychoflow.data.packing import open_dataset
-from ptychoflow.infer import infer
-from ptychoflow.learning.checkpoints import read_model
+from ptychoflow.core.reconstruction import Reconstruction, read_reconstruction
+from ptychoflow.core.scan import Scan
+from ptychoflow.io.dataset import open_dataset
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.image import measures
-from ptychoflow.reconstruct import reconstruct
-from ptychoflow.reconstruction import Reconstruction, read_reconstruction
-from ptychoflow.scan import Scan
-from ptychoflow.stitch import stitch
+from ptychoflow.models.checkpoint import read_model
 
 
 def error(found: Reconstruction, scan: Scan) -> str:

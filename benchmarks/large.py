@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptychoflow.scan import Geometry, Scan, write_scan
+from ptychoflow.core.scan import Geometry, Scan, write_scan
 
 PIECE = 512
 """Patterns written at once."""

@@ -31,11 +31,11 @@ import torch
 from large import large_scan
 from tensordict import MemoryMappedTensor, TensorDict
 
+from ptychoflow.commands.pack import pack
 from ptychoflow.config import Runtime, Training, Validation
+from ptychoflow.core.scan import Scan
 from ptychoflow.data.datamodule import PredictionData, TrainingData
-from ptychoflow.data.packing import open_dataset
-from ptychoflow.pack import pack
-from ptychoflow.scan import Scan
+from ptychoflow.io.dataset import open_dataset
 
 MEMBERS, BATCH, SIZE = 4, 64, 64
 SUBSAMPLES, MINIATURE = 7, 1024

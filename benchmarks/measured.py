@@ -33,18 +33,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.ticker import LogLocator, NullLocator
-from refinement import COLOURS, CPU, Found, Theirs, epochs, import_ptychi, network, ptychi
 
 from ptychoflow.config import Inference, Refinement, load_config
-from ptychoflow.data.packing import open_dataset, write_dataset
-from ptychoflow.fitting.fit import Fit
-from ptychoflow.learning.checkpoints import read_model
-from ptychoflow.learning.corrections import corrected
+from ptychoflow.core.reconstruction import Reconstruction
+from ptychoflow.core.scan import Scan
+from ptychoflow.inference.learned_refinement import corrected
+from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.metrics.alignment import align, level, window
-from ptychoflow.metrics.consistency import expected_patterns, fit
+from ptychoflow.metrics.data_consistency import expected_patterns, fit
 from ptychoflow.metrics.frc import ring_correlation
-from ptychoflow.reconstruction import Reconstruction
-from ptychoflow.scan import Scan
+from ptychoflow.models.checkpoint import read_model
+from ptychoflow.refinement.engine import Fit
+from refinement import COLOURS, CPU, Found, Theirs, epochs, import_ptychi, network, ptychi
 
 Engine = Callable[[Scan, Fit], Iterator[tuple[float, Found]]]
 """Processor seconds and what is found by then, in the frame of a fit."""

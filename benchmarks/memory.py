@@ -19,10 +19,10 @@ from pathlib import Path
 
 from large import large_scan
 
+from ptychoflow.commands.pack import pack
 from ptychoflow.config import Runtime, Training
 from ptychoflow.data.datamodule import PredictionData, TrainingData
-from ptychoflow.data.packing import open_dataset
-from ptychoflow.pack import pack
+from ptychoflow.io.dataset import open_dataset
 
 
 def resident_bytes() -> int:

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from large import large_scan
 
-from ptychoflow.data.packing import PIECE
-from ptychoflow.pack import pack
+from ptychoflow.commands.pack import pack
+from ptychoflow.io.dataset import PIECE
 
 
 def copy(source: Path, target: Path) -> None:

@@ -16,11 +16,11 @@ import torch
 
 from ptychoflow.config import Runtime
 from ptychoflow.data.datamodule import PredictionData
-from ptychoflow.data.packing import open_dataset
-from ptychoflow.data.reading import read_batch
-from ptychoflow.learning.checkpoints import read_model
-from ptychoflow.learning.losses import patch_error
-from ptychoflow.learning.task import solve
+from ptychoflow.data.torch_dataset import read_batch
+from ptychoflow.io.dataset import open_dataset
+from ptychoflow.models.checkpoint import read_model
+from ptychoflow.training.lightning_module import solve
+from ptychoflow.training.losses import patch_error
 
 BATCH = 64
 

@@ -32,20 +32,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from ptychoflow.clock import Clock
+from ptychoflow.commands.infer import infer
+from ptychoflow.commands.pack import pack
+from ptychoflow.commands.simulate import simulate
+from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Inference, Refinement, Runtime, Simulation
-from ptychoflow.data.packing import open_dataset
-from ptychoflow.fitting.fit import Fit, Free
-from ptychoflow.infer import infer
-from ptychoflow.learning.checkpoints import Model, read_model
-from ptychoflow.learning.corrections import corrections
+from ptychoflow.core.reconstruction import Reconstruction, read_reconstruction
+from ptychoflow.core.scan import Scan
+from ptychoflow.inference.learned_refinement import corrections
+from ptychoflow.io.dataset import open_dataset
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.image import phase_error, psnr, rms, unwrapped_phase, value_range
-from ptychoflow.pack import pack
-from ptychoflow.reconstruction import Reconstruction, read_reconstruction
-from ptychoflow.scan import Scan
-from ptychoflow.simulate import simulate
-from ptychoflow.stitch import stitch
+from ptychoflow.models.checkpoint import Model, read_model
+from ptychoflow.refinement.engine import Fit, Free
+from ptychoflow.runtime.timing import Clock
 
 GOALS_DB = (24.0, 28.0)
 CPU = Runtime(accelerator="cpu", threads=1)

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ptychoflow.report import report
+from ptychoflow.commands.report import report
 
 
 def repeat(metrics: list[Path], count: int, folder: Path) -> list[Path]:

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from ptychoflow.config import Detector, ObjectRecipe, ProbeRecipe, Trajectory
-from ptychoflow.datagen.detectors import count
-from ptychoflow.datagen.experiments import Experiment
-from ptychoflow.datagen.objects import make_object
-from ptychoflow.datagen.probes import make_probe
-from ptychoflow.datagen.streams import stream
-from ptychoflow.datagen.trajectories import make_trajectory
+from ptychoflow.simulation.acquisition import Experiment
+from ptychoflow.simulation.detector import count
+from ptychoflow.simulation.objects import make_object
+from ptychoflow.simulation.probes import make_probe
+from ptychoflow.simulation.rng import stream
+from ptychoflow.simulation.scan_paths import make_trajectory
 
 BATCHES = {"cpu": (4, 8, 16, 32, 64), "cuda": (256, 1024, 4096)}
 PATTERNS = {"cpu": 1024, "cuda": 1 << 15}

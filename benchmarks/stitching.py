@@ -36,9 +36,9 @@ import torch
 from scipy.sparse import coo_array
 from scipy.spatial import KDTree
 
-from ptychoflow.data.shards import PatchSet
-from ptychoflow.physics.splatting import splat_
-from ptychoflow.physics.synchronisation import _improved, _rising, neighbour_pairs, synchronise
+from ptychoflow.io.patch_store import PatchSet
+from ptychoflow.physics.kernels.accumulate import splat_
+from ptychoflow.physics.phase_synchronisation import _improved, _rising, neighbour_pairs, synchronise
 from ptychoflow.stitching.canvas import Canvas, Room
 from ptychoflow.stitching.phases import find_phases
 

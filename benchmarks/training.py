@@ -14,10 +14,10 @@ import logging
 import tempfile
 from pathlib import Path
 
+from ptychoflow.commands.pack import pack
+from ptychoflow.commands.simulate import simulate
+from ptychoflow.commands.train import train
 from ptychoflow.config import Network, Runtime, Simulation, Stage, Tracking, Training
-from ptychoflow.pack import pack
-from ptychoflow.simulate import simulate
-from ptychoflow.train import train
 
 RAW = {"input": "amplitude", "group_size": 4}
 NETWORKS: dict[str, dict] = {

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ptychoflow.commands.infer import infer
+from ptychoflow.commands.pack import pack
+from ptychoflow.commands.refine import refine
+from ptychoflow.commands.simulate import simulate
+from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Refinement, Runtime, Simulation
-from ptychoflow.data.packing import open_dataset
-from ptychoflow.infer import infer
+from ptychoflow.core.reconstruction import read_reconstruction
+from ptychoflow.io.dataset import open_dataset
 from ptychoflow.metrics.alignment import align
-from ptychoflow.pack import pack
-from ptychoflow.reconstruction import read_reconstruction
-from ptychoflow.refine import refine
-from ptychoflow.simulate import simulate
-from ptychoflow.stitch import stitch
 
 CPU = Runtime(accelerator="cpu", threads=1)
 FLAT = Refinement(epochs=25, smooth_epochs=12, uncertainty=True)

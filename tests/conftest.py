@@ -10,12 +10,12 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from ptychoflow.data.packing import write_dataset
-from ptychoflow.physics.forward import expected_counts, shift_probe
+from ptychoflow.core.scan import Geometry, Scan, Truth
+from ptychoflow.io.dataset import write_dataset
+from ptychoflow.physics.forward_model import expected_counts, shift_probe
 from ptychoflow.physics.patches import cut_windows, split_positions
-from ptychoflow.scan import Geometry, Scan, Truth
 
-from .pretence import REASON, PretendedGPU, pretend
+from .simulated_gpu import REASON, PretendedGPU, pretend
 
 
 @pytest.fixture

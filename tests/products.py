@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ptychoflow.data.packing import write_dataset
-from ptychoflow.metrics.consistency import expected_patterns
-from ptychoflow.reconstruction import Reconstruction, write_reconstruction
-from ptychoflow.scan import Geometry, Scan, Truth
+from ptychoflow.core.reconstruction import Reconstruction, write_reconstruction
+from ptychoflow.core.scan import Geometry, Scan, Truth
+from ptychoflow.io.dataset import write_dataset
+from ptychoflow.metrics.data_consistency import expected_patterns
 
 from .metrics.objects import sample
 

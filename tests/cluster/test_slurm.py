@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 TINY = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
 TINY["training"] |= {"groups_per_epoch": 16}  # a step an epoch
 SLURM = Path(__file__).parent / "slurm"
-PROFILE = ["--workflow-profile", ROOT / "config/profiles/slurm"]
+PROFILE = ["--workflow-profile", ROOT / "profiles/slurm"]
 # no accounting, so `squeue` tells how jobs are; one core for each step, because the machine has few
 HERE = ["--slurm-no-account", "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1"]
 HERE += ["--seconds-between-status-checks", "2", "--slurm-keep-successful-logs"]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from ..test_environments import ROOT, _pinned
 from ..workflow.conftest import Workflow
+from ..workflow.test_environments import ROOT, _pinned
 
 pytestmark = pytest.mark.skipif(os.environ.get("PTYCHOFLOW_CONDA") != "1", reason="make test-conda runs it")
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from ptychoflow.config import Grouping, Runtime, Training, Validation
-from ptychoflow.data.batches import Batch
+from ptychoflow.data.batch import Batch
 from ptychoflow.data.datamodule import PREFETCH, PredictionData, TrainingData
-from ptychoflow.data.packing import open_dataset, write_dataset
-from ptychoflow.data.reading import read_batch
+from ptychoflow.data.torch_dataset import read_batch
+from ptychoflow.io.dataset import open_dataset, write_dataset
 
 TRAINING = Training(batch_size=8, guide="amplitude", validation=Validation(fraction=0.2))
 CPU = Runtime(accelerator="cpu")
@@ -219,7 +219,7 @@ from pathlib import Path
 import torch.distributed as distributed
 from ptychoflow.config import Runtime, Training, Validation
 from ptychoflow.data.datamodule import PredictionData, TrainingData
-from ptychoflow.data.packing import open_dataset
+from ptychoflow.io.dataset import open_dataset
 
 folder, rank, rendezvous = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)

@@ -7,15 +7,15 @@ import sys
 import numpy as np
 import pytest
 
-from ptychoflow.data.packing import pieces, write_dataset
-from ptychoflow.scan import Scan
+from ptychoflow.core.scan import Scan
+from ptychoflow.io.dataset import pieces, write_dataset
 
 READ_WITHIN = """
 import resource, sys
 from pathlib import Path
 from ptychoflow.config import Runtime, Training
 from ptychoflow.data.datamodule import PredictionData, TrainingData
-from ptychoflow.data.packing import open_dataset
+from ptychoflow.io.dataset import open_dataset
 
 def held():
     return 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from ptychoflow.config import Trajectory
-from ptychoflow.datagen.experiments import cut_labels, simulate_multiple_experiments
-from ptychoflow.interop.ptychopinn import read_npz, write_npz
-from ptychoflow.scan import Scan
+from ptychoflow.core.scan import Scan
+from ptychoflow.interop.ptychopinn.npz import read_npz, write_npz
+from ptychoflow.simulation.acquisition import cut_labels, simulate_multiple_experiments
 
 CONTRACT = {
     "diff3d": ("float32", 3),

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from ptychoflow.physics.compiling import compiled
+from ptychoflow.physics.kernels.build import compiled
 
 
 @pytest.fixture(params=["in C", "in torch"])

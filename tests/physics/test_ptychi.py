@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ptychoflow.physics.forward import expected_counts, shift_probe
+from ptychoflow.physics.forward_model import expected_counts, shift_probe
 from ptychoflow.physics.patches import cut_windows, split_positions
 
 SIZE, SHAPE, COUNT = 32, (90, 110), 6

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ptychoflow.config import Source
-from ptychoflow.readers import trial
-from ptychoflow.readers.formats import read_scan_of
+from ptychoflow.readers import sandbox as trial
+from ptychoflow.readers.registry import read_scan_of
 
 from .golden import GOLDEN, make_scan
 

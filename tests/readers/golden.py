@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from scipy.io import savemat
 
-from ptychoflow.scan import ELEMENTARY_CHARGE_C, Geometry, Scan, Truth, write_scan
+from ptychoflow.core.scan import ELEMENTARY_CHARGE_C, Geometry, Scan, Truth, write_scan
 
 ROWS, COLUMNS, SIZE = 4, 6, 16
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ptychoflow.config import Source
-from ptychoflow.readers.formats import read_scan_of
+from ptychoflow.readers.registry import read_scan_of
 
 from .golden import GOLDEN, make_scan
 

@@ -90,7 +90,7 @@ def test_a_flipped_sign_or_swapped_axes_do_not_pass_for_right(room, wrong):
 def test_without_a_compiler_the_canvas_is_the_same(room, monkeypatch):
     positions, patches, weights = _places(40), _patches(40, 8), _weights(8)
     ours = _filled(room, patches, weights, positions).finish(room)
-    monkeypatch.setattr("ptychoflow.physics.splatting.compiled", lambda *_: None)
+    monkeypatch.setattr("ptychoflow.physics.kernels.accumulate.compiled", lambda *_: None)
     theirs = _filled(room, patches, weights, positions).finish(room)
     np.testing.assert_allclose(theirs.weight, ours.weight, atol=1e-5)
     np.testing.assert_allclose(theirs.object, ours.object, atol=1e-4)

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ptychoflow.commands.convert import convert
+from ptychoflow.commands.pack import pack
 from ptychoflow.config import Source
-from ptychoflow.convert import convert
-from ptychoflow.pack import pack
-from ptychoflow.scan import write_scan
+from ptychoflow.core.scan import write_scan
 
 from ..workflow.conftest import ROOT, Workflow
 
@@ -83,7 +83,7 @@ def test_products_lie_in_a_bucket_as_well_where_machines_share_no_files(bucket, 
 
 
 def test_the_kubernetes_profile_makes_a_plan(bucket, workflow):
-    profile = ["--workflow-profile", str(ROOT / "config/profiles/kubernetes")]
+    profile = ["--workflow-profile", str(ROOT / "profiles/kubernetes")]
     done = workflow.run("--dry-run", *profile, "--default-storage-prefix", "s3://beamline/run2", config=SAMPLE)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-3000:]

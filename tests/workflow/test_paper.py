@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ptychoflow.cli import main
+from ptychoflow.cli.main import main
 from ptychoflow.config import merge
 
 from .conftest import ROOT, Workflow

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import h5py
 import pytest
 
-from ptychoflow.data.packing import verify_dataset
-from ptychoflow.files import code_version
-from ptychoflow.needs import memory_mb, minutes
+from ptychoflow.io.atomic import code_version
+from ptychoflow.io.dataset import verify_dataset
+from ptychoflow.orchestration.resources import memory_mb, minutes
 
 pytestmark = pytest.mark.xdist_group("finished run")
 

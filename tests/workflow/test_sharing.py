@@ -71,4 +71,4 @@ def test_the_picture_in_the_readme_is_the_graph_of_the_rules():
 def test_the_catalog_finds_what_it_looks_for():
     usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
     assert usage["software-stack-deployment"]["conda"] is True and usage["report"] is True
-    assert (ROOT / "Snakefile").is_file() and (ROOT / "config/README.md").is_file()
+    assert (ROOT / "workflow/Snakefile").is_file() and (ROOT / "config/README.md").is_file()

@@ -1,0 +1,16 @@
+"""The verbs as objects, for notebooks and other programs: settings, scans, networks and reconstructions in memory.
+
+Importing this is quick; torch and the rest come with the first object that needs them. Nothing is tracked or written
+unless asked for: verbs work in a temporary folder that is gone when they are done.
+
+    model = PtychoModel.load("pinn.ckpt")
+    found = InferenceEngine(model).predict_and_stitch(counts, positions=positions, probe=probe)
+    found.image
+"""
+
+from .config import ConfigManager
+from .data import Datagen, PtychoDataLoader
+from .engines import Found, InferenceEngine, Trainer
+from .model import PtychoModel
+
+__all__ = ["ConfigManager", "Datagen", "Found", "InferenceEngine", "PtychoDataLoader", "PtychoModel", "Trainer"]

@@ -1,0 +1,186 @@
+"""Scans in memory: simulated, or from wherever they are."""
+
+import copy
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import ConfigManager
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch.utils.data import DataLoader
+
+    from ..core.scan import Geometry, Scan
+    from ..data.datamodule import TrainingData
+
+
+class Datagen:
+    """Simulated scans.
+
+    Args:
+        config: section ``simulation`` says of what; defaults without it.
+    """
+
+    def __init__(self, config: ConfigManager | None = None) -> None:
+        self.config = config or ConfigManager()
+
+    def scan(self, name: str = "scan", **changes: Any) -> "Scan":
+        """One scan, with its truth.
+
+        Args:
+            name: what to call it.
+            **changes: of section ``simulation``: ``seed=3``, ``object="siemens_star"``.
+
+        Raises:
+            ConfigError: for settings out of range.
+            ValueError: if the sample is too small for one pattern, or the like.
+        """
+        from ..commands.simulate import simulate
+        from ..core.scan import read_scan
+
+        config = ConfigManager(simulation=self.config.simulation)
+        config.update(simulation=changes)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{name}.cxi"
+            simulate(path, config.simulation)
+            return read_scan(path)
+
+    def scans(self, count: int, **changes: Any) -> list["Scan"]:
+        """Scans ``scan1``, ``scan2``, ..., each with the next seed."""
+        first = changes.pop("seed", self.config.simulation.seed)
+        return [self.scan(f"scan{n + 1}", seed=first + n, **changes) for n in range(count)]
+
+
+class PtychoDataLoader:
+    """Scans to learn from or to reconstruct, from wherever they are.
+
+    Args:
+        data: a scan, a path (dataset folder or ``.cxi``), an array of counts ``(J, N, N)`` with zero frequency in the
+            middle, or a list of scans and paths.
+        config: sections ``network``, ``training`` and ``runtime`` say how groups are formed and read.
+        positions: with an array, centres ``(y, x)`` in object pixels, ``(J, 2)``.
+        probe: with an array, modes in sqrt(photons), ``(N, N)`` or ``(M, N, N)``.
+        mask: with an array, True, or 1, where a pixel counts, ``(N, N)``.
+        geometry: with an array, the lengths; without it products are in units of a pixel.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: for data that no detector gives, or that do not fit together.
+    """
+
+    def __init__(
+        self,
+        data: "Any",
+        config: ConfigManager | None = None,
+        *,
+        positions: "np.ndarray | None" = None,
+        probe: "np.ndarray | None" = None,
+        mask: "np.ndarray | None" = None,
+        geometry: "Geometry | None" = None,
+    ) -> None:
+        self.config = config or ConfigManager()
+        several = isinstance(data, list | tuple)
+        arrays = {"positions": positions, "probe": probe, "mask": mask, "geometry": geometry}
+        self._sources = [(_as_scan(item, arrays), item) for item in (data if several else [data])]
+        if not self._sources:
+            raise ValueError("there is no scan: give at least one")
+
+    def with_config(self, config: ConfigManager) -> "PtychoDataLoader":
+        """The same scans, grouped and read by other settings."""
+        other = copy.copy(self)
+        other.config = config
+        return other
+
+    @property
+    def scans(self) -> list["Scan"]:
+        """The scans; what comes from a dataset folder stays on disk until it is used."""
+        return [scan for scan, _ in self._sources]
+
+    def module(self) -> "TrainingData":
+        """The data as Lightning takes them: groups to train on and, in a spatial block apart, to validate on."""
+        from ..training.fit_datamodule import training_data
+
+        return training_data(self.scans, self.config.network, self.config.training, self.config.runtime)
+
+    def train_dataloader(self) -> "DataLoader":
+        """Batches of groups to train on."""
+        return self.module().train_dataloader()
+
+    def val_dataloader(self) -> "DataLoader":
+        """Batches of groups to validate on."""
+        return self.module().val_dataloader()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.train_dataloader())
+
+    def __len__(self) -> int:
+        return len(self.train_dataloader())
+
+    @contextmanager
+    def folders(self) -> Iterator[list[Path]]:
+        """Dataset folders of the scans: their own where they have one, temporary ones where not."""
+        from ..io.dataset import write_dataset
+
+        with tempfile.TemporaryDirectory() as scratch:
+            found = []
+            for number, (scan, source) in enumerate(self._sources):
+                folder = Path(source) if isinstance(source, str | Path) and Path(source).is_dir() else None
+                if folder is None:
+                    folder = Path(scratch) / f"{number}"
+                    write_dataset(folder, scan)
+                found.append(folder)
+            yield found
+
+
+def loader_of(data: "PtychoDataLoader | Any", config: ConfigManager | None, **arrays: Any) -> PtychoDataLoader:
+    """A loader of data; one that is a loader already keeps its own settings where no others are given."""
+    if not isinstance(data, PtychoDataLoader):
+        return PtychoDataLoader(data, config, **arrays)
+    if arrays:
+        raise ValueError(f"{', '.join(arrays)} go with an array of counts, not with a loader")
+    return data if config is None else data.with_config(config)
+
+
+def _as_scan(item: Any, arrays: Mapping[str, Any]) -> "Scan":
+    import numpy as np
+
+    from ..core.scan import Scan, read_scan
+    from ..io.dataset import open_dataset
+
+    given = [name for name, array in arrays.items() if array is not None]
+    if isinstance(item, np.ndarray):
+        return _from_arrays(item, **arrays)
+    if given:
+        raise ValueError(f"{', '.join(given)} go with an array of counts, not with {type(item).__name__}")
+    if isinstance(item, Scan):
+        return item
+    if not isinstance(item, str | Path):
+        raise ValueError(f"{type(item).__name__} is no scan: expected a Scan, a path or an array of counts")
+    return open_dataset(Path(item)) if Path(item).is_dir() else read_scan(Path(item))
+
+
+def _from_arrays(
+    counts: "np.ndarray",
+    positions: "np.ndarray | None",
+    probe: "np.ndarray | None",
+    mask: "np.ndarray | None",
+    geometry: "Geometry | None",
+) -> "Scan":
+    import numpy as np
+
+    from ..core.scan import Geometry, Scan, check_counts, check_light
+
+    if positions is None or probe is None:
+        raise ValueError("an array of counts needs positions (J, 2) in px and a probe in sqrt(photons)")
+    check_counts(counts)
+    probe = np.asarray(probe, np.complex64)
+    probe = probe[None] if probe.ndim == 2 else probe
+    facts = {} if geometry else {"geometry": "unknown: lengths are in units of an object pixel"}
+    lengths = geometry or Geometry(1.0, 1.0, 1.0)
+    mask = None if mask is None else np.asarray(mask).astype(bool)
+    scan = Scan(counts, np.asarray(positions, np.float64), probe, lengths, mask, name="arrays", facts=facts)
+    check_light(scan, float(counts.sum(dtype=np.float64)) / len(counts))
+    return scan

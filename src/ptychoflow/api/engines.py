@@ -1,0 +1,186 @@
+"""Training and reconstruction as objects; the verbs do the work, in a folder that is gone when they are done."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import ConfigManager
+from .data import PtychoDataLoader, loader_of
+from .model import PtychoModel
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..core.reconstruction import Reconstruction
+    from ..core.scan import Scan
+    from ..io.patch_store import PatchSet
+
+
+class Trainer:
+    """Trains a network on scans.
+
+    Args:
+        data: a :class:`PtychoDataLoader`, or what it takes.
+        config: sections ``network``, ``training``, ``runtime`` and ``tracking``; those of the loader without it.
+    """
+
+    def __init__(self, data: "PtychoDataLoader | Any", config: ConfigManager | None = None) -> None:
+        self.loader = loader_of(data, config)
+        self.config = self.loader.config
+
+    def train(self, output: Path | str | None = None) -> PtychoModel:
+        """Train; with ``output``, a checkpoint and its record stay there and a stopped training resumes.
+
+        Raises:
+            ValueError: if the scans do not suit each other or the settings, or the training collapses.
+        """
+        from ..commands.train import train
+
+        with tempfile.TemporaryDirectory() as scratch, self.loader.folders() as folders:
+            path = Path(output) if output is not None else Path(scratch) / "models" / "model.ckpt"
+            config = self.config
+            train(folders, path, config.network, config.training, config.runtime, config.tracking)
+            return PtychoModel.load(path)
+
+
+@dataclass(frozen=True, repr=False)
+class Found:
+    """What was reconstructed.
+
+    Attributes:
+        reconstruction: all that is known about it.
+        timing: seconds by part.
+    """
+
+    reconstruction: "Reconstruction"
+    timing: dict[str, float]
+
+    @property
+    def image(self) -> "np.ndarray":
+        """The object, complex64, ``(H, W)``; 1 where nothing is known."""
+        return self.reconstruction.object
+
+    @property
+    def coverage(self) -> "np.ndarray":
+        """True where the object is known, ``(H, W)``."""
+        return self.reconstruction.coverage
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        """Position ``(y, x)`` of the image's pixel ``[0, 0]``, px."""
+        return self.reconstruction.origin
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape
+        return f"Found({self.reconstruction.name}, {height} x {width} px, {self.coverage.mean():.0%} of them known)"
+
+    def save(self, path: Path | str) -> None:
+        """Write a ptychodus product (HDF5), whole or not at all.
+
+        Raises:
+            ValueError: if the path does not end in ``.h5``, or a folder stands there.
+            OSError: if it cannot be written.
+        """
+        from ..core.reconstruction import ENDINGS, write_reconstruction
+        from ..io.atomic import check_output
+
+        check_output(Path(path), *ENDINGS)
+        write_reconstruction(Path(path), self.reconstruction)
+
+
+class InferenceEngine:
+    """Reconstructs scans with a network.
+
+    Args:
+        model: the network, or the path of its checkpoint.
+        config: sections ``inference``, ``stitching``, ``refinement`` and ``runtime``; defaults without it.
+    """
+
+    def __init__(self, model: PtychoModel | Path | str, config: ConfigManager | None = None) -> None:
+        self.model = model if isinstance(model, PtychoModel) else PtychoModel.load(model)
+        self.config = config or ConfigManager()
+
+    def predict(self, data: "PtychoDataLoader | Any", **arrays: Any) -> "PatchSet":
+        """Object patches whose groups hold every pattern of one scan.
+
+        Args:
+            data: as :class:`PtychoDataLoader` takes it.
+            **arrays: ``positions``, ``probe`` and so on, with an array of counts.
+
+        Raises:
+            ValueError: if the patterns are of another size than those the network was trained on, or several devices
+                are asked for: patches of several processes meet on disk, by the verb ``infer``.
+        """
+        from ..inference.prediction import Prediction
+
+        config, scan = self.config, _one_scan(data, arrays)
+        if config.runtime.devices > 1:
+            raise ValueError(f"patches in memory come from one device, not {config.runtime.devices}: use infer")
+        return Prediction(self.model.model, scan, config.inference, config.runtime).run(None)[0].shard.held()
+
+    def predict_and_stitch(self, data: "PtychoDataLoader | Any", **arrays: Any) -> Found:
+        """The whole object of one scan; nothing is written, unless several devices compute or memory is short.
+
+        Args:
+            data: as :class:`PtychoDataLoader` takes it.
+            **arrays: ``positions``, ``probe`` and so on, with an array of counts.
+
+        Raises:
+            ValueError: if the patterns are of another size than those the network was trained on.
+        """
+        from ..commands.reconstruct import reconstruct_scan
+
+        config, scan = self.config, _one_scan(data, arrays)
+        with tempfile.TemporaryDirectory() as scratch:
+            found = reconstruct_scan(
+                self.model.model, scan, Path(scratch), config.inference, config.stitching, config.runtime
+            )
+            if found is None:  # another process of several
+                raise SystemExit
+            found = found.in_memory()
+        return Found(found, dict(found.facts["inference"]["seconds"]))
+
+    def refine(self, data: "PtychoDataLoader | Any", start: "Found | Path | str | None" = None, **arrays: Any) -> Found:
+        """Fit the object of one scan to its counts.
+
+        Args:
+            data: as :class:`PtychoDataLoader` takes it.
+            start: what to start from, such as :meth:`predict_and_stitch` found, or the file of a reconstruction; a flat
+                object without it, which is the iterative baseline.
+            **arrays: ``positions``, ``probe`` and so on, with an array of counts.
+
+        Raises:
+            FileNotFoundError: if the file to start from is missing.
+            ValueError: if start and scan do not suit each other, or the fit fails.
+        """
+        from ..commands.refine import refine
+        from ..core.reconstruction import read_reconstruction
+
+        with tempfile.TemporaryDirectory() as scratch, _one_folder(data, arrays) as dataset:
+            begin, output = start, Path(scratch) / "refined.h5"
+            if isinstance(start, Found):
+                begin = Path(scratch) / "start.h5"
+                start.save(begin)
+            begin = None if begin is None else Path(begin)
+            refine(dataset, output, self.config.refinement, start=begin, runtime=self.config.runtime)
+            found = read_reconstruction(output)
+        return Found(found, {"refine": float(found.facts["seconds"])})
+
+
+def _one_scan(data: Any, arrays: dict[str, Any]) -> "Scan":
+    """Data that are one scan."""
+    scans = loader_of(data, None, **arrays).scans
+    if len(scans) != 1:
+        raise ValueError(f"{len(scans)} scans came: reconstruct them one by one")
+    return scans[0]
+
+
+@contextmanager
+def _one_folder(data: Any, arrays: dict[str, Any]) -> Iterator[Path]:
+    """The dataset folder of data that are one scan."""
+    _one_scan(data, arrays)
+    with loader_of(data, None, **arrays).folders() as (folder,):
+        yield folder

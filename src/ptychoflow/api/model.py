@@ -1,0 +1,145 @@
+"""The network as an object: made, loaded, kept."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .config import ConfigManager
+from .data import PtychoDataLoader, loader_of
+
+if TYPE_CHECKING:
+    from ..io.patch_store import PatchSet
+    from ..models.checkpoint import Model
+
+
+def tracked_run(record: dict) -> tuple[str, str] | None:
+    """The store and the run that a record of training names, if it was tracked."""
+    told = record.get("tracking") or {}
+    return (told["uri"], told["run"]) if told.get("run") else None
+
+
+@dataclass(frozen=True)
+class PtychoModel:
+    """A network that reconstructs.
+
+    Attributes:
+        model: the network and what it was trained for.
+        run: ``(tracking URI, run id)`` of the MLflow run it belongs to, if any.
+        record: how it was trained: curves, timings, versions; empty if that is not known.
+    """
+
+    model: "Model"
+    run: tuple[str, str] | None = None
+    record: dict = field(default_factory=dict)
+
+    @classmethod
+    def new(cls, data: "PtychoDataLoader | Any", config: ConfigManager | None = None) -> "PtychoModel":
+        """An untrained network whose window and normalisation suit some data."""
+        from ..commands.train import build_network
+        from ..models.checkpoint import Model
+
+        loader = loader_of(data, config)
+        settings, module = loader.config, loader.module()
+        network = build_network(settings.network, settings.training, module)
+        facts = {"config": {name: settings.to_dict()[name] for name in ("network", "training")}}
+        return cls(Model(network.eval(), loader.scans[0].size, facts))
+
+    @classmethod
+    def load(cls, path: Path | str) -> "PtychoModel":
+        """The network in a checkpoint that ``train`` or :meth:`save` wrote; runs no code from it.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if it is damaged, of another version or another program's.
+        """
+        from ..io.atomic import read_json
+        from ..models.checkpoint import read_model
+
+        beside = Path(path).with_suffix(".json")
+        record = read_json(beside) if beside.is_file() else {}
+        return cls(read_model(Path(path)), tracked_run(record), record)
+
+    @classmethod
+    def load_from_mlflow(cls, run_id: str, tracking_uri: str) -> "PtychoModel":
+        """The network that a run keeps.
+
+        Raises:
+            FileNotFoundError: if there is no such store or run, or it keeps no network.
+            ConnectionError: if the server does not answer.
+            ValueError: if the network was altered, a newer version wrote it, or it is damaged.
+        """
+        from ..tracking.run_store import model_of_run
+
+        return cls(model_of_run(tracking_uri, run_id), (tracking_uri, run_id))
+
+    @classmethod
+    def load_from_registry(cls, name: str, version: str | int, tracking_uri: str) -> "PtychoModel":
+        """The network that was registered under a name and version.
+
+        Raises:
+            FileNotFoundError: if there is no such store, name or version.
+        """
+        from ..tracking.run_store import run_of_version
+
+        return cls.load_from_mlflow(run_of_version(tracking_uri, name, version), tracking_uri)
+
+    @property
+    def config(self) -> ConfigManager:
+        """The settings it was trained with.
+
+        Raises:
+            ValueError: if that is not known.
+        """
+        said = self.model.facts.get("config")
+        if not isinstance(said, dict):
+            raise ValueError("this model does not say how it was trained")
+        return ConfigManager(**said)
+
+    def save(self, path: Path | str) -> None:
+        """Write a checkpoint, whole or not at all: tensors and plain data only."""
+        from ..models.checkpoint import write_model
+
+        write_model(Path(path), self.model)
+
+    def save_mlflow(
+        self, destination: str, experiment: str | None = None, register: str | None = None
+    ) -> "PtychoModel":
+        """Keep this network in an MLflow store.
+
+        The run it belongs to is copied whole: parameters, the full history of every metric, tags, artifacts. A network
+        without one (as ``dataclasses.replace(model, run=None)``) gets a fresh run. The model is there as ``model/``:
+        weights, plain-text config, signature, example.
+
+        Args:
+            destination: tracking URI of the store, ``sqlite:///FILE``, ``file:///FOLDER`` or ``http://SERVER``.
+            experiment: its name there; that of the source, or ``ptychoflow``, without it.
+            register: name to enter it into the registry of the store under.
+
+        Returns:
+            The same network, belonging to the run in ``destination``.
+
+        Raises:
+            FileNotFoundError: if the run it belongs to is gone.
+            ConnectionError: if a server does not answer.
+        """
+        from ..tracking import run_store as runs
+        from ..tracking.logged_model import write_mlflow_model
+        from ..tracking.logger import keep_folder
+
+        if self.run is not None:
+            run_id = runs.copy_run(*self.run, destination, experiment, but=runs.MODEL)
+            client = runs.open_store(destination)
+        else:
+            client = runs.open_store(destination, make=True)
+            facts = self.model.facts.get("config", {})
+            run_id = runs.new_run(client, destination, experiment or "ptychoflow", "ptychoflow", facts)
+        keep_folder(client, run_id, runs.MODEL, lambda folder: write_mlflow_model(folder, self.model))
+        if register is not None:
+            runs.register(destination, run_id, register)
+        return replace(self, run=(destination, run_id))
+
+    def predict(self, data: "PtychoDataLoader | Any", **arrays: Any) -> "PatchSet":
+        """The object patch under every pattern of a scan; see :meth:`InferenceEngine.predict`."""
+        from .engines import InferenceEngine
+
+        return InferenceEngine(self).predict(data, **arrays)

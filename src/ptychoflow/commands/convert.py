@@ -1,0 +1,62 @@
+"""Convert a measurement to a scan: find or fetch the file, read it, put in a refined probe where there is one."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..config import Source
+from ..core.reconstruction import read_reconstruction
+from ..core.scan import Scan, check_counts, write_scan
+from ..io.atomic import provenance
+from ..preprocessing.cropping import resize_far_field
+from ..readers.download import brought, locate
+from ..readers.registry import read_scan_of
+
+logger = logging.getLogger(__name__)
+
+
+def convert(output: Path, source: Source, probe: Path | None = None, fetched: Sequence[Path] = ()) -> None:
+    """Convert a measurement to a CXI scan.
+
+    Args:
+        output: the scan; it appears whole or not at all.
+        source: what to read.
+        probe: a reconstruction whose refined probe replaces the one in the measurement.
+        fetched: copies of the files that the source names by an address, such as ``s3://bucket/scan.h5``.
+
+    Raises:
+        FileNotFoundError: if the measurement is nowhere and there is no address to fetch it from.
+        ValueError: if it is damaged, is not what its checksum says, or holds impossible values.
+    """
+    began = time.perf_counter()
+    local = brought(source, fetched)
+    path = locate(local)
+    scan = read_scan_of(path, local)
+    logger.info("read %s: %d patterns of %d px, %s", path, len(scan), scan.size, scan.counts.dtype)
+    if probe is not None:
+        scan = _with_probe(scan, probe)
+        logger.info("took the probe of %s: %d modes, %.4g photons", probe, len(scan.probe), scan.photons)
+    made_by = provenance({"source": source.model_dump(mode="json")}, measurement=path, probe=probe)
+    facts = scan.facts | {"provenance": made_by}
+    write_scan(output, dataclasses.replace(scan, facts=facts), _in_pieces(scan.counts))
+    logger.info("converted to %s in %.1f s", output, time.perf_counter() - began)
+
+
+def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.ndarray]:
+    """Counts that may lie on disk, in order and checked, about ``piece_bytes`` at a time."""
+    step = max(1, piece_bytes // (counts.dtype.itemsize * counts.shape[-1] ** 2))
+    for start in range(0, len(counts), step):
+        piece = counts[start : start + step]
+        check_counts(piece, f"patterns {start} to {start + len(piece) - 1}")
+        yield piece
+
+
+def _with_probe(scan: Scan, path: Path) -> Scan:
+    """The scan with a refined probe; where that was refined on a cropped detector, it is dark outside the crop."""
+    probe = read_reconstruction(path).probe
+    facts = scan.facts | {"probe_from": path.name}
+    return dataclasses.replace(scan, probe=resize_far_field(probe, scan.size), facts=facts)

@@ -1,0 +1,47 @@
+"""Predict the object under groups that hold every pattern of a scan: patches on disk, ready to be stitched."""
+
+import logging
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from ..config import Inference, Runtime
+from ..inference.prediction import Prediction
+from ..io.atomic import provenance, whole_folder, write_json
+from ..io.dataset import open_dataset
+from ..io.patch_store import FILES, seal
+from ..models.checkpoint import read_model
+
+logger = logging.getLogger(__name__)
+
+
+def infer(
+    model: Path, dataset: Path, output: Path, inference: Inference = Inference(), runtime: Runtime = Runtime()
+) -> None:
+    """Predict patches of a scan; every pattern is in the group of at least one of them.
+
+    Args:
+        model: a checkpoint that ``train`` wrote.
+        dataset: the scan, of patterns as large as those the network was trained on.
+        output: folder of patches; it appears whole or not at all.
+        inference: groups, what to keep of each patch, precision.
+        runtime: devices, workers, groups at once.
+
+    Raises:
+        FileNotFoundError: if the model or the dataset is missing.
+        ValueError: if either is damaged, or they do not suit each other.
+    """
+    began = time.perf_counter()
+    scan = open_dataset(dataset)
+    prediction = Prediction(read_model(model), scan, inference, runtime)
+    groups = len(prediction.data.rows)
+    logger.info("read %s and %s: %d patterns in %d groups", model, dataset, len(scan), groups)
+    with ExitStack() as stack:
+        writer, first = prediction.run(lambda: stack.enter_context(whole_folder(output, (*FILES, "timing.json"))))
+        if not first:
+            return
+        seal(writer.folder, provenance(inference, model=model, dataset=dataset))
+        timing = prediction.timing(time.perf_counter() - began)
+        write_json(writer.folder / "timing.json", timing)
+    spent = ", ".join(f"{name} {value:.2g}" for name, value in timing["seconds"].items())
+    logger.info("predicted %s: %d patches of %d px (s: %s)", output, groups, prediction.size, spent)

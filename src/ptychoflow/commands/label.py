@@ -1,0 +1,58 @@
+"""Take a reconstruction as the truth of a measured scan, so that networks can learn from measurements."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ..core.reconstruction import Reconstruction, read_reconstruction
+from ..core.scan import Truth
+from ..io.atomic import provenance
+from ..io.dataset import open_dataset, write_dataset
+
+logger = logging.getLogger(__name__)
+
+
+def label(dataset: Path, reconstruction: Path, output: Path) -> None:
+    """Write a dataset with the same counts, and with object, probe and positions of a reconstruction.
+
+    The three belong together: what one of them leaves open, a scale or a shift, another one takes up. Patterns whose
+    beam centre lies where the object is not known are left out, as they would teach what nobody knows.
+
+    Args:
+        dataset: the scan.
+        reconstruction: of this scan, as ``refine`` or ``stitch`` wrote it.
+        output: the dataset folder to make.
+
+    Raises:
+        FileNotFoundError: if the dataset or the reconstruction is missing.
+        ValueError: if one is damaged, or the reconstruction is not of this scan.
+    """
+    scan, found = open_dataset(dataset), read_reconstruction(reconstruction)
+    if len(found.positions) != len(scan) or found.probe.shape[-1] != scan.size:
+        raise ValueError(
+            f"{reconstruction} was made from {len(found.positions)} patterns of {found.probe.shape[-1]} px, "
+            f"{scan.name} has {len(scan)} of {scan.size} px: give the reconstruction of this scan"
+        )
+    known = _centres_known(found)
+    if not known.any():
+        raise ValueError(f"{reconstruction} covers no pattern of {scan.name}: reconstruct it again")
+    labelled = dataclasses.replace(
+        scan,
+        counts=scan.counts if known.all() else scan.counts[known],
+        positions=found.positions[known],
+        probe=found.probe,
+        truth=Truth(found.object, found.origin),
+        facts=scan.facts | {"labels_from": found.name},
+    )
+    record = provenance(None, dataset=dataset, reconstruction=reconstruction)
+    write_dataset(output, labelled, made_by=lambda arrays: record)
+    logger.info("labelled %s: %d of %d patterns, object from %s", output, len(labelled), len(scan), found.name)
+
+
+def _centres_known(found: Reconstruction) -> np.ndarray:
+    """True for each pattern whose beam centre lies on the coverage, ``(J,)``."""
+    pixels = np.rint(found.positions - np.asarray(found.origin)).astype(int)
+    inside = np.all((pixels >= 0) & (pixels < found.coverage.shape), axis=1)
+    return inside & found.coverage[tuple(np.clip(pixels, 0, np.subtract(found.coverage.shape, 1)).T)]

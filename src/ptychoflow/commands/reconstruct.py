@@ -1,0 +1,98 @@
+"""Predict and stitch in one go: the object of a scan, with no patches on disk."""
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+
+from ..config import Inference, Runtime, Stitching
+from ..core.reconstruction import ENDINGS, Reconstruction, name_for, write_reconstruction
+from ..core.scan import Scan
+from ..inference.learned_refinement import corrected
+from ..inference.prediction import Prediction
+from ..io.atomic import check_output, provenance, scratch_folder
+from ..io.dataset import open_dataset
+from ..io.patch_store import read_patches, seal
+from ..models.checkpoint import Model, read_model
+from ..networks.object_network import ObjectNetwork
+from ..stitching.assembly import assemble
+from ..stitching.canvas import Room, memory_for
+
+logger = logging.getLogger(__name__)
+
+
+def reconstruct(
+    model: Path,
+    dataset: Path,
+    output: Path,
+    inference: Inference = Inference(),
+    stitching: Stitching = Stitching(),
+    runtime: Runtime = Runtime(),
+) -> None:
+    """Reconstruct a scan with a network: what ``infer`` and ``stitch`` make, to the last bit, without their patches.
+
+    With a network that corrects a fit, which has none: the object of that fit.
+
+    Args:
+        model: a checkpoint that ``train`` wrote.
+        dataset: the scan, of patterns as large as those the network was trained on.
+        output: the reconstruction, a ptychodus product.
+        inference: groups, precision of patches.
+        stitching: weights and phases.
+        runtime: devices, memory.
+
+    Raises:
+        FileNotFoundError: if the model or the dataset is missing.
+        ValueError: if either is damaged, they do not suit each other, or the output is no ``.h5``.
+        OSError: if the output cannot be written.
+    """
+    began = time.perf_counter()
+    check_output(output, *ENDINGS)
+    scan, trained = open_dataset(dataset), read_model(model)
+    logger.info("read %s and %s: %d patterns of %d px", model, dataset, len(scan), scan.size)
+    with scratch_folder(output) as scratch:
+        found = reconstruct_scan(trained, scan, scratch, inference, stitching, runtime, name_for(output, scan.name))
+        if found is None:
+            return
+        settings = {"inference": inference.model_dump(mode="json"), "stitching": stitching.model_dump(mode="json")}
+        record = {"provenance": provenance(settings, model=model, dataset=dataset)}
+        write_reconstruction(output, dataclasses.replace(found, facts=found.facts | record))
+    logger.info("reconstructed %s: %s, in %.1f s", output, found.in_words(), time.perf_counter() - began)
+
+
+def reconstruct_scan(
+    trained: Model,
+    scan: Scan,
+    scratch: Path,
+    inference: Inference,
+    stitching: Stitching,
+    runtime: Runtime,
+    name: str = "reconstruction",
+) -> Reconstruction | None:
+    """The same in memory; None in every process but the first.
+
+    Patches of several processes meet in files under ``scratch``, as does a canvas that memory does not hold. A network
+    that corrects a fit makes no patches: its object is that of the fit.
+    """
+    began = time.perf_counter()
+    if isinstance(trained.network, ObjectNetwork):
+        return corrected(trained, scan, inference, runtime, name)
+    prediction = Prediction(trained, scan, inference, runtime)
+    room = Room(memory_for(runtime), scratch / "canvas")
+    room.check(scan.positions, prediction.size)
+    several = runtime.devices > 1
+    writer, first = prediction.run((lambda: _made(scratch / "patches")) if several else None)
+    if not first:
+        return None
+    if several:
+        seal(writer.folder, {})
+    patches = read_patches(writer.folder) if several else writer.shard.held()
+    found = assemble(scan, patches, stitching, room, prediction.clock, name)
+    timing = prediction.timing(time.perf_counter() - began)
+    stitched = {bucket: timing["seconds"][bucket] for bucket in ("synchronise", "assembly")}
+    return dataclasses.replace(found, facts=found.facts | {"inference": timing, "seconds": stitched})
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

@@ -1,0 +1,62 @@
+"""Put what was found on one page that needs no other file, and in one table."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..io.atomic import code_version, whole_file
+from ..reporting.page import render
+from ..reporting.results import read_records, read_results, table_text
+from ..reporting.sweep_results import read_sweep
+from ..reporting.timings import read_benchmarks
+
+logger = logging.getLogger(__name__)
+
+
+def report(
+    output: Path,
+    metrics: Sequence[Path],
+    csv: Path,
+    models: Sequence[Path] = (),
+    sweeps: Sequence[Path] = (),
+    title: str = "ptychoflow",
+) -> None:
+    """Write a report: an HTML page with everything in it, and a table for other programs.
+
+    Benchmarks of the steps are taken from ``benchmarks/`` beside the folder of the measures, where there is one.
+
+    Args:
+        output: the page.
+        metrics: files of measures that ``evaluate`` wrote, with the folders beside them.
+        csv: the table.
+        models: records that ``train`` wrote.
+        sweeps: tables that ``sweep`` wrote.
+        title: heading of the page.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if one is damaged, or two are of the same model and scan.
+    """
+    began = time.perf_counter()
+    results, records = read_results(metrics), read_records(models)
+    varied = {Path(path).stem: read_sweep(Path(path)) for path in sweeps}
+    _check(results)
+    logger.info("read %d files of measures, %d records of trainings", len(results), len(records))
+    benchmarks = read_benchmarks(Path(metrics[0]).resolve().parents[2] / "benchmarks", results, records)
+    page = render(title, results, records, varied, benchmarks, code_version())
+    with whole_file(output) as partial:
+        partial.write_text(page, encoding="utf-8")
+    with whole_file(csv) as partial:
+        partial.write_text(table_text(results), encoding="utf-8")
+    logger.info("wrote %s: %.1f MB in %.1f s", output, len(page) * 1e-6, time.perf_counter() - began)
+
+
+def _check(results: Sequence) -> None:
+    names = [f"{result.model}/{result.scan}" for result in results]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"measures of {', '.join(twice)} were given more than once: give each once, and put "
+            "what other settings made of a scan into another folder before it is evaluated"
+        )

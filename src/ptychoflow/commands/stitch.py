@@ -1,0 +1,60 @@
+"""Put predicted patches together to one object."""
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+
+import torch
+
+from ..config import Runtime, Stitching
+from ..core.reconstruction import ENDINGS, name_for, write_reconstruction
+from ..io.atomic import check_output, made_of_another, provenance, read_json, scratch_folder
+from ..io.dataset import open_dataset
+from ..io.patch_store import read_patches
+from ..runtime.timing import Clock
+from ..stitching.assembly import assemble
+from ..stitching.canvas import Room, memory_for
+
+logger = logging.getLogger(__name__)
+
+
+def stitch(
+    dataset: Path, patches: Path, output: Path, stitching: Stitching = Stitching(), runtime: Runtime = Runtime()
+) -> None:
+    """Stitch the patches of a scan into a reconstruction.
+
+    Args:
+        dataset: the scan the patches belong to.
+        patches: folder that ``infer`` wrote.
+        output: the reconstruction, a ptychodus product.
+        stitching: weights and phases.
+        runtime: memory for the canvas, threads.
+
+    Raises:
+        FileNotFoundError: if the dataset or the patches are missing.
+        ValueError: if either is damaged, they do not belong together, or the output is no ``.h5``.
+        OSError: if the canvas fits neither in memory nor on disk, or the output cannot be written.
+    """
+    began, clock = time.perf_counter(), Clock()
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    check_output(output, *ENDINGS)
+    scan, found = open_dataset(dataset), read_patches(patches)
+    logger.info("read %s and %s: %d patches of %d px", dataset, patches, len(found), found.size)
+    made_by = provenance(stitching, dataset=dataset, patches=patches)
+    if (other := made_of_another(found.facts, made_by)) is not None:
+        raise ValueError(
+            f"{patches} was predicted from another dataset than {dataset} ({other}): run infer on this one"
+        )
+    with scratch_folder(output) as scratch:
+        room = Room(memory_for(runtime), scratch / "canvas")
+        result = assemble(scan, found, stitching, room, clock, name_for(output, scan.name))
+        told = Path(patches) / "timing.json"
+        facts = {
+            "inference": read_json(told) if told.is_file() else None,
+            "seconds": clock.seconds(),
+            "provenance": made_by,
+        }
+        write_reconstruction(output, dataclasses.replace(result, facts=result.facts | facts))
+    logger.info("stitched %s: %s, in %.1f s", output, result.in_words(), time.perf_counter() - began)

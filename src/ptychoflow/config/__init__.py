@@ -1,0 +1,71 @@
+"""The one schema: every setting of every step, with its unit, range and default.
+
+A setting has one reader. Sections are named for the verb or noun that reads them; defaults stand at the top level, a
+scan or a model overrides what it names. What cannot change a result (devices, workers, tracking) stands in ``runtime``
+and ``tracking`` and reruns nothing.
+"""
+
+from .base import HALVES, NAME, ConfigError, Recipe, Section, merge, nearest, whole_scan
+from .loading import load_config, step_sections, validate
+from .reconstruction import Evaluation, Inference, Refinement, Stitching
+from .root import IN_ONE, READS, Config, ModelEntry, Sweep
+from .runtime import Runtime, Tracking
+from .scans import (
+    FORMATS,
+    Aberration,
+    Detector,
+    MeasuredGeometry,
+    NominalGeometry,
+    ObjectRecipe,
+    Orientation,
+    Packing,
+    ProbeRecipe,
+    Simulation,
+    Source,
+    Trajectory,
+)
+from .training import Grouping, Network, Regularisation, Shorthand, Stage, Training, Validation
+
+__all__ = [
+    "FORMATS",
+    "HALVES",
+    "IN_ONE",
+    "NAME",
+    "READS",
+    "Aberration",
+    "Config",
+    "ConfigError",
+    "Detector",
+    "Evaluation",
+    "Grouping",
+    "Inference",
+    "MeasuredGeometry",
+    "ModelEntry",
+    "Network",
+    "NominalGeometry",
+    "ObjectRecipe",
+    "Orientation",
+    "Packing",
+    "ProbeRecipe",
+    "Recipe",
+    "Refinement",
+    "Regularisation",
+    "Runtime",
+    "Section",
+    "Shorthand",
+    "Simulation",
+    "Source",
+    "Stage",
+    "Stitching",
+    "Sweep",
+    "Tracking",
+    "Training",
+    "Trajectory",
+    "Validation",
+    "load_config",
+    "merge",
+    "nearest",
+    "step_sections",
+    "validate",
+    "whole_scan",
+]

@@ -1,0 +1,88 @@
+"""From files and plain data to a config, every error in one readable line."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from .base import ConfigError, Section, nearest
+from .root import BATCH, IN_ONE, READS, Config
+from .scans import Source
+from .training import Shorthand, Training
+
+
+def load_config(source: Path | str | dict) -> Config:
+    """Validate a config from a YAML file or plain data.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ConfigError: naming every culprit: unknown keys with the nearest known one, wrong types, missing scans.
+    """
+    raw = source
+    if not isinstance(source, dict):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"there is no config {source}")
+        try:
+            raw = yaml.safe_load(Path(source).read_text())
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    return validate(Config, raw)
+
+
+def validate(schema: type[Section], data: Any, where: str = "") -> Any:
+    """Plain data as a section; every error in one readable line, its place told from ``where`` on.
+
+    Raises:
+        ConfigError: saying where, what was expected and what came.
+    """
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError("config: " + "; ".join(where + _explain(schema, e) for e in error.errors())) from None
+
+
+def step_sections(step: str, data: dict) -> dict[str, Section]:
+    """The sections a step reads, from the JSON its rule hands over; defaults for what is not there."""
+    names = BATCH if step == "batch" else (READS | IN_ONE)[step]
+    known = {name: Config.model_fields[name].annotation if name != "source" else Source for name in names}
+    for name in data:
+        if name not in known:
+            raise ConfigError(
+                f"config: {step} reads {', '.join(known) or 'no settings'}, not {name}{_home(name, known)}"
+            )
+    return {name: validate(schema, data.get(name, {}), f"{name}.") for name, schema in known.items()}
+
+
+def _home(name: str, sections: dict[str, type[Section]]) -> str:
+    """Where a name belongs that is no section of a step."""
+    if name in ("title", "scans", "models", "sweeps"):
+        return ": that is the config of a whole run, give the sections of this step alone"
+    return next((f": it belongs into {key}" for key, schema in sections.items() if name in schema.model_fields), "")
+
+
+def _explain(schema: type[Section], error: dict) -> str:
+    where = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("function-", "constrained-")))
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key{nearest(str(error['loc'][-1]), _known_keys(schema, error['loc'][:-1]))}"
+    if error["type"] == "value_error":
+        text = str(error["ctx"]["error"])
+        return f"{where}: {text}" if where else text
+    if error["type"] == "missing":
+        return f"{where}: missing, it has no default"
+    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _known_keys(schema: type[Section], path: tuple) -> list[str]:
+    """Keys allowed at a place of the config; empty where that cannot be told."""
+    for part in path:
+        if isinstance(schema, type) and issubclass(schema, Section) and part in schema.model_fields:
+            schema = _section_in(schema.model_fields[part].annotation) or schema
+    return [*schema.model_fields, *(Shorthand.model_fields if schema is Training else ())]
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section class inside ``X | None``, ``dict[str, X]``, ``tuple[X, ...]`` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next(filter(None, map(_section_in, getattr(annotation, "__args__", ()))), None)

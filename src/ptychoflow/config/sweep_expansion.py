@@ -1,0 +1,291 @@
+"""Sweeps written out: a model and, where needed, scans for each combination of values, named from what differs.
+
+A value that changes nothing adds nothing to a name, and each product is named only for the settings that went into it.
+So whatever two combinations have in common exists once, also with the model they vary: a training when refinement is
+swept, a simulation when training is.
+"""
+
+import itertools
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from . import NAME, READS, Config, ConfigError, ModelEntry, Sweep, merge, nearest, validate
+
+SCAN_STEPS = ("simulate", "convert", "pack")
+MODEL_STEPS = ("train", "infer", "stitch", "refine")
+STEP_OF = {section: step for step in (*SCAN_STEPS, *MODEL_STEPS) for section in READS[step]} | {"train_on": "train"}
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value of a swept setting.
+
+    Attributes:
+        key: the setting, such as ``training.seed``.
+        value: what it is set to.
+        name: what tables call it: the number, the word, or the name given to it.
+    """
+
+    key: str
+    value: Any
+    name: str
+
+    @property
+    def section(self) -> str:
+        return self.key.partition(".")[0]
+
+    @property
+    def step(self) -> str:
+        return STEP_OF[self.section]
+
+    @property
+    def label(self) -> str:
+        """What it adds to the name of a file: ``photons1e5``, ``fno``."""
+        return (
+            self.name if self.name[0].isalpha() else self.key.rpartition(".")[2] + _short(self.name).replace(".", "p")
+        )
+
+    def overrides(self, section: dict | None) -> dict:
+        """``{"seed": 1}`` to lay over its section; a bare name leaves the other settings of what it names."""
+        path = self.key.split(".")[1:]
+        data = self.value
+        if isinstance(data, str) and isinstance(_at(section or {}, self.key), dict):
+            data = {"name": data}
+        for part in reversed(path):
+            data = {part: data}
+        return data
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One combination of a sweep.
+
+    Attributes:
+        base: the model that is varied.
+        model: what the combination is called.
+        scans: what it reconstructs, by the name of the scan that is varied.
+        values: the name of each swept setting's value.
+    """
+
+    base: str
+    model: str
+    scans: dict[str, str]
+    values: dict[str, str]
+
+
+class Plan(Config):
+    """A config whose sweeps are written out as models and scans.
+
+    Attributes:
+        makers: for a model or a scan whose product of a step is another's, that other: ``{step: {name: maker}}``.
+        helpers: models that only make what others share; nobody asked for their reconstructions.
+        combinations: of each sweep.
+    """
+
+    makers: dict[str, dict[str, str]]
+    helpers: frozenset[str]
+    combinations: dict[str, list[Combination]]
+
+    def maker(self, step: str, name: str) -> str:
+        """Whose product of a step a model, or a scan or its half, takes: its own or one that it shares."""
+        return self.makers.get(step, {}).get(name, name)
+
+    def reconstructions(self) -> list[tuple[str, str]]:
+        """Every ``(model, scan)`` that was asked for."""
+        return [pair for pair in super().reconstructions() if pair[0] not in self.helpers]
+
+    def trainings(self) -> list[str]:
+        """Models whose networks are trained."""
+        networks = (model for model, _ in self.reconstructions() if self.models[model].start == "network")
+        return list(dict.fromkeys(self.maker("train", model) for model in networks))
+
+
+def plan(config: Config) -> Plan:
+    """Write out the sweeps of a config.
+
+    Raises:
+        ConfigError: if a sweep names no setting that can be swept, changes nothing, or calls two things by one name.
+    """
+    return _Writer(config).plan()
+
+
+class _Writer:
+    """Writes models and scans as plain data, sweep by sweep."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._said = config.model_dump(mode="json", exclude_unset=True)
+        self._data = deepcopy(self._said)
+        self._makers: dict[str, dict[str, str]] = {}
+        self._asked = set(config.models)
+        self._combinations: dict[str, list[Combination]] = {}
+        self._where = ""
+
+    def plan(self) -> Plan:
+        for name, sweep in self._config.sweeps.items():
+            self._where = f"sweeps.{name}"
+            self._combinations[name] = self._write(sweep)
+        helpers = frozenset(self._data["models"]) - self._asked
+        written = {"makers": self._makers, "combinations": self._combinations, "helpers": helpers}
+        return validate(Plan, self._data | written)
+
+    def _write(self, sweep: Sweep) -> list[Combination]:
+        found, acting = [], set()
+        axes = [self._values(key, values) for key, values in sweep.over.items()]
+        for base in sweep.model:
+            for values in itertools.product(*axes):
+                combination, acted = self._combine(base, values, sweep)
+                found.append(combination)
+                acting |= acted
+        for key in sweep.over:
+            if key not in acting:
+                raise self._wrong(f"over.{key} changes nothing in {', '.join(sweep.model)}: remove it")
+        return found
+
+    def _values(self, key: str, values: tuple | dict) -> list[Value]:
+        if key.partition(".")[0] not in STEP_OF or ("." in key) == (key == "train_on"):
+            sections = ", ".join(name for name in STEP_OF if name != "train_on")
+            raise self._wrong(f"over.{key}: expected train_on or a setting of {sections}, such as training.seed")
+        named = values if isinstance(values, dict) else {self._name(key, value): value for value in values}
+        for scan in itertools.chain(*named.values()) if key == "train_on" else ():
+            if scan not in self._config.scans:
+                raise self._wrong(f"over.train_on: there is no scan {scan}{nearest(scan, self._config.scans)}")
+        return [Value(key, value, str(name)) for name, value in named.items()]
+
+    def _name(self, key: str, value: Any) -> str:
+        if isinstance(value, list | tuple | dict) or value is None:
+            raise self._wrong(f"over.{key}: {value!r} has no short name: write {{name: value, ...}} instead of a list")
+        return str(value).lower() if isinstance(value, bool) else _short(str(value))
+
+    def _combine(self, base: str, values: tuple[Value, ...], sweep: Sweep) -> tuple[Combination, set[str]]:
+        """Add one combination to the data; also says which settings made a difference."""
+        entry = self._config.models[base]
+        train_on, varied, differs, shaping = self._vary_model(base, values, sweep)
+        names = {scan: name for scan, (name, _) in varied.items()}
+        adapts = self._adapted(base, values, sweep)
+        called = {}
+        for n, step in enumerate(MODEL_STEPS):
+            inside = [v for v in values if v.key in shaping or (v in differs and v.step in MODEL_STEPS[: n + 1])]
+            called[step] = "-".join([base, *(v.label for v in inside)])
+            self._add_model(called[step], base, [v for v in inside if v in differs], train_on, names, adapts)
+            for earlier in MODEL_STEPS[:n]:
+                if called[earlier] != called[step]:
+                    self._makers.setdefault(earlier, {})[called[step]] = called[earlier]
+        model = called[MODEL_STEPS[-1]]
+        self._asked.add(model)
+        acted = {v.key for _, found in varied.values() for v in found} | {v.key for v in differs}
+        shown = {scan: names[scan] for scan in entry.reconstructs}
+        return Combination(base=base, model=model, scans=shown, values={v.key: v.name for v in values}), acted
+
+    def _vary_model(
+        self, base: str, values: tuple[Value, ...], sweep: Sweep
+    ) -> tuple[tuple[str, ...], dict[str, tuple[str, list[Value]]], list[Value], set[str]]:
+        """What a model is trained on, its scans as they vary, values that change it, keys that shape its training."""
+        entry = self._config.models[base]
+        train_on = next((tuple(v.value) for v in values if v.key == "train_on"), entry.train_on)
+        varied = {
+            scan: self._vary_scan(scan, values if not sweep.scans or scan in sweep.scans else ())
+            for scan in dict.fromkeys((*train_on, *entry.reconstructs))
+        }
+        differs = self._differing(entry, base, values)
+        shaping = {v.key for scan in train_on for v in varied[scan][1]} | {v.key for v in differs if v.step == "train"}
+        if entry.adapts in sweep.model:
+            differs = [v for v in differs if v.section != "network"]
+            shaping |= self._vary_model(entry.adapts, values, sweep)[3]
+        return train_on, varied, differs, shaping
+
+    def _adapted(self, base: str, values: tuple[Value, ...], sweep: Sweep) -> str | None:
+        """What a model goes on with: the same combination of the model it adapts, where the sweep varies that too."""
+        adapts = self._config.models[base].adapts
+        if adapts not in sweep.model:
+            return adapts
+        shaping = self._vary_model(adapts, values, sweep)[3]
+        return "-".join([adapts, *(v.label for v in values if v.key in shaping)])
+
+    def _vary_scan(self, scan: str, values: tuple[Value, ...]) -> tuple[str, list[Value]]:
+        """Add a scan with these values; its name, and the values that make a difference."""
+        entry = self._config.scans[scan]
+        own = [v for v in values if v.step in SCAN_STEPS and (v.section == "packing" or getattr(entry, v.section))]
+        differs = self._changes({"scan": scan}, own)
+        made = [v for v in differs if v.section != "packing"]
+        file, dataset = ("-".join([scan, *(v.label for v in found)]) for found in (made, differs))
+        self._add("scans", file, self._overridden("scans", scan, made))
+        self._add("scans", dataset, self._overridden("scans", scan, differs))
+        for step in ("simulate", "convert") if file != dataset else ():
+            self._makers.setdefault(step, {})[dataset] = file
+        return dataset, differs
+
+    def _differing(self, entry: ModelEntry, base: str, values: tuple[Value, ...]) -> list[Value]:
+        """The values that make a difference to a model, other than by its scans."""
+        steps = MODEL_STEPS if entry.start == "network" else ("refine",)
+        own = [v for v in values if v.step in steps]
+        chosen = [v for v in own if v.key == "train_on" and tuple(v.value) != entry.train_on]
+        found = self._changes({"model": base}, [v for v in own if v.key != "train_on"])
+        return [v for v in values if v in chosen or v in found]
+
+    def _changes(self, owner: dict[str, str], values: list[Value]) -> list[Value]:
+        """Those of the values that their section does not have already."""
+        changed = []
+        for name in dict.fromkeys(v.section for v in values):
+            section, own = self._config.section(name, **owner), [v for v in values if v.section == name]
+            data = section.model_dump(mode="json", exclude_unset=True)
+            for value in own:
+                data = merge(data, value.overrides(data))
+            after = validate(type(section), data, f"{self._where}: {name}.").model_dump(mode="json")
+            before = section.model_dump(mode="json")
+            changed += [v for v in own if _at(before, v.key) != _at(after, v.key)]
+        return [v for v in values if v in changed]
+
+    def _overridden(self, kind: str, name: str, values: list[Value]) -> dict:
+        """An entry of the config as plain data, with the values laid over it."""
+        entry = deepcopy(self._said[kind][name])
+        for value in values:
+            if value.key != "train_on":
+                entry[value.section] = merge(entry.get(value.section, {}), value.overrides(entry.get(value.section)))
+        return entry
+
+    def _add_model(
+        self, name: str, base: str, values: list[Value], train_on: Sequence[str], names: dict, adapts: str | None
+    ) -> None:
+        entry = self._overridden("models", base, values) | ({"adapts": adapts} if adapts else {})
+        already = self._data["models"][name]["reconstructs"] if name in self._data["models"] else []
+        if train_on:
+            entry["train_on"] = [names[scan] for scan in train_on]
+        training = merge(self._said.get("training", {}), entry.get("training", {}))
+        held_out = _at(training, "training.validation.scans") or []
+        if any(names.get(scan, scan) != scan for scan in held_out):
+            renamed = {"validation": {"scans": [names.get(scan, scan) for scan in held_out]}}
+            entry["training"] = merge(entry.get("training", {}), renamed)
+        entry["reconstructs"] = list(dict.fromkeys([*already, *(names[scan] for scan in entry["reconstructs"])]))
+        self._add("models", name, entry)
+
+    def _add(self, kind: str, name: str, entry: dict) -> None:
+        """Add an entry, or find it there already with the same content."""
+        there = self._data[kind].setdefault(name, entry)
+        if not NAME.fullmatch(name) or there | {"reconstructs": None} != entry | {"reconstructs": None}:
+            raise self._wrong(
+                f"{name} would name two different {kind}, or no file can be called so: name the values, {{name: value}}"
+            )
+        self._data[kind][name] = entry
+
+    def _wrong(self, message: str) -> ConfigError:
+        return ConfigError(f"config: {self._where}.{message}")
+
+
+def _at(section: dict, key: str) -> Any:
+    """What stands at a key, None where nothing does."""
+    for part in key.split(".")[1:]:
+        section = section.get(part) if isinstance(section, dict) else None
+    return section
+
+
+def _short(name: str) -> str:
+    """A number as one writes it: ``1e5``, ``0.05``; a word as it is."""
+    try:
+        number = Decimal(name).normalize()
+    except InvalidOperation:
+        return name
+    return f"{number:f}" if -4 < number.adjusted() < 4 else f"{number:e}".replace("e+", "e")

@@ -1,0 +1,263 @@
+"""The data of a training and of a prediction, as Lightning takes them."""
+
+import logging
+from collections.abc import Sequence
+
+import lightning
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from ..config import Runtime, Training
+from ..core.scan import Scan
+from ..runtime.timing import Clock
+from .batch import Batch, ScanTable
+from .grouping import Neighbourhood, nearest_groups, neighbourhood
+from .sampling import FixedSampler, GroupSampler, RowBatches
+from .set_cover import cover
+from .torch_dataset import GroupDataset, Reading, ResidentCounts, RowDataset, read_batch, stored_bytes
+from .validation_split import Split, split
+
+logger = logging.getLogger(__name__)
+
+ROOM = 0.5
+"""Share of a device's free memory that counts may take; the rest is the network's."""
+AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 24}
+"""Pixels of patterns to predict from at once: on a CPU the faster the better they stay in its cache."""
+PREFETCH = 4
+"""Batches that each loader process reads ahead."""
+
+
+class GroupData(lightning.LightningDataModule):
+    """Groups of patterns of some scans, made into batches on the device that computes.
+
+    A loader hands over the counts as they are stored, a byte or two a pixel; what else a batch needs lies on the
+    device. Where the counts themselves fit there, they are copied once and the loader only says which groups come next.
+
+    Args:
+        scans: what to read.
+        group_size: patterns per group that the network sees, C.
+        runtime: loader processes, device, where counts lie.
+        labels: whether to cut the truth.
+
+    Raises:
+        ValueError: if the scans have patterns of several sizes.
+    """
+
+    def __init__(self, scans: Sequence[Scan], group_size: int, runtime: Runtime, labels: bool) -> None:
+        super().__init__()
+        self.scans, self.group_size, self.runtime, self.labels = list(scans), group_size, runtime, labels
+        self._dataset = GroupDataset(scans)
+        self._tables: dict[torch.device, ScanTable] = {}
+        self._resident: ResidentCounts | None = None
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """The groups of some rows, read at once on the CPU."""
+        return read_batch(self.scans, rows, self.labels, self.group_size)
+
+    def on_after_batch_transfer(self, batch: Reading, dataloader_idx: int = 0) -> Batch:
+        """Make a batch of what the loader handed over, on the device where that has arrived."""
+        device = batch.rows.device
+        if device not in self._tables:
+            self._tables[device] = ScanTable(self.scans, self.labels, device, self.group_size)
+        counts = self._resident.read(batch.rows) if batch.counts is None else batch.counts
+        return self._tables[device].batch(counts, batch.rows)
+
+    def _made(self, reading: Reading) -> Batch:
+        return self.on_after_batch_transfer(self.on_before_batch_transfer(reading, 0), 0)
+
+    def teardown(self, stage: str) -> None:
+        """Give the device its memory back."""
+        self._resident = None
+        self._tables.clear()
+
+    def _share(self) -> tuple[int, int]:
+        """This process and how many there are; without a trainer, one."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    @property
+    def _device(self) -> torch.device:
+        """Where batches are made; without a trainer, the CPU."""
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    def _loader(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> DataLoader:
+        """A plain loader whose batches the dataset reads whole; without a trainer it makes them ready too."""
+        device = self._device
+        resident = self._keep_on(device)
+        workers = 0 if resident else self.runtime.workers
+        return DataLoader(
+            RowDataset() if resident else self._dataset,
+            batch_sampler=RowBatches(sampler, batch_size, drop_last),
+            num_workers=workers,
+            collate_fn=self._made if self.trainer is None else _as_read,
+            pin_memory=device.type == "cuda" and not resident,
+            persistent_workers=workers > 0,
+            prefetch_factor=PREFETCH if workers else None,
+        )
+
+    def _keep_on(self, device: torch.device) -> bool:
+        """Copy the counts to the device if the settings say so, or if they leave it open and there is room."""
+        if self._resident is None and belongs_on_device(self.scans, self.runtime, device):
+            logger.info("keeping %.3g GiB of counts on %s", stored_bytes(self.scans) / 2**30, device)
+            self._resident = ResidentCounts(self.scans, device)
+        return self._resident is not None
+
+
+class TrainingData(GroupData):
+    """Groups to train on, and groups of other patterns to validate on.
+
+    Args:
+        scans: what to train on.
+        group_size: patterns per group, C.
+        training: grouping, split, batch size, seed.
+        runtime: loader processes, device, where counts lie.
+
+    Attributes:
+        members: patterns per row: a group's own, then its witnesses.
+        neighbourhoods: what groups of each scan are drawn from; None for one that is not trained on.
+        validation_rows: scan and members of each group to validate on, ``(n, 1 + members)``.
+
+    Raises:
+        ValueError: if a scan is too small, patterns differ in size, or no group can be formed.
+    """
+
+    def __init__(self, scans: Sequence[Scan], group_size: int, training: Training, runtime: Runtime) -> None:
+        super().__init__(scans, group_size, runtime, labels=training.guide != "amplitude")
+        self.training, self.members = training, group_size + training.witnesses
+        self.splits = split(scans, training.validation, 2 * self.members, training.seed)
+        self.neighbourhoods = [self._neighbourhood(*pair) for pair in zip(scans, self.splits, strict=True)]
+        self.validation_rows = np.concatenate([self._validation(index) for index in range(len(scans))])
+        for scan, near in zip(scans, self.neighbourhoods, strict=True):
+            if near is not None and near.rejected:
+                reasons = ", ".join(f"{count} {reason}" for reason, count in near.rejected.items())
+                logger.info("%s: %d anchors, left out %s", scan.name, len(near), reasons)
+
+    def sampler(self, rank: int = 0, ranks: int = 1) -> GroupSampler:
+        """The training rows of a rank."""
+        training = self.training
+        return GroupSampler(
+            self.neighbourhoods, self.members, training.seed, training.groups_per_epoch, rank=rank, ranks=ranks
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch; what does not fill a batch is left for the next one."""
+        return len(self.sampler()) // self.training.batch_size
+
+    def train_dataloader(self) -> DataLoader:
+        """Groups to train on, from where the epoch was stopped if it was."""
+        rank, ranks = self._share()
+        sampler, parts = self.sampler(rank, ranks), self.runtime.accumulate
+        if self.trainer is not None:
+            # of a step that is done but not told to every callback yet, this counts it, and so does Lightning
+            done = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed % (self.steps_per_epoch * parts)
+            seen = done * self.training.batch_size // parts
+            sampler.load_state_dict({"epoch": self.trainer.current_epoch, "seen": seen})
+        return self._loader(sampler, self.training.batch_size // (ranks * parts), drop_last=True)
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Groups to validate on, each on one rank."""
+        if not len(self.validation_rows):
+            return []
+        return self._loader(FixedSampler(self.validation_rows, *self._share()), self.training.batch_size)
+
+    def counts_of_groups(self) -> dict[str, dict]:
+        """How many patterns of each scan are anchors to train on and to validate on, and why others are not."""
+        held = np.bincount(self.validation_rows[:, 0], minlength=len(self.scans))
+        return {
+            scan.name: {
+                "patterns": len(scan),
+                "training": 0 if near is None else len(near),
+                "validation": int(count),
+                "rejected": (near.rejected if near is not None else {})
+                | ({"near a pattern to validate on": part.margin} if part.margin else {}),
+            }
+            for scan, near, part, count in zip(self.scans, self.neighbourhoods, self.splits, held, strict=True)
+        }
+
+    def _neighbourhood(self, scan: Scan, part: Split) -> Neighbourhood | None:
+        if not len(part.train):
+            return None
+        try:
+            return neighbourhood(scan.positions, part.train, self.members, self.training.grouping)
+        except ValueError as error:
+            raise ValueError(f"{scan.name}: {error}") from None
+
+    def _validation(self, index: int) -> np.ndarray:
+        held = self.splits[index].held
+        if not len(held):
+            return np.empty((0, 1 + self.members), np.int64)
+        try:
+            return np.insert(nearest_groups(self.scans[index].positions, held, self.members), 0, index, axis=1)
+        except ValueError as error:
+            raise ValueError(f"{self.scans[index].name}, to validate on: {error}") from None
+
+
+class PredictionData(GroupData):
+    """Groups that hold every pattern of a scan, each group on exactly one rank.
+
+    Args:
+        scan: what to predict.
+        group_size: patterns per group, C.
+        runtime: loader processes, device, groups at once.
+        groups: ``cover`` takes as few of the groups around each pattern as hold every pattern, ``all`` takes all.
+        clock: takes the seconds of ``load`` and ``host_to_device``.
+
+    Attributes:
+        rows: scan, which is 0, and members of each group, ``(n, 1 + C)``.
+    """
+
+    def __init__(
+        self, scan: Scan, group_size: int, runtime: Runtime, groups: str = "all", clock: Clock | None = None
+    ) -> None:
+        super().__init__([scan], group_size, runtime, labels=False)
+        self._clock = clock or Clock()
+        found = nearest_groups(scan.positions, np.arange(len(scan)), group_size)
+        if groups == "cover":
+            found = found[cover(found, len(scan))]
+        self.rows = np.insert(found, 0, 0, axis=1)
+
+    @property
+    def batch_size(self) -> int:
+        """Groups per batch: as many as the settings say, or as a cache or a GPU likes best."""
+        if self.runtime.prediction_batch is not None:
+            return self.runtime.prediction_batch
+        pixels = (self.rows.shape[1] - 1) * self.scans[0].size ** 2
+        return max(1, AT_ONCE["cuda" if self._device.type == "cuda" else "cpu"] // pixels)
+
+    def share(self, rank: int, ranks: int) -> FixedSampler:
+        """The groups of one rank."""
+        return FixedSampler(self.rows, rank, ranks)
+
+    def predict_dataloader(self) -> DataLoader:
+        """The groups of this rank, in order."""
+        return self._loader(self.share(*self._share()), self.batch_size)
+
+    def transfer_batch_to_device(self, batch: Reading, device: torch.device, dataloader_idx: int) -> Reading:
+        """Note how long the counts were waited for, and bring them to the device."""
+        self._clock.waited("load")
+        with self._clock("host_to_device", device):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: Reading, dataloader_idx: int = 0) -> Batch:
+        """Make a batch there."""
+        with self._clock("host_to_device", batch.rows.device):
+            return super().on_after_batch_transfer(batch, dataloader_idx)
+
+
+def belongs_on_device(scans: Sequence[Scan], runtime: Runtime, device: torch.device) -> bool:
+    """Whether the counts are to lie on the device.
+
+    Where the settings leave it open, they lie on a GPU that has room for them; a CPU finds them in its own memory
+    anyway once they have been read.
+    """
+    if runtime.counts_on_device != "auto":
+        return runtime.counts_on_device == "always"
+    if device.type != "cuda":
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return stored_bytes(scans) <= ROOM * free
+
+
+def _as_read(reading: Reading) -> Reading:
+    return reading

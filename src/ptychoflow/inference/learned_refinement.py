@@ -1,0 +1,98 @@
+"""A fit of a whole scan that a network corrects between its epochs."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ..config import Inference, Refinement, Runtime
+from ..core.reconstruction import Reconstruction
+from ..core.scan import Scan
+from ..models.checkpoint import Model
+from ..networks.object_network import ObjectNetwork, view_of
+from ..refinement.engine import Fit
+from ..runtime.distributed import SMALLER, Peers
+from ..runtime.gpu import advising
+from ..runtime.progress import track
+from ..runtime.timing import Clock, rates
+
+EPOCHS = 6
+"""Steps are annealed as if a fit that is corrected had so many epochs; a network learns from as many."""
+
+
+@advising(SMALLER)
+def corrected(trained: Model, scan: Scan, inference: Inference, runtime: Runtime, name: str) -> Reconstruction | None:
+    """Fit a scan from an empty object with its own probe, corrected by a network; None in every process but the first.
+
+    Args:
+        trained: a network with ``input: fit``.
+        scan: of patterns as large as those it was trained on.
+        inference: precision of the network.
+        runtime: devices, threads; several share each batch of the fit.
+        name: of the reconstruction.
+
+    Raises:
+        ValueError: if scan and network do not suit each other.
+    """
+    trained.check(scan)
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    began, clock, peers = time.perf_counter(), Clock(), Peers.of(runtime)
+    with clock("fit", torch.device(peers.device)):
+        fit = Fit(scan, Refinement(), peers=peers)
+    fit.warn(scan.name)
+    rows = {"epoch": [], "seconds": [], "error": []}
+    settings = trained.network.settings
+    errors = corrections(trained.network, fit, inference, clock)
+    for epoch, error in enumerate(track(errors, "correcting", settings.passes * settings.iterations), start=1):
+        for column, value in zip(rows.values(), (epoch, time.perf_counter() - began, error), strict=True):
+            column.append(value)
+    if peers.rank > 0:
+        return None
+    seconds = clock.seconds() | {"total": time.perf_counter() - began}
+    timing = {"patterns": len(scan), "device": torch.device(peers.device).type, "processes": peers.count}
+    timing |= {"threads": torch.get_num_threads(), "seconds": seconds}
+    timing["patterns_per_second"] = rates(seconds, len(scan))
+    timing["patterns_per_second"]["end_to_end"] = timing["patterns_per_second"].pop("total")
+    return Reconstruction(
+        object=fit.object.cpu().numpy(),
+        origin=fit.origin,
+        probe=scan.probe,
+        positions=scan.positions,
+        geometry=scan.geometry,
+        weight=fit.light().cpu().numpy(),
+        coverage=fit.covered(),
+        name=name,
+        history=rows,
+        facts={"corrections": settings.passes, "inference": timing, "seconds": {}},
+    )
+
+
+def corrections(network: ObjectNetwork, fit: Fit, inference: Inference, clock: Clock) -> Iterator[float]:
+    """Epochs of a fresh fit, after every few of which a network corrects its object; gives the R-factor that each met.
+
+    The seconds of physics go to ``fit``, those of the network to ``inference``.
+    """
+    settings, device = network.settings, fit.object.device
+    network.to(device)
+    with clock("fit", device):
+        light = fit.light()
+    for epoch in range(settings.passes * settings.iterations):
+        last = (epoch + 1) % settings.iterations == 0
+        with clock("fit", device):
+            before, error = one_epoch(fit, epoch)
+            seen = view_of(fit.object, before, fit.slope(), light) if last else None
+        if last:
+            low = inference.precision == "bfloat16"
+            with clock("inference", device), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, low):
+                fit.object = network.correct(seen)
+        yield error
+
+
+def one_epoch(fit: Fit, epoch: int) -> tuple[Tensor, float]:
+    """An epoch of a fit, counted from 0; gives the object before it and the R-factor that it met."""
+    before = fit.object.clone()
+    met = fit.epoch(done=min(epoch / EPOCHS, 1.0))
+    fit.straighten()
+    return before, met.error

@@ -1,0 +1,96 @@
+"""What ptychodus is handed: its standard directory of patterns, product and settings, and our engine to run with."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import h5py
+import numpy as np
+
+from ..core.scan import Scan
+from ..io.ptychodus_product import Product, centred, write_product
+
+DIFFRACTION, PRODUCT, SETTINGS, MODEL = "diffraction.h5", "product.h5", "settings.ini", "model.ckpt"
+FILES = (DIFFRACTION, PRODUCT, SETTINGS, MODEL)
+
+
+def write_standard(folder: Path, product: Product, scan: Scan, chunks: Iterable[np.ndarray]) -> None:
+    """Fill a folder as ``ptychodus -b`` wants it.
+
+    Args:
+        folder: an empty folder.
+        product: what was reconstructed.
+        scan: whose patterns they are, one to each position of the product.
+        chunks: its counts in pieces, in order.
+    """
+    write_diffraction(folder / DIFFRACTION, scan, product.indexes, chunks)
+    write_product(folder / PRODUCT, centred(product))
+    (folder / SETTINGS).write_text(settings_for(scan.size))
+
+
+def write_diffraction(path: Path, scan: Scan, indexes: np.ndarray, chunks: Iterable[np.ndarray]) -> None:
+    """Write patterns as ptychodus keeps them, zero frequency in the middle, each with its scan index."""
+    with h5py.File(path, "w") as file:
+        file.create_dataset("indexes", data=np.asarray(indexes, np.int64), compression="lzf")
+        shape, dtype = scan.counts.shape, scan.counts.dtype
+        patterns = file.create_dataset("patterns", shape, dtype, chunks=(1, *shape[1:]), compression="lzf")
+        done = 0
+        for piece in chunks:
+            patterns[done : done + len(piece)] = piece
+            done += len(piece)
+        pitch = scan.geometry.detector_pixel_m(scan.size)
+        patterns.attrs.update({"detector_pixel_width_m": pitch, "detector_pixel_height_m": pitch})
+        bad = np.zeros(shape[1:], bool) if scan.mask is None else ~scan.mask
+        file.create_dataset("bad_pixels", data=bad, compression="lzf")
+
+
+def settings_for(size: int) -> str:
+    """Settings with which ptychodus takes patterns of ``size`` px as they are and reconstructs with our engine."""
+    sections = {
+        "Diffraction": {"CropEnabled": "false"},
+        "Products": {"FileType": "HDF5"},
+        "Processing": {"Algorithm": "PtychoPINN-Torch_Unsupervised"},
+        "PtychoPINNTorchData": {"model_size": size},
+    }
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in said.items()) for name, said in sections.items()
+    )
+
+
+FACADE = Path(__file__).parents[1] / "plugins" / "ptychodus" / "shim"
+"""The folder that holds what ptychodus imports as ``ptycho_torch``."""
+
+
+def launch(arguments: Sequence[str]) -> NoReturn:
+    """Become the installed ptychodus, with our engine as its backend: signals and exit code are its own.
+
+    Args:
+        arguments: what ptychodus takes; without any it opens its window.
+
+    Raises:
+        ValueError: if ptychodus is not installed.
+    """
+    command = [str(_python()), "-P", "-m", "ptychodus", *arguments]
+    # its child processes, which do the work, inherit the path too
+    os.execve(command[0], command, os.environ | {"PYTHONPATH": python_path()})
+
+
+def python_path() -> str:
+    """The path on which Python finds our engine under the name that ptychodus imports."""
+    library = Path(__file__).parents[2]
+    before = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([str(FACADE), str(library), *([before] if before else [])])
+
+
+def _python() -> Path:
+    """A Python that has ptychodus: this one, or that of the environment that the Makefile puts beside it."""
+    from importlib.util import find_spec
+
+    beside = Path(sys.prefix) / "ptychodus" / "bin" / "python"
+    if find_spec("ptychodus") is not None:
+        return Path(sys.executable)
+    if beside.is_file():
+        return beside
+    raise ValueError("ptychodus is not installed: pip install ptychodus==1.7.0, or make test-ptychodus")

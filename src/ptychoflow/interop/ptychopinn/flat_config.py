@@ -1,0 +1,225 @@
+"""The reference's own configs as plain dictionaries: whole TensorFlow forms, its torch bridge, its legacy keys."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...config import ConfigError
+from .field_map import ROWS, Name, Row
+
+KINDS = ("training", "inference")
+TORCH_SECTIONS = tuple(f"{name}_config" for name in ("data", "model", "training", "inference", "datagen"))
+GROUPS_WITHOUT_WISH = 512
+"""What TrainingConfig takes for ``n_groups`` where none is given."""
+NEEDED = {
+    "training": ("train_data_file", "n_groups"),
+    "inference": ("model_path", "test_data_file", "n_groups"),
+}
+"""What the reference's bridge wants to be told beside the torch configs."""
+
+KEY_MAPPINGS: dict[str, str] = {
+    row.tensorflow.field: row.name("legacy").path
+    for row in ROWS
+    if row.tensorflow is not None and row.name("legacy").path != row.tensorflow.field
+}
+"""TensorFlow fields whose key in the legacy dictionary is another word."""
+
+
+DIVERGENT_DEFAULTS: dict[str, str] = {
+    "nphotons": "1e5 or 1e9: nobody guesses, torch_to_tensorflow wants it said",
+    "gridsize": "(2, 2) or 1: neither, groups are as large as network.group_size says",
+    "neighbor_count": "6 or 4: neither, as training.grouping.neighbours says",
+    "amp_activation": "silu or sigmoid: neither, the network corrects real and imaginary part",
+    "intensity_scale_trainable": "false or true: false, counts are absolute",
+}
+"""TensorFlow fields whose torch default is another, and what is done about it here."""
+
+
+def torch_names() -> dict[str, tuple[Row, Name]]:
+    """Rows and names of the torch fields, by ``section_config.field``."""
+    return {_in_profile(row.torch.path): (row, row.torch) for row in ROWS if row.torch is not None}
+
+
+def tensorflow_names(kind: str) -> dict[str, tuple[Row, Name]]:
+    """Rows and names of the fields of a TensorFlow config and of the ModelConfig in it, by field."""
+    named = [(row, row.tensorflow) for row in ROWS if row.tensorflow is not None]
+    return {name.field: (row, name) for row, name in named if name.place in ("model", "both", kind)}
+
+
+def legacy_names() -> dict[str, tuple[Row, Name]]:
+    """Rows and names of the legacy keys; of two rows with one key, the one that names a setting of ours."""
+    named = [(row, row.name("legacy")) for row in ROWS if row.name("legacy") is not None]
+    return {name.path: (row, name) for row, name in sorted(named, key=lambda pair: pair[0].ours is not None)}
+
+
+def fields_of(config: Any) -> dict[str, Any]:
+    """A config's fields by name, those of its ``model`` among them.
+
+    Args:
+        config: a dataclass or a dictionary.
+
+    Raises:
+        ConfigError: if it is neither.
+    """
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    elif isinstance(config, Mapping):
+        fields = dict(config)
+    else:
+        raise ConfigError(f"{type(config).__name__} is no config, expected a dataclass or a dictionary")
+    model = fields.pop("model", None)
+    return fields if model is None else fields | fields_of(model)
+
+
+def legacy_items(config: Any) -> dict[str, Any]:
+    """A TensorFlow config under the keys of the legacy dictionary: None skipped, paths as text."""
+    return {
+        KEY_MAPPINGS.get(field, field): str(value) if isinstance(value, Path) else value
+        for field, value in fields_of(config).items()
+        if value is not None
+    }
+
+
+def tensorflow_form(kind: str, model: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    """A whole TensorFlow TrainingConfig or InferenceConfig as a dictionary, defaults filled in as the reference does.
+
+    Args:
+        kind: ``training`` or ``inference``.
+        model: fields of ModelConfig that differ from the defaults.
+        **fields: the other fields that do.
+
+    Raises:
+        ConfigError: for a field that it does not have.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"kind is {kind!r}, expected {' or '.join(KINDS)}")
+    names = [name for _, name in tensorflow_names(kind).values()]
+    form = {name.field: name.default for name in names if name.place != "model"}
+    models = {name.field: name.default for name in names if name.place == "model"}
+    for given, known in ((fields, form), (model or {}, models)):
+        for field in given:
+            if field not in known:
+                raise ConfigError(f"{field}: no such field in the TensorFlow {kind} config{suggestion(field, known)}")
+    form |= fields
+    if kind == "training" and form["n_groups"] is None:
+        form["n_groups"] = GROUPS_WITHOUT_WISH
+    return form | {"model": models | dict(model or {})}
+
+
+def torch_to_tensorflow(
+    kind: str,
+    torch: Mapping[str, Any],
+    model_overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A whole TensorFlow config from torch settings, by the rules of the reference's own bridge.
+
+    Args:
+        kind: ``training`` or ``inference``.
+        torch: ``data_config``, ``model_config`` and so on: what differs from the torch defaults.
+        model_overrides: fields of ModelConfig that go before.
+        overrides: fields of the config that go before: paths, ``n_groups``, and ``nphotons`` where nobody chose one.
+
+    Raises:
+        ConfigError: for values without a counterpart, missing overrides, and the photon number where nobody chose one
+            and the two defaults differ.
+    """
+    overrides = dict(overrides or {})
+    chosen = {f"{section}.{field}": v for section, fields in torch.items() for field, v in fields_of(fields).items()}
+    form: dict[str, dict[str, Any]] = {"model": {}, "other": {}}
+    for field, (row, name) in tensorflow_names(kind).items():
+        if row.torch is not None:
+            place = form["model" if name.place == "model" else "other"]
+            place[field] = _translated(row, chosen.pop(_in_profile(row.torch.path), row.torch.default))
+    for key in chosen:
+        if key not in torch_names():
+            raise ConfigError(f"{key}: no such torch setting{suggestion(key, torch_names())}")
+    fields = form["other"] | ({"backend": "pytorch"}) | overrides
+    _check_told(kind, fields, overrides)
+    return tensorflow_form(kind, form["model"] | dict(model_overrides or {}), **fields)
+
+
+def _translated(row: Row, value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        return row.tensorflow.codec.outward(row.torch.codec.inward(value))
+    except ValueError as error:
+        raise ConfigError(f"{_in_profile(row.torch.path)} {value!r}: {error}") from None
+
+
+def _check_told(kind: str, fields: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    missing = [field for field in NEEDED.get(kind, ()) if fields.get(field) is None]
+    if missing:
+        raise ConfigError(f"{', '.join(missing)}: missing, the TensorFlow {kind} config needs it among the overrides")
+    row, _ = torch_names()["data_config.nphotons"]
+    if kind == "training" and "nphotons" not in overrides and fields["nphotons"] == row.torch.default:
+        raise ConfigError(
+            f"nphotons stands at the torch default {row.torch.default:g}, the TensorFlow default is "
+            f"{row.tensorflow.default:g}: say which one is meant with nphotons among the overrides"
+        )
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries under dotted keys; lists and tuples stay whole."""
+    items: dict[str, Any] = {}
+    for key, value in nested.items():
+        items |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return items
+
+
+def nested(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested dictionaries: the inverse of :func:`flat`."""
+    whole: dict[str, Any] = {}
+    for key, value in items.items():
+        *places, last = key.split(".")
+        place = whole
+        for name in places:
+            place = place.setdefault(name, {})
+        place[last] = value
+    return whole
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two settings are equal, truth values and numbers kept apart; arrays are never equal to anything."""
+    if isinstance(one, bool) != isinstance(other, bool):
+        return False
+    try:
+        return bool(one == other)
+    except (ValueError, RuntimeError):
+        return False
+
+
+def covers(names: Iterable[str], key: str | None) -> bool:
+    """Whether one of ``names`` is this dotted key or a section that it lies in."""
+    return key is not None and any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def check_known(names: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse to leave out what nobody knows.
+
+    Raises:
+        ConfigError: with the nearest known name.
+    """
+    known = list(known)
+    for name in names:
+        if not any(covers([name], key) for key in known):
+            raise ConfigError(f"{name}: nothing of that name to leave out{suggestion(name, known)}")
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """``; did you mean ...?``, or nothing where no known name is near; the last word of a dotted name may be enough."""
+    whole = {name: name for name in known} | {name.rpartition(".")[2]: name for name in known}
+    for wanted in (word, word.rpartition(".")[2]):
+        close = difflib.get_close_matches(wanted, whole, n=1, cutoff=0.6)
+        if close:
+            return f"; did you mean {whole[close[0]]}?"
+    return ""
+
+
+def _in_profile(path: str) -> str:
+    """``data.N`` as profiles say it: ``data_config.N``."""
+    section, _, field = path.partition(".")
+    return f"{section}_config.{field}"

@@ -1,0 +1,87 @@
+"""What the reference calls our settings, and what became of each of its fields, for readers."""
+
+from .field_map import ROWS, Name, Row
+from .flat_config import legacy_names, tensorflow_names, torch_names
+from .stage_shorthand import settings_of
+
+TOLD = {
+    "schedule.optimizer": "accepted as 'adamw', or 'adam' without weight decay, otherwise refused: AdamW trains here",
+    "arguments.train_data": "a scan under `scans` to train on",
+    "arguments.test_data": "a scan under `scans` to reconstruct",
+    "arguments.model": "the checkpoint, an argument of `infer`",
+    "arguments.output": "where products go, an argument of each verb",
+    "arguments.model_name": "the name of the model under `models`",
+    "arguments.notes": "`title`",
+}
+SIDES = ("torch", "tensorflow", "legacy")
+
+INTRODUCTION = """# Settings of PtychoPINN
+
+What became of each field of its torch dataclasses (and of the JSON profiles made of them), of its TensorFlow
+dataclasses, and of each key of its legacy dictionary, each with its default there. `ptychoflow config migrate FILE`
+takes over a whole file, `ptychoflow config explain NAME` tells about one field.
+
+A field either sets something here, or it is refused with the reason below: nothing is accepted and ignored. Values that
+are accepted describe what happens here anyway. A whole config, in which nobody chose most values, may also hold the
+defaults of the reference where they ask for something that is not here; a profile, which holds choices, may not. What a
+file does not say keeps the default of ptychoflow, not that of the reference.
+
+This page comes from the table in `interop/names.py`: `ptychoflow config names > docs/ptychopinn.md`.
+
+| torch | TensorFlow | `params.cfg` | here |
+|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """Every row of the table as a line of a Markdown page."""
+    lines = [[*(_cell(row, side) for side in SIDES), _outcome(row).replace("|", "\\|")] for row in ROWS]
+    return INTRODUCTION + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def names_of(key: str) -> dict[str, list[str]]:
+    """What one of our settings is called in the reference, by side; a side that has no word for it is missing."""
+    rows = [row for row in ROWS if row.ours is not None and key in settings_of(row.ours)]
+    found = {side: [_shown(row.name(side), side) for row in rows if row.name(side) is not None] for side in SIDES}
+    return {side: list(dict.fromkeys(fields)) for side, fields in found.items() if fields}
+
+
+def tell(word: str) -> list[str]:
+    """What became of the fields of the reference that are called so, a line each; empty if none is."""
+    lines = []
+    for row in ROWS:
+        names = [_shown(row.name(side), side) for side in SIDES if row.name(side) is not None]
+        if any(word in (name, name.rpartition(".")[2]) for name in names):
+            lines.append(f"{' = '.join(dict.fromkeys(names))} in PtychoPINN: {_outcome(row)}")
+    return lines
+
+
+def every_name() -> list[str]:
+    """All fields of the reference."""
+    sides = [torch_names(), tensorflow_names("training"), tensorflow_names("inference"), legacy_names()]
+    return [field for names in sides for field in names]
+
+
+def _outcome(row: Row) -> str:
+    if row.ours in TOLD:
+        return TOLD[row.ours]
+    if row.ours is not None:
+        return " and ".join(f"`{key}`" for key in settings_of(row.ours))
+    accepted = f"accepted as {' or '.join(map(_value, row.agrees))}, otherwise refused" if row.agrees else "refused"
+    return f"{accepted}: {row.because}"
+
+
+def _cell(row: Row, side: str) -> str:
+    name = row.name(side)
+    return "" if name is None else f"`{_shown(name, side)}` = {_value(name.default)}"
+
+
+def _shown(name: Name, side: str) -> str:
+    """A field as its own files call it."""
+    if side == "torch":
+        return f"{name.place}_config.{name.field}"
+    return name.field if side == "tensorflow" else name.path
+
+
+def _value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else "none" if value is None else repr(value)

@@ -1,0 +1,77 @@
+"""A file of the reference as a config that runs here."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...config import NAME, ConfigError, load_config
+from .config_translation import SECTIONS, Said, from_legacy, from_reference_json, from_tensorflow
+from .flat_config import TORCH_SECTIONS, tensorflow_names
+
+HEADER = (
+    "# Taken over from {source}; what it does not say keeps the default. `ptychoflow config explain KEY` tells more.\n"
+)
+LEFT_OUT = "# Left out on purpose: {names}\n"
+
+
+def migrate(source: Path, leave_out: Iterable[str] = ()) -> str:
+    """The YAML text of a config that says what a file of the reference says, and runs.
+
+    Its data become scans to train on and to reconstruct; without data, scans are simulated.
+
+    Args:
+        source: a JSON profile, TensorFlow config or legacy dictionary.
+        leave_out: fields to drop on purpose.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ConfigError: if it is none of these, or naming every field that has no counterpart, with the reason.
+    """
+    leave_out = tuple(leave_out)
+    said = _read(Path(source), leave_out)
+    arguments = said.pop("arguments", {})
+    config = _entries(arguments) | {name: section for name, section in said.items() if name in SECTIONS}
+    load_config(config)
+    note = LEFT_OUT.format(names=", ".join(leave_out)) if leave_out else ""
+    return HEADER.format(source=Path(source).name) + note + yaml.safe_dump(_plain(config), sort_keys=False)
+
+
+def _read(source: Path, leave_out: tuple[str, ...]) -> Said:
+    if not source.is_file():
+        raise FileNotFoundError(f"there is no file {source}")
+    try:
+        data = json.loads(source.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source} is not JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source} holds {type(data).__name__}, expected a profile, a TensorFlow or a legacy config")
+    if set(data) & set(TORCH_SECTIONS):
+        return from_reference_json(source, leave_out)
+    nested = isinstance(data.get("model"), Mapping)
+    fields = set(tensorflow_names("training")) | set(tensorflow_names("inference"))
+    return (from_tensorflow if nested or set(data) <= fields else from_legacy)(data, leave_out)
+
+
+def _entries(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Title, scans and models for the data that a file names."""
+    train, test = (arguments.get(name) for name in ("train_data", "test_data"))
+    scans: dict[str, Any] = {
+        "training": {"source": {"file": str(train)}} if train else {"simulation": {"seed": 1}},
+    }
+    if test or not train:
+        scans["held_out"] = {"source": {"file": str(test)}} if test else {"simulation": {"seed": 2}}
+    name = str(arguments.get("model_name", "pinn"))
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"model_name {name!r}: expected letters, digits, - and _, because files are named so")
+    title = {"title": arguments["notes"]} if arguments.get("notes") else {}
+    return title | {"scans": scans, "models": {name: {"train_on": ["training"], "reconstructs": [[*scans][-1]]}}}
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, for YAML."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

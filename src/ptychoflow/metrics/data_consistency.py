@@ -1,0 +1,145 @@
+"""Measures that need no truth: whether an object explains the counts, and whether the scan shows through in it."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import KDTree
+
+from ..physics.data_fidelity import amplitude_error
+from ..physics.forward_model import expected_counts, shift_probe
+from ..physics.patches import cut_windows, split_positions
+from ..physics.propagation import far_field_corner
+
+BLOCK = 32
+"""Patterns computed at a time: small enough for a processor's cache."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How well counts are explained, ``R = sum (sqrt(I) - sqrt(counts))^2 / sum(counts)``.
+
+    Attributes:
+        r_factor: over all patterns.
+        per_pattern: of each pattern, ``(J,)``.
+        noise_floor: what R counting statistics alone leave where the expected counts are right.
+    """
+
+    r_factor: float
+    per_pattern: np.ndarray
+    noise_floor: float
+
+
+def expected_patterns(
+    image: np.ndarray,
+    origin: tuple[float, float],
+    probe: np.ndarray,
+    positions: np.ndarray,
+    brightness: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Expected counts of patterns in blocks, float32, ``(<= BLOCK, N, N)``, zero frequency at the centre.
+
+    Args:
+        image: the object, ``(H, W)``; beyond its edges it is taken to go on as its mean.
+        origin: position ``(y, x)`` of its pixel ``[0, 0]``, px.
+        probe: modes, sqrt(photons), ``(M, N, N)``.
+        positions: px, ``(J, 2)``.
+        brightness: amplitude of each pattern's beam relative to the probe, ``(J,)``; 1 without it.
+    """
+    size = probe.shape[-1]
+    whole, rest = split_positions(torch.from_numpy(np.asarray(positions, np.float64) - np.asarray(origin)))
+    corners, padded = _padded(image, whole - size // 2, size)
+    modes = torch.from_numpy(np.ascontiguousarray(probe, np.complex64))
+    for first in range(0, len(positions), BLOCK):
+        part = slice(first, first + BLOCK)
+        probes = shift_probe(modes, rest[part])
+        if brightness is not None:
+            probes = probes * torch.from_numpy(brightness[part])[:, None, None, None]
+        expected = expected_counts(cut_windows(padded, corners[part], size), probes, propagate=far_field_corner)
+        yield torch.fft.fftshift(expected, dim=(-2, -1)).numpy()
+
+
+def fit(expected: Iterator[np.ndarray], counts: np.ndarray, mask: np.ndarray | None = None) -> Fit:
+    """Compare expected with measured counts.
+
+    Args:
+        expected: in blocks, as :func:`expected_patterns` gives them.
+        counts: measured, ``(J, N, N)``, may be a memory map.
+        mask: True where a detector pixel counts.
+    """
+    good = None if mask is None else torch.from_numpy(mask)
+    r_factors, photons, noise, done = [], [], 0.0, 0
+    for block in expected:
+        measured = torch.from_numpy(np.asarray(counts[done : done + len(block)], np.float32))
+        r_factors += [
+            float(amplitude_error(n, e, good)) for n, e in zip(measured, torch.from_numpy(block), strict=True)
+        ]
+        kept = block if mask is None else block[:, mask]
+        noise += float(counting_noise(kept).sum())
+        photons += (measured if good is None else measured * good).sum((-2, -1), dtype=torch.float64).tolist()
+        done += len(block)
+    weights = np.maximum(photons, 1)  # a pattern without photons has an R of its own, see amplitude_error
+    total = float(np.sum(weights))
+    return Fit(float(np.dot(r_factors, weights) / total), np.asarray(r_factors), noise / total)
+
+
+def counting_noise(expected: np.ndarray) -> np.ndarray:
+    """``E[(sqrt(n) - sqrt(I))^2]`` for counts n that are Poisson about I: near 1/4 where there are many."""
+    roots = np.sqrt(np.maximum(expected, 0))
+    table, step = _noise_table()
+    many = 0.25 + 7 / 64 / np.maximum(expected, 1)
+    return np.where(roots < step * (len(table) - 1), np.interp(roots, step * np.arange(len(table)), table), many)
+
+
+def seam(image: np.ndarray, origin: tuple[float, float], positions: np.ndarray, mask: np.ndarray) -> float:
+    """How much more an object changes where its nearest scan position changes: 1 where the scan does not show through.
+
+    The mean squared difference of neighbouring pixels across borders of the scan's Voronoi cells, over that within.
+
+    Args:
+        image: complex, ``(H, W)``; an object, or its ratio to the truth, which is more sensitive.
+        origin: position ``(y, x)`` of its pixel ``[0, 0]``, px.
+        positions: px, ``(J, 2)``.
+        mask: where to measure.
+    """
+    grid = np.stack(np.indices(image.shape), -1) + np.asarray(origin)
+    cell = KDTree(positions).query(grid)[1]
+    on_border, within = [], []
+    for axis in (0, 1):
+        known = np.logical_and(*_neighbours(mask, axis))
+        change = np.abs(np.subtract(*_neighbours(image, axis))) ** 2
+        border = np.not_equal(*_neighbours(cell, axis))
+        on_border.append(change[known & border])
+        within.append(change[known & ~border])
+    inside, across = np.concatenate(within), np.concatenate(on_border)
+    if len(across) == 0 or len(inside) == 0 or inside.mean() == 0:
+        return 1.0
+    return float(across.mean() / inside.mean())
+
+
+def _neighbours(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    return (values[1:], values[:-1]) if axis == 0 else (values[:, 1:], values[:, :-1])
+
+
+def _padded(image: np.ndarray, corners: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Corners and an object large enough for all windows."""
+    before = (-corners.amin(0)).clamp_min(0).numpy()
+    after = (corners.amax(0).numpy() + size - np.asarray(image.shape)).clip(0)
+    grown = np.pad(
+        image.astype(np.complex64), list(zip(before, after, strict=True)), constant_values=complex(image.mean())
+    )
+    return corners + torch.from_numpy(before), torch.from_numpy(grown)
+
+
+@functools.cache
+def _noise_table() -> tuple[np.ndarray, float]:
+    """The expectation, summed term by term, for roots of the expected counts from 0 to 10, and their step."""
+    step = 0.02
+    roots = step * np.arange(501)
+    n = np.arange(301)
+    log_factorial = np.concatenate([[0], np.cumsum(np.log(n[1:]))])
+    mean = np.maximum(roots**2, 1e-300)[:, None]
+    probability = np.exp(n * np.log(mean) - mean - log_factorial)
+    return (probability * (np.sqrt(n) - roots[:, None]) ** 2).sum(1), step

@@ -1,0 +1,106 @@
+"""The trained network as a file that opens without trusting it."""
+
+import pickle
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..config import Network, validate
+from ..core.scan import Scan, check_spread
+from ..io.atomic import whole_file
+from ..networks.group_network import CanvasNetwork
+from ..networks.object_network import ObjectNetwork
+
+FORMAT = 2
+"""Raised when the same weights would come to another result, too: since 2 back-projection has Nesterov's momentum."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network and what it was trained for.
+
+    Attributes:
+        network: with its weights and its normalisation.
+        size: side of the patterns, px.
+        facts: config, data fingerprints, version: plain data.
+    """
+
+    network: CanvasNetwork | ObjectNetwork
+    size: int
+    facts: dict
+
+    def check(self, scan: Scan) -> None:
+        """Refuse a scan that the network cannot be asked about.
+
+        Raises:
+            ValueError: if its patterns are of another size, or all positions are the same.
+        """
+        if scan.size != self.size:
+            crop = f"pack the scan with packing.crop {self.size}, or " if scan.size > self.size else ""
+            raise ValueError(
+                f"the model was trained on patterns of {self.size} px, {scan.name} has {scan.size} px: {crop}train on "
+                f"patterns of {scan.size} px"
+            )
+        check_spread(scan)
+
+
+def write_model(path: Path, model: Model) -> None:
+    """Write a network, whole or not at all: tensors and plain data only."""
+    with whole_file(path) as partial, partial.open("wb") as file:
+        torch.save(content_of(model), file)
+
+
+def read_model(path: Path) -> Model:
+    """Read a network that :func:`write_model` wrote; runs no code from the file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged, another program's or of another format.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no model {path}: train one first")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
+        raise ValueError(f"{path} is no ptychoflow model or is truncated: train it again") from None
+    return model_from(content, path)
+
+
+def content_of(model: Model) -> dict:
+    """A network as plain data and, under ``weights``, tensors on the processor."""
+    return {
+        "format": FORMAT,
+        "network": model.network.settings.model_dump(mode="json"),
+        "window": model.network.window,
+        "size": model.size,
+        "weights": {name: value.detach().cpu() for name, value in model.network.state_dict().items()},
+        "facts": model.facts,
+    }
+
+
+def model_from(content: object, path: Path) -> Model:
+    """The network whose :func:`content_of` came from ``path``.
+
+    Raises:
+        ValueError: if it is of another format, or its weights belong to another network.
+    """
+    came = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(came, int):
+        half = isinstance(content, dict) and "optimizer_states" in content
+        what = "the state of an unfinished training" if half else "another program's"
+        raise ValueError(f"{path} is no ptychoflow model but {what}: give the checkpoint that train ended with")
+    if came != FORMAT:
+        remedy = "upgrade ptychoflow" if came > FORMAT else "train the model again"
+        raise ValueError(f"{path} is in format {came}, this version reads {FORMAT}: {remedy}")
+    try:
+        settings, window, size = validate(Network, content["network"]), int(content["window"]), int(content["size"])
+        if not 0 < window <= size:
+            raise ValueError(f"window of {window} px, patterns of {size}")
+        network = (ObjectNetwork if settings.input == "fit" else CanvasNetwork)(settings, window)
+        network.load_state_dict(content["weights"])
+        return Model(network.eval(), size, content["facts"])
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = textwrap.shorten(str(error), 200)
+        raise ValueError(f"{path} does not hold the network it names ({reason}): train the model again") from None

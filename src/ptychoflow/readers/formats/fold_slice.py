@@ -1,0 +1,41 @@
+"""fold_slice pairs: patterns in ``NAME_dp.hdf5``, positions and lengths in ``NAME_para.hdf5``; either may be given."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..raw_scan import Measurement
+from ..safe_hdf5 import Hdf5
+
+
+def is_fold_slice(path: Path) -> bool:
+    """Whether the name ends as one of a pair does."""
+    return path.stem.endswith(("_dp", "_para")) and path.suffix in (".hdf5", ".h5")
+
+
+def read_fold_slice(path: Path, dataset: str | None = None) -> Measurement:
+    """What a pair holds.
+
+    Raises:
+        FileNotFoundError: if the other one of the pair is missing.
+    """
+    base = path.stem.removesuffix("_dp").removesuffix("_para")
+    pair = [path.with_name(f"{base}_{part}{path.suffix}") for part in ("dp", "para")]
+    for part in pair:
+        if not part.is_file():
+            raise FileNotFoundError(f"there is no {part.name} beside {path.name}: fold_slice writes them in pairs")
+    with Hdf5(pair[0]) as file:
+        patterns = file.stack(dataset or "/dp")
+    with Hdf5(pair[1]) as file:
+        y, x = (file.array(f"/{name}").ravel() for name in ("ppY", "ppX"))
+        if len(y) != len(x):
+            raise ValueError(f"{pair[1].name}: {len(y)} positions in ppY, {len(x)} in ppX")
+        return Measurement(
+            patterns=patterns,
+            positions=np.stack([y, x], axis=1),
+            corner=None,
+            wavelength_m=file.number("/lambda", unit="m"),
+            pixel_size_m=file.number("/dx", unit="m"),
+            name=base,
+            facts={"tomography_angle_deg": file.number("/angle", otherwise=0.0)},
+        )

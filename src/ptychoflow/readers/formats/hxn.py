@@ -1,0 +1,33 @@
+"""NSLS-II hard X-ray nanoprobe: ``diffamp`` (amplitudes), ``points`` ``(x, y)`` in micrometres, lengths beside them."""
+
+from pathlib import Path
+
+from ..raw_scan import Measurement
+from ..safe_hdf5 import Hdf5
+
+
+def is_hxn(path: Path) -> bool:
+    """Whether the file holds ``diffamp`` and ``points``."""
+    with Hdf5(path) as file:
+        return "/diffamp" in file and "/points" in file
+
+
+def read_hxn(path: Path, dataset: str | None = None) -> Measurement:
+    """What an HXN file holds."""
+    with Hdf5(path) as file:
+        x_y = file.array("/points", 2)
+        if len(x_y) != 2:
+            raise ValueError(f"{path.name}:/points has shape {x_y.shape}, expected (2, patterns)")
+        probe = file.array("/probe", 2, 3, kinds="c") if file.holds_complex("/probe") else None
+        return Measurement(
+            patterns=file.stack(dataset or "/diffamp"),
+            positions=x_y[::-1].T * 1e-6,  # um to m
+            amplitude=True,
+            corner=None,
+            probe=probe if probe is None else probe.reshape(-1, *probe.shape[-2:]),
+            wavelength_m=file.number("/lambda_nm", unit="nm"),
+            detector_distance_m=file.number("/z_m", unit="m"),
+            detector_pixel_m=file.number("/ccd_pixel_um", unit="um"),
+            name=path.stem,
+            facts={"tomography_angle_deg": file.number("/angle", otherwise=0.0)},
+        )

@@ -1,0 +1,103 @@
+"""NeXus files and detectors' masters (Eiger, Merlin ...) of many beamlines: patterns in known places, units beside.
+
+A master links to its data files; those beside it are opened, others are not. Positions often stand in another file
+(``source.positions``).
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..conversion import wavelength_m
+from ..lazy_stack import Stack, joined
+from ..raw_scan import Measurement
+from ..safe_hdf5 import Hdf5
+from .cxi import square_pixel
+
+PATTERNS = (
+    *("/entry/data/data", "/entry/data/eiger_4", "/entry/instrument/detector/data", "/diff_data/merlin1/det_images"),
+    *("/entry/measurement/eiger1m/frames", "/entry/measurement/eiger4m/frames", "/entry/measurement/merlin/frames"),
+    *("/entry/instrument/Eiger/data", "/entry/measurement/Eiger/data", "/entry1/data/data", "/exchange/data"),
+)
+"""Where patterns stand; a family ``data_000001`` and on is joined."""
+DETECTORS = (
+    *("/entry/instrument/detector", "/entry/instrument/eiger_4", "/entry/instrument/Eiger"),
+    *("/entry/instrument/detector/detectorSpecific", "/entry1/instrument/detector", "/diff_data/merlin1"),
+)
+BEAMS = ("/entry/instrument/beam", "/entry/sample/beam", "/entry/instrument/monochromator", "/entry1/instrument/beam")
+POSITIONS = (
+    ("/scan/scan_positions", None, "um"),
+    ("/entry/data/y", "/entry/data/x", "m"),
+    ("/entry/sample/transformations/y", "/entry/sample/transformations/x", "m"),
+    ("/entry/measurement/pseudo/y", "/entry/measurement/pseudo/x", "um"),
+    ("/positions_y", "/positions_x", "m"),
+)
+"""Names of y and x, or of one ``(x, y)`` table, and the unit where no attribute tells it."""
+
+
+def is_nexus(path: Path) -> bool:
+    """Whether patterns stand where detectors and beamlines put them."""
+    with Hdf5(path) as file:
+        return file.first(*PATTERNS) is not None or bool(_family(file))
+
+
+def read_nexus(path: Path, dataset: str | None = None) -> Measurement:
+    """What a NeXus file or a detector's master holds."""
+    with Hdf5(path) as file:
+        patterns = _patterns(file, dataset)
+        energy = _number(file, BEAMS, ("incident_energy", "energy"), "ev") or file.number("/scan/energy")
+        energy = energy or _number(file, DETECTORS, ("photon_energy",), "ev")
+        length = _number(file, BEAMS, ("incident_wavelength", "wavelength"), "angstrom")
+        x, y = (_number(file, DETECTORS, (f"{axis}_pixel_size", f"{axis}_pixel_size_m"), "m") for axis in "xy")
+        beam = [_number(file, DETECTORS, (f"beam_center_{axis}",), "px") for axis in "yx"]
+        return Measurement(
+            patterns=patterns,
+            positions=_positions(file, len(patterns)),
+            corner=None,
+            beam=(beam[0], beam[1]) if all(beam) else None,
+            mask=_mask(file, patterns.shape[1:]),
+            wavelength_m=length or (wavelength_m(energy) if energy else None),
+            detector_distance_m=_number(file, DETECTORS, ("detector_distance", "distance"), "m"),
+            detector_pixel_m=square_pixel(x, y, path.name),
+            name=path.stem,
+        )
+
+
+def _patterns(file: Hdf5, dataset: str | None) -> Stack:
+    family = _family(file)
+    if dataset is None and family and "/entry/data/data" not in file:
+        return joined([file.stack(name) for name in family])
+    return file.stack(dataset or file.first(*PATTERNS) or PATTERNS[0], (3, 4))
+
+
+def _family(file: Hdf5) -> list[str]:
+    """The numbered parts that an Eiger master links to."""
+    return [f"/entry/data/{name}" for name in sorted(file.names("/entry/data")) if name.startswith("data_")]
+
+
+def _number(file: Hdf5, groups: tuple[str, ...], names: tuple[str, ...], unit: str) -> float | None:
+    value = file.number(*(f"{group}/{name}" for group in groups for name in names), unit=unit)
+    return value if value and value > 0 else None  # masters write zeros for what they do not know
+
+
+def _positions(file: Hdf5, count: int) -> np.ndarray | None:
+    for y_name, x_name, unit in POSITIONS:
+        if y_name not in file or (x_name is not None and x_name not in file):
+            continue
+        if x_name is None:
+            table = file.array(y_name, 2) * file.scale(y_name, unit)
+            table = table.T if len(table) == 2 and count != 2 else table
+            return table[:, [1, 0]] if table.shape[1] == 2 else None
+        y, x = (file.array(name).ravel() * file.scale(name, unit) for name in (y_name, x_name))
+        if len(y) == len(x) == count:
+            return np.stack([y, x], axis=1)
+        if len(y) * len(x) == count:
+            return np.stack([grid.ravel() for grid in np.meshgrid(y, x, indexing="ij")], axis=1)
+    return None
+
+
+def _mask(file: Hdf5, sides: tuple[int, int]) -> np.ndarray | None:
+    name = file.first(*(f"{group}/{mask}" for group in DETECTORS for mask in ("pixel_mask", "mask")))
+    if name is None or file.shape(name) != sides:
+        return None
+    return file.array(name, 2, kinds="uib") == 0

@@ -1,0 +1,116 @@
+"""npz archives: PtychoPINN's, SLAC's turned ones, ptychodus's, and archives whose arrays carry their unit in the name.
+
+PtychoPINN's programs disagree on whether ``diff3d`` holds counts or amplitudes, so floating-point patterns need
+``source.domain``. Its positions are object pixels.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..conversion import wavelength_m
+from ..lazy_stack import Stack, stack_of
+from ..npz_archive import Archive, open_npz
+from ..raw_scan import Measurement
+
+LONGEST_SCAN_M = 1e-3
+"""SLAC files do not tell the unit of positions: what is larger than this cannot be metres."""
+
+
+def holds(*names: str):
+    """A test whether an npz archive holds arrays of all these names."""
+
+    def recognise(path: Path) -> bool:
+        with open_npz(path) as archive:
+            return all(name in archive for name in names)
+
+    return recognise
+
+
+def read_ptychopinn(path: Path, dataset: str | None = None) -> Measurement:
+    """A training archive of PtychoPINN or ptychodus: ``diff3d``, ``xcoords``, ``ycoords``, ``probeGuess``."""
+    with open_npz(path) as archive:
+        name = dataset or ("diff3d" if "diff3d" in archive else "diffraction")
+        return _ptychopinn(archive, stack_of(archive.array(name, 3)), ("ycoords", "xcoords"), path)
+
+
+def read_slac(path: Path, dataset: str | None = None) -> Measurement:
+    """The same with patterns along the last axis, ``diffraction`` ``(H, W, J)``; tiny positions are metres."""
+    with open_npz(path) as archive:
+        patterns = stack_of(np.moveaxis(archive.array(dataset or "diffraction", 3), -1, 0))
+        return _ptychopinn(archive, patterns, ("ycoords_start", "xcoords_start"), path)
+
+
+def read_ptychodus_npz(path: Path, dataset: str | None = None) -> Measurement:
+    """Patterns as ptychodus writes them; a product has the rest (``source.positions``, ``source.probe``)."""
+    with open_npz(path) as archive:
+        bad = archive.array("bad_pixels", 2, kinds="buif") != 0 if "bad_pixels" in archive else None
+        return Measurement(
+            patterns=stack_of(archive.array(dataset or "patterns", 3)),
+            mask=None if bad is None else ~bad,
+            name=path.stem,
+        )
+
+
+def read_named_npz(path: Path, dataset: str | None = None) -> Measurement:
+    """``patterns``, ``position_y_m``, ``position_x_m`` and whatever else there is, each with its unit in its name."""
+    with open_npz(path) as archive:
+        y, x = (np.asarray(archive.array(f"position_{axis}_m", 1), np.float64) for axis in "yx")
+        energy, milliradians = archive.number("energy_ev", "photon_energy_eV"), archive.number("semi_angle_mrad")
+        return Measurement(
+            patterns=stack_of(archive.array(dataset or "patterns", 3)),
+            positions=_pairs(y, x, path),
+            corner=None,
+            probe=_modes(archive, "probe"),
+            wavelength_m=archive.number("wavelength_m") or (wavelength_m(energy) if energy else None),
+            detector_distance_m=archive.number("detector_distance_m"),
+            detector_pixel_m=archive.number("detector_pixel_m", "detector_pixel_size_m"),
+            pixel_size_m=archive.number("object_pixel_m", "pixel_size_m"),
+            defocus_m=archive.number("defocus_m"),
+            aperture_rad=milliradians * 1e-3 if milliradians else None,  # mrad to rad
+            name=path.stem,
+            facts=archive.numbers(),
+        )
+
+
+def _ptychopinn(archive: Archive, patterns: Stack, axes: tuple[str, str], path: Path) -> Measurement:
+    y, x = (np.asarray(archive.array(name, 1), np.float64) for name in axes)
+    metres = axes[0].endswith("start") and max(abs(y).max(), abs(x).max()) < LONGEST_SCAN_M
+    energy = archive.number("photon_energy_eV", "probe_energy_ev", "probe_energy_eV")
+    domain = archive.text("measurement_domain")
+    bad = archive.array("bad_pixels", 2, kinds="buif") != 0 if "bad_pixels" in archive else None
+    # these programs count a patch's pixels from (N - 1) / 2, we from N // 2
+    half = (patterns.shape[-1] - 1) / 2 - patterns.shape[-1] // 2
+    guess = archive.array("objectGuess", 2, 3, kinds="c") if "objectGuess" in archive else None
+    return Measurement(
+        patterns=patterns,
+        positions=_pairs(y, x, path),
+        unit="m" if metres else "px",
+        amplitude={"count_intensity": False, "normalized_amplitude": True}.get(domain),
+        mask=None if bad is None else ~bad,
+        probe=_modes(archive, "probeGuess"),
+        probe_in_photons=archive.text("scale_contract_version")
+        == "ci_intensity_v2",  # its forward model counts photons
+        wavelength_m=wavelength_m(energy) if energy else None,
+        detector_distance_m=archive.number("detector_distance_m"),
+        detector_pixel_m=archive.number("detector_pixel_size_m", "detector_pixel_m"),
+        object=guess if guess is None or guess.ndim == 2 else guess[0],
+        object_origin=(half, half),
+        name=path.stem,
+    )
+
+
+def _pairs(y: np.ndarray, x: np.ndarray, path: Path) -> np.ndarray:
+    if len(y) != len(x):
+        raise ValueError(f"{path.name}: {len(y)} positions along y, {len(x)} along x")
+    return np.stack([y, x], axis=1)
+
+
+def _modes(archive: Archive, name: str) -> np.ndarray | None:
+    """A probe as modes ``(M, N, N)``; one written ``(N, N, 1)`` is turned."""
+    if name not in archive:
+        return None
+    probe = archive.array(name, 2, 3, 4, kinds="cf")
+    if probe.ndim == 3 and probe.shape[-1] == 1:
+        probe = probe[..., 0]
+    return np.asarray(probe, np.result_type(probe.dtype, np.complex64)).reshape(-1, *probe.shape[-2:])

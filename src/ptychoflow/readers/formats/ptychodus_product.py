@@ -1,0 +1,159 @@
+"""ptychodus products of every version, HDF5, NPZ or CXI: probe, object, positions and lengths of a reconstruction."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ...io.ptychodus_product import NUMBERS, Product
+from ..npz_archive import Archive, open_npz
+from ..safe_hdf5 import Hdf5, is_hdf5
+from .cxi import square_pixel
+
+
+def read_product(path: Path) -> Product:
+    """Read a product of any ptychodus version.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged or lacks what a product must have.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no product {path}")
+    if not is_hdf5(path):
+        return _read_npz(path)
+    with Hdf5(path) as file:
+        return _read_cxi(file) if "/entry_1" in file else _read_hdf5(file)
+
+
+def _read_hdf5(file: Hdf5) -> Product:
+    numbers = {key: file.number(*(f"@{name}" for name in names)) for key, names in NUMBERS.items()}
+    _check_required(numbers, file.path)
+    pixel = square_pixel(*(file.number(f"/object@pixel_{side}_m") for side in ("width", "height")), file.path.name)
+    centre = [file.number(f"/object@center_{axis}_m") for axis in "yx"]
+    weights = file.array("/opr_weights", 2, kinds="f") if "/opr_weights" in file else _weights(file)
+    return Product(
+        probe=_modes(file.array("/probe", 2, 3, 4, kinds="c")),
+        object=_layers(file.array("/object", 2, 3, kinds="c")),
+        indexes=file.array("/probe_position_indexes", 1, kinds="ui"),
+        **{f"{axis}_m": file.array(f"/probe_position_{axis}_m", 1).astype(np.float64) for axis in "yx"},
+        pixel_m=_told(pixel, "pixel_height_m", file.path),
+        centre_m=tuple(_told(value, "center_m", file.path) for value in centre),
+        name=file.text("@name") or "Unnamed",
+        comments=file.text("@comments"),
+        far_field=file.number("@far_field") != 0,
+        polarization=file.text("@polarization"),
+        photon_counts=_column(file, "/probe_photon_counts"),
+        opr_weights=weights,
+        losses=_losses(
+            *(_column(file, name) for name in ("/loss_epochs", file.first("/loss_values", "/costs") or "/loss_values"))
+        ),
+        layer_spacing_m=_spacing(file, "/object_layer_spacing_m"),
+        **{key: value for key, value in numbers.items() if value is not None},
+    )
+
+
+def _read_npz(path: Path) -> Product:
+    with open_npz(path) as archive:
+        numbers = {key: archive.number(*names) for key, names in NUMBERS.items()}
+        _check_required(numbers, path)
+        values = next((name for name in ("loss_values", "costs") if name in archive), "loss_values")
+        losses = [_npz_column(archive, name) for name in ("loss_epochs", values)]
+        spacing = _npz_column(archive, "object_layer_spacing_m")
+        pixel = square_pixel(*(archive.number(f"object_pixel_{side}_m") for side in ("width", "height")), path.name)
+        return Product(
+            probe=_modes(np.array(archive.array("probe", 2, 3, 4, kinds="c"))),
+            object=_layers(np.array(archive.array("object", 2, 3, kinds="c"))),
+            indexes=np.array(archive.array("probe_position_indexes", 1, kinds="ui")),
+            **{f"{axis}_m": np.array(archive.array(f"probe_position_{axis}_m", 1), np.float64) for axis in "yx"},
+            pixel_m=_told(pixel, "object_pixel_height_m", path),
+            centre_m=tuple(_told(archive.number(f"object_center_{axis}_m"), "object_center_m", path) for axis in "yx"),
+            name=archive.text("name") or "Unnamed",
+            comments=archive.text("comments"),
+            far_field=archive.number("far_field") != 0,
+            polarization=archive.text("polarization"),
+            photon_counts=_npz_column(archive, "probe_photon_counts"),
+            opr_weights=np.array(archive.array("opr_weights", 2, kinds="f")) if "opr_weights" in archive else None,
+            losses=_losses(*losses),
+            layer_spacing_m=np.empty(0) if spacing is None else spacing,
+            **{key: value for key, value in numbers.items() if value is not None},
+        )
+
+
+def _read_cxi(file: Hdf5) -> Product:
+    extra, instrument = "/entry_1/ptychodus", "/entry_1/instrument_1"
+    energy = file.number(f"{instrument}/source_1/energy", unit="j")
+    numbers = {key: file.number(*(f"{extra}/{name}" for name in names)) for key, names in NUMBERS.items()}
+    numbers |= {"energy_ev": energy, "distance_m": file.number(f"{instrument}/detector_1/distance", unit="m")}
+    _check_required(numbers, file.path)
+    probe = file.first("/entry_1/image_1/data", f"{instrument}/source_1/illumination") or "/entry_1/image_1/data"
+    places = "/entry_1/sample_1/geometry_1/translation", "/entry_1/data_1/translation"
+    x_y_z = file.array(file.first(*places) or places[0], 2)
+    if x_y_z.shape[1] < 2:
+        raise ValueError(f"{file.path.name}: translation has shape {x_y_z.shape}, expected (positions, 3)")
+    indexes = f"{extra}/probe_position_indexes"
+    losses = [_column(file, f"{extra}/{name}") for name in ("loss_epochs", "loss_values")]
+    pixel = square_pixel(*(file.number(f"{extra}/object_pixel_{s}_m") for s in ("width", "height")), file.path.name)
+    return Product(
+        probe=_modes(file.array(probe, 2, 3, 4, kinds="c")),
+        object=_layers(file.array("/entry_1/image_2/data", 2, 3, kinds="c")),
+        indexes=file.array(indexes, 1, kinds="ui") if indexes in file else np.arange(len(x_y_z)),
+        y_m=x_y_z[:, 1].astype(np.float64),
+        x_m=x_y_z[:, 0].astype(np.float64),
+        pixel_m=_told(pixel, "object_pixel_height_m", file.path),
+        centre_m=tuple(_told(file.number(f"{extra}/object_center_{a}_m"), "object_center_m", file.path) for a in "yx"),
+        name=file.text("/entry_1/title") or "Unnamed",
+        comments=file.text("/entry_1/experiment_description"),
+        photon_counts=_column(file, f"{extra}/probe_photon_counts"),
+        opr_weights=file.array(f"{extra}/opr_weights", 2, kinds="f") if f"{extra}/opr_weights" in file else None,
+        losses=_losses(*losses),
+        layer_spacing_m=_spacing(file, f"{extra}/object_layer_spacing_m"),
+        **{key: value for key, value in numbers.items() if value is not None},
+    )
+
+
+def _modes(probe: np.ndarray) -> np.ndarray:
+    return probe.reshape((1,) * (4 - probe.ndim) + probe.shape)
+
+
+def _layers(image: np.ndarray) -> np.ndarray:
+    return image.reshape((1,) * (3 - image.ndim) + image.shape)
+
+
+def _weights(file: Hdf5) -> np.ndarray | None:
+    """Weights as ptychodus up to 1.2 read them: an attribute of the probe."""
+    weights = file.attribute("/probe", "opr_weights")
+    return weights if isinstance(weights, np.ndarray) and weights.ndim == 2 and weights.dtype.kind == "f" else None
+
+
+def _losses(epochs: np.ndarray | None, values: np.ndarray | None) -> np.ndarray:
+    """Epochs and values as columns; epochs count from 0 where the file has none."""
+    if values is None:
+        return np.empty((0, 2))
+    epochs = np.arange(len(values)) if epochs is None else epochs
+    count = min(len(epochs), len(values))
+    return np.stack([epochs[:count], values[:count]], axis=1).astype(np.float64)
+
+
+def _column(file: Hdf5, name: str) -> np.ndarray | None:
+    """A column of numbers; None where there is none or it is empty, as in a product nobody has iterated on."""
+    return file.array(name, 1) if file.shape(name) and 0 not in file.shape(name) else None
+
+
+def _spacing(file: Hdf5, name: str) -> np.ndarray:
+    return file.array(name, 1) if file.shape(name) and 0 not in file.shape(name) else np.empty(0)
+
+
+def _npz_column(archive: Archive, name: str) -> np.ndarray | None:
+    return np.array(archive.array(name, 1)) if name in archive and 0 not in archive.shape(name) else None
+
+
+def _check_required(numbers: dict, path: Path) -> None:
+    for key in ("distance_m", "energy_ev"):
+        if numbers[key] is None:
+            raise ValueError(f"{path.name} is no product: it lacks {NUMBERS[key][0]}")
+
+
+def _told(value: float | None, name: str, path: Path) -> float:
+    if value is None:
+        raise ValueError(f"{path.name} is no product: it lacks {name}")
+    return value

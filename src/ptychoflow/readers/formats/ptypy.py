@@ -1,0 +1,82 @@
+"""ptypy: prepared data in ``.ptyd`` (chunks, linked or inside), reconstructions in ``.ptyr``.
+
+Patterns are cropped so that the direct beam lies in the middle, positions are ``(y, x)`` in metres, energies in keV.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..conversion import wavelength_m
+from ..lazy_stack import joined
+from ..raw_scan import Measurement
+from ..safe_hdf5 import Hdf5
+
+
+def is_ptypy(path: Path) -> bool:
+    """Whether the file holds chunks of prepared data."""
+    with Hdf5(path) as file:
+        return "/chunks" in file and "/meta" in file
+
+
+def read_ptypy(path: Path, dataset: str | None = None) -> Measurement:
+    """What a ``.ptyd`` holds, chunk after chunk."""
+    with Hdf5(path) as file:
+        chunks = sorted((name for name in file.names("/chunks") if name.isdigit()), key=int)
+        if not chunks:
+            raise ValueError(f"{path.name} holds no chunks: was its preparation finished?")
+        positions = [_chunk_positions(file, f"/chunks/{name}") for name in chunks]
+        patterns = joined([file.stack(f"/chunks/{name}/{dataset or 'data'}") for name in chunks])
+        energy_kev = file.number("/meta/energy", "/info/energy")
+        return Measurement(
+            patterns=patterns,
+            positions=np.concatenate(positions) if all(p is not None for p in positions) else _whole_scan(file),
+            mask=_weight(file, chunks[0], patterns.shape[1:]),
+            wavelength_m=wavelength_m(energy_kev * 1e3) if energy_kev else None,
+            detector_distance_m=file.number("/meta/distance", "/info/distance", unit="m"),
+            detector_pixel_m=_pixel(file),
+            name=file.text("/meta/label") or path.stem,
+        )
+
+
+def read_ptyr(path: Path) -> np.ndarray:
+    """The probe of a ``.ptyr`` reconstruction, modes ``(M, N, N)``.
+
+    Raises:
+        ValueError: if it holds none.
+    """
+    with Hdf5(path) as file:
+        names = file.names("/content/probe")
+        if not names:
+            raise ValueError(f"{path.name} holds no probe: is it a ptypy reconstruction?")
+        probe = file.array(f"/content/probe/{names[0]}/data", 2, 3, kinds="c")
+        return probe.reshape(-1, *probe.shape[-2:])
+
+
+def _chunk_positions(file: Hdf5, chunk: str) -> np.ndarray | None:
+    return file.array(f"{chunk}/positions", 2) if f"{chunk}/positions" in file else None
+
+
+def _whole_scan(file: Hdf5) -> np.ndarray | None:
+    name = file.first("/info/positions_scan", "/info/positions_theory")
+    return None if name is None else file.array(name, 2)
+
+
+def _weight(file: Hdf5, chunk: str, sides: tuple[int, int]) -> np.ndarray | None:
+    """Pixels that have weight in the first pattern: one mask serves all."""
+    name = file.first(f"/chunks/{chunk}/weights", "/info/weight2d", "/meta/weight2d")
+    if name is None or file.shape(name)[-2:] != sides:
+        return None
+    if len(file.shape(name)) == 3:
+        return file.stack(name)[0] > 0
+    return file.array(name, 2, kinds="uifb") > 0
+
+
+def _pixel(file: Hdf5) -> float | None:
+    name = file.first("/meta/psize", "/info/psize")
+    if name is None or not file.shape(name):
+        return file.number("/meta/psize", "/info/psize", unit="m")
+    sides = file.array(name).ravel()
+    if abs(sides / sides[0] - 1).max() > 1e-3:
+        raise ValueError(f"{file.path.name}: detector pixels of {sides} m are no squares: resample the patterns")
+    return float(sides[0])

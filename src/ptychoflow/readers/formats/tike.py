@@ -1,0 +1,46 @@
+"""tike's test archives: an npz, plain or bz2-compressed, with ``data``, ``scan`` and ``probe``.
+
+Counts come with zero frequency at the corner, positions in object pixels ``(y, x)`` of each patch's first corner, the
+probe in arbitrary units. The files carry no lengths.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..lazy_stack import stack_of
+from ..npz_archive import NUMBERS, open_npz
+from ..raw_scan import Measurement
+
+ARRAYS = {
+    "data": ("f", 4, "real (angles, patterns, N, N)"),
+    "scan": ("f", 3, "real (angles, patterns, 2)"),
+    "probe": ("c", 6, "complex (angles, 1, 1, modes, N, N)"),
+}
+"""What an archive must hold: kind of number, dimensions, and both in words."""
+
+
+def read_tike(path: Path, dataset: str | None = None) -> Measurement:
+    """The first angle of a tike archive; ``dataset`` is another name of the patterns.
+
+    Raises:
+        ValueError: if the archive is damaged or holds something else.
+    """
+    with open_npz(path) as archive:
+        names = {name: dataset if dataset and name == "data" else name for name in ARRAYS}
+        arrays = {name: archive.array(held, kinds=NUMBERS) for name, held in names.items() if held in archive}
+    for name, (kind, dimensions, meaning) in ARRAYS.items():
+        if name not in arrays:
+            raise ValueError(f"{path} holds no array {name}, expected {meaning}: is it a tike archive?")
+        array = arrays[name]
+        if array.dtype.kind != kind or array.ndim != dimensions or 0 in array.shape:
+            raise ValueError(f"{path}: {name} is {array.dtype} {array.shape}, expected {meaning}")
+    patterns = stack_of(arrays["data"][0])
+    return Measurement(
+        patterns=patterns,
+        positions=arrays["scan"][0].astype(np.float64) + patterns.shape[-1] // 2,
+        unit="px",
+        corner=True,
+        probe=arrays["probe"][0, 0, 0],
+        name=path.name.partition(".")[0],
+    )

@@ -1,0 +1,60 @@
+"""What a file of another program holds, before anything is converted: its own order and conventions, named."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from .lazy_stack import Stack
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Patterns and what is known about them. A reader fills in what its format says; None is what it does not say.
+
+    Attributes:
+        patterns: ``(J, H, W)``, left on disk.
+        positions: ``(y, x)`` of each pattern, ``(J, 2)``.
+        unit: of the positions: metres or object pixels of the uncut patterns.
+        amplitude: True where patterns are square roots of counts; None where the format leaves it open.
+        corner: True where the direct beam lies at ``[0, 0]``, False where it lies near the middle; None where the
+            format leaves it open.
+        beam: pixel ``(y, x)`` of the direct beam.
+        mask: True where a detector pixel counts, ``(H, W)``.
+        probe: modes, ``(M, H, W)``.
+        probe_in_photons: True where the probe is in sqrt(photons).
+        wavelength_m: m.
+        detector_distance_m: sample to detector, m.
+        detector_pixel_m: side of a detector pixel, m.
+        pixel_size_m: side of an object pixel of the uncut patterns, m.
+        object: complex transmission, ``(H, W)``, a guess or the truth; positions count from its pixel ``[0, 0]``.
+        object_origin: position ``(y, x)`` of that pixel, px.
+        object_is_truth: True where the file says that the object is what the patterns were simulated from.
+        defocus_m: distance from focus to sample, m.
+        aperture_rad: half angle of the beam, rad.
+        name: what the scan is called.
+        file: what messages call the file.
+        facts: anything else worth keeping, plain data.
+    """
+
+    patterns: Stack
+    positions: np.ndarray | None = None
+    unit: Literal["m", "px"] = "m"
+    amplitude: bool | None = False
+    corner: bool | None = False
+    beam: tuple[float, float] | None = None
+    mask: np.ndarray | None = None
+    probe: np.ndarray | None = None
+    probe_in_photons: bool = False
+    wavelength_m: float | None = None
+    detector_distance_m: float | None = None
+    detector_pixel_m: float | None = None
+    pixel_size_m: float | None = None
+    object: np.ndarray | None = None
+    object_origin: tuple[float, float] = (0.0, 0.0)
+    object_is_truth: bool = False
+    defocus_m: float | None = None
+    aperture_rad: float | None = None
+    name: str = "scan"
+    file: str = "the measurement"
+    facts: dict = field(default_factory=dict)

@@ -1,0 +1,212 @@
+"""The formats that are read, by name, and how one is recognised."""
+
+import dataclasses
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..config import Source
+from ..core.scan import Scan
+from ..io.ptychodus_product import Product
+from .conversion import scan_from
+from .detector_view import look
+from .formats.cxi import is_cxi, is_nxcxi, read_cxi
+from .formats.emd import is_emd, read_emd
+from .formats.fold_slice import is_fold_slice, read_fold_slice
+from .formats.hxn import is_hxn, read_hxn
+from .formats.image_stack import is_pile, read_pile
+from .formats.matlab import is_matlab, read_matlab
+from .formats.nexus import is_nexus, read_nexus
+from .formats.npz import holds, read_named_npz, read_ptychodus_npz, read_ptychopinn, read_slac
+from .formats.ptychodus import is_standard, is_training, read_standard, read_training, read_with_ptychodus
+from .formats.ptychodus_product import read_product
+from .formats.ptypy import is_ptypy, read_ptypy, read_ptyr
+from .formats.tike import read_tike
+from .npz_archive import open_npy
+from .position_table import TEXTS, read_position_table
+from .raw_scan import Measurement
+from .safe_hdf5 import is_hdf5
+from .sandbox import try_first
+
+DAMAGE = (OSError, KeyError, IndexError, TypeError, OverflowError, ArithmeticError, RuntimeError, struct.error)
+"""What libraries raise over damaged files, besides ValueError; a missing file stays what it is."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: what it is called, which files it looks at, how to tell one, how to read one."""
+
+    summary: str
+    kind: str
+    recognise: Callable[[Path], bool]
+    read: Callable[[Path, str | None], Measurement]
+
+
+READERS: dict[str, Format] = {
+    "ptychodus": Format("ptychodus standard directory", "hdf5", is_standard, read_standard),
+    "ptychodus_training": Format("ptychodus training file", "hdf5", is_training, read_training),
+    "nxcxi_ptycho": Format("NXcxi_ptycho (Diamond)", "hdf5", is_nxcxi, read_cxi),
+    "cxi": Format("CXI", "hdf5", is_cxi, read_cxi),
+    "fold_slice": Format("fold_slice pair _dp and _para", "hdf5", is_fold_slice, read_fold_slice),
+    "ptypy": Format("ptypy prepared data (.ptyd)", "hdf5", is_ptypy, read_ptypy),
+    "hxn": Format("NSLS-II HXN (amplitudes)", "hdf5", is_hxn, read_hxn),
+    "matlab": Format("MATLAB v5 or v7.3", "matlab", is_matlab, read_matlab),
+    "emd": Format("4D-STEM in EMD (py4DSTEM)", "hdf5", is_emd, read_emd),
+    "nexus": Format("NeXus or Eiger master", "hdf5", is_nexus, read_nexus),
+    "tike_npz": Format("tike archive", "npz", holds("data", "scan", "probe"), read_tike),
+    "ptychopinn_npz": Format(
+        "PtychoPINN training archive", "npz", holds("diff3d", "xcoords", "ycoords"), read_ptychopinn
+    ),
+    "slac_npz": Format("PtychoPINN, SLAC orientation", "npz", holds("diffraction", "xcoords_start"), read_slac),
+    "npz": Format("named arrays with units", "npz", holds("patterns", "position_y_m", "position_x_m"), read_named_npz),
+    "ptychodus_npz": Format("ptychodus patterns", "npz", holds("patterns"), read_ptychodus_npz),
+    "stack": Format("npy array, TIFF, folder of TIFFs", "pile", is_pile, read_pile),
+}
+"""Formats by their names in the config, the particular before the general."""
+
+
+def read_scan_of(path: Path, source: Source) -> Scan:
+    """A file of any format as a scan.
+
+    Raises:
+        FileNotFoundError: if it or a file it needs is missing.
+        ValueError: if it is damaged, hostile, not known, or does not say enough; the message names the remedy.
+    """
+    if _may_crash(path, source):
+        try_first(lambda: _read_scan(path, source), path)
+    return _read_scan(path, source)
+
+
+def read_measurement(path: Path, source: Source) -> Measurement:
+    """What a file holds, with positions and probe from the other files that ``source`` names; errors as above."""
+    if _may_crash(path, source):
+        try_first(lambda: look(_read_measurement(path, source).patterns), path)
+    return _read_measurement(path, source)
+
+
+def read_product_of(path: Path) -> Product:
+    """A ptychodus product of any version and form; errors as above."""
+    try:
+        if path.is_file():
+            try_first(lambda: read_product(path), path)
+        return read_product(path)
+    except DAMAGE as error:
+        raise _as_input_error(error, path) from error
+
+
+def _may_crash(path: Path, source: Source) -> bool:
+    """Whether a library in C reads any of the files, which a damaged one could crash."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}")
+    return "hdf5" in _kinds(path) or is_hdf5(path) or bool(source.positions or source.probe or ":" in source.format)
+
+
+def _read_scan(path: Path, source: Source) -> Scan:
+    try:
+        scan = scan_from(_read_measurement(path, source), source)
+    except DAMAGE as error:
+        raise _as_input_error(error, path) from error
+    return dataclasses.replace(scan, facts={"source": path.name} | scan.facts)
+
+
+def _read_measurement(path: Path, source: Source) -> Measurement:
+    try:
+        name = recognise(path) if source.format == "auto" else source.format
+        if name.startswith("ptychodus:"):
+            found = read_with_ptychodus(name.partition(":")[2], path)
+        else:
+            found = READERS[name].read(path, source.dataset)
+        if source.positions is not None:
+            positions, unit = read_positions(_beside(path, source.positions))
+            found = dataclasses.replace(found, positions=positions, unit=unit)
+        if source.probe is not None:
+            probe, in_photons = read_probe(_beside(path, source.probe))
+            found = dataclasses.replace(found, probe=probe, probe_in_photons=in_photons)
+        return dataclasses.replace(found, file=path.name, facts=found.facts | {"format": name})
+    except DAMAGE as error:
+        raise _as_input_error(error, path) from error
+
+
+def recognise(path: Path) -> str:
+    """Which format a file is.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is none that is known.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}")
+    kinds = _kinds(path)
+    for name, known in READERS.items():
+        if known.kind in kinds and known.recognise(path):
+            return name
+    if (path / "manifest.json").is_file():
+        raise ValueError(f"{path} is packed already: use refine, or infer and reconstruct with a model")
+    raise ValueError(
+        f"{path} is no format known here ({', '.join(READERS)}): set source.format and source.dataset, "
+        "or ptychodus:NAME for one of ptychodus's readers"
+    )
+
+
+def read_positions(path: Path) -> tuple[np.ndarray, str]:
+    """Positions ``(y, x)`` of a text table, a product, or any file that holds a scan, and their unit."""
+    if path.suffix.lower() in (*TEXTS, ".npy"):
+        return read_position_table(path)
+    try:
+        product = read_product(path)
+    except ValueError:
+        found = READERS[recognise(path)].read(path, None)
+        if found.positions is None:
+            raise ValueError(f"{path.name} holds no positions") from None
+        return found.positions, found.unit
+    return np.stack([product.y_m, product.x_m], axis=1), "m"
+
+
+def read_probe(path: Path) -> tuple[np.ndarray, bool]:
+    """Probe modes ``(M, N, N)`` of a product, ``.ptyr``, npy array or any scan, and whether they are in photons."""
+    if path.suffix.lower() == ".ptyr":
+        return read_ptyr(path), False
+    if path.suffix.lower() == ".npy":
+        probe = open_npy(path)
+        if probe.dtype.kind != "c" or probe.ndim not in (2, 3):
+            raise ValueError(f"{path.name} is {probe.dtype} {probe.shape}, expected complex (modes, N, N)")
+        return np.array(probe).reshape(-1, *probe.shape[-2:]), False
+    try:
+        product = read_product(path)
+    except ValueError:
+        found = READERS[recognise(path)].read(path, None)
+        if found.probe is None:
+            raise ValueError(f"{path.name} holds no probe") from None
+        return found.probe, found.probe_in_photons
+    return product.probe[0], product.photons > 0
+
+
+def _kinds(path: Path) -> set[str]:
+    """Which families of formats a file may belong to, by how it begins."""
+    if path.is_dir():
+        return {"hdf5", "pile"} if (path / "diffraction.h5").is_file() else {"pile"}
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head.startswith(b"MATLAB"):
+        return {"matlab"}
+    if is_hdf5(path):
+        return {"hdf5"}
+    return {"npz"} if head.startswith((b"PK", b"BZh")) else {"pile"}
+
+
+def _beside(path: Path, other: str) -> Path:
+    """Another file, as it is named or in the folder of the first."""
+    folder = path if path.is_dir() else path.parent
+    place = next((place for place in (Path(other), folder / other) if place.is_file()), None)
+    if place is None:
+        raise FileNotFoundError(f"there is no {other}, nor beside {path}")
+    return place
+
+
+def _as_input_error(error: Exception, path: Path) -> Exception:
+    if isinstance(error, FileNotFoundError):
+        return error
+    return ValueError(f"{path} is damaged or not what it seems ({type(error).__name__}: {error}): fetch it again")

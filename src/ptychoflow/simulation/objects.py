@@ -1,0 +1,181 @@
+"""Samples to simulate: each a recipe that turns a seed into an amplitude and a phase image."""
+
+from collections.abc import Callable
+
+import numpy as np
+import skimage
+
+from ..config import ObjectRecipe
+from . import shapes
+from . import textures as noise
+
+Images = tuple[np.ndarray, np.ndarray]
+"""Amplitude and phase, ``(H, W)`` each, on any scale: the recipe's ranges are laid over them."""
+
+
+def make_object(recipe: ObjectRecipe, rng: np.random.Generator) -> np.ndarray:
+    """The complex transmission of a sample, complex64, ``recipe.size``.
+
+    Its amplitude spans ``recipe.amplitude`` and its phase ``recipe.phase_rad`` from end to end.
+    """
+    images = OBJECTS[recipe.name](recipe, rng)
+    share = recipe.pink_noise if recipe.pink_noise is not None else 0.2 * (recipe.name == "dead_leaves")
+    if share > 0:
+        images = ((1 - share) * _spread(image) + share * _spread(_pink(recipe, rng)) for image in images)
+    amplitude, phase = images
+    transmission = _spread(amplitude, *recipe.amplitude) * np.exp(1j * _spread(phase, *recipe.phase_rad))
+    return transmission.astype(np.complex64)
+
+
+def dead_leaves(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """Discs, ellipses, rectangles and triangles fallen on one another, radii by the power law ``r^-3``.
+
+    Circumradii are 1 to 20 % of the side, as many as cover everything, under a fifth of 1/f noise. Amplitude and phase
+    have leaves of their own, so that neither can be guessed from the other. Their statistics are like those of natural
+    images: Lee, Mumford and Huang, Int. J. Comput. Vision 41 (2001) 35.
+    """
+    power = 3.0 if recipe.power is None else recipe.power
+    return _twice(lambda: shapes.leaves(recipe.size, _features(recipe, 0.01, 0.2), power, recipe.count, rng))
+
+
+def lines(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """150 straight lines from edge to edge, 0.3, 0.8 and 2 % of the side wide; amplitude and phase have their own."""
+    return _twice(lambda: shapes.lines(recipe.size, _features(recipe, 0.003, 0.02), recipe.count or 150, rng))
+
+
+def gaussian_random_field(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """Gaussian noise with the amplitude spectrum ``f^-1.5``, clouds; amplitude and phase have their own."""
+    power = 1.5 if recipe.power is None else recipe.power
+    return _twice(lambda: noise.coloured_noise(recipe.size, power, rng))
+
+
+def procedural(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """60 translucent discs, ellipses, rectangles, triangles and soft blobs over a gradient, a third of Perlin noise.
+
+    Radii and wavelengths are 2 to 25 % of the side; amplitude and phase have their own.
+    """
+
+    def image() -> np.ndarray:
+        drawn = shapes.layers(recipe.size, _features(recipe, 0.02, 0.25), recipe.count or 60, rng)
+        texture = noise.perlin_noise(recipe.size, *_features(recipe, 0.02, 0.25), rng)
+        return 0.65 * _spread(drawn) + 0.35 * _spread(texture)
+
+    return _twice(image)
+
+
+def polyhedra(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """40 icosahedra turned at random in space, three in ten hollow, projected along the beam.
+
+    Circumradii are 3 to 12 % of the side; of one material: phase follows absorption.
+    """
+    thickness = shapes.polyhedra(recipe.size, _features(recipe, 0.03, 0.12), recipe.count or 40, rng)
+    return -thickness, -thickness  # matter of refractive index below 1, as for X-rays: it advances the phase
+
+
+def perlin_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """Perlin's gradient noise: octaves from 25 down to 1 % of the side; amplitude and phase have their own."""
+    return _twice(lambda: noise.perlin_noise(recipe.size, *_features(recipe, 0.01, 0.25), rng))
+
+
+def white_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """Every pixel by itself, uniform over the range: as hard as it gets."""
+    return _twice(lambda: rng.random(recipe.size))
+
+
+def blurred_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """White noise under a Gaussian blur of 1 to 3 px rms; amplitude and phase have their own."""
+    least, greatest = recipe.features_px or (1.0, 3.0)
+    return _twice(lambda: noise.blurred_noise(recipe.size, rng.uniform(least, greatest), rng))
+
+
+def points(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """200 round Gaussian spots of 1 to 3 px rms and random strength that absorb and delay, on nothing."""
+    spots = shapes.points(recipe.size, recipe.features_px or (1.0, 3.0), recipe.count or 200, rng)
+    return -spots, spots
+
+
+def siemens_star(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """The resolution target: 18 pairs of spokes that narrow to nothing, absorb and delay. No randomness."""
+    height, width = recipe.size
+    y, x = np.ogrid[:height, :width]
+    y, x = y - (height - 1) / 2, x - (width - 1) / 2
+    radius, side = np.hypot(y, x), min(height, width)
+    # edges soft over a pixel: the distance to an edge is about radius x sin(spokes x angle) / spokes
+    spokes = _sigmoid(np.sin(recipe.spokes * np.arctan2(y, x)) * radius * 3 / recipe.spokes)
+    star = spokes * _sigmoid(0.45 * side - radius) * _sigmoid(radius - 0.02 * side)
+    return -star, star
+
+
+def photograph(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
+    """Two photographs, scikit-image's or files of yours: the first is the phase, the second the amplitude.
+
+    In gray, resized to the object. No randomness.
+    """
+    phase, amplitude = (load_image(name, recipe.size) for name in recipe.images)
+    return amplitude, phase
+
+
+OBJECTS: dict[str, Callable[[ObjectRecipe, np.random.Generator], Images]] = {
+    "dead_leaves": dead_leaves,
+    "lines": lines,
+    "gaussian_random_field": gaussian_random_field,
+    "procedural": procedural,
+    "polyhedra": polyhedra,
+    "perlin_noise": perlin_noise,
+    "white_noise": white_noise,
+    "blurred_noise": blurred_noise,
+    "points": points,
+    "siemens_star": siemens_star,
+    "photograph": photograph,
+}
+"""Recipes by their names in the config."""
+
+BUNDLED_IMAGES = (
+    *("astronaut", "brick", "camera", "cat", "cell", "clock", "coffee", "coins", "grass", "gravel", "horse"),
+    *("hubble_deep_field", "immunohistochemistry", "microaneurysms", "moon", "page", "retina", "rocket", "text"),
+)
+"""Images that scikit-image's wheel holds: nothing is downloaded."""
+
+
+def load_image(name: str, shape: tuple[int, int]) -> np.ndarray:
+    """A photograph as gray values, resized, ``(H, W)``: by name from scikit-image's wheel, or from a path.
+
+    Raises:
+        ValueError: if there is no such image.
+    """
+    if name in BUNDLED_IMAGES:
+        image = getattr(skimage.data, name)()
+    else:
+        try:
+            image = skimage.io.imread(name)
+        except (OSError, ValueError, SyntaxError):
+            raise ValueError(
+                f"simulation.object.images: {name} is no image file, and scikit-image's own are "
+                f"{', '.join(BUNDLED_IMAGES)}"
+            ) from None
+    gray = image if image.ndim == 2 else skimage.color.rgb2gray(image[..., :3])
+    return skimage.transform.resize(gray.astype(float), shape, anti_aliasing=True)
+
+
+def _features(recipe: ObjectRecipe, least: float, greatest: float) -> tuple[float, float]:
+    """The recipe's feature sizes, or these shares of the shorter side, px."""
+    side = min(recipe.size)
+    return recipe.features_px or (least * side, greatest * side)
+
+
+def _twice(draw: Callable[[], np.ndarray]) -> Images:
+    return draw(), draw()
+
+
+def _pink(recipe: ObjectRecipe, rng: np.random.Generator) -> np.ndarray:
+    return noise.coloured_noise(recipe.size, 1.0, rng)
+
+
+def _spread(image: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+    """The image stretched so that it spans ``low`` to ``high``; ``high`` everywhere if it is flat."""
+    span = image.max() - image.min()
+    return low + (high - low) * ((image - image.min()) / span if span > 0 else np.ones_like(image))
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(x, -50, 50)))

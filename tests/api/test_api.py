@@ -1,0 +1,313 @@
+"""The verbs as objects: what the documentation promises, from arrays to arrays, with no side effect."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ptychoflow import api
+from ptychoflow.api import ConfigManager, Datagen, InferenceEngine, PtychoDataLoader, PtychoModel, Trainer
+from ptychoflow.commands.infer import infer
+from ptychoflow.commands.stitch import stitch
+from ptychoflow.config import ConfigError, Network, Training
+from ptychoflow.core.reconstruction import read_reconstruction
+from ptychoflow.core.scan import Geometry, write_scan
+from ptychoflow.io.dataset import open_dataset
+
+HERE = Path(__file__).parents[2]
+PAGES = sorted((HERE / "docs" / "api").glob("*.md"))
+QUICK = ConfigManager(
+    network={"width": 8, "levels": 2},
+    training={"stages": [{"epochs": 1}], "batch_size": 8, "groups_per_epoch": 16},
+    runtime={"accelerator": "cpu", "threads": 1},
+)
+CPU = ConfigManager(runtime={"accelerator": "cpu", "threads": 1})
+
+
+@pytest.fixture(scope="module")
+def model(tiny_dataset, tmp_path_factory) -> PtychoModel:
+    """A network that was never trained, but fits its data."""
+    return PtychoModel.new(tiny_dataset, QUICK)
+
+
+@pytest.fixture(scope="module")
+def blobs(tiny_dataset):
+    return open_dataset(tiny_dataset)
+
+
+# --- what the documentation promises ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch, tiny_dataset, model) -> dict:
+    """A folder as the examples expect it, and the arrays they name."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_dataset, tmp_path / "datasets" / "blobs")
+    model.save(tmp_path / "pinn.ckpt")
+    profile = {"data_config": {"K": 8}, "model_config": {"cbam_encoder": True}}
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    scan = open_dataset(tiny_dataset)
+    return {"counts": np.asarray(scan.counts), "positions": scan.positions, "probe": scan.probe}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_example_runs(page, workplace):
+    examples = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    assert examples
+    exec("\n".join(examples), dict(workplace))
+
+
+def test_every_class_has_a_page():
+    assert {page.stem for page in PAGES} == {"README", *api.__all__} - {"Found"}
+
+
+def test_three_lines_are_three_lines():
+    (example,) = re.findall(r"```python\n(.*?)```", (HERE / "docs/api/README.md").read_text(), re.S)
+    assert len([line for line in example.splitlines() if line]) == 3
+
+
+# --- no side effects -------------------------------------------------------------------------------------------------
+
+
+def test_importing_is_quick_and_changes_nothing(tmp_path):
+    code = """
+import sys, os, time, logging
+began = time.process_time()
+import ptychoflow.api
+assert time.process_time() - began < 2, time.process_time() - began
+heavy = {"torch", "lightning", "mlflow", "matplotlib", "scipy", "h5py"} & set(sys.modules)
+assert not heavy, heavy
+assert not os.listdir("."), os.listdir(".")
+assert not logging.getLogger().handlers
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_work_in_memory_leaves_nothing_behind(model, blobs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    InferenceEngine(model, CPU).predict_and_stitch(blobs)
+    Trainer(blobs, QUICK).train()
+    assert not list(tmp_path.iterdir())
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+def test_settings_come_from_a_config_of_the_workflow_or_from_sections(tmp_path):
+    config = ConfigManager.from_yaml(HERE / "config" / "config.yaml")
+    assert config.training.learning_rate == 2e-3 and config.tracking.uri is None
+    (tmp_path / "a.json").write_text('{"training": {"batch_size": 3}, "tracking": {"uri": "sqlite:///a.db"}}')
+    assert ConfigManager.from_json(tmp_path / "a.json").training.batch_size == 3
+    assert ConfigManager.from_json(tmp_path / "a.json").tracking.uri == "sqlite:///a.db"
+
+
+def test_update_merges_what_is_nested_and_is_all_or_nothing():
+    config = ConfigManager(simulation={"object": {"size": 99}})
+    config.update(simulation={"object": "siemens_star"}, network=Network(width=16))
+    assert config.simulation.object.name == "siemens_star" and config.network.width == 16
+    assert config.simulation.object.size == (99, 99)
+    before = config.to_dict()
+    with pytest.raises(ConfigError, match=r"training\.batch_size"):
+        config.update(network={"width": 64}, training={"batch_size": 0})
+    assert config.to_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("section", "settings", "message"),
+    [
+        ("training", {"learning_rat": 1}, "training.learning_rat: unknown key; did you mean learning_rate?"),
+        ("trainig", {}, "trainig: unknown section; did you mean training?"),
+        ("training", {"learning_rate": -1}, "training.learning_rate: input should be greater than 0"),
+        ("scans", {}, "scans belongs to a workflow"),
+        ("training", Network(), "training"),
+    ],
+)
+def test_wrong_settings_are_told(section, settings, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        ConfigManager(**{section: settings})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("- 1", "holds list"), ("a: [", "neither YAML nor JSON"), ("colour: {}", "colour")]
+)
+def test_a_file_without_settings_is_told(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        ConfigManager.from_yaml(tmp_path / "a.yaml")
+
+
+def test_missing_files_are_told(tmp_path):
+    for read in (ConfigManager.from_yaml, ConfigManager.from_reference_json, ConfigManager.from_checkpoint):
+        with pytest.raises(FileNotFoundError):
+            read(tmp_path / "none")
+
+
+def test_a_section_that_is_not_there_is_told():
+    with pytest.raises(AttributeError, match="there is no section trainig"):
+        ConfigManager().trainig  # noqa: B018
+
+
+def test_settings_are_not_assigned_past_their_check():
+    config = ConfigManager()
+    with pytest.raises(AttributeError, match=r"config\.update\(refinement=\.\.\.\)"):
+        config.refinement = {"epochs": 3}
+    assert config.refinement.epochs == 12
+
+
+def test_a_checkpoint_knows_its_settings(model, tmp_path):
+    model.save(tmp_path / "a.ckpt")
+    config = ConfigManager.from_checkpoint(tmp_path / "a.ckpt")
+    assert config.network == QUICK.network and config.training == QUICK.training
+    assert yaml.safe_load(config.to_yaml())["network"]["width"] == 8
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_scan_is_the_same_from_wherever_it_comes(blobs, tiny_dataset, tmp_path):
+    write_scan(tmp_path / "blobs.cxi", blobs)
+    arrays = PtychoDataLoader(np.asarray(blobs.counts), positions=blobs.positions, probe=blobs.probe)
+    for data in (tiny_dataset, str(tiny_dataset), tmp_path / "blobs.cxi", blobs, arrays.scans[0]):
+        (scan,) = PtychoDataLoader(data).scans
+        np.testing.assert_array_equal(scan.counts, blobs.counts)
+        np.testing.assert_allclose(scan.positions, blobs.positions, atol=1e-9)
+        np.testing.assert_array_equal(scan.probe, blobs.probe)
+
+
+def test_training_and_validation_share_no_pattern(tiny_dataset):
+    loader = PtychoDataLoader([tiny_dataset, tiny_dataset], QUICK)
+    train = {(int(s), int(m)) for b in loader for s, row in zip(b.scan, b.members, strict=True) for m in row}
+    held = {
+        (int(s), int(m)) for b in loader.val_dataloader() for s, row in zip(b.scan, b.members, strict=True) for m in row
+    }
+    assert train and held and not train & held
+    assert len(loader) == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "arrays", "message"),
+    [
+        (np.ones((3, 8, 8)), {}, "needs positions"),
+        (np.ones((3, 8, 8)), {"positions": np.zeros((2, 2)), "probe": np.ones((8, 8))}, "3 diffraction patterns but"),
+        (-np.ones((3, 8, 8)), {"positions": np.zeros((3, 2)), "probe": np.ones((8, 8))}, "negative"),
+        ([], {}, "there is no scan"),
+        (3, {}, "int is no scan"),
+        ("here", {"probe": np.ones((8, 8))}, "probe go with an array"),
+    ],
+)
+def test_data_that_are_no_scan_are_told(data, arrays, message):
+    with pytest.raises(ValueError, match=message):
+        PtychoDataLoader(data, **arrays)
+
+
+def test_a_path_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        PtychoDataLoader(tmp_path / "none")
+
+
+def test_simulated_scans_follow_the_settings_and_the_seed():
+    config = ConfigManager(
+        simulation={"size": 32, "object": {"size": 80}, "probe": {"name": "gaussian", "diameter_px": 8, "defocus": 0.2}}
+    )
+    one, same, other = (Datagen(config).scan("a", seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.counts, same.counts)
+    assert one.truth is not None and not np.array_equal(one.truth.object, other.truth.object)
+    with pytest.raises(ConfigError, match="did you mean photons"):
+        Datagen(config).scan(photns=3)
+
+
+# --- networks --------------------------------------------------------------------------------------------------------
+
+
+def test_a_network_comes_back_from_its_file(model, tiny_dataset, tmp_path):
+    model.save(tmp_path / "a.ckpt")
+    found = [
+        np.concatenate([patches for patches, _, _ in m.predict(tiny_dataset).batches(64)])
+        for m in (model, PtychoModel.load(tmp_path / "a.ckpt"))
+    ]
+    np.testing.assert_array_equal(*found)
+
+
+def test_objects_find_what_the_verbs_find(model, tiny_dataset, blobs, tmp_path):
+    model.save(tmp_path / "a.ckpt")
+    infer(tmp_path / "a.ckpt", tiny_dataset, tmp_path / "patches", runtime=CPU.runtime)
+    stitch(tiny_dataset, tmp_path / "patches", tmp_path / "a.h5")
+    by_verbs = read_reconstruction(tmp_path / "a.h5")
+    engine = InferenceEngine(tmp_path / "a.ckpt", CPU)
+    arrays = {"positions": blobs.positions, "probe": blobs.probe[0]}
+    by_folder, by_arrays = engine.predict_and_stitch(tiny_dataset), engine.predict_and_stitch(blobs.counts, **arrays)
+    np.testing.assert_array_equal(by_folder.image, by_verbs.object)
+    np.testing.assert_array_equal(by_folder.coverage, by_verbs.coverage)
+    assert by_folder.origin == by_verbs.origin
+    # without a truth, groups lie on another grid
+    assert by_arrays.coverage.any() and by_arrays.image.dtype == np.complex64
+    assert {"load", "warm_up", "synchronise", "assembly", "total"} <= by_folder.timing.keys()
+
+
+def test_refinement_starts_from_what_was_found_or_from_nothing(model, blobs, tmp_path):
+    engine = InferenceEngine(model, ConfigManager(runtime={"accelerator": "cpu"}, refinement={"epochs": 2}))
+    found = engine.predict_and_stitch(blobs)
+    errors = [engine.refine(blobs, start).reconstruction.history["error"][0] for start in (found, None)]
+    assert errors[0] != errors[1]
+    found.save(tmp_path / "a.h5")
+    np.testing.assert_array_equal(read_reconstruction(tmp_path / "a.h5").object, found.image)
+    assert engine.refine(blobs, tmp_path / "a.h5").reconstruction.history["error"][0] == errors[0]
+    with pytest.raises(FileNotFoundError, match=r"no reconstruction .*b\.h5"):
+        engine.refine(blobs, str(tmp_path / "b.h5"))
+
+
+def test_a_result_is_said_in_a_line_and_saved_as_nothing_but_a_product(model, blobs, tmp_path):
+    found = InferenceEngine(model, CPU).predict_and_stitch(blobs)
+    assert re.fullmatch(r"Found\(\S+, \d+ x \d+ px, \d+% of them known\)", repr(found))
+    (tmp_path / "scan.cxi").write_text("a scan")
+    with pytest.raises(ValueError, match=r"called scan\.cxi, expected a name that ends in \.h5"):
+        found.save(tmp_path / "scan.cxi")
+    assert (tmp_path / "scan.cxi").read_text() == "a scan"
+
+
+def test_a_mask_of_ones_and_zeros_is_one_of_truths(blobs):
+    arrays = {"positions": blobs.positions, "probe": blobs.probe}
+    mask = np.ones((32, 32), int)
+    mask[0, :] = 0
+    (scan,) = PtychoDataLoader(np.asarray(blobs.counts), mask=mask, **arrays).scans
+    assert scan.mask.dtype == bool and scan.mask.sum() == 31 * 32
+
+
+def test_lengths_are_kept_where_they_are_given(model, blobs):
+    geometry = Geometry(3e-8, 1e-10, 1.0)
+    found = InferenceEngine(model, CPU).predict_and_stitch(
+        np.asarray(blobs.counts), positions=blobs.positions, probe=blobs.probe, geometry=geometry
+    )
+    assert found.reconstruction.geometry.pixel_size_m == pytest.approx(3e-8)
+
+
+def test_one_scan_at_a_time(model, blobs):
+    with pytest.raises(ValueError, match="2 scans came: reconstruct them one by one"):
+        InferenceEngine(model, CPU).predict_and_stitch([blobs, blobs])
+
+
+def test_patterns_of_another_size_are_told(model):
+    counts = np.ones((30, 16, 16), np.uint16)
+    with pytest.raises(ValueError, match="trained on patterns of 32 px"):
+        InferenceEngine(model, CPU).predict(counts, positions=np.random.rand(30, 2) * 9, probe=np.ones((16, 16)))
+
+
+def test_training_learns_and_keeps_its_record(tiny_dataset, tmp_path):
+    trained = Trainer(tiny_dataset, QUICK).train(tmp_path / "models" / "a.ckpt")
+    assert trained.config.training == QUICK.training and trained.run is None
+    assert trained.record["steps"] == 2 and trained.record["model"] == "a"
+    assert PtychoModel.load(tmp_path / "models" / "a.ckpt").record == trained.record
+
+
+def test_settings_of_another_loader_may_be_replaced(tiny_dataset):
+    loader = PtychoDataLoader(tiny_dataset, QUICK)
+    other = ConfigManager(training=Training(batch_size=4))
+    assert Trainer(loader).config is QUICK and Trainer(loader, other).config is other
+    assert loader.config is QUICK

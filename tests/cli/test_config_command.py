@@ -1,0 +1,156 @@
+"""Questions about a config get answers that are true."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ptychoflow.cli.config_command import QUESTIONS, STEPS_OF_A_SCAN, answer
+from ptychoflow.cli.main import VERBS, main
+from ptychoflow.config import READS, ConfigError, load_config
+from ptychoflow.interop.ptychopinn.field_map import ROWS
+from ptychoflow.interop.ptychopinn.flat_config import tensorflow_form
+from ptychoflow.interop.ptychopinn.glossary import every_name, page
+
+HERE = Path(__file__).parents[2]
+CONFIGS = sorted((HERE / "config").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_what_is_shown_is_the_same_config(path):
+    config, shown = load_config(path), load_config(yaml.safe_load(answer("show", str(path))))
+    for step in READS:
+        for scan in config.scans if step in STEPS_OF_A_SCAN else [None]:
+            if (step == "convert") == (scan is not None and config.scans[scan].source is not None):
+                for model in [None] if step in STEPS_OF_A_SCAN else config.models:
+                    assert config.settings(step, scan, model) == shown.settings(step, scan, model)
+    assert shown.tracking == config.tracking and shown.runtime == config.runtime
+
+
+def test_what_hangs_on_a_setting_that_a_model_overrides_is_not_filled_in(tmp_path):
+    model = "{train_on: [a], reconstructs: [a]"
+    (tmp_path / "a.yaml").write_text(
+        f"{{scans: {{a: {{simulation: {{}}}}}}, network: {{input: fit}}, models: {{fit: {model}}},"
+        f" groups: {model}, network: {{input: backprojection}}}}}}}}"
+    )
+    config = load_config(tmp_path / "a.yaml")
+    shown = load_config(yaml.safe_load(answer("show", str(tmp_path / "a.yaml"))))
+    for name in config.models:
+        assert shown.settings("train", model=name) == config.settings("train", model=name)
+    assert yaml.safe_load(answer("show", str(tmp_path / "a.yaml"), model="fit"))["network"]["passes"] == 3
+
+
+def test_no_tracking_is_shown_as_none(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "{scans: {a: {simulation: {}}}, models: {f: {start: flat, reconstructs: [a]}}, tracking: {uri: null}}"
+    )
+    assert yaml.safe_load(answer("show", str(tmp_path / "a.yaml")))["tracking"]["uri"] is None
+
+
+def test_a_scan_and_a_model_are_shown_as_their_steps_see_them():
+    shown = yaml.safe_load(answer("show", str(HERE / "config" / "config.yaml"), scan="star", model="pinn"))
+    assert shown["simulation"]["object"]["name"] == "siemens_star" and "training" in shown
+    with pytest.raises(ConfigError, match="there is no sun in it, only leaves1"):
+        answer("show", str(HERE / "config" / "config.yaml"), scan="sun")
+
+
+def test_a_right_config_is_called_right():
+    assert "is right: 5 scans, 1 networks to train, 4 recon" in answer("check", str(HERE / "config" / "config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("subject", "facts"),
+    [
+        ("training.learning_rate", ["Peak rate", "> 0", "default: 0.002", "read by: train", "_config.learning_rate"]),
+        ("simulation.photons", ["unit: photons", "read by: simulate", "tensorflow: nphotons"]),
+        ("network.group_size", ["data_config.grid_size", "gridsize", "data_config.C", "unit: patterns"]),
+        ("training.stages", ["training_config.stage_2_epochs", "legacy: model_type, nepochs"]),
+        ("inference.trim", ["unit: px", "inference_config.middle_trim"]),
+        ("network", ["network has", "network.width", "\n  network.group_size (7): "]),
+        ("nphotons", ["data_config.nphotons = nphotons in PtychoPINN: `simulation.photons`"]),
+        ("probe_scale", ["refused: a probe is in sqrt(photons)"]),
+        ("pad_object", ["accepted as true, otherwise refused"]),
+        ("data_config.K", ["`training.grouping.neighbours`"]),
+        ("object.big", ["`network.group_size`"]),
+    ],
+)  # fmt: skip
+def test_a_setting_is_explained(subject, facts):
+    said = answer("explain", subject)
+    assert not [fact for fact in facts if fact not in said]
+
+
+@pytest.mark.parametrize(
+    ("subject", "nearest"), [("training.learning_rat", "training.learning_rate"), ("nphoton", "nphotons")]
+)
+def test_an_unknown_setting_is_told_with_the_nearest_one(subject, nearest):
+    with pytest.raises(ConfigError, match=f"did you mean .*{nearest}?"):
+        answer("explain", subject)
+
+
+def test_the_page_of_names_stands_in_the_repository():
+    assert (HERE / "docs" / "ptychopinn.md").read_text() == page(), "run: ptychoflow config names > docs/ptychopinn.md"
+
+
+def test_every_field_can_be_asked_for():
+    said = page()
+    assert all(f"{name.rpartition('.')[2]}`" in said for name in every_name())
+    assert said.count("\n| ") - 1 == len(ROWS)
+
+
+# --- migration -------------------------------------------------------------------------------------------------------
+
+
+def _migrated(path: Path, data: dict, **more):
+    (path / "theirs.json").write_text(json.dumps(data))
+    text = answer("migrate", str(path / "theirs.json"), **more)
+    (path / "ours.yaml").write_text(text)
+    return load_config(path / "ours.yaml"), text
+
+
+def test_a_profile_becomes_a_config_that_runs(tmp_path):
+    config, text = _migrated(
+        tmp_path,
+        {"data_config": {"C": 1, "probe_scale": 2.0}, "training_config": {"model_name": "mine", "notes": "a try"}},
+        leave_out=["data_config.probe_scale"],
+    )
+    assert config.network.group_size == 1 and config.models["mine"].train_on == ("training",)
+    assert config.title == "a try" and "Left out on purpose: data_config.probe_scale" in text
+
+
+def test_a_tensorflow_config_brings_its_data(tmp_path):
+    form = tensorflow_form("training", {"gridsize": 2}, train_data_file="a.npz", test_data_file="b.npz", nepochs=9)
+    config, _ = _migrated(tmp_path, form)
+    assert {name: scan.source.file for name, scan in config.scans.items()} == {"training": "a.npz", "held_out": "b.npz"}
+    assert config.training.stages[0].epochs == 9 and config.reconstructions() == [("pinn", "held_out")]
+
+
+def test_a_legacy_dictionary_is_known_by_its_keys(tmp_path):
+    config, _ = _migrated(tmp_path, {"object.big": True, "gridsize": 2, "train_data_file_path": "a.npz"})
+    assert config.network.group_size == 4 and config.reconstructions() == [("pinn", "training")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "holds list"),
+        ("{", "is not JSON"),
+        ('{"colour": 1}', "colour: unknown"),
+        ('{"data_config": 3}', "expected sections"),
+        ('{"training_config": {"model_name": "a/b"}}', "expected letters"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_in_one_line(tmp_path, capsys, text, message):
+    (tmp_path / "a.json").write_text(text)
+    assert main(["config", "migrate", str(tmp_path / "a.json")]) == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_the_command_line_answers_every_question(capsys):
+    assert VERBS["config"].arguments["question"]["choices"] == list(QUESTIONS)
+    assert main(["config", "explain", "packing.crop"]) == 0
+    assert "read by: pack" in capsys.readouterr().out
+    assert main(["config", "check"]) == 2
+    assert "check needs a file" in capsys.readouterr().err
+    assert main(["config", "check", "nowhere.yaml"]) == 2

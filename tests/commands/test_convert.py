@@ -1,0 +1,113 @@
+"""A measurement is found, fetched and checked before it is read; a refined probe may take the place of its guess."""
+
+import json
+
+import numpy as np
+import pooch
+import pytest
+
+from ptychoflow.cli.main import main
+from ptychoflow.commands.convert import convert, locate
+from ptychoflow.config import Source
+from ptychoflow.core.reconstruction import Reconstruction, write_reconstruction
+from ptychoflow.core.scan import read_scan, write_scan
+from ptychoflow.io.atomic import sha256
+from ptychoflow.preprocessing.cropping import resize_far_field
+
+GEOMETRY = {"energy_ev": 8800, "detector_distance_m": 2.0, "detector_pixel_m": 75e-6}
+
+
+@pytest.fixture
+def archive(tmp_path, scan, monkeypatch):
+    """A tike archive in a data cache of its own."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("PTYCHOFLOW_DATA", str(cache))
+    data = np.fft.ifftshift(scan.counts, axes=(-2, -1))[None].astype(np.float32)
+    positions = scan.positions[None].astype(np.float32)
+    np.savez(cache / "sample.npz", data=data, scan=positions, probe=scan.probe[None, None, None])
+    return cache / "sample.npz"
+
+
+def test_a_measurement_becomes_a_scan_that_says_where_it_came_from(archive, tmp_path, scan):
+    convert(tmp_path / "a.cxi", Source(file="sample.npz", sha256=sha256(archive), geometry=GEOMETRY))
+    read = read_scan(tmp_path / "a.cxi")
+    np.testing.assert_array_equal(read.counts, scan.counts)
+    assert read.facts["provenance"]["inputs"]["measurement"]["sha256"] == sha256(archive)
+    assert read.facts["nominal_geometry"] is True
+    assert read.facts["photons_measured"] == pytest.approx(scan.counts.sum() / len(scan))
+
+
+def test_a_path_is_taken_as_it_is_and_a_name_is_found_in_the_cache(archive):
+    assert locate(Source(file=str(archive))) == locate(Source(file="sample.npz")) == archive
+
+
+def test_what_is_nowhere_is_told_so(archive):
+    with pytest.raises(FileNotFoundError, match=r"there is no other\.npz, nor in the data cache"):
+        locate(Source(file="other.npz"))
+
+
+def test_a_wrong_checksum_is_told_so(archive):
+    with pytest.raises(ValueError, match=r"has SHA-256 .*, expected 0000"):
+        locate(Source(file="sample.npz", sha256="0" * 64))
+
+
+def test_a_missing_file_is_fetched_once_and_kept(archive, tmp_path, monkeypatch):
+    fetched = []
+
+    def retrieve(url, known_hash, fname, path):
+        fetched.append((url, known_hash))
+        (path / fname).write_bytes(archive.read_bytes())
+        return str(path / fname)
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    source = Source(file="new.npz", url="https://example.org/new.npz", sha256=sha256(archive))
+    assert locate(source) == locate(source) == archive.parent / "new.npz"
+    assert fetched == [(source.url, source.sha256)]
+
+
+def test_a_failed_download_is_told_in_one_line(archive, monkeypatch):
+    def retrieve(*_args, **_settings):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    with pytest.raises(ValueError, match=r"cannot be fetched \(no route\): put the file at .*new\.npz yourself"):
+        locate(Source(file="new.npz", url="https://example.org/new.npz"))
+
+
+@pytest.mark.parametrize("size", [32, 16])
+def test_a_refined_probe_replaces_the_guess_even_if_refined_on_a_crop(archive, tmp_path, scan, size):
+    refined = resize_far_field(scan.probe * np.exp(0.3j), size)
+    flat = np.ones((8, 8))
+    reconstruction = Reconstruction(
+        flat.astype(complex), (0.0, 0.0), refined, scan.positions, scan.geometry, flat, flat.astype(bool)
+    )
+    write_reconstruction(tmp_path / "r.h5", reconstruction)
+    convert(tmp_path / "a.cxi", Source(file="sample.npz", geometry=GEOMETRY), tmp_path / "r.h5")
+    probe = read_scan(tmp_path / "a.cxi").probe
+    np.testing.assert_allclose(resize_far_field(probe, size), refined, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [np.nan, -3.0])
+def test_impossible_counts_end_in_one_line_and_leave_no_scan(archive, tmp_path, capsys, value):
+    arrays = dict(np.load(archive))
+    arrays["data"][0, 5, 6, 7] = value
+    np.savez(archive, **arrays)
+    settings = json.dumps({"source": {"file": "sample.npz", "geometry": GEOMETRY}})
+    assert main(["convert", str(tmp_path / "a.cxi"), "--config", settings]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert "sample.npz: counts hold 1 " in said[-1] and "(5, 6, 7)" in said[-1]
+    assert not list(tmp_path.glob("*.cxi"))
+
+
+def test_a_measurement_with_an_address_is_read_from_the_copy_that_was_fetched(scan, tmp_path):
+    copy = tmp_path / "storage" / "beamline" / "a" / "sample.cxi"
+    copy.parent.mkdir(parents=True)
+    write_scan(copy, scan)
+    source = Source(file="s3://beamline/a/sample.cxi")
+    convert(tmp_path / "out.cxi", source, fetched=[tmp_path / "a" / "sample.cxi", copy])
+    made = read_scan(tmp_path / "out.cxi")
+    np.testing.assert_array_equal(made.counts[:, scan.mask], scan.counts[:, scan.mask])
+    assert made.facts["provenance"]["config"]["source"]["file"] == source.file
+    with pytest.raises(FileNotFoundError, match=r"s3://beamline/a/sample\.cxi was not fetched: the workflow"):
+        convert(tmp_path / "again.cxi", source)

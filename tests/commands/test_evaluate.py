@@ -1,0 +1,221 @@
+"""Evaluation says how good an object is, what an empty one would have scored, and shows it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from ptychoflow.commands.evaluate import evaluate
+from ptychoflow.config import Evaluation
+from ptychoflow.core.reconstruction import read_reconstruction, write_reconstruction
+from ptychoflow.core.scan import Truth
+from ptychoflow.io.atomic import provenance
+from ptychoflow.io.dataset import write_dataset
+
+from ..metrics.objects import sample
+from ..products import SHAPE, blurred, make_reconstruction, make_scan, write_products
+
+FIGURES = {"objects", "errors", "fit", "probe", "patterns", "frc", "progress"}
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory):
+    return write_products(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def measured(products, tmp_path_factory):
+    output = tmp_path_factory.mktemp("metrics") / "pinn" / "star.json"
+    evaluate(output=output, **products)
+    return output
+
+
+def _read(path):
+    return json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_each_stage_is_measured_and_the_better_one_scores_better(measured):
+    stages = _read(measured)["stages"]
+    assert list(stages) == ["empty", "network", "refined"]
+    psnr = [stages[name]["against_truth"]["phase_psnr_truth_range"] for name in ("empty", "network", "refined")]
+    assert psnr == sorted(psnr)
+    r_factor = [stages[name]["r_factor"] for name in ("refined", "network", "empty")]
+    assert r_factor == sorted(r_factor)
+    assert stages["refined"]["noise_floor"] < stages["refined"]["r_factor"]
+
+
+def test_an_empty_object_scores_nothing(measured):
+    empty = _read(measured)["stages"]["empty"]
+    assert empty["spread"] == pytest.approx(0, abs=1e-6)
+    assert empty["against_truth"]["correlation"] == 0
+    assert empty["against_truth"]["frc"]["area"] < 0.1
+    assert empty["against_truth"]["phase_correlation"] == pytest.approx(0, abs=0.02)
+
+
+def test_the_truth_itself_is_found_perfect_and_explains_the_counts(products, tmp_path):
+    scan = make_scan()
+    image = 3j * scan.truth.object  # the scale is free against the truth, not against the counts
+    write_reconstruction(tmp_path / "r.h5", make_reconstruction(scan, image / 3))
+    evaluate(products["dataset"], tmp_path / "m.json", tmp_path / "r.h5")
+    found = _read(tmp_path / "m.json")["stages"]["refined"]
+    assert found["against_truth"]["phase_psnr_truth_range"] > 100
+    assert found["against_truth"]["frc"]["crossings"]["1/2"]["beyond_nyquist"]
+    assert found["r_factor"] == pytest.approx(found["noise_floor"], rel=0.05)
+    assert found["seam"] == pytest.approx(1, abs=0.3)
+
+
+def test_how_refinement_went_is_told_in_seconds(measured):
+    progress = _read(measured)["progress"]
+    assert progress["r_factor"] == [0.1, 0.05]
+    assert progress["snapshots"]["seconds"] == [1, 2]
+    first, last = progress["snapshots"]["phase_psnr"]
+    assert last == pytest.approx(_read(measured)["stages"]["refined"]["against_truth"]["phase_psnr_truth_range"])
+    assert first < last
+
+
+def test_halves_agree_stage_by_stage_the_better_one_more(measured):
+    halves = _read(measured)["split_half"]
+    assert list(halves) == ["network", "refined"]
+    assert halves["network"]["frc"]["area"] < halves["refined"]["frc"]["area"]
+    assert halves["network"]["correlation"] < halves["refined"]["correlation"]
+    assert [sum(found["patterns"]) for found in halves.values()] == [_read(measured)["scan"]["patterns"]] * 2
+
+
+def test_figures_and_arrays_stand_beside_the_measures(measured):
+    folder = measured.with_suffix("")
+    assert {path.stem for path in folder.glob("*.png")} == FIGURES
+    with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
+        assert arrays["refined"].shape == arrays["truth"].shape == arrays["network_mask"].shape == (44, 47)
+        assert arrays["patterns_measured"].shape == arrays["patterns_expected"].shape == (5, 16, 16)
+
+
+def test_an_uncertainty_is_shown_beside_its_phase_and_the_error(tmp_path):
+    paths = write_products(tmp_path)
+    refined = read_reconstruction(paths["refined"])
+    spread = np.add.outer(np.arange(SHAPE[0]), 0.01 * np.arange(SHAPE[1])).astype(np.float32)
+    write_reconstruction(paths["refined"], dataclasses.replace(refined, phase_uncertainty=spread))
+    evaluate(paths["dataset"], tmp_path / "m.json", paths["refined"])
+    assert (tmp_path / "m" / "uncertainty.png").is_file()
+    with np.load(tmp_path / "m" / "arrays.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["phase_uncertainty"], spread[6:50, 7:54])  # where the coverage reaches
+
+
+def test_measuring_again_replaces_its_figures_and_no_others(tmp_path):
+    paths = write_products(tmp_path)
+    refined = read_reconstruction(paths["refined"])
+    uncertain = dataclasses.replace(refined, phase_uncertainty=np.ones(SHAPE, np.float32))
+    write_reconstruction(paths["refined"], uncertain)
+    for _ in range(2):
+        evaluate(output=tmp_path / "m.json", **paths)
+    assert {path.stem for path in (tmp_path / "m").glob("*.png")} == FIGURES | {"uncertainty"}
+    before = sorted(paths["dataset"].iterdir())
+    with pytest.raises(ValueError, match=r"holds other files \(counts\.npy, .*\): name a new folder"):
+        evaluate(output=paths["dataset"].with_suffix(".json"), **paths)
+    assert sorted(paths["dataset"].iterdir()) == before and not paths["dataset"].with_suffix(".json").exists()
+
+
+def test_r_factors_are_told_pattern_by_pattern(measured):
+    metrics = _read(measured)
+    per_pattern = metrics["stages"]["refined"]["r_factor_per_pattern"]
+    assert len(per_pattern) == metrics["scan"]["patterns"]
+    chosen = {pattern["which"]: pattern["r_factor"] for pattern in metrics["patterns"]}
+    assert chosen["best"] == min(per_pattern)
+    worst = [chosen[name] for name in ("worst", "second worst", "third worst")]
+    assert worst == sorted(per_pattern)[:-4:-1]
+
+
+def test_what_was_measured_with_what_is_on_record(measured):
+    metrics = _read(measured)
+    assert set(metrics["provenance"]["inputs"]) == {
+        *("dataset", "network", "refined"),
+        *("network_even", "network_odd", "refined_even", "refined_odd"),
+    }
+    assert metrics["provenance"]["config"] == Evaluation().model_dump(mode="json")
+    assert {"numpy", "torch", "scikit-image"} <= set(metrics["versions"])
+    assert metrics["model"] == "pinn"
+
+
+def test_without_a_truth_the_counts_and_the_halves_are_the_judges(tmp_path):
+    paths = write_products(tmp_path, truth=False)
+    evaluate(output=tmp_path / "m.json", **paths)
+    metrics = _read(tmp_path / "m.json")
+    assert all(stage["against_truth"] is None for stage in metrics["stages"].values())
+    assert metrics["split_half"]["refined"]["frc"]["area"] > 0.5
+    assert metrics["progress"]["snapshots"]["phase_psnr"] == []
+    assert {path.stem for path in (tmp_path / "m").glob("*.png")} == FIGURES - {"errors"}
+
+
+def test_the_baseline_has_no_network(products, tmp_path):
+    evaluate(products["dataset"], tmp_path / "m.json", products["refined"])
+    metrics = _read(tmp_path / "m.json")
+    assert list(metrics["stages"]) == ["empty", "refined"]
+    assert metrics["split_half"] == {}
+
+
+@pytest.mark.parametrize("wrong", ["another object", "turned", "its conjugate"])
+def test_a_wrong_truth_is_refused(products, tmp_path, wrong):
+    scan, right = make_scan(), make_scan().truth.object
+    other = {"another object": sample(seed=9, shape=SHAPE), "turned": right[::-1, ::-1], "its conjugate": right.conj()}
+    write_dataset(tmp_path / "star", dataclasses.replace(scan, truth=Truth(other[wrong].astype(np.complex64))))
+    with pytest.raises(ValueError, match=r"truth of star explains its counts worse .* than an empty image"):
+        evaluate(tmp_path / "star", tmp_path / "m.json", products["refined"])
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_a_poor_probe_makes_no_truth_wrong(tmp_path):
+    scan = make_scan()
+    blunt = np.ones_like(scan.probe) * np.abs(scan.probe).max() / 3
+    write_dataset(tmp_path / "star", dataclasses.replace(scan, probe=blunt))
+    write_reconstruction(tmp_path / "r.h5", make_reconstruction(scan, scan.truth.object, probe=blunt))
+    evaluate(tmp_path / "star", tmp_path / "m.json", tmp_path / "r.h5")
+    assert _read(tmp_path / "m.json")["stages"]["refined"]["r_factor"] > 0.3
+
+
+def test_registration_is_a_setting(products, tmp_path):
+    scan = make_scan()
+    shifted = np.roll(scan.truth.object, 1, axis=1)
+    write_reconstruction(tmp_path / "r.h5", make_reconstruction(scan, shifted))
+    psnr = {}
+    for max_shift in (0.0, 2.0):
+        evaluation = Evaluation(max_shift_px=max_shift)
+        evaluate(products["dataset"], tmp_path / "m.json", tmp_path / "r.h5", evaluation=evaluation)
+        against = _read(tmp_path / "m.json")["stages"]["refined"]["against_truth"]
+        psnr[max_shift] = against["phase_psnr_truth_range"]
+    assert against["shift_px"] == pytest.approx([0, 1], abs=0.02)
+    assert psnr[2.0] > psnr[0.0] + 10
+
+
+def test_a_run_makes_the_same_measures_again(products, measured, tmp_path):
+    output = tmp_path / "star.json"
+    evaluate(output=output, **products)
+    assert output.read_text() == measured.read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"positions": make_scan().positions[:-1]}, "give the reconstruction of this scan"),
+        ({"coverage": np.zeros(SHAPE, bool)}, "covers nothing"),
+        ({"origin": (100.0, 0.0)}, "outside its truth"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused_and_leaves_nothing(products, tmp_path, change, message):
+    write_reconstruction(tmp_path / "r.h5", make_reconstruction(make_scan(), blurred(), **change))
+    with pytest.raises(ValueError, match=message):
+        evaluate(products["dataset"], tmp_path / "out" / "m.json", tmp_path / "r.h5")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reconstruction_of_another_dataset_is_told(products, tmp_path, caplog):
+    write_dataset(tmp_path / "sun", make_scan("sun"))
+    for dataset, told in ((products["dataset"], False), (tmp_path / "sun", True)):
+        facts = {"provenance": provenance(dataset=dataset)}
+        write_reconstruction(tmp_path / "r.h5", make_reconstruction(make_scan(), blurred(), facts=facts))
+        evaluate(products["dataset"], tmp_path / "m.json", tmp_path / "r.h5")
+        assert (f"r.h5 was made from another dataset than {products['dataset']} (sun)" in caplog.text) == told
+
+
+def test_a_missing_file_is_named(products, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.h5"):
+        evaluate(products["dataset"], tmp_path / "m.json", tmp_path / "nowhere.h5")

@@ -1,0 +1,466 @@
+"""Refinement finds the object from nothing, sooner from something near, and all that was wrong about the beam."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ptychoflow.commands.refine import refine
+from ptychoflow.config import Refinement, Runtime
+from ptychoflow.core.reconstruction import read_reconstruction, write_reconstruction
+from ptychoflow.core.scan import Scan
+from ptychoflow.io.dataset import open_dataset, write_dataset
+from ptychoflow.metrics.alignment import align
+from ptychoflow.metrics.data_consistency import expected_patterns
+from ptychoflow.physics.forward_model import shift_probe, total_intensity
+from ptychoflow.refinement import resume as breaks
+from ptychoflow.refinement.engine import Fit, Free
+from ptychoflow.refinement.position_correction import position_steps
+from ptychoflow.runtime.distributed import Peers
+
+
+def _phase_error(path, scan) -> float:
+    """RMS phase error of a reconstruction on its coverage, rad."""
+    found = read_reconstruction(path)
+    matched = align(found.object, found.origin, found.coverage, scan.truth.object, scan.truth.origin)
+    return float(np.sqrt(np.mean(np.angle(matched.object * matched.truth.conj())[matched.mask] ** 2)))
+
+
+def test_a_flat_start_finds_the_object(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    refine(tiny_dataset, tmp_path / "a.h5", Refinement(epochs=20, batch_size=8))
+    assert _phase_error(tmp_path / "a.h5", scan) < 0.06
+    history = read_reconstruction(tmp_path / "a.h5").history
+    assert history["epoch"] == list(range(1, 21))
+    assert history["error"][-1] < 0.2 * history["error"][0]
+    assert np.all(np.diff(history["cpu_seconds"]) >= 0)
+
+
+def test_a_reconstruction_is_called_by_the_folder_it_stands_in(tiny_dataset, tmp_path, monkeypatch):
+    (tmp_path / "flat").mkdir()
+    monkeypatch.chdir(tmp_path / "flat")
+    assert read_reconstruction(_refined(tiny_dataset, Path("a.h5"), epochs=1)).name == "flat/blobs"
+
+
+def test_a_start_near_the_truth_is_ahead_after_one_epoch(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    refine(tiny_dataset, tmp_path / "far.h5", Refinement(epochs=20, batch_size=8))
+    refine(tiny_dataset, tmp_path / "flat.h5", Refinement(epochs=1))
+    refine(tiny_dataset, tmp_path / "near.h5", Refinement(epochs=1), start=tmp_path / "far.h5")
+    assert _phase_error(tmp_path / "near.h5", scan) < 0.5 * _phase_error(tmp_path / "flat.h5", scan)
+
+
+def test_the_smooth_phase_is_found_sooner_when_it_is_solved_for(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    far = read_reconstruction(_refined(tiny_dataset, tmp_path / "done.h5", epochs=20, batch_size=8))
+    y, x = np.indices(far.object.shape) / far.object.shape[0] - 0.5
+    bent = far.object * np.exp(4j * (x**2 - y**2)).astype(np.complex64)
+    write_reconstruction(tmp_path / "bent.h5", dataclasses.replace(far, object=bent))
+    errors = []
+    for smooth in (0, 2):
+        refine(tiny_dataset, tmp_path / "b.h5", Refinement(epochs=2, smooth_epochs=smooth), start=tmp_path / "bent.h5")
+        errors.append(_phase_error(tmp_path / "b.h5", scan))
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_a_wrong_probe_is_put_right(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    y, x = np.indices(scan.probe.shape[1:]) - 16
+    wrong = (scan.probe * np.exp(0.01j * (x**2 + y**2))).astype(np.complex64)
+    write_dataset(tmp_path / "wrong", dataclasses.replace(scan, probe=wrong))
+    for probe_from in (None, 2):
+        refine(tmp_path / "wrong", tmp_path / f"{probe_from}.h5", Refinement(epochs=15, probe_from=probe_from))
+    kept, found = (read_reconstruction(tmp_path / f"{name}.h5") for name in (None, 2))
+    assert np.array_equal(kept.probe, wrong)
+    assert found.history["error"][-1] < 0.7 * kept.history["error"][-1]
+    assert _likeness(found.probe, scan.probe) > _likeness(wrong, scan.probe)
+
+
+def test_modes_made_from_one_explain_a_beam_that_trembles(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    trembling = _simulated(scan, _moved(scan.probe, [(0, -1.5), (0, 0), (0, 1.5)]))
+    write_dataset(tmp_path / "trembling", trembling)
+    found = {}
+    for modes in (1, 3):
+        settings = {"epochs": 15, "batch_size": 8, "probe_from": 2, "modes": modes}
+        found[modes] = read_reconstruction(_refined(tmp_path / "trembling", tmp_path / f"{modes}.h5", **settings))
+    assert found[3].history["error"][-1] < 0.7 * found[1].history["error"][-1]
+    assert found[3].probe.shape == (3, 32, 32)
+    overlap = np.tensordot(found[3].probe.conj(), found[3].probe, ((1, 2), (1, 2)))
+    energies = np.diag(overlap).real
+    assert np.all(np.diff(energies) < 0)  # the brightest first
+    assert abs(overlap - np.diag(energies)).max() < 1e-3 * energies[0]
+
+
+def test_modes_are_cut_to_as_many_as_are_asked_for(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    write_dataset(tmp_path / "two", dataclasses.replace(scan, probe=np.concatenate([scan.probe, 0.1 * scan.probe])))
+    found = read_reconstruction(_refined(tmp_path / "two", tmp_path / "a.h5", epochs=1, modes=1))
+    assert found.probe.shape == (1, 32, 32)
+    assert np.sum(np.abs(found.probe) ** 2) == pytest.approx(1.01 * np.sum(np.abs(scan.probe) ** 2), rel=1e-4)
+
+
+def test_made_up_modes_that_would_stay_so_are_refused():
+    with pytest.raises(ValueError, match="set probe_from"):
+        Refinement(modes=2)
+
+
+@pytest.mark.parametrize("name", ["probe_from", "positions_from", "brightness_from"])
+def test_what_would_never_be_let_free_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is 13, but there are 12 epochs: lower it, or remove it"):
+        Refinement(**{name: 13})
+    assert Refinement(**{name: 12})
+
+
+def test_positions_that_were_wrong_are_found(tiny_dataset, tmp_path):
+    """By 2 px rms along each axis; some must be moved by many pixels."""
+    scan = open_dataset(tiny_dataset)
+    wrong = scan.positions + np.random.default_rng(3).normal(0, 2, scan.positions.shape)
+    write_dataset(tmp_path / "wrong", dataclasses.replace(scan, positions=wrong))
+    settings = {"epochs": 30, "batch_size": 8, "positions_from": 3}
+    found = read_reconstruction(_refined(tmp_path / "wrong", tmp_path / "a.h5", **settings))
+    before, after = (_jitter(positions, scan.positions) for positions in (wrong, found.positions))
+    assert before > 1.8
+    assert after < 0.5 * before
+    kept = read_reconstruction(_refined(tmp_path / "wrong", tmp_path / "b.h5", **settings | {"positions_from": None}))
+    assert found.history["error"][-1] < 0.5 * kept.history["error"][-1]
+    np.testing.assert_array_equal(kept.positions, wrong)
+
+
+def test_a_wave_that_changes_as_by_a_motion_asks_for_that_motion():
+    """Twice what the wave changed by, because half of a change shows in the moduli that it is told from."""
+    generator = torch.Generator().manual_seed(4)
+    y, x = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
+    windows = torch.exp(1j * torch.stack([torch.sin(y / 3 + x / 5), torch.cos(x / 4) + 0.01 * y * x]))
+    probes = torch.randn(2, 3, 24, 24, dtype=torch.complex64, generator=generator)
+    moves = torch.tensor([[0.1, -0.2], [0.15, 0.05]])
+    slopes = [(windows.roll(-1, axis) - windows.roll(1, axis)) / 2 for axis in (-2, -1)]
+    moved = sum(move[:, None, None] * slope for move, slope in zip(moves.T, slopes, strict=True))
+    change = probes * moved[:, None] / 2
+    steps = position_steps(total_intensity(probes), windows, (probes.conj() * change).sum(1))
+    torch.testing.assert_close(steps, moves, rtol=0.05, atol=0.01)
+
+
+def test_an_amplitude_that_is_not_followed_stays_and_the_phase_is_found(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    spreads, errors = [], []
+    for share in (1.0, 0.0):
+        path = _refined(tiny_dataset, tmp_path / f"{share}.h5", epochs=6, step=(0.5, 0.1), amplitude_share=share)
+        found = read_reconstruction(path)
+        spreads.append(np.std(np.abs(found.object[found.coverage])))
+        errors.append(_phase_error(path, scan))
+    assert spreads[1] < 0.3 * spreads[0]
+    assert errors[1] < 1.5 * errors[0]
+
+
+def test_positions_move_no_farther_than_they_may(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    wrong = scan.positions + np.random.default_rng(3).normal(0, 2, scan.positions.shape)
+    write_dataset(tmp_path / "wrong", dataclasses.replace(scan, positions=wrong))
+    settings = {"epochs": 8, "positions_from": 1, "position_reach_px": 0.25}
+    found = read_reconstruction(_refined(tmp_path / "wrong", tmp_path / "a.h5", **settings))
+    moved = found.positions - wrong
+    assert np.ptp(moved, axis=0).max() <= 0.5 + 1e-9
+    np.testing.assert_allclose(moved.mean(0), 0, atol=1e-6)
+
+
+def test_patterns_that_had_less_light_are_found(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    dim = np.random.default_rng(4).choice(len(scan), 8, replace=False)
+    counts = np.array(scan.counts)
+    counts[dim] = np.round(counts[dim] * 0.4)
+    write_dataset(tmp_path / "flicker", dataclasses.replace(scan, counts=counts))
+    settings = {"epochs": 15, "batch_size": 8}
+    found = read_reconstruction(_refined(tmp_path / "flicker", tmp_path / "a.h5", brightness_from=2, **settings))
+    kept = read_reconstruction(_refined(tmp_path / "flicker", tmp_path / "b.h5", **settings))
+    assert set(np.argsort(found.brightness)[:8]) == set(dim)
+    assert np.mean(found.brightness**2) == pytest.approx(1, abs=1e-3)
+    assert found.history["error"][-1] < 0.7 * kept.history["error"][-1]
+    assert kept.brightness is None
+
+
+def test_a_fit_that_changes_nothing_more_stops(tiny_dataset, tmp_path):
+    settings = {"epochs": 40, "batch_size": 8, "step": (0.1, 1e-6)}
+    found = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", **settings))
+    assert found.history["epoch"][-1] < 40
+    assert found.history["phase_change"][-1] < Refinement().settled <= max(found.history["phase_change"])
+    assert found.facts["snapshot_epochs"][-1] == found.history["epoch"][-1]
+    np.testing.assert_array_equal(found.snapshots[-1], found.object)
+    far = read_reconstruction(_refined(tiny_dataset, tmp_path / "b.h5", settled=0, **settings))
+    assert far.history["epoch"][-1] == 40
+
+
+def test_dense_patterns_in_one_batch_do_not_overshoot(tiny_dataset, tmp_path):
+    found = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", epochs=20, batch_size=100))
+    assert found.history["error"][-1] < found.history["error"][0]
+
+
+def test_a_broken_off_fit_goes_on_to_the_same_result(tiny_dataset, tmp_path, monkeypatch):
+    settings = {"epochs": 6, "probe_from": 2, "positions_from": 2, "brightness_from": 2}
+    whole = read_reconstruction(_refined(tiny_dataset, tmp_path / "whole.h5", **settings))
+    monkeypatch.setattr(breaks, "EVERY_S", 0)
+    epoch, done = Fit.epoch, []
+
+    def breaking(self, *arguments, **more):
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        done.append(epoch(self, *arguments, **more))
+        return done[-1]
+
+    monkeypatch.setattr(Fit, "epoch", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        _refined(tiny_dataset, tmp_path / "broken.h5", **settings)
+    monkeypatch.setattr(Fit, "epoch", epoch)
+    assert not (tmp_path / "broken.h5").exists()
+    _refined(tiny_dataset, tmp_path / "other.h5", **settings | {"seed": 1})  # another fit does not go on from it
+    broken = read_reconstruction(_refined(tiny_dataset, tmp_path / "broken.h5", **settings))
+    np.testing.assert_array_equal(broken.object, whole.object)
+    np.testing.assert_array_equal(broken.positions, whole.positions)
+    assert broken.history["error"] == whole.history["error"]
+    assert broken.facts["snapshot_epochs"] == whole.facts["snapshot_epochs"]
+    assert not list(tmp_path.glob(".*unfinished"))
+
+
+def test_a_state_of_other_settings_or_a_damaged_one_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(breaks, "EVERY_S", 0)
+    breaks.Unfinished(tmp_path / "a.h5", {"seed": 1}).save({"x": 1})
+    assert breaks.Unfinished(tmp_path / "a.h5", {"seed": 1}).read() == {"x": 1}
+    assert breaks.Unfinished(tmp_path / "a.h5", {"seed": 2}).read() is None
+    breaks.Unfinished(tmp_path / "a.h5", {}).path.write_bytes(b"damaged")
+    assert breaks.Unfinished(tmp_path / "a.h5", {"seed": 1}).read() is None
+
+
+def test_a_full_disk_gives_one_line_and_leaves_what_was_there(tiny_dataset, tmp_path, mount):
+    disk = mount("disk", "size=64k")
+    (disk / "r.h5").write_text("earlier")
+    command = [sys.executable, "-m", "ptychoflow", "refine", tiny_dataset, disk / "r.h5"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 2, "HDF5 that could not write crashes at the end of the process"
+    assert "ptychoflow refine:" in done.stderr and "r.h5 does not fit on the disk" in done.stderr.splitlines()[-1]
+    assert [path.read_text() for path in disk.iterdir()] == ["earlier"]
+
+
+def test_a_refined_start_brings_its_probe_and_positions(tiny_dataset, tmp_path):
+    settings = {"epochs": 10, "probe_from": 2, "positions_from": 2, "brightness_from": 2}
+    first = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", **settings))
+    refine(tiny_dataset, tmp_path / "b.h5", Refinement(epochs=1, step=(1e-6, 1e-6)), start=tmp_path / "a.h5")
+    again = read_reconstruction(tmp_path / "b.h5")
+    np.testing.assert_array_equal(again.probe, first.probe)
+    np.testing.assert_array_equal(again.positions, first.positions)
+    np.testing.assert_array_equal(again.brightness, first.brightness)
+    assert again.history["error"][0] < 1.2 * first.history["error"][-1]
+
+
+@pytest.mark.parametrize("place", [float("nan"), -1e6, 1e6])
+def test_a_position_that_leaves_the_object_is_told_before_anything_is_read_there(tiny_dataset, place):
+    fit = Fit(open_dataset(tiny_dataset), Refinement())
+    state = fit.state()
+    state["positions"] = state["positions"].clone()
+    state["positions"][3, 1] = place
+    with pytest.raises(ValueError, match="moved out of the object"):
+        fit.resume(state)
+
+
+@pytest.mark.parametrize("batch_size", [16, 11])  # the last batch of 11 is a single pattern
+def test_two_processes_find_what_one_finds(tiny_dataset, tmp_path, batch_size):
+    settings = {"epochs": 3, "probe_from": 2, "positions_from": 2, "brightness_from": 3, "batch_size": batch_size}
+    _refined(tiny_dataset, tmp_path / "one.h5", **settings)
+    command = [sys.executable, "-m", "ptychoflow", "refine", str(tiny_dataset), str(tmp_path / "two.h5")]
+    command += ["--config", json.dumps({"refinement": settings}), "--runtime", '{"accelerator": "cpu", "devices": 2}']
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=True, timeout=120, env=environment, capture_output=True, text=True)
+    assert [line.split()[2] for line in done.stderr.splitlines()] == ["read", "refined"], (
+        "each says it, or Lightning too"
+    )
+    one, two = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("one", "two"))
+    assert two.facts["devices"] == 2
+    assert abs(one.object - two.object).max() < 1e-3
+    assert abs(one.positions - two.positions).max() < 1e-3
+    np.testing.assert_allclose(one.history["error"], two.history["error"], rtol=1e-4)
+
+
+def test_a_gpu_that_is_not_there_is_told(tiny_dataset, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="torch finds no CUDA device"):
+        refine(tiny_dataset, tmp_path / "a.h5", Refinement(epochs=1), runtime=Runtime(accelerator="gpu"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"probe_from": 2, "positions_from": 2, "brightness_from": 3, "modes": 2},
+        {"amplitude_share": 0.5, "uncertainty": True},
+    ],
+)
+def test_a_gpu_finds_what_the_cpu_finds(gpu, tiny_dataset, tmp_path, settings):
+    for kind in ("cpu", "gpu"):
+        refine(
+            tiny_dataset, tmp_path / f"{kind}.h5", Refinement(epochs=3, **settings), runtime=Runtime(accelerator=kind)
+        )
+    here, there = (read_reconstruction(tmp_path / f"{kind}.h5") for kind in ("cpu", "gpu"))
+    np.testing.assert_allclose(there.history["error"], here.history["error"], rtol=1e-3)
+    if here.phase_uncertainty is not None:
+        np.testing.assert_allclose(there.phase_uncertainty, here.phase_uncertainty, rtol=1e-2)
+
+
+def test_a_gpu_that_is_too_small_is_told_and_what_to_do(pretended_gpu, tiny_dataset, tmp_path):
+    pretended_gpu.largest = 1e5
+    with pytest.raises(ValueError, match=r"^CUDA out of memory[^:]*: set runtime.accelerator to cpu"):
+        refine(tiny_dataset, tmp_path / "a.h5", Refinement(epochs=1), runtime=Runtime(accelerator="gpu"))
+    assert not (tmp_path / "a.h5").exists()
+
+
+def test_no_step_waits_for_the_gpu(pretended_gpu, tiny_dataset):
+    free = {"probe_from": 1, "positions_from": 1, "brightness_from": 1, "modes": 2}
+    for batch_size in (5, 50):
+        settings = Refinement(batch_size=batch_size, **free)
+        fit = Fit(open_dataset(tiny_dataset), settings, peers=Peers("cuda"))
+        pretended_gpu.forget()
+        fit.epoch(Free.in_epoch(1, settings))
+        assert len(pretended_gpu.waits) == 5, (
+            "the order goes there; error, change of phase, products of modes and how far positions reach come back"
+        )
+
+
+def test_what_is_masked_does_not_matter(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    mask = np.ones((scan.size, scan.size), bool)
+    mask[5:8, 20:25] = False
+    spoilt = np.where(mask, scan.counts, 60000).astype(np.uint16)
+    clean = np.where(mask, scan.counts, 0).astype(np.uint16)
+    for name, counts in (("spoilt", spoilt), ("clean", clean)):
+        write_dataset(tmp_path / name, dataclasses.replace(scan, counts=counts, mask=mask))
+        refine(tmp_path / name, tmp_path / f"{name}.h5", Refinement(epochs=2))
+    spoilt, clean = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("spoilt", "clean"))
+    np.testing.assert_array_equal(spoilt.object, clean.object)
+
+
+def test_snapshots_begin_with_the_start_and_end_with_the_result(tiny_dataset, tmp_path):
+    found = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", epochs=4))
+    assert found.facts["snapshot_epochs"] == [0, 1, 2, 3, 4]
+    assert np.all(found.snapshots[0] == 1)
+    np.testing.assert_array_equal(found.snapshots[-1], found.object)
+
+
+@pytest.mark.parametrize(
+    ("scale", "error", "message"),
+    [
+        (5e-8, ValueError, r"all 100 positions of odd lie within .* px of .*: check the positions and their unit"),
+        (
+            1e5,
+            OSError,
+            r"an object of \d+ x \d+ px needs .* GiB of memory are free: .* check the unit of the positions",
+        ),
+    ],
+)
+def test_positions_in_another_unit_are_told(tiny_dataset, tmp_path, scale, error, message):
+    scan = open_dataset(tiny_dataset)
+    write_dataset(tmp_path / "odd", dataclasses.replace(scan, positions=scan.positions * scale, truth=None, name="odd"))
+    with pytest.raises(error, match=message):
+        _refined(tmp_path / "odd", tmp_path / "r.h5", epochs=1)
+    assert not (tmp_path / "r.h5").exists()
+
+
+def test_patterns_that_overlap_with_no_other_are_told(tiny_dataset, tmp_path, caplog):
+    scan = open_dataset(tiny_dataset)
+    positions = scan.positions + np.where(np.arange(100)[:, None] < 97, 0, (60, 0))
+    positions[98] += (0, 40)
+    positions[99] += (40, 0)
+    apart = dataclasses.replace(scan, positions=positions, truth=None, name="apart")
+    write_dataset(tmp_path / "apart", apart)
+    _refined(tiny_dataset, tmp_path / "r.h5", epochs=1)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    _refined(tmp_path / "apart", tmp_path / "r.h5", epochs=1)
+    assert "3 of 100 patterns of apart overlap with no other" in caplog.text
+
+
+@pytest.mark.parametrize(("photons", "told"), [(None, True), (20, False)])
+def test_frames_that_were_lost_are_told(tiny_dataset, tmp_path, caplog, photons, told):
+    scan = open_dataset(tiny_dataset)
+    counts = np.array(scan.counts)
+    if photons is not None:  # so few that some patterns hold next to none
+        counts = np.random.default_rng(0).poisson(counts * (photons / counts.sum((1, 2)).mean()))
+    counts[[7, 30]] = 0
+    write_dataset(tmp_path / "lost", dataclasses.replace(scan, counts=counts, name="lost"))
+    _refined(tmp_path / "lost", tmp_path / "r.h5", epochs=1)
+    assert ("2 of 100 patterns of lost hold less than a hundredth" in caplog.text) == told
+    assert ("the first is number 7:" in caplog.text) == told
+
+
+def test_counts_that_are_all_masked_are_refused(tiny_dataset, tmp_path):
+    scan, mask = open_dataset(tiny_dataset), np.zeros((32, 32), bool)
+    mask[0, 0] = True
+    dark = dataclasses.replace(scan, counts=np.where(mask, 0, scan.counts), mask=mask, name="dark")
+    write_dataset(tmp_path / "dark", dark)
+    with pytest.raises(ValueError, match="dark holds no photon where its mask is True: correct the mask"):
+        _refined(tmp_path / "dark", tmp_path / "r.h5", epochs=1)
+
+
+def test_a_start_of_another_scan_is_refused(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    _refined(tiny_dataset, tmp_path / "a.h5", epochs=1)
+    write_dataset(tmp_path / "moved", dataclasses.replace(scan, positions=scan.positions + 50))
+    coarse = dataclasses.replace(scan.geometry, pixel_size_m=2 * scan.geometry.pixel_size_m)
+    write_dataset(tmp_path / "coarse", dataclasses.replace(scan, geometry=coarse))
+    for name, message in {
+        "moved": "positions of the start lie up to 50 px from those of blobs: give a reconstruction of this scan",
+        "coarse": "the start has pixels of 5e-08 m, blobs of 1e-07 m: give a reconstruction of this scan",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            refine(tmp_path / name, tmp_path / "b.h5", Refinement(epochs=1), start=tmp_path / "a.h5")
+    assert not (tmp_path / "b.h5").exists()
+
+
+def test_a_start_that_does_not_reach_under_all_patterns_is_refused(tiny_dataset, tmp_path):
+    _refined(tiny_dataset, tmp_path / "a.h5", epochs=1)
+    found = read_reconstruction(tmp_path / "a.h5")
+    cut = {name: getattr(found, name)[:-20] for name in ("object", "weight", "coverage")}
+    write_reconstruction(tmp_path / "cut.h5", dataclasses.replace(found, snapshots=None, **cut))
+    with pytest.raises(ValueError, match="does not hold all windows of blobs"):
+        refine(tiny_dataset, tmp_path / "b.h5", Refinement(epochs=1), start=tmp_path / "cut.h5")
+
+
+def test_a_start_from_another_dataset_is_told(tiny_dataset, tmp_path, caplog):
+    scan = open_dataset(tiny_dataset)
+    _refined(tiny_dataset, tmp_path / "a.h5", epochs=1)
+    write_dataset(tmp_path / "later", dataclasses.replace(scan, counts=scan.counts[::-1], name="later"))
+    for dataset, told in ((tiny_dataset, False), (tmp_path / "later", True)):
+        caplog.clear()
+        refine(dataset, tmp_path / "b.h5", Refinement(epochs=1), start=tmp_path / "a.h5")
+        assert (f"a.h5 was made from another dataset than {dataset} (blobs)" in caplog.text) == told
+
+
+def _simulated(scan: Scan, probe: np.ndarray) -> Scan:
+    """The scan as another beam would have measured it, without noise."""
+    truth = scan.truth
+    expected = expected_patterns(np.asarray(truth.object), truth.origin, probe, scan.positions)
+    return dataclasses.replace(scan, counts=np.concatenate(list(expected)))
+
+
+def _moved(probe: np.ndarray, shifts: list[tuple[float, float]]) -> np.ndarray:
+    """Modes of a beam that spends equal times at each shift, px."""
+    waves = shift_probe(torch.from_numpy(probe), torch.tensor(shifts, dtype=torch.float64))
+    return waves[:, 0].numpy() / np.sqrt(len(shifts))
+
+
+def _jitter(positions: np.ndarray, truth: np.ndarray) -> float:
+    """Root mean square deviation along an axis, px, blind to a common shift."""
+    off = positions - truth
+    return float(np.sqrt(np.mean((off - off.mean(0)) ** 2)))
+
+
+def _refined(dataset, path, **settings):
+    refine(dataset, path, Refinement(**settings))
+    return path
+
+
+def _likeness(a, b) -> float:
+    """Normalised overlap of two probes, blind to phase and scale."""
+    return float(np.abs(np.vdot(a, b)) / np.linalg.norm(a) / np.linalg.norm(b))

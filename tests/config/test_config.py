@@ -1,0 +1,313 @@
+"""One schema: what is wrong is told in one line, what a step reads is exactly what it is handed."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ptychoflow.config import (
+    READS,
+    Config,
+    ConfigError,
+    Network,
+    Training,
+    load_config,
+    step_sections,
+    validate,
+    whole_scan,
+)
+
+CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
+
+
+def _config(**changes) -> dict:
+    """A small valid config, with top-level keys replaced."""
+    return {
+        "scans": {
+            "leaves": {"simulation": {"object": "dead_leaves", "seed": 1}},
+            "star": {"simulation": {"object": "siemens_star", "photons": 1e4}},
+            "measured": {"source": {"file": "a.npz", "reconstruction": "flat/star"}},
+        },
+        "models": {
+            "pinn": {"train_on": ["leaves"], "reconstructs": ["star"], "training": {"learning_rate": 1e-3}},
+            "flat": {"start": "flat", "reconstructs": ["star", "measured"]},
+        },
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_we_ship_is_valid(path):
+    load_config(path)
+
+
+def test_a_scan_or_a_model_overrides_what_it_names_and_nothing_else():
+    config = load_config(
+        _config(simulation={"photons": 5e5, "object": {"size": 300}}, training={"batch_size": 8, "learning_rate": 1.0})
+    )
+    star = config.section("simulation", scan="star")
+    assert (star.photons, star.object.name, star.object.size) == (1e4, "siemens_star", (300, 300))
+    assert config.section("simulation", scan="leaves").photons == 5e5
+    pinn = config.section("training", model="pinn")
+    assert (pinn.batch_size, pinn.learning_rate) == (8, 1e-3)
+    assert config.section("training", scan="star", model="pinn") == pinn
+
+
+def test_a_step_is_handed_exactly_what_it_reads():
+    config = load_config(_config())
+    for step, sections in READS.items():
+        scan = "measured" if step == "convert" else "star"
+        assert set(json.loads(config.settings(step, scan=scan, model="pinn"))) == set(sections)
+
+
+def test_settings_are_canonical():
+    """Key order, spelling of numbers, comments and defaults written out do not count as changes."""
+    terse = load_config(
+        yaml.safe_load("""
+        scans: {star: {simulation: {photons: 1.0e+4, object: siemens_star}}}
+        models: {flat: {start: flat, reconstructs: [star]}}""")
+    )
+    wordy = load_config(
+        yaml.safe_load("""
+        # a comment
+        models: {flat: {reconstructs: [star], start: flat}}
+        refinement: {}
+        simulation: {seed: 0}
+        scans: {star: {simulation: {object: {name: siemens_star}, photons: 10000}}}""")
+    )
+    for step in ("simulate", "pack", "refine", "evaluate"):
+        assert terse.settings(step, scan="star", model="flat") == wordy.settings(step, scan="star", model="flat")
+
+
+def test_what_a_step_is_handed_comes_back_as_its_sections():
+    config = load_config(_config())
+    for step in set(READS) - {"convert"}:
+        sections = step_sections(step, json.loads(config.settings(step, scan="star", model="pinn")))
+        for name, section in sections.items():
+            assert section == config.section(name, scan="star", model="pinn")
+
+
+def test_a_half_belongs_to_its_scan():
+    assert [whole_scan(name) for name in ("star", "star.even", "star.odd")] == ["star"] * 3
+    config = load_config(_config())
+    assert config.settings("pack", scan="star.odd") == config.settings("pack", scan="star")
+    assert config.probe_source("measured.even") == "flat/star"
+
+
+def _without(section: str, name: str) -> dict:
+    config = _config()
+    del config[section][name]
+    return config
+
+
+def _model(**changes) -> dict:
+    return _config(models={"m": {"train_on": ["leaves"], "reconstructs": ["star"], **changes}})
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (_config(trainig={}), "trainig: unknown key; did you mean training?"),
+        (_config(simulation={"photns": 1}), "simulation.photns: unknown key; did you mean photons?"),
+        (
+            _model(training={"learning_rat": 1}),
+            "models.m.training.learning_rat: unknown key; did you mean learning_rate?",
+        ),
+        (_model(training={"learning_rate": "fast"}), "models.m.training.learning_rate: input should be a valid number"),
+        (_config(packing={"crop": 63}), "packing.crop: input should be a multiple of 2, got 63"),
+        (_config(refinement=7), "refinement: input should be a valid dictionary or instance of Refinement, got 7"),
+        (_config(simulation={"object": {"phase_rad": [1, -1]}}), "expected [low, high], got [1.0, -1.0]"),
+        (_model(train_on=[]), "models.m.train_on is empty"),
+        (_model(reconstructs=[]), "models.m.reconstructs is empty"),
+        (_model(train_on=["leavs"]), "models.m.train_on: there is no scan leavs; did you mean leaves?"),
+        (_model(reconstructs=["sun"]), "models.m.reconstructs: there is no scan sun"),
+        (_model(start="flat"), "models.m: start: flat trains nothing, remove train_on"),
+        (_config(scans={}), "scans is empty"),
+        (_config(models={}), "models is empty"),
+        (_config(scans={"a.b": {"simulation": {}}}), "scans.a.b: expected letters, digits, - and _"),
+        (_config(scans={"a": {}}), "scans.a: expected either simulation (made here) or source (measured)"),
+        (_without("models", "flat"), "scans.measured: takes its probe from flat/star, which is not reconstructed"),
+        ({"models": {}}, "scans: missing, it has no default"),
+    ],
+)
+def test_a_wrong_config_is_told_in_one_line(config, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(config)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("config: ") and "\n" not in str(caught.value)
+
+
+def test_every_culprit_is_named_at_once():
+    with pytest.raises(ConfigError, match=r"packing\.crp.*refinement\.epochs"):
+        load_config(_config(packing={"crp": 1}, refinement={"epochs": 0}))
+
+
+@pytest.mark.parametrize("reference", ["flat/measured", "pinn/star"])
+def test_a_scan_cannot_take_its_probe_from_what_is_made_of_it(reference):
+    config = _config()
+    config["scans"]["measured"]["source"]["reconstruction"] = reference
+    config["models"]["pinn"]["train_on"] = ["measured"]
+    with pytest.raises(ConfigError, match=r"scans\.measured.*itself made from this scan"):
+        load_config(config)
+
+
+def test_a_step_refuses_sections_it_does_not_read():
+    with pytest.raises(ConfigError, match="pack reads packing, not training"):
+        step_sections("pack", {"training": {}})
+
+
+@pytest.mark.parametrize("text", ["scans: [", "\t:"])
+def test_a_file_that_is_no_yaml_is_told_in_one_line(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="is not YAML") as caught:
+        load_config(tmp_path / "a.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "words"])
+def test_a_file_that_holds_no_settings_is_told_so(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_a_missing_file_is_told_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no config"):
+        load_config(tmp_path / "a.yaml")
+
+
+def test_a_setting_has_one_reader():
+    sections = [name for names in READS.values() for name in names]
+    assert len(sections) == len(set(sections))
+    assert set(sections) | {"title", "scans", "models", "sweeps", "runtime", "tracking"} == set(Config.model_fields) | {
+        "source"
+    }
+
+
+# --- the network and its training ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"architecture": "fno", "attention": True}, "attention acts on unet, cnn, not on fno: remove it"),
+        ({"architecture": "cnn", "modes": 4}, "modes acts on fno, not on cnn: remove it"),
+        ({"input": "amplitude", "passes": 3}, "passes acts on backprojection, fit, not on amplitude: remove it"),
+        ({"input": "amplitude", "iterations": 1}, "iterations acts on backprojection, fit, not on amplitude"),
+        ({"input": "fit", "overlap": "merged"}, "overlap acts on backprojection, amplitude, not on fit: remove it"),
+        ({"overlap": "merged", "group_size": 1}, "overlap: merged merges the patterns of a group"),
+    ],
+)
+def test_a_setting_that_does_not_act_on_the_chosen_network_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        validate(Network, settings)
+
+
+def test_a_fit_is_corrected_after_each_of_three_epochs_unless_told_otherwise():
+    network = validate(Network, {"input": "fit"})
+    assert (network.iterations, network.passes) == (1, 3)
+    assert validate(Network, {"input": "fit", "passes": 5}).passes == 5
+    assert validate(Network, {"input": "backprojection"}) == Network()
+
+
+def test_what_a_fit_is_corrected_by_unless_told_does_not_reach_a_model_that_sees_something_else():
+    model = {"train_on": ["a"], "reconstructs": ["a"]}
+    other = model | {"network": {"input": "backprojection"}}
+    models = {"fit": model, "groups": other, "amplitudes": model | {"network": {"input": "amplitude"}}}
+    config = validate(Config, {"scans": {"a": {"simulation": {}}}, "network": {"input": "fit"}, "models": models})
+    assert config.section("network", model="fit").passes == 3
+    assert config.section("network", model="groups") == Network()
+    assert config.section("network", model="amplitudes").input == "amplitude"
+
+
+@pytest.mark.parametrize(("section", "settings"), [("stitching", {"phase": "none"}), ("inference", {"trim": 16})])
+def test_a_model_without_patches_does_not_take_settings_of_patches(section, settings):
+    model = {"train_on": ["a"], "reconstructs": ["a"], "network": {"input": "fit"}, section: settings}
+    with pytest.raises(ConfigError, match=f"models.m.{section}.*no patches.*remove"):
+        validate(Config, {"scans": {"a": {"simulation": {}}}, "models": {"m": model}})
+
+
+def _stages(**words) -> list[tuple]:
+    stages = validate(Training, words).stages
+    return [(stage.epochs, stage.physics_weight, stage.rate_factor, stage.freeze_encoder) for stage in stages]
+
+
+def test_the_references_words_stand_for_stages():
+    words = {"stage_1_epochs": 4, "stage_2_epochs": 3, "stage_3_epochs": 2, "physics_weight_schedule": "linear"}
+    first, ramp, last = (4, 0.0, 1.0, False), (3, "linear", 0.1, False), (2, 1.0, 0.1, False)
+    assert _stages(**words) == [first, ramp, last]
+    assert _stages(**words, epochs_fine_tune=5, fine_tune_gamma=0.5) == [first, ramp, last, (5, 1.0, 0.5, True)]
+    assert _stages(epochs_fine_tune=1) == [(1, 1.0, 0.1, True)]
+    assert _stages(stage_1_epochs=1, stage_3_epochs=1, stage_3_lr_factor=0.3) == [
+        (1, 0.0, 1.0, False), (1, 1.0, 0.3, False)]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"stage_1_epochs": 1, "stages": [{"epochs": 1}]}, "give stages or stage_1_epochs, not both"),
+        ({"stage_1_epochs": 1, "stage_3_lr_factor": 0.1}, "stage_3_lr_factor would do nothing without epochs"),
+        ({"stage_3_epochs": 1, "physics_weight_schedule": "linear"}, "physics_weight_schedule would do nothing"),
+        ({"stage_3_epochs": 1, "fine_tune_gamma": 0.2}, "fine_tune_gamma would do nothing"),
+        ({"stage_1_epochs": 0}, "add up to no epoch"),
+        ({"stage_1_epochs": -1}, "stage_1_epochs"),
+    ],
+)
+def test_words_that_would_do_nothing_are_refused(words, message):
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        validate(Training, words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_may_say_its_stages_either_way():
+    changes = {
+        "models": {"pinn": {"train_on": ["leaves"], "reconstructs": ["star"], "training": {"stage_1_epochs": 2}}}
+    }
+    scans = {name: entry for name, entry in _config()["scans"].items() if name != "measured"}
+    config = load_config(_config(**changes, scans=scans, training={"stages": [{"epochs": 9}], "seed": 3}))
+    training = config.section("training", model="pinn")
+    assert [stage.epochs for stage in training.stages] == [2] and training.seed == 3
+
+
+# --- adaptation ------------------------------------------------------------------------------------------------------
+
+
+def _adapting(**models) -> dict:
+    scans = {name: entry for name, entry in _config()["scans"].items() if name != "measured"}
+    pinn = {"train_on": ["leaves"], "reconstructs": ["star"], "network": {"width": 16}}
+    flat = {"start": "flat", "reconstructs": ["star"]}
+    return {"scans": scans, "models": {"pinn": pinn, "flat": flat, **models}}
+
+
+def test_an_adapted_model_has_the_network_it_adapts():
+    adapted = {"adapts": "pinn", "train_on": ["star"], "reconstructs": ["star"]}
+    config = load_config(_adapting(adapted=adapted, again=adapted | {"adapts": "adapted"}))
+    assert config.section("network", model="again") == config.section("network", model="pinn") != Network()
+    assert config.section("training", model="adapted") == Training()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"adapts": "pin"}, "models.adapted.adapts: there is no model pin; did you mean pinn?"),
+        ({"adapts": "adapted"}, "models.adapted.adapts goes in circles (adapted -> adapted)"),
+        ({"adapts": "flat"}, "adapts goes on with a network, start: flat has none"),
+        (
+            {"adapts": "pinn", "network": {"width": 8}},
+            "the network is that of pinn, which this model adapts: remove it",
+        ),
+        ({"adapts": "pinn", "train_on": []}, "models.adapted.train_on is empty"),
+    ],
+)
+def test_what_cannot_be_adapted_is_told(changes, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(_adapting(adapted={"train_on": ["star"], "reconstructs": ["star"], **changes}))
+
+
+def test_a_probe_cannot_come_from_what_was_adapted_to_its_own_scan():
+    config = _adapting(adapted={"adapts": "pinn", "train_on": ["star"], "reconstructs": ["star"]})
+    config["scans"]["leaves"] = {"simulation": {"probe": {"name": "reconstruction", "reconstruction": "adapted/star"}}}
+    with pytest.raises(ConfigError, match=r"scans.leaves: takes its probe from adapted/star, .* made from this scan"):
+        load_config(config)

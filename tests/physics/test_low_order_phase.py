@@ -1,0 +1,20 @@
+"""What patterns ask for: the slope of a phase, from how their amplitudes answer it."""
+
+import numpy as np
+import torch
+
+from ptychoflow.physics.forward_model import total_intensity
+from ptychoflow.physics.low_order_phase import tilt_equations
+from ptychoflow.physics.propagation import far_field_corner
+
+
+def test_a_pattern_of_a_tilted_wave_asks_for_the_tilt():
+    y, x = (torch.arange(64.0) - 32)[:, None], torch.arange(64.0) - 32
+    base = torch.exp(-((y - 1) ** 2) / 12 - x**2 / 8 + 0.03j * x * y)
+    modes = torch.stack([base, 0.2 * y * base])[None]
+    slope = np.array([0.02, -0.03])
+    tilted = modes * torch.exp(1j * (slope[0] * y + slope[1] * x))
+    wave = far_field_corner(modes)
+    modulus = total_intensity(wave).sqrt().clamp_min(1e-6)
+    equations = tilt_equations(wave, modulus, total_intensity(far_field_corner(tilted)).sqrt() - modulus)
+    np.testing.assert_allclose(np.linalg.solve(equations[0, :, :2], equations[0, :, 2]), slope, rtol=0.1)

@@ -1,0 +1,162 @@
+"""Words follow from numbers: what is good, which start is ahead, what to do next."""
+
+from pathlib import Path
+
+import pytest
+
+from ptychoflow.reporting.results import Result, rows, seed_groups
+from ptychoflow.reporting.summary_text import advise, caveats, compare_starts, lead, verdict
+
+
+def _stage(r_factor=0.0065, psnr=28.0, correlation=0.97, **more):
+    curve = {"crossings": {"1/2": {"half_period_px": 1.0, "half_period_m": 1e-8, "beyond_nyquist": True}}}
+    truth = {
+        "phase_psnr_truth_range": psnr,
+        "phase_mae_rad": 0.02,
+        "phase_rms_rad": 0.03,
+        "phase_low_frequency_rms_rad": 0.01,
+        "correlation": correlation,
+        "twin_correlation": 0.2,
+        "frc": curve,
+    }
+    return {"r_factor": r_factor, "noise_floor": 0.006, "seam": 1.0, "against_truth": truth | more}
+
+
+def _result(network=True, refined=None, psnr=(10.0, 20.0, 25.0, 25.1, 25.2), model="pinn", truth=True):
+    stages = {"refined": refined or _stage(), "empty": _stage(0.1, 8.0, 0.0)}
+    if network:
+        stages["network"] = _stage(0.02, 18.0, 0.9)
+    if not truth:
+        stages = {name: stage | {"against_truth": None} for name, stage in stages.items()}
+    clock = [1.0 * k for k in range(len(psnr))]
+    snapshots = {"epoch": clock, "seconds": clock, "cpu_seconds": clock, "phase_psnr": list(psnr) if truth else []}
+    errors = [0.1 / (1 + k) for k in clock]
+    progress = {"epoch": clock, "seconds": clock, "cpu_seconds": clock, "r_factor": errors, "snapshots": snapshots}
+    scan = {"name": "star", "has_truth": truth, "nominal_geometry": True}
+    made_by = {"refined": {"seconds": 4.0}}
+    metrics = {"model": model, "scan": scan, "stages": stages, "split_half": {}, "progress": progress}
+    return Result(metrics | {"made_by": made_by}, Path("arrays.npz"))
+
+
+def _collapsed():
+    """Refinement found what the network did not."""
+    result = _result()
+    result.metrics["stages"]["network"] = _stage(0.098, 9.0, 0.1)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("stage", "level"),
+    [
+        (_stage(0.0065), "good"),
+        (_stage(0.012), "fair"),
+        (_stage(0.095), "poor"),
+        (_stage(0.0065, correlation=0.1), "poor"),  # explains the counts and is wrong
+    ],
+)
+def test_verdicts(stage, level):
+    assert verdict(_result(refined=stage))[0] == level
+
+
+def test_a_flat_image_is_never_called_good():
+    flat = _stage(0.0065, psnr=30.0, correlation=0.0)  # a weak object: small errors all the same
+    assert verdict(_result(refined=flat))[0] == "poor"
+
+
+def test_the_first_sentences_say_what_was_done_and_whether_it_worked():
+    results = [_result(), _result(network=False, model="flat")]
+    said = lead(results[:1], results, [{"seconds": 300.0}])
+    assert said == (
+        "star was reconstructed by a network (pinn, trained in 5 min) and refined against the counts, beside plain "
+        "iteration from a flat object (flat). The result explains the counts down to their noise."
+    )
+    results[1].metrics["scan"] = results[1].metrics["scan"] | {"name": "guess"}
+    apart = lead(results, results, [])
+    assert "star was reconstructed by a network (pinn) and refined against the counts. guess was" in apart
+    flat = lead(results[1:], results[1:], [])
+    assert flat.startswith("guess was reconstructed by plain iteration from a flat object (flat). The result")
+
+
+def test_many_scans_are_counted_and_what_is_not_good_is_named():
+    many = [_result() for _ in range(6)]
+    for number, result in enumerate(many):
+        result.metrics["scan"]["name"] = f"scan{number}"
+    assert lead(many, many, []).startswith("6 scans (scan0, scan1, scan2, ...) were reconstructed")
+    assert lead(many, many, []).endswith("Each result explains the counts down to their noise.")
+    many[4].metrics["stages"]["refined"] = _stage(0.095)
+    assert lead(many, many, []).endswith("5 of 6 explain the counts down to their noise; see scan4.")
+
+
+def test_starts_are_compared_at_equal_time():
+    fast, slow = _result(), _result(network=False, psnr=(5.0, 10.0, 15.0), model="flat")
+    text = compare_starts(fast, slow)
+    assert "After 2 s of refinement each, pinn is at phase PSNR 25.0 dB, flat (no network) at 15.0 dB" in text
+    assert "network start is ahead" in text
+    assert "reaches in 0.5 s what the other has after 2 s" in text
+
+
+def test_a_baseline_that_wins_is_said_to_win():
+    text = compare_starts(_result(psnr=(10.0, 12.0, 14.0)), _result(network=False, model="flat"))
+    assert "the flat start is ahead" in text
+    assert "reaches in 0.4 s what the other has after 2 s" in text
+    assert "they tie" in compare_starts(_result(), _result(network=False, model="flat"))
+
+
+def test_without_a_truth_the_r_factor_is_compared():
+    text = compare_starts(_result(truth=False), _result(network=False, truth=False, model="flat"))
+    assert "R-factor 0.0200" in text
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (_result(psnr=(10.0, 15.0, 20.0, 25.0)), "Raise refinement.epochs"),
+        (_result(refined=_stage(0.02)), "counts hold more"),
+        (_result(refined=_stage(correlation=0.6, twin_correlation=0.9)), "twin image"),
+        (_result(refined=_stage(phase_rms_rad=0.1, phase_low_frequency_rms_rad=0.09)), "varies slowly"),
+        (_result(truth=False), "split_half"),
+        (_collapsed(), "The network alone found hardly more than an empty image"),
+        (_result(), "Nothing stands out"),
+    ],
+)
+def test_advice_fits_what_was_found(result, words):
+    said = advise([result], [])
+    assert any(words in " ".join(each) for each in said), said
+
+
+def test_what_was_refined_already_is_not_advised():
+    result = _result(refined=_stage(0.02))
+    assert "Not refined were the probe (refinement.probe_from), further modes" in str(advise([result], []))
+    config = {"probe_from": 2, "modes": 3, "positions_from": None}
+    result.metrics["made_by"]["refined"]["provenance"] = {"config": config}
+    assert "Not refined were the positions (refinement.positions_from). Look" in str(advise([result], []))
+
+
+def test_the_same_advice_is_given_once():
+    results = [_result(psnr=(10.0, 15.0, 20.0, 25.0)) for _ in range(2)]
+    assert len(advise(results, [])) == 1
+
+
+def test_a_network_that_still_learns_is_to_learn_longer():
+    record = {"model": "pinn", "validation": {"patch_error": [0.2, 0.1]}}
+    assert advise([_result()], [record])[0][0] == "pinn"
+    assert "fell by 50%" in advise([_result()], [record])[0][1]
+
+
+def test_nominal_lengths_of_measurements_are_admitted():
+    assert any("nominal" in note for note in caveats([_result(truth=False)]))
+    assert not any("nominal" in note for note in caveats([_result()]))
+
+
+def test_seeds_are_summed_up_with_mean_and_spread():
+    records = [
+        {"model": f"pinn{seed}", "config": {"network": {}, "training": {"seed": seed, "loss": loss}}}
+        for seed, loss in ((0, "poisson"), (1, "poisson"), (0, "mae"))
+    ]
+    records[2]["model"] = "other"
+    assert seed_groups(records) == [["pinn0", "pinn1"]]
+    results = [_result(model="pinn0"), _result(model="pinn1", refined=_stage(0.0085)), _result(model="other")]
+    summed = [row for row in rows(results, records) if "seeds" in row["model"]]
+    assert [row["stage"] for row in summed] == ["network", "refined"]
+    assert summed[1]["r_factor"] == pytest.approx(0.0075)
+    assert summed[1]["r_factor_spread"] == pytest.approx(0.002 / 2**0.5)

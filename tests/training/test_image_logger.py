@@ -1,0 +1,47 @@
+"""Pictures of validations: what was found beside what is known, on one scale, dark where no light falls."""
+
+import numpy as np
+import pytest
+import torch
+
+from ptychoflow.config import Network
+from ptychoflow.data.batch import Batch
+from ptychoflow.data.grouping import nearest_groups
+from ptychoflow.data.torch_dataset import read_batch
+from ptychoflow.networks.group_network import CanvasNetwork
+from ptychoflow.training.image_logger import GAP, picture
+from ptychoflow.training.lightning_module import solve
+
+
+@pytest.fixture
+def batch(scan):
+    rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 4), 0, 0, axis=1)
+    return read_batch([scan], rows[:3])
+
+
+def test_the_truth_looks_like_the_truth_whatever_its_phase(batch):
+    network = CanvasNetwork(Network(width=8, levels=2, group_size=4), window=16)
+    turned = solve(network, batch)._replace(canvases=[batch.truth * 1j])
+    pixels = picture(turned, batch)
+    side = 32 + GAP
+    assert pixels.shape == (4 * side, 3 * side) and pixels.dtype == np.uint8
+    found_amplitude, known_amplitude, found_phase, known_phase = (pixels[n * side : (n + 1) * side] for n in range(4))
+    assert abs(found_amplitude.astype(int) - known_amplitude).max() <= 1
+    assert abs(found_phase.astype(int) - known_phase).max() <= 1
+    assert known_phase.std() > 30 and known_phase[:2, :2].max() == 0
+
+
+def test_without_a_truth_the_back_projection_is_what_is_known(batch):
+    network = CanvasNetwork(Network(width=8, levels=2, group_size=4, iterations=1), window=16)
+    solution = solve(network, batch)
+    pixels = picture(solution._replace(canvases=[solution.estimate]), batch._replace(truth=None))
+    side = 32 + GAP
+    assert abs(pixels[:side].astype(int) - pixels[side : 2 * side]).max() <= 1
+
+
+def test_a_gpu_draws_the_same_picture(gpu, batch):
+    network = CanvasNetwork(Network(width=8, levels=2, group_size=4), window=16)
+    here = picture(solve(network, batch), batch)
+    batch = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
+    there = picture(solve(network.cuda(), batch), batch)
+    assert abs(there.astype(int) - here).max() <= 2

@@ -1,0 +1,181 @@
+"""Training steps: every stage acts, every parameter learns, and a flat output does not go unseen."""
+
+import numpy as np
+import pytest
+import torch
+
+from ptychoflow.config import Network, Stage, Training
+from ptychoflow.data.batch import Batch
+from ptychoflow.data.grouping import nearest_groups
+from ptychoflow.data.torch_dataset import read_batch
+from ptychoflow.networks.group_network import CanvasNetwork
+from ptychoflow.networks.registry import ARCHITECTURES
+from ptychoflow.physics.data_fidelity import poisson_nll
+from ptychoflow.training.callbacks import Collapsed, CollapseGuard
+from ptychoflow.training.lightning_module import GroupTask, flatness, solve
+from ptychoflow.training.losses import diffract
+
+
+@pytest.fixture
+def batch(scan):
+    rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 4), 0, 0, axis=1)
+    return read_batch([scan], rows[:6])
+
+
+def _task(weight, labelled=True, network=None, freeze=False, **settings) -> GroupTask:
+    torch.manual_seed(0)
+    sees = {"iterations": 2, "passes": 2} if network is None else network
+    network = CanvasNetwork(Network(**{"group_size": 4, "width": 8, "levels": 2} | sees), window=16)
+    training = Training(stages=(Stage(epochs=1, physics_weight=weight, freeze_encoder=freeze),), **settings)
+    task = GroupTask(network, training, labelled, steps_per_epoch=10)
+    task.log = lambda *args, **kwargs: None
+    task.epoch_after = lambda index: 0.0
+    return task
+
+
+def _step(task, batch):
+    out = task.training_step(batch, 0)
+    out["loss"].backward()
+    return out, torch.cat([p.grad.flatten() for p in task.parameters()])
+
+
+def test_guide_and_physics_pull_differently(batch):
+    (guide, from_guide), (physics, from_physics) = (_step(_task(weight), batch) for weight in (0.0, 1.0))
+    assert set(guide) == {"loss", "guide"} and set(physics) == {"loss", "physics"}
+    assert guide["loss"] != physics["loss"]
+    assert torch.cosine_similarity(from_guide, from_physics, dim=0) < 0.99
+
+
+def test_a_weight_between_mixes_loss_and_gradient(batch):
+    (guide, g0), (physics, g1), (mixed, g) = (_step(_task(weight), batch) for weight in (0.0, 1.0, 0.25))
+    torch.testing.assert_close(mixed["loss"], 0.75 * guide["loss"] + 0.25 * physics["loss"])
+    torch.testing.assert_close(g, 0.75 * g0 + 0.25 * g1, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("weight", "labelled"), [(0.0, True), (1.0, True), (0.5, True), (0.0, False), (0.0, None)])
+def test_every_parameter_gets_a_gradient(batch, weight, labelled):
+    task = _task(weight, labelled)
+    task.training_step(batch, 0)["loss"].backward()
+    for name, parameter in task.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("network", [None, *({"architecture": name} for name in ARCHITECTURES)])
+def test_a_frozen_encoder_is_passed_over_and_the_rest_learns(batch, network):
+    task = _task(1.0, network=network, freeze=True)
+    before = {name: p.detach().clone() for name, p in task.named_parameters()}
+    optimizer = torch.optim.AdamW(task.parameters(), 0.1, weight_decay=0.1)
+    task.training_step(batch, 0)["loss"].backward()
+    task.on_after_backward()
+    optimizer.step()
+    frozen = set(task.network.encoder_parameters())
+    assert frozen
+    for name, parameter in task.named_parameters():
+        assert bool((parameter == before[name]).all()) == (parameter in frozen), name
+
+
+@pytest.mark.parametrize("part", ["amplitude", "phase"])
+def test_a_regulariser_acts_on_loss_and_gradient(batch, part):
+    plain, g0 = _step(_task(0.5), batch)
+    (light, g1), (heavy, g2) = (
+        _step(_task(0.5, regularisation={part: "total_variation", f"{part}_weight": w}), batch) for w in (0.1, 0.2)
+    )
+    assert "regularisation" not in plain and light["regularisation"] > 0
+    torch.testing.assert_close(heavy["loss"] - plain["loss"], 2 * (light["loss"] - plain["loss"]), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(g2 - g0, 2 * (g1 - g0), rtol=1e-2, atol=1e-4)
+    assert (g1 - g0).abs().max() > 1e-4
+
+
+def test_without_labels_the_truth_plays_no_part(batch):
+    blind = batch._replace(truth=None)
+    for weight in (0.0, 0.5, 1.0):
+        assert (
+            _task(weight, False).training_step(batch, 0)["loss"] == _task(weight, False).training_step(blind, 0)["loss"]
+        )
+
+
+def test_witnesses_are_not_seen_and_alone_make_up_the_data_error(scan):
+    rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 7)[:6], 0, 0, axis=1)
+    batch = read_batch([scan], rows, group_size=4)
+    task = _task(1.0, witnesses=3)
+    loss = task.training_step(batch, 0)["loss"]
+    darker = batch._replace(counts=torch.cat([batch.counts[:, :4], 0.5 * batch.counts[:, 4:]], dim=1))
+    torch.testing.assert_close(solve(task.network, darker).canvas, solve(task.network, batch).canvas)
+    assert task.training_step(darker, 0)["loss"] != loss
+    canvases, _, probes, _ = solve(task.network, batch)
+    alone = [poisson_nll(batch.counts[:, 4:], diffract(canvas, probes[:, 4:]), batch.mask) for canvas in canvases]
+    torch.testing.assert_close(loss, sum(alone))
+
+
+def test_a_group_lies_in_the_middle_of_what_the_network_sees(scan):
+    rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 7)[:6], 0, 0, axis=1)
+    with_witnesses, without = read_batch([scan], rows, group_size=4), read_batch([scan], rows[:, :5])
+    torch.testing.assert_close(with_witnesses.centre, without.centre)
+    torch.testing.assert_close(with_witnesses.relative[:, :4], without.relative)
+
+
+def test_the_untrained_network_leaves_the_estimate_nearly_as_it_is(batch):
+    solution = solve(_task(1.0).network, batch)
+    assert (solution.canvases[0] - solution.estimate).abs().max() < 0.5
+
+
+def test_a_group_does_not_depend_on_its_batch(batch):
+    network = _task(1.0).network
+    with torch.no_grad():
+        alone = [solve(network, batch.part(slice(i, i + 1))).canvas for i in range(3)]
+        torch.testing.assert_close(solve(network, batch).canvas[:3], torch.cat(alone), rtol=1e-4, atol=1e-5)
+
+
+def test_flatness_tells_a_flat_canvas_from_one_like_the_estimate(batch):
+    solution = solve(_task(1.0).network, batch)
+    estimate = solution.estimate
+    same = flatness(estimate, estimate, solution.light)
+    assert same["spread"] == pytest.approx(1, abs=1e-4) and same["correlation"] == pytest.approx(1, abs=1e-4)
+    flat = flatness(1 + 1e-3 * torch.rand_like(estimate), estimate, solution.light)
+    assert flat["spread"] < 0.02
+
+
+class _Trainer:
+    current_epoch = 3
+
+    def __init__(self, spread: float, correlation: float) -> None:
+        self.callback_metrics = {"validation/spread": spread, "validation/correlation": correlation}
+
+
+def test_the_guard_stops_a_training_that_is_flat_twice():
+    guard = CollapseGuard()
+    for trainer in (_Trainer(0.01, 0.9), _Trainer(0.9, 0.9), _Trainer(0.9, 0.01)):
+        guard.on_validation_end(trainer, None)
+    with pytest.raises(Collapsed, match=r"collapsed in epoch 4: .*lower training.learning_rate"):
+        guard.on_validation_end(_Trainer(0.01, 0.01), None)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        *({"architecture": name} for name in ARCHITECTURES),
+        {"attention": True, "overlap": "merged", "iterations": 3},
+        {"input": "amplitude", "overlap": "merged", "head": "amplitude_phase"},
+    ],
+)
+def test_a_step_on_a_gpu_is_that_on_the_cpu(gpu, batch, network):
+    kept = {"amplitude": "total_variation", "phase": "mean_deviation"}
+    there = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
+    losses, told = [], []
+    for device, groups in (("cpu", batch), ("cuda", there)):
+        task = _task(0.5, None, network, regularisation=kept).to(device)
+        task.log_dict = lambda measures, **settings: told.append({name: float(v) for name, v in measures.items()})
+        loss, gradient = _step(task, groups)
+        task.validation_step(groups, 0)
+        losses.append([float(loss["loss"]), float(gradient.norm())])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    assert told[2:] == [pytest.approx(measures, rel=1e-2, abs=1e-4) for measures in told[:2]]
+
+
+def test_witnesses_are_asked_on_a_gpu_too(gpu, scan):
+    rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 7)[:6], 0, 0, axis=1)
+    batch = read_batch([scan], rows, group_size=4)
+    there = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
+    here, there = (_task(1.0, witnesses=3).to(b.counts.device).training_step(b, 0)["loss"] for b in (batch, there))
+    assert float(there) == pytest.approx(float(here), rel=1e-3)

@@ -1,7 +1,0 @@
-"""``python -m ptychoflow``: the command line, where the entry point is not on the path."""
-
-import sys
-
-from .cli import main
-
-sys.exit(main())
