@@ -22,9 +22,10 @@ from ptychoflow.commands.infer import infer
 from ptychoflow.commands.reconstruct import reconstruct
 from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Inference, Runtime
-from ptychoflow.core.reconstruction import Reconstruction, read_reconstruction
+from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.core.scan import Scan
 from ptychoflow.io.dataset import open_dataset
+from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.image import measures
 from ptychoflow.models.checkpoint import read_model

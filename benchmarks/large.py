@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ptychoflow.core.scan import Geometry, Scan, write_scan
+from ptychoflow.core.scan import Geometry, Scan
+from ptychoflow.io.scan_cxi import write_scan
 
 PIECE = 512
 """Patterns written at once."""

@@ -37,10 +37,11 @@ from ptychoflow.commands.pack import pack
 from ptychoflow.commands.simulate import simulate
 from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Inference, Refinement, Runtime, Simulation
-from ptychoflow.core.reconstruction import Reconstruction, read_reconstruction
+from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.core.scan import Scan
 from ptychoflow.inference.learned_refinement import corrections
 from ptychoflow.io.dataset import open_dataset
+from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.image import phase_error, psnr, rms, unwrapped_phase, value_range
 from ptychoflow.models.checkpoint import Model, read_model

@@ -19,8 +19,8 @@ from ptychoflow.commands.refine import refine
 from ptychoflow.commands.simulate import simulate
 from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Refinement, Runtime, Simulation
-from ptychoflow.core.reconstruction import read_reconstruction
 from ptychoflow.io.dataset import open_dataset
+from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.metrics.alignment import align
 
 CPU = Runtime(accelerator="cpu", threads=1)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ptychoflow.core.reconstruction import Reconstruction, write_reconstruction
+from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.core.scan import Geometry, Scan, Truth
 from ptychoflow.io.dataset import write_dataset
+from ptychoflow.io.reconstruction_h5 import write_reconstruction
 from ptychoflow.metrics.data_consistency import expected_patterns
 
 from .metrics.objects import sample

@@ -16,9 +16,10 @@ from ptychoflow.api import ConfigManager, Datagen, InferenceEngine, PtychoDataLo
 from ptychoflow.commands.infer import infer
 from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import ConfigError, Network, Training
-from ptychoflow.core.reconstruction import read_reconstruction
-from ptychoflow.core.scan import Geometry, write_scan
+from ptychoflow.core.scan import Geometry
 from ptychoflow.io.dataset import open_dataset
+from ptychoflow.io.reconstruction_h5 import read_reconstruction
+from ptychoflow.io.scan_cxi import write_scan
 
 HERE = Path(__file__).parents[2]
 PAGES = sorted((HERE / "docs" / "api").glob("*.md"))

@@ -14,8 +14,8 @@ from snakemake.benchmark import BenchmarkRecord
 from ptychoflow.cli.main import SETTINGS, VERBS, main
 from ptychoflow.config import IN_ONE, READS
 from ptychoflow.config.root import BATCH
-from ptychoflow.core.scan import write_scan
 from ptychoflow.io.dataset import open_dataset, write_dataset
+from ptychoflow.io.scan_cxi import write_scan
 
 
 @pytest.fixture

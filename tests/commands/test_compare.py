@@ -14,8 +14,8 @@ from ptychoflow.commands.compare import better, compare
 from ptychoflow.commands.evaluate import evaluate
 from ptychoflow.commands.report import report
 from ptychoflow.config import Evaluation, Refinement
-from ptychoflow.core.reconstruction import write_reconstruction
-from ptychoflow.io.atomic import provenance
+from ptychoflow.io.provenance import provenance
+from ptychoflow.io.reconstruction_h5 import write_reconstruction
 from ptychoflow.reporting.results import Column
 
 from ..products import make_reconstruction, make_scan, write_products

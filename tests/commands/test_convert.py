@@ -9,9 +9,10 @@ import pytest
 from ptychoflow.cli.main import main
 from ptychoflow.commands.convert import convert, locate
 from ptychoflow.config import Source
-from ptychoflow.core.reconstruction import Reconstruction, write_reconstruction
-from ptychoflow.core.scan import read_scan, write_scan
-from ptychoflow.io.atomic import sha256
+from ptychoflow.core.reconstruction import Reconstruction
+from ptychoflow.io.provenance import sha256
+from ptychoflow.io.reconstruction_h5 import write_reconstruction
+from ptychoflow.io.scan_cxi import read_scan, write_scan
 from ptychoflow.preprocessing.cropping import resize_far_field
 
 GEOMETRY = {"energy_ev": 8800, "detector_distance_m": 2.0, "detector_pixel_m": 75e-6}

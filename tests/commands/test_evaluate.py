@@ -8,10 +8,10 @@ import pytest
 
 from ptychoflow.commands.evaluate import evaluate
 from ptychoflow.config import Evaluation
-from ptychoflow.core.reconstruction import read_reconstruction, write_reconstruction
 from ptychoflow.core.scan import Truth
-from ptychoflow.io.atomic import provenance
 from ptychoflow.io.dataset import write_dataset
+from ptychoflow.io.provenance import provenance
+from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
 
 from ..metrics.objects import sample
 from ..products import SHAPE, blurred, make_reconstruction, make_scan, write_products

@@ -13,10 +13,10 @@ from ptychoflow.cli.main import main
 from ptychoflow.commands.convert import convert
 from ptychoflow.commands.export import export
 from ptychoflow.config import Source
-from ptychoflow.core.reconstruction import read_reconstruction, write_reconstruction
-from ptychoflow.core.scan import read_scan, write_scan
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.io.ptychodus_product import Product, centred, write_product
+from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
+from ptychoflow.io.scan_cxi import read_scan, write_scan
 from ptychoflow.readers.formats.ptychodus_product import read_product
 
 from ..products import make_scan, write_products

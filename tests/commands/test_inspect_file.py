@@ -13,7 +13,7 @@ from ptychoflow.cli.main import main
 from ptychoflow.commands.convert import convert
 from ptychoflow.commands.inspect_file import inspect
 from ptychoflow.config import Source, load_config
-from ptychoflow.core.scan import read_scan
+from ptychoflow.io.scan_cxi import read_scan
 
 from ..readers.golden import GOLDEN, make_scan
 

@@ -9,8 +9,8 @@ from ptychoflow.cli.main import main
 from ptychoflow.commands.label import label
 from ptychoflow.commands.train import train
 from ptychoflow.config import Network, Runtime, Stage, Tracking, Training
-from ptychoflow.core.reconstruction import read_reconstruction, write_reconstruction
 from ptychoflow.io.dataset import open_dataset, verify_dataset, write_dataset
+from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
 
 from ..products import SHAPE, make_reconstruction, make_scan, write_products
 

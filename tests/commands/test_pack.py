@@ -16,8 +16,9 @@ import pytest
 from ptychoflow.cli.main import main
 from ptychoflow.commands.pack import pack
 from ptychoflow.config import Packing
-from ptychoflow.core.scan import Scan, write_scan
+from ptychoflow.core.scan import Scan
 from ptychoflow.io.dataset import open_dataset, read_manifest, verify_dataset
+from ptychoflow.io.scan_cxi import write_scan
 
 
 @pytest.fixture

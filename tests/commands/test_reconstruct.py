@@ -15,8 +15,8 @@ from ptychoflow.commands.infer import infer
 from ptychoflow.commands.reconstruct import reconstruct
 from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Inference, Network, Runtime
-from ptychoflow.core.reconstruction import read_reconstruction
 from ptychoflow.io.dataset import open_dataset, write_dataset
+from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.models.checkpoint import Model, write_model
 from ptychoflow.networks.group_network import CanvasNetwork
 

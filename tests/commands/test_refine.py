@@ -13,9 +13,9 @@ import torch
 
 from ptychoflow.commands.refine import refine
 from ptychoflow.config import Refinement, Runtime
-from ptychoflow.core.reconstruction import read_reconstruction, write_reconstruction
 from ptychoflow.core.scan import Scan
 from ptychoflow.io.dataset import open_dataset, write_dataset
+from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.data_consistency import expected_patterns
 from ptychoflow.physics.forward_model import shift_probe, total_intensity

@@ -16,8 +16,8 @@ from ptychoflow.api import ConfigManager, PtychoDataLoader, PtychoModel
 from ptychoflow.cli.main import main
 from ptychoflow.commands.export import export
 from ptychoflow.commands.run_directory import Events, Stop, Stopped
-from ptychoflow.core.reconstruction import read_reconstruction
 from ptychoflow.io.dataset import open_dataset
+from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.readers.formats.ptychodus_product import read_product
 
 QUICK = '{"refinement": {"epochs": 2, "settled": 0}}'

@@ -12,12 +12,14 @@ from ptychoflow.commands.pack import pack
 from ptychoflow.commands.simulate import simulate
 from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Runtime, Simulation, Stitching, validate
-from ptychoflow.core.reconstruction import Reconstruction, read_reconstruction, write_reconstruction
-from ptychoflow.core.scan import Geometry, Scan, read_scan
+from ptychoflow.core.reconstruction import Reconstruction
+from ptychoflow.core.scan import Geometry, Scan
 from ptychoflow.data.datamodule import PredictionData
 from ptychoflow.data.torch_dataset import read_batch
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.io.patch_store import ShardWriter, seal
+from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
+from ptychoflow.io.scan_cxi import read_scan
 
 TINY = {
     "object": {"name": "points", "size": [70, 90]},

@@ -8,11 +8,11 @@ import pytest
 
 from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Runtime, Stitching
-from ptychoflow.core.reconstruction import read_reconstruction
 from ptychoflow.core.scan import Truth
-from ptychoflow.io.atomic import provenance
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.io.patch_store import ShardWriter, seal
+from ptychoflow.io.provenance import provenance
+from ptychoflow.io.reconstruction_h5 import read_reconstruction
 
 
 def _write_patches(folder, scan, size=20, turn=0.0, drop=0, spoil=()):

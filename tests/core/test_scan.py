@@ -6,15 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ptychoflow.core.scan import (
-    Geometry,
-    check_counts,
-    check_light,
-    iterate_counts,
-    read_scan,
-    smallest_dtype,
-    write_scan,
-)
+from ptychoflow.core.scan import Geometry, check_counts, check_light, smallest_dtype
+from ptychoflow.io.scan_cxi import iterate_counts, read_scan, write_scan
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from ptychoflow.commands.infer import infer
 from ptychoflow.commands.reconstruct import reconstruct
 from ptychoflow.commands.train import train
 from ptychoflow.config import Grouping, Inference, Network, Runtime, Stage, Tracking, Training, Validation
-from ptychoflow.core.reconstruction import read_reconstruction
 from ptychoflow.io.dataset import open_dataset
+from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.image import phase_error, rms
 

@@ -12,10 +12,10 @@ import pytest
 
 from ptychoflow.commands.export import export
 from ptychoflow.config import Source
-from ptychoflow.core.reconstruction import read_reconstruction
-from ptychoflow.core.scan import read_scan, write_scan
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.io.ptychodus_product import Product
+from ptychoflow.io.reconstruction_h5 import read_reconstruction
+from ptychoflow.io.scan_cxi import read_scan, write_scan
 from ptychoflow.readers.formats.ptychodus_product import read_product
 from ptychoflow.readers.registry import read_scan_of
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ptychoflow.io.atomic import provenance, read_json, sha256, whole_file, whole_folder, write_json
+from ptychoflow.io.atomic import read_json, whole_file, whole_folder, write_json
+from ptychoflow.io.provenance import provenance, sha256
 
 
 def test_a_file_appears_only_when_it_is_finished(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ptychoflow.io.atomic import code_version
+from ptychoflow.io.provenance import code_version
 from ptychoflow.orchestration import staleness as origins
 from ptychoflow.orchestration.staleness import cache_of_this_code, other_code, source_of
 
@@ -21,6 +21,7 @@ def repository(tmp_path, monkeypatch):
     subprocess.run([*git, "init", "-q"], check=True)
 
     def commit(name: str, text: str) -> str:
+        (here / name).parent.mkdir(exist_ok=True)
         (here / name).write_text(text)
         subprocess.run([*git, "add", "-A"], check=True)
         subprocess.run([*git, "commit", "-qm", "a change"], check=True)
@@ -30,7 +31,7 @@ def repository(tmp_path, monkeypatch):
         origins.differs.cache_clear()
         return version
 
-    monkeypatch.setattr(origins, "HERE", here)
+    monkeypatch.setattr(origins, "PACKAGE", here)
     return commit
 
 
@@ -107,10 +108,9 @@ def test_the_source_of_a_verb_is_what_it_imports_and_no_other_verb():
 
 
 def test_a_shared_cache_has_a_folder_for_each_code(tmp_path, repository):
-    repository("simulate.py", "from .physics import forward, units")
-    repository("pack.py", "import numpy")
+    repository("commands/simulate.py", "from ..physics import forward, units")
+    repository("commands/pack.py", "import numpy")
     repository("forward.py", "not the one that is imported")
-    (tmp_path / "library" / "physics").mkdir()
     repository("physics/forward.py", "one = 1")
     assert {path.name for path in source_of("simulate", "pack")} == {"simulate.py", "pack.py", "forward.py"}
     (tmp_path / "cache").mkdir()

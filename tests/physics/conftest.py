@@ -17,7 +17,7 @@ def with_and_without_compiler(request, monkeypatch, tmp_path):
     elif shutil.which("cc") is None:
         pytest.skip("there is no C compiler")
     compiled.cache_clear()
-    for source in ("patterns.c", "splatting.c"):
+    for source in ("pie.c", "accumulate.c"):
         assert (compiled(source, torch.float32) is None) == (request.param == "in torch")
     yield
     compiled.cache_clear()

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from ptychoflow.api import ConfigManager, PtychoDataLoader, PtychoModel
-from ptychoflow.api.engines import Found
+from ptychoflow.api.inference import Found
 from ptychoflow.cli.main import main
 from ptychoflow.commands.export import export
 from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.interop import ptychodus_directory as ptychodus
-from ptychoflow.interop.ptychodus_directory import FACADE
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.plugins.ptychodus import backend
+from ptychoflow.plugins.ptychodus.launcher import FACADE
 
 FIELDS = {"DataConfig": 18, "ModelConfig": 33, "TrainingConfig": 34, "InferenceConfig": 6, "DatagenConfig": 0}
 

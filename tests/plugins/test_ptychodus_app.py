@@ -16,8 +16,8 @@ from scipy.ndimage import map_coordinates
 
 from ptychoflow.api import Datagen
 from ptychoflow.commands.export import export
-from ptychoflow.interop.ptychodus_directory import python_path
 from ptychoflow.io.dataset import write_dataset
+from ptychoflow.plugins.ptychodus.launcher import python_path
 from ptychoflow.readers.formats.ptychodus_product import read_product
 
 BESIDE = Path(sys.prefix) / "ptychodus"

@@ -10,7 +10,8 @@ import numpy as np
 import tifffile
 from scipy.io import savemat
 
-from ptychoflow.core.scan import ELEMENTARY_CHARGE_C, Geometry, Scan, Truth, write_scan
+from ptychoflow.core.scan import ELEMENTARY_CHARGE_C, Geometry, Scan, Truth
+from ptychoflow.io.scan_cxi import write_scan
 
 ROWS, COLUMNS, SIZE = 4, 6, 16
 

@@ -6,9 +6,11 @@ import pytest
 from ptychoflow.commands.refine import refine
 from ptychoflow.commands.simulate import simulate
 from ptychoflow.config import Refinement, Simulation
-from ptychoflow.core.reconstruction import Reconstruction, read_reconstruction
-from ptychoflow.core.scan import Scan, read_scan
+from ptychoflow.core.reconstruction import Reconstruction
+from ptychoflow.core.scan import Scan
 from ptychoflow.io.dataset import open_dataset, write_dataset
+from ptychoflow.io.reconstruction_h5 import read_reconstruction
+from ptychoflow.io.scan_cxi import read_scan
 from ptychoflow.metrics.alignment import align
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ptychoflow.config import Detector, ObjectRecipe, ProbeRecipe, Trajectory
-from ptychoflow.core.scan import Scan, read_scan
+from ptychoflow.core.scan import Scan
+from ptychoflow.io.scan_cxi import read_scan
 from ptychoflow.physics.patches import place_patches
 from ptychoflow.physics.propagation import near_field
 from ptychoflow.simulation import acquisition as experiments

@@ -10,7 +10,7 @@ import pytest
 from ptychoflow.commands.convert import convert
 from ptychoflow.commands.pack import pack
 from ptychoflow.config import Source
-from ptychoflow.core.scan import write_scan
+from ptychoflow.io.scan_cxi import write_scan
 
 from ..workflow.conftest import ROOT, Workflow
 

@@ -21,8 +21,9 @@ import yaml
 
 from ptychoflow.api import ConfigManager, InferenceEngine, PtychoModel, Trainer
 from ptychoflow.config import Network
-from ptychoflow.io.atomic import sha256, write_json
+from ptychoflow.io.atomic import write_json
 from ptychoflow.io.dataset import open_dataset
+from ptychoflow.io.provenance import sha256
 from ptychoflow.models.checkpoint import Model, content_of
 from ptychoflow.models.model_folder import read_model_folder, write_model_folder
 from ptychoflow.networks.group_network import CanvasNetwork

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from ptychoflow.config import Grouping, Inference, Network, Refinement, Runtime, Training, Validation
-from ptychoflow.inference.learned_refinement import EPOCHS, corrections
+from ptychoflow.inference.learned_refinement import corrections
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.networks.object_network import ObjectNetwork, light_of
 from ptychoflow.refinement.engine import Fit
+from ptychoflow.refinement.short_schedule import EPOCHS
 from ptychoflow.runtime.timing import Clock
 from ptychoflow.training import fit_datamodule as fitted
 from ptychoflow.training.fit_datamodule import FITS, FitData

@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import h5py
 import pytest
 
-from ptychoflow.io.atomic import code_version
 from ptychoflow.io.dataset import verify_dataset
+from ptychoflow.io.provenance import code_version
 from ptychoflow.orchestration.resources import memory_mb, minutes
 
 pytestmark = pytest.mark.xdist_group("finished run")

@@ -10,7 +10,8 @@ unless asked for: verbs work in a temporary folder that is gone when they are do
 
 from .config import ConfigManager
 from .data import Datagen, PtychoDataLoader
-from .engines import Found, InferenceEngine, Trainer
+from .inference import Found, InferenceEngine
 from .model import PtychoModel
+from .training import Trainer
 
 __all__ = ["ConfigManager", "Datagen", "Found", "InferenceEngine", "PtychoDataLoader", "PtychoModel", "Trainer"]

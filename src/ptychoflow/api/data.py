@@ -39,7 +39,7 @@ class Datagen:
             ValueError: if the sample is too small for one pattern, or the like.
         """
         from ..commands.simulate import simulate
-        from ..core.scan import read_scan
+        from ..io.scan_cxi import read_scan
 
         config = ConfigManager(simulation=self.config.simulation)
         config.update(simulation=changes)
@@ -147,8 +147,9 @@ def loader_of(data: "PtychoDataLoader | Any", config: ConfigManager | None, **ar
 def _as_scan(item: Any, arrays: Mapping[str, Any]) -> "Scan":
     import numpy as np
 
-    from ..core.scan import Scan, read_scan
+    from ..core.scan import Scan
     from ..io.dataset import open_dataset
+    from ..io.scan_cxi import read_scan
 
     given = [name for name, array in arrays.items() if array is not None]
     if isinstance(item, np.ndarray):

@@ -140,6 +140,6 @@ class PtychoModel:
 
     def predict(self, data: "PtychoDataLoader | Any", **arrays: Any) -> "PatchSet":
         """The object patch under every pattern of a scan; see :meth:`InferenceEngine.predict`."""
-        from .engines import InferenceEngine
+        from .inference import InferenceEngine
 
         return InferenceEngine(self).predict(data, **arrays)

@@ -334,7 +334,7 @@ def main(words: list[str] | None = None) -> int:
 def _run(verb: str, arguments: dict) -> int | None:
     """Run a verb; an exit code from those that have one of their own."""
     if verb == "ptychodus":
-        return _module("interop.ptychodus_directory").launch(**arguments)
+        return _module("plugins.ptychodus.launcher").launch(**arguments)
     if verb == "verify":
         _verify(arguments["folder"])
     elif verb == "settings":

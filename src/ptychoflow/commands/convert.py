@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..config import Source
-from ..core.reconstruction import read_reconstruction
-from ..core.scan import Scan, check_counts, write_scan
-from ..io.atomic import provenance
+from ..core.scan import Scan, check_counts
+from ..io.provenance import provenance
+from ..io.reconstruction_h5 import read_reconstruction
+from ..io.scan_cxi import write_scan
 from ..preprocessing.cropping import resize_far_field
 from ..readers.download import brought, locate
 from ..readers.registry import read_scan_of

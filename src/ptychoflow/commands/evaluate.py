@@ -14,10 +14,12 @@ import torch
 from scipy.spatial import KDTree
 
 from ..config import HALVES, Evaluation
-from ..core.reconstruction import Reconstruction, read_reconstruction
+from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan, Truth
-from ..io.atomic import made_of_another, provenance, whole_folder, write_json
+from ..io.atomic import whole_folder, write_json
 from ..io.dataset import open_dataset
+from ..io.provenance import made_of_another, provenance
+from ..io.reconstruction_h5 import read_reconstruction
 from ..metrics.alignment import Aligned, align, level, twin_correlation, window
 from ..metrics.data_consistency import Fit, expected_patterns, fit, seam
 from ..metrics.frc import ring_correlation

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.reconstruction import Reconstruction, product_of
-from ..core.scan import Scan, Truth, iterate_counts, read_scan
+from ..core.reconstruction import Reconstruction
+from ..core.scan import Scan, Truth
 from ..interop.ptychodus_directory import FILES, MODEL, write_standard
 from ..interop.ptychopinn.npz import write_npz
 from ..io.atomic import whole_file, whole_folder
 from ..io.dataset import open_dataset, pieces
 from ..io.ptychodus_product import Product, half_pixel, write_product
+from ..io.reconstruction_h5 import product_of
+from ..io.scan_cxi import iterate_counts, read_scan
 from ..readers.formats.cxi import OURS
 from ..readers.registry import read_product_of
 from ..readers.safe_hdf5 import Hdf5, is_hdf5

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ..config import Inference, Runtime
 from ..inference.prediction import Prediction
-from ..io.atomic import provenance, whole_folder, write_json
+from ..io.atomic import whole_folder, write_json
 from ..io.dataset import open_dataset
 from ..io.patch_store import FILES, seal
+from ..io.provenance import provenance
 from ..models.checkpoint import read_model
 
 logger = logging.getLogger(__name__)

@@ -164,7 +164,7 @@ def _draw_pattern(panel, inspection: Inspection) -> None:
 
 
 def _draw_positions(panel, inspection: Inspection) -> None:
-    from ..readers.conversion import oriented
+    from ..preprocessing.position_transform import oriented
 
     y, x = oriented(inspection.scan.positions, inspection.source.orientation).T
     panel.set_axis_on()
@@ -189,8 +189,8 @@ def _draw_fits(panel, finding: Finding) -> None:
 def _draw_images(panels, inspection: Inspection) -> None:
     import torch
 
+    from ..preprocessing.position_transform import oriented
     from ..preprocessing.trial_reconstruction import fit, lively_part
-    from ..readers.conversion import oriented
 
     finding, part = inspection.finding, lively_part(inspection.scan, 240)
     best, worst = finding.best, finding.orientations[int(np.argmax(finding.errors))]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.reconstruction import Reconstruction, read_reconstruction
+from ..core.reconstruction import Reconstruction
 from ..core.scan import Truth
-from ..io.atomic import provenance
 from ..io.dataset import open_dataset, write_dataset
+from ..io.provenance import provenance
+from ..io.reconstruction_h5 import read_reconstruction
 
 logger = logging.getLogger(__name__)
 

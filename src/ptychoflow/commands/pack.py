@@ -12,9 +12,10 @@ import numpy as np
 import xxhash
 
 from ..config import HALVES, Packing
-from ..core.scan import Scan, check_counts, iterate_counts, read_scan, smallest_dtype
-from ..io.atomic import provenance
+from ..core.scan import Scan, check_counts, smallest_dtype
 from ..io.dataset import CHECKSUM, PIECE, write_dataset
+from ..io.provenance import provenance
+from ..io.scan_cxi import iterate_counts, read_scan
 from ..preprocessing.detector_pixels import Pixels, Survey, displacement, survey
 from ..runtime.progress import track
 

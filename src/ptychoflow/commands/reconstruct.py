@@ -6,13 +6,15 @@ import time
 from pathlib import Path
 
 from ..config import Inference, Runtime, Stitching
-from ..core.reconstruction import ENDINGS, Reconstruction, name_for, write_reconstruction
+from ..core.reconstruction import Reconstruction, name_for
 from ..core.scan import Scan
 from ..inference.learned_refinement import corrected
 from ..inference.prediction import Prediction
-from ..io.atomic import check_output, provenance, scratch_folder
+from ..io.atomic import check_output, scratch_folder
 from ..io.dataset import open_dataset
 from ..io.patch_store import read_patches, seal
+from ..io.provenance import provenance
+from ..io.reconstruction_h5 import ENDINGS, write_reconstruction
 from ..models.checkpoint import Model, read_model
 from ..networks.object_network import ObjectNetwork
 from ..stitching.assembly import assemble

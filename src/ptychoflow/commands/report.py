@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..io.atomic import code_version, whole_file
+from ..io.atomic import whole_file
+from ..io.provenance import code_version
 from ..reporting.page import render
 from ..reporting.results import read_records, read_results, table_text
 from ..reporting.sweep_results import read_sweep

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Inference, Packing, Refinement, Runtime, Source, Stitching
-from ..core.reconstruction import ENDINGS, read_reconstruction
 from ..io.atomic import check_output
+from ..io.reconstruction_h5 import ENDINGS, read_reconstruction
 from ..readers.registry import read_measurement
 from .convert import convert
 from .pack import pack

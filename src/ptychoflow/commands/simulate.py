@@ -10,8 +10,9 @@ from typing import BinaryIO
 import numpy as np
 
 from ..config import Simulation
-from ..core.scan import Geometry, Scan, smallest_dtype, write_scan
-from ..io.atomic import provenance
+from ..core.scan import Geometry, Scan, smallest_dtype
+from ..io.provenance import provenance
+from ..io.scan_cxi import write_scan
 from ..simulation.acquisition import Experiment, as_scan, nominal_geometry
 from ..simulation.detector import detector_mask
 from ..simulation.objects import make_object

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 
 from ..config import Runtime, Stitching
-from ..core.reconstruction import ENDINGS, name_for, write_reconstruction
-from ..io.atomic import check_output, made_of_another, provenance, read_json, scratch_folder
+from ..core.reconstruction import name_for
+from ..io.atomic import check_output, read_json, scratch_folder
 from ..io.dataset import open_dataset
 from ..io.patch_store import read_patches
+from ..io.provenance import made_of_another, provenance
+from ..io.reconstruction_h5 import ENDINGS, write_reconstruction
 from ..runtime.timing import Clock
 from ..stitching.assembly import assemble
 from ..stitching.canvas import Room, memory_for

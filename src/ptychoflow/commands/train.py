@@ -17,8 +17,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from ..config import Network, Runtime, Tracking, Training
 from ..core.scan import Scan
 from ..data.datamodule import TrainingData
-from ..io.atomic import check_output, provenance, write_json
+from ..io.atomic import check_output, write_json
 from ..io.dataset import open_dataset
+from ..io.provenance import provenance
 from ..models.checkpoint import Model, read_model, write_model
 from ..networks.group_network import CanvasNetwork, window_side
 from ..networks.object_network import ObjectNetwork

@@ -1,18 +1,12 @@
 """A reconstruction: the object that was found, and its file, a ptychodus product with our measures beside it."""
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from ..io.atomic import size_of, whole_file
-from ..io.ptychodus_product import Product, fill_hdf5, half_pixel
 from .scan import Geometry
 
-ENDINGS = (".h5", ".hdf5")
-"""What the file of a reconstruction ends in."""
 BAND = 256
 """Rows looked at at once, of arrays that may be larger than memory."""
 
@@ -84,102 +78,3 @@ class Reconstruction:
 def name_for(output: Path, scan: str) -> str:
     """What a reconstruction is called: ``model/scan``, the model by the folder that its file is put into."""
     return f"{Path(output).absolute().parent.name}/{scan}"
-
-
-def write_reconstruction(path: Path, reconstruction: Reconstruction) -> None:
-    """Write a ptychodus product (HDF5) with our arrays under ``/ptychoflow``, whole or not at all."""
-    with whole_file(path, size_of(reconstruction)) as partial, h5py.File(partial, "w") as file:
-        fill_hdf5(file, product_of(reconstruction))
-        _write_ours(file.create_group("ptychoflow"), reconstruction)
-
-
-def product_of(reconstruction: Reconstruction) -> Product:
-    """A reconstruction as ptychodus keeps it.
-
-    ptychodus counts patch centres from ``(N - 1) / 2`` and we from ``N // 2``: the object's centre holds the half,
-    so that positions are ours times the pixel size.
-    """
-    geometry, history, facts = reconstruction.geometry, reconstruction.history, reconstruction.facts
-    pixel = geometry.pixel_size_m
-    half = half_pixel(reconstruction.probe.shape[-1])
-    middle = [o + (side - 1) / 2 + half for o, side in zip(reconstruction.origin, reconstruction.object.shape)]
-    y, x = reconstruction.positions.T * pixel
-    losses = zip(history["epoch"], history["error"]) if "error" in history else ()
-    photons, brightness = float(np.sum(np.abs(reconstruction.probe) ** 2)), reconstruction.brightness
-    return Product(
-        probe=reconstruction.probe.astype(np.complex64)[None],
-        object=np.asarray(reconstruction.object, np.complex64)[None],
-        indexes=np.arange(len(y)),
-        y_m=y,
-        x_m=x,
-        pixel_m=pixel,
-        centre_m=(middle[0] * pixel, middle[1] * pixel),
-        name=reconstruction.name,
-        comments="written by ptychoflow" + (f"; partial: {facts['partial']}" if "partial" in facts else ""),
-        distance_m=geometry.detector_distance_m,
-        energy_ev=geometry.energy_ev,
-        photons=photons,
-        photon_counts=None if brightness is None else photons * np.asarray(brightness, np.float64) ** 2,
-        losses=np.array([*losses], np.float64).reshape(-1, 2),
-    )
-
-
-def read_reconstruction(path: Path) -> Reconstruction:
-    """Read a reconstruction that :func:`write_reconstruction` wrote.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if the file is damaged or another program's.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no reconstruction {path}")
-    try:
-        with h5py.File(path, "r") as file:
-            return _reconstruction_from(file)
-    except (KeyError, OSError) as error:
-        raise ValueError(f"{path} is no ptychoflow reconstruction or is damaged ({error}): make it again") from None
-
-
-def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
-    group.attrs.update({"format": 1, "facts": json.dumps(reconstruction.facts), "origin": reconstruction.origin})
-    group.attrs.update(
-        {"wavelength_m": reconstruction.geometry.wavelength_m, "pixel_size_m": reconstruction.geometry.pixel_size_m}
-    )
-    group["positions"] = reconstruction.positions
-    group.create_dataset("weight", data=np.asarray(reconstruction.weight, np.float32), compression="lzf")
-    group.create_dataset("coverage", data=reconstruction.coverage, compression="lzf")
-    if reconstruction.component is not None:
-        group.create_dataset("component", data=reconstruction.component, compression="lzf")
-    for name, column in reconstruction.history.items():
-        group[f"history/{name}"] = np.asarray(column, np.float64)
-    if reconstruction.brightness is not None:
-        group["brightness"] = reconstruction.brightness.astype(np.float32)
-    if reconstruction.phase_uncertainty is not None:
-        spread = group.create_dataset("phase_uncertainty", data=reconstruction.phase_uncertainty, compression="lzf")
-        spread.attrs["unit"] = "rad"
-    if reconstruction.snapshots is not None:
-        group.create_dataset("snapshots", data=reconstruction.snapshots.astype(np.complex64), compression="lzf")
-
-
-def _reconstruction_from(file: h5py.File) -> Reconstruction:
-    ours = file["ptychoflow"]
-    return Reconstruction(
-        object=file["object"][0],
-        origin=tuple(float(v) for v in ours.attrs["origin"]),
-        probe=file["probe"][0],
-        positions=ours["positions"][()],
-        geometry=Geometry(
-            float(ours.attrs["pixel_size_m"]),
-            float(ours.attrs["wavelength_m"]),
-            float(file.attrs["detector_object_distance_m"]),
-        ),
-        weight=ours["weight"][()],
-        coverage=ours["coverage"][()],
-        brightness=ours["brightness"][()] if "brightness" in ours else None,
-        phase_uncertainty=ours["phase_uncertainty"][()] if "phase_uncertainty" in ours else None,
-        name=str(file.attrs["name"]),
-        history={name: column[()].tolist() for name, column in ours.get("history", {}).items()},
-        snapshots=ours["snapshots"][()] if "snapshots" in ours else None,
-        component=ours["component"][()] if "component" in ours else None,
-        facts=json.loads(ours.attrs["facts"]),
-    )

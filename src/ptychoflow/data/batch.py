@@ -1,6 +1,5 @@
 """Batches as a network takes them, made where it computes: from counts as they are stored and what each scan knows."""
 
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.arrays import as_tensor
 from ..core.scan import Scan
 
 
@@ -142,15 +142,6 @@ def to_corner(counts: Tensor) -> Tensor:
     corner[..., :rest, :rest], corner[..., :rest, rest:] = counts[..., half:, half:], counts[..., half:, :half]
     corner[..., rest:, :rest], corner[..., rest:, rest:] = counts[..., :half, half:], counts[..., :half, :half]
     return corner
-
-
-def as_tensor(array: np.ndarray) -> Tensor:
-    """An array as a tensor without a copy; nobody writes to either, although torch cannot know."""
-    if array.flags.writeable:
-        return torch.from_numpy(array)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(np.asarray(array))
 
 
 def _of_each(tables: Tensor, scan: Tensor) -> Tensor:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..core.arrays import as_tensor
 from ..core.scan import Scan
 from ..io.dataset import pieces
 from ..runtime.gpu import advising
-from .batch import Batch, ScanTable, as_tensor
+from .batch import Batch, ScanTable
 
 
 class Reading(NamedTuple):

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from ..config import Inference, Refinement, Runtime
 from ..core.reconstruction import Reconstruction
@@ -12,13 +11,11 @@ from ..core.scan import Scan
 from ..models.checkpoint import Model
 from ..networks.object_network import ObjectNetwork, view_of
 from ..refinement.engine import Fit
+from ..refinement.short_schedule import one_epoch
 from ..runtime.distributed import SMALLER, Peers
 from ..runtime.gpu import advising
 from ..runtime.progress import track
 from ..runtime.timing import Clock, rates
-
-EPOCHS = 6
-"""Steps are annealed as if a fit that is corrected had so many epochs; a network learns from as many."""
 
 
 @advising(SMALLER)
@@ -88,11 +85,3 @@ def corrections(network: ObjectNetwork, fit: Fit, inference: Inference, clock: C
             with clock("inference", device), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, low):
                 fit.object = network.correct(seen)
         yield error
-
-
-def one_epoch(fit: Fit, epoch: int) -> tuple[Tensor, float]:
-    """An epoch of a fit, counted from 0; gives the object before it and the R-factor that it met."""
-    before = fit.object.clone()
-    met = fit.epoch(done=min(epoch / EPOCHS, 1.0))
-    fit.straighten()
-    return before, met.error

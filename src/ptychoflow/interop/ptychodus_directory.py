@@ -1,10 +1,7 @@
 """What ptychodus is handed: its standard directory of patterns, product and settings, and our engine to run with."""
 
-import os
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
 
 import h5py
 import numpy as np
@@ -57,40 +54,3 @@ def settings_for(size: int) -> str:
     return "\n".join(
         f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in said.items()) for name, said in sections.items()
     )
-
-
-FACADE = Path(__file__).parents[1] / "plugins" / "ptychodus" / "shim"
-"""The folder that holds what ptychodus imports as ``ptycho_torch``."""
-
-
-def launch(arguments: Sequence[str]) -> NoReturn:
-    """Become the installed ptychodus, with our engine as its backend: signals and exit code are its own.
-
-    Args:
-        arguments: what ptychodus takes; without any it opens its window.
-
-    Raises:
-        ValueError: if ptychodus is not installed.
-    """
-    command = [str(_python()), "-P", "-m", "ptychodus", *arguments]
-    # its child processes, which do the work, inherit the path too
-    os.execve(command[0], command, os.environ | {"PYTHONPATH": python_path()})
-
-
-def python_path() -> str:
-    """The path on which Python finds our engine under the name that ptychodus imports."""
-    library = Path(__file__).parents[2]
-    before = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([str(FACADE), str(library), *([before] if before else [])])
-
-
-def _python() -> Path:
-    """A Python that has ptychodus: this one, or that of the environment that the Makefile puts beside it."""
-    from importlib.util import find_spec
-
-    beside = Path(sys.prefix) / "ptychodus" / "bin" / "python"
-    if find_spec("ptychodus") is not None:
-        return Path(sys.executable)
-    if beside.is_file():
-        return beside
-    raise ValueError("ptychodus is not installed: pip install ptychodus==1.7.0, or make test-ptychodus")

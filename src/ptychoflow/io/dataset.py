@@ -17,7 +17,8 @@ import xxhash
 
 from ..core.scan import Geometry, Scan, Truth, check_counts, check_light, smallest_dtype
 from ..runtime.progress import track
-from .atomic import provenance, read_json, take_room, whole_folder, write_json
+from .atomic import read_json, take_room, whole_folder, write_json
+from .provenance import provenance
 
 FORMAT = 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.batch import as_tensor
+from ..core.arrays import as_tensor
 from .atomic import read_json, take_room, write_json
 
 FORMAT = 1

@@ -7,7 +7,8 @@ import torch
 import yaml
 
 from .. import __version__
-from ..io.atomic import read_json, sha256, whole_folder, write_json
+from ..io.atomic import read_json, whole_folder, write_json
+from ..io.provenance import sha256
 from .checkpoint import Model, content_of, model_from
 
 WEIGHTS, CONFIG, CHECKSUMS = "weights.pt", "config.yaml", "checksums.json"

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from ..config import Orientation
 from ..core.scan import Scan
-from ..readers.conversion import oriented
+from .position_transform import oriented
 from .trial_reconstruction import centroid, fit, lively_part
 
 EIGHT = tuple(

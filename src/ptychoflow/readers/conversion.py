@@ -5,9 +5,10 @@ import logging
 
 import numpy as np
 
-from ..config import MeasuredGeometry, Orientation, Source
+from ..config import MeasuredGeometry, Source
 from ..core.scan import ELEMENTARY_CHARGE_C, LIGHT_M_S, PLANCK_J_S, Geometry, Scan, Truth, smallest_dtype
 from ..preprocessing.cropping import resize_far_field
+from ..preprocessing.position_transform import oriented
 from ..preprocessing.probe_guess import guess_probe, in_photons
 from .detector_view import View, beam_in_corner, dead_pixels, kept_square, look
 from .lazy_stack import Stack
@@ -120,16 +121,6 @@ def geometry_of(found: Measurement, given: MeasuredGeometry, size: int) -> tuple
 def wavelength_m(energy_ev: float) -> float:
     """Wavelength of a photon, m."""
     return PLANCK_J_S * LIGHT_M_S / (energy_ev * ELEMENTARY_CHARGE_C)
-
-
-def oriented(positions: np.ndarray, orientation: Orientation) -> np.ndarray:
-    """Positions after swap, flips and rotation, in that order, ``(J, 2)``."""
-    turned = positions[:, ::-1] if orientation.swap else positions
-    turned = turned * (-1.0 if orientation.flip_y else 1.0, -1.0 if orientation.flip_x else 1.0)
-    if orientation.rotation_deg == 0:
-        return turned
-    angle = np.deg2rad(orientation.rotation_deg)
-    return turned @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
 def _corner(found: Measurement, source: Source, mean: np.ndarray) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from ..config import Source
-from ..io.atomic import sha256
+from ..io.provenance import sha256
 
 logger = logging.getLogger(__name__)
 

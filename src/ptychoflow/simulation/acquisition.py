@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..config import Detector, NominalGeometry, Simulation, Trajectory
-from ..core.scan import Geometry, Scan, Truth, smallest_dtype, write_scan
+from ..core.scan import Geometry, Scan, Truth, smallest_dtype
+from ..io.scan_cxi import write_scan
 from ..physics.forward_model import expected_counts, probe_spectrum, shift_spectrum
 from ..physics.patches import cut_windows, extract_patches, split_positions
 from ..physics.propagation import far_field_corner

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 
 from ..config import ProbeRecipe
-from ..core.reconstruction import read_reconstruction
-from ..core.scan import Geometry, read_scan
+from ..core.scan import Geometry
+from ..io.reconstruction_h5 import read_reconstruction
+from ..io.scan_cxi import read_scan
 from .aberrations import draw, phase_waves
 
 Phase = Callable[[np.ndarray, np.ndarray], np.ndarray]

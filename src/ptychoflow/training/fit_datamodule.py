@@ -16,9 +16,9 @@ from ..core.scan import Scan
 from ..data.batch import Batch, ScanTable
 from ..data.datamodule import TrainingData
 from ..data.torch_dataset import Reading
-from ..inference.learned_refinement import EPOCHS, one_epoch
 from ..networks.object_network import ObjectNetwork, view_of
 from ..refinement.engine import Fit
+from ..refinement.short_schedule import EPOCHS, one_epoch
 from ..runtime.distributed import SMALLER, Peers
 from ..runtime.gpu import advising, device_kind
 from .trainer import launcher

@@ -98,7 +98,7 @@ def divide_(total: Tensor, weight: Tensor, floor: float) -> Tensor:
 
 def _loops(image: Tensor) -> ctypes.CDLL | None:
     """The loops in C for numbers of this type; None where they cannot be had, or cannot reach them."""
-    return compiled("splatting.c", image.real.dtype) if image.device.type == "cpu" else None
+    return compiled("accumulate.c", image.real.dtype) if image.device.type == "cpu" else None
 
 
 def _splat_compiled(image: Tensor, patches: Tensor, positions: Tensor, weights: Tensor, hits: Tensor) -> bool:

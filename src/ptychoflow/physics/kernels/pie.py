@@ -15,7 +15,7 @@ from .build import call, compiled
 
 LEAST = 1e-12
 """Least expected counts: below them a modulus has no direction."""
-SOURCE = "patterns.c"
+SOURCE = "pie.c"
 
 
 def loops_for(values: Tensor) -> ctypes.CDLL | None:

@@ -1,4 +1,4 @@
-"""Training and reconstruction as objects; the verbs do the work, in a folder that is gone when they are done."""
+"""Reconstruct scans in memory: the ``infer``, ``stitch`` and ``reconstruct`` commands as an object."""
 
 import tempfile
 from collections.abc import Iterator
@@ -17,33 +17,6 @@ if TYPE_CHECKING:
     from ..core.reconstruction import Reconstruction
     from ..core.scan import Scan
     from ..io.patch_store import PatchSet
-
-
-class Trainer:
-    """Trains a network on scans.
-
-    Args:
-        data: a :class:`PtychoDataLoader`, or what it takes.
-        config: sections ``network``, ``training``, ``runtime`` and ``tracking``; those of the loader without it.
-    """
-
-    def __init__(self, data: "PtychoDataLoader | Any", config: ConfigManager | None = None) -> None:
-        self.loader = loader_of(data, config)
-        self.config = self.loader.config
-
-    def train(self, output: Path | str | None = None) -> PtychoModel:
-        """Train; with ``output``, a checkpoint and its record stay there and a stopped training resumes.
-
-        Raises:
-            ValueError: if the scans do not suit each other or the settings, or the training collapses.
-        """
-        from ..commands.train import train
-
-        with tempfile.TemporaryDirectory() as scratch, self.loader.folders() as folders:
-            path = Path(output) if output is not None else Path(scratch) / "models" / "model.ckpt"
-            config = self.config
-            train(folders, path, config.network, config.training, config.runtime, config.tracking)
-            return PtychoModel.load(path)
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,8 +57,8 @@ class Found:
             ValueError: if the path does not end in ``.h5``, or a folder stands there.
             OSError: if it cannot be written.
         """
-        from ..core.reconstruction import ENDINGS, write_reconstruction
         from ..io.atomic import check_output
+        from ..io.reconstruction_h5 import ENDINGS, write_reconstruction
 
         check_output(Path(path), *ENDINGS)
         write_reconstruction(Path(path), self.reconstruction)
@@ -157,7 +130,7 @@ class InferenceEngine:
             ValueError: if start and scan do not suit each other, or the fit fails.
         """
         from ..commands.refine import refine
-        from ..core.reconstruction import read_reconstruction
+        from ..io.reconstruction_h5 import read_reconstruction
 
         with tempfile.TemporaryDirectory() as scratch, _one_folder(data, arrays) as dataset:
             begin, output = start, Path(scratch) / "refined.h5"

@@ -1,0 +1,36 @@
+"""Train networks in memory: the ``train`` command as an object."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .config import ConfigManager
+from .data import PtychoDataLoader, loader_of
+from .model import PtychoModel
+
+
+class Trainer:
+    """Trains a network on scans.
+
+    Args:
+        data: a :class:`PtychoDataLoader`, or what it takes.
+        config: sections ``network``, ``training``, ``runtime`` and ``tracking``; those of the loader without it.
+    """
+
+    def __init__(self, data: "PtychoDataLoader | Any", config: ConfigManager | None = None) -> None:
+        self.loader = loader_of(data, config)
+        self.config = self.loader.config
+
+    def train(self, output: Path | str | None = None) -> PtychoModel:
+        """Train; with ``output``, a checkpoint and its record stay there and a stopped training resumes.
+
+        Raises:
+            ValueError: if the scans do not suit each other or the settings, or the training collapses.
+        """
+        from ..commands.train import train
+
+        with tempfile.TemporaryDirectory() as scratch, self.loader.folders() as folders:
+            path = Path(output) if output is not None else Path(scratch) / "models" / "model.ckpt"
+            config = self.config
+            train(folders, path, config.network, config.training, config.runtime, config.tracking)
+            return PtychoModel.load(path)

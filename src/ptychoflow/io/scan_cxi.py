@@ -1,0 +1,145 @@
+"""A scan's file: a CXI file that other tools open, read whole or in pieces."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import hdf5plugin  # noqa: F401  (registers the filters that detectors compress with)
+import numpy as np
+
+from ..core.scan import ELEMENTARY_CHARGE_C, Geometry, Scan, Truth, check_counts
+from .atomic import size_of, whole_file
+
+
+def write_scan(path: Path, scan: Scan, chunks: Iterator[np.ndarray] | None = None) -> None:
+    """Write a scan as a CXI 1.6 file, whole or not at all.
+
+    Args:
+        path: the file.
+        scan: what to write; ``scan.counts`` gives shape and dtype.
+        chunks: the counts in pieces, in order, where they do not fit in memory; ``scan.counts`` itself without it.
+    """
+    size = size_of(scan) + (0 if scan.truth is None else size_of(scan.truth))
+    with whole_file(path, size) as partial, h5py.File(partial, "w") as file:
+        file["cxi_version"] = 160
+        instrument = file.create_group("entry_1/instrument_1")
+        source = instrument.create_group("source_1")
+        source["energy"] = scan.geometry.energy_ev * ELEMENTARY_CHARGE_C
+        source["illumination"] = scan.probe.astype(np.complex64)
+        detector = instrument.create_group("detector_1")
+        # in one piece and not compressed: every program reads it, at the speed of the disk
+        data = detector.create_dataset("data", scan.counts.shape, scan.counts.dtype)
+        _write_chunks(data, [scan.counts] if chunks is None else chunks)
+        detector["distance"] = scan.geometry.detector_distance_m
+        detector["x_pixel_size"] = detector["y_pixel_size"] = scan.geometry.detector_pixel_m(scan.size)
+        # CXI marks bad pixels, we mark good ones
+        bad = np.zeros(scan.counts.shape[1:], bool) if scan.mask is None else ~scan.mask
+        detector["mask"] = bad.astype(np.uint32)
+        y, x = scan.positions.T * scan.geometry.pixel_size_m
+        file["entry_1/sample_1/geometry_1/translation"] = np.stack([x, y, np.zeros_like(x)], axis=1)
+        file["entry_1/data_1/data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
+        file["entry_1/data_1/translation"] = h5py.SoftLink("/entry_1/sample_1/geometry_1/translation")
+        ours = file.create_group("entry_1/ptychoflow")
+        ours.attrs.update({"name": scan.name, "format": 1, "facts": json.dumps(scan.facts)})
+        ours.attrs.update({"wavelength_m": scan.geometry.wavelength_m, "pixel_size_m": scan.geometry.pixel_size_m})
+        ours.create_dataset("probe", data=scan.probe.astype(np.complex64)).attrs["unit"] = "sqrt(photons)"
+        ours.create_dataset("positions", data=scan.positions).attrs["unit"] = "object pixels (y, x)"
+        if scan.truth is not None:
+            truth = ours.create_dataset("truth", data=scan.truth.object.astype(np.complex64))
+            truth.attrs["origin"] = scan.truth.origin
+            if scan.truth.positions is not None:
+                ours.create_dataset("true_positions", data=scan.truth.positions).attrs["unit"] = "object pixels (y, x)"
+
+
+def read_scan(path: Path, counts: bool = True) -> Scan:
+    """Read one of our CXI files.
+
+    Args:
+        path: the file.
+        counts: False leaves the patterns on disk: ``scan.counts`` is then all zero, of the right shape and dtype, and
+            costs no memory; :func:`iterate_counts` reads them in pieces.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not a scan of ours, is truncated or holds impossible values.
+    """
+    with _open(path) as file:
+        try:
+            return _scan_from(file, counts)
+        except (KeyError, OSError) as error:
+            raise ValueError(
+                f"{path} is no ptychoflow scan or is damaged ({error}): simulate or convert it again"
+            ) from None
+
+
+def iterate_counts(path: Path, chunk_bytes: int = 1 << 22, check: bool = True) -> Iterator[np.ndarray]:
+    """The patterns of a CXI file in order, about ``chunk_bytes`` at a time: bounded memory at any size.
+
+    Args:
+        path: the file.
+        chunk_bytes: how much to read at once; the default stays in the cache of a processor.
+        check: whether to refuse values that no detector gives.
+
+    Raises:
+        ValueError: for damaged data, or such values.
+    """
+    with _open(path) as file:
+        data = file["entry_1/instrument_1/detector_1/data"]
+        chunk = max(1, chunk_bytes // (data.dtype.itemsize * data.shape[-1] ** 2))
+        for start in range(0, len(data), chunk):
+            try:
+                piece = data[start : start + chunk]
+            except OSError as error:
+                raise ValueError(f"{path} is damaged at pattern {start} ({error}): make it again") from None
+            if check:
+                check_counts(piece, f"{path}: patterns {start} to {start + len(piece) - 1}")
+            yield piece
+
+
+def _write_chunks(data: h5py.Dataset, chunks: Iterator[np.ndarray]) -> None:
+    done = 0
+    for piece in chunks:
+        data[done : done + len(piece)] = piece
+        done += len(piece)
+    if done != len(data):
+        raise ValueError(f"{done} patterns came, {len(data)} were announced")
+
+
+def _scan_from(file: h5py.File, counts: bool) -> Scan:
+    ours = file["entry_1/ptychoflow"]
+    detector = file["entry_1/instrument_1/detector_1"]
+    data = detector["data"]
+    if counts:
+        patterns = data[()]
+        check_counts(patterns, f"{file.filename}: counts")
+    else:
+        patterns = np.broadcast_to(np.zeros((), data.dtype), data.shape)
+    bad = detector["mask"][()] != 0
+    truth = ours.get("truth")
+    return Scan(
+        counts=patterns,
+        positions=ours["positions"][()].astype(np.float64),
+        probe=ours["probe"][()],
+        geometry=Geometry(
+            float(ours.attrs["pixel_size_m"]), float(ours.attrs["wavelength_m"]), float(detector["distance"][()])
+        ),
+        mask=~bad if bad.any() else None,
+        truth=None if truth is None else _truth_from(truth, ours.get("true_positions")),
+        name=str(ours.attrs["name"]),
+        facts=json.loads(ours.attrs["facts"]),
+    )
+
+
+def _truth_from(image: h5py.Dataset, positions: h5py.Dataset | None) -> Truth:
+    origin = tuple(float(value) for value in image.attrs["origin"])
+    return Truth(image[()], origin, None if positions is None else positions[()].astype(np.float64))
+
+
+def _open(path: Path) -> h5py.File:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no scan {path}")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise ValueError(f"{path} is not an HDF5 file or is truncated ({error}): make it again") from None
