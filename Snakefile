@@ -2,3 +2,10 @@
 
 
 include: "workflow/Snakefile"
+
+
+rule default:
+    """Make what `all` makes: `include` takes no default target along."""
+    default_target: True
+    input:
+        rules.all.input,

@@ -1,6 +1,6 @@
 """How fast a scan is reconstructed by a network, from counts on disk to an object on disk.
 
-    python benchmarks/inference.py results/models/pinn.ckpt results/datasets/star [--accelerator gpu] [--threads 1]
+    python benchmarks/inference.py results/networks/pinn.ckpt results/datasets/star [--accelerator gpu] [--threads 1]
 
 Runs ``infer`` and ``stitch``, and ``reconstruct``, which is both without patches on disk, with every choice of groups
 and precision, and prints a row for each: patterns per second of the whole (reading, prediction, stitching and writing,
@@ -70,7 +70,7 @@ def main() -> None:
     logging.getLogger("lightning").setLevel(logging.ERROR)
     runtime = Runtime(accelerator=options.accelerator, threads=options.threads)
     print("way   groups precision groups  patterns/s inference/s  phase error            seconds by part")
-    fits = read_model(options.model).network.settings.input == "fit"
+    fits = read_model(options.model).network.settings.input == "object_estimate"
     ways, groups = ((True,), ("cover",)) if fits else ((False, True), ("cover", "all"))
     choices = [(True, "cover", "float32"), *product(ways, groups, ("float32", "bfloat16"))]  # the first warms up
     for number, (fused, groups, precision) in enumerate(choices):

@@ -51,7 +51,7 @@ FIELDS = {
 
 
 def training_data(scan: Scan, workers: int) -> TrainingData:
-    training = Training(batch_size=BATCH, guide="amplitude", validation=Validation(fraction=0))
+    training = Training(batch_size=BATCH, supervision="amplitude", validation=Validation(fraction=0))
     data = TrainingData([scan], MEMBERS, training, Runtime(accelerator="cpu", workers=workers))
     data.trainer = _Trainer()
     return data
@@ -125,7 +125,7 @@ def measure(folder: Path, patterns: int, workers: int, turns: int) -> dict:
     pack(folder / "scan.cxi", folder / "dataset")
     scan = open_dataset(folder / "dataset")
     plain, parallel = training_data(scan, 0), training_data(scan, workers)
-    prediction = PredictionData(scan, MEMBERS, Runtime(accelerator="cpu", prediction_batch=BATCH))
+    prediction = PredictionData(scan, MEMBERS, Runtime(accelerator="cpu", inference_batch_size=BATCH))
     prediction.trainer = _Trainer()
     stored = tensordict_of(folder, scan, min(MINIATURE, len(scan)))
     rows = plain.sampler().rows()

@@ -1,9 +1,9 @@
 """How soon real scans come out: network and refinement, a flat start, and pty-chi's LSQ-ML and rPIE.
 
     python benchmarks/measured.py --output docs/measured \\
-        --scan config/siemens.yaml results siemens siemens_flat siemens_pinn siemens_fit \\
+        --scan config/siemens.yaml results siemens siemens_rpie siemens_pinn siemens_learned \\
         --scan config/siemens_full.yaml results siemens_full siemens_modes \\
-        --scan config/rotavirus.yaml results rotavirus rotavirus_flat rotavirus_pinn
+        --scan config/rotavirus.yaml results rotavirus rotavirus_rpie rotavirus_pinn
 
 A scan is a config, where it was run, the name of the scan, that of a model which starts flat, and those of networks,
 which predict groups or correct a fit; without, none runs. The config's settings say for every engine how many modes the
@@ -163,12 +163,12 @@ def compare(config: Path, results: Path, name: str, flat: str, *networks: str) -
     engines = {}
     for model in networks:
         settings, path = section("refinement", scan=name, model=model), results / "models" / f"{model}.ckpt"
-        if section("network", model=model).input == "fit":
+        if section("network", model=model).input == "object_estimate":
             engines["corrected fit + refinement"] = from_corrections(path, settings)
         else:
             engines["network + refinement"] = from_network(path, settings)
     engines["flat start"] = from_flat(far)
-    moves = far.positions_from is not None
+    moves = far.position_start_epoch is not None
     engines |= {
         "pty-chi LSQ-ML": theirs(Theirs("LSQML", 32, True, moves)),
         "pty-chi LSQ-ML, momentum": theirs(Theirs("LSQML", 43, True, moves, momentum=0.5)),

@@ -33,7 +33,7 @@ def resident_bytes() -> int:
 
 def epoch(folder: Path) -> None:
     """Every batch of one epoch, as a training has them."""
-    for _ in TrainingData([open_dataset(folder)], 4, Training(guide="amplitude"), Runtime()).train_dataloader():
+    for _ in TrainingData([open_dataset(folder)], 4, Training(supervision="amplitude"), Runtime()).train_dataloader():
         pass
 
 

@@ -53,7 +53,7 @@ def main() -> None:
 def _stand_ins(folder: Path, reconstructions: int) -> int:
     """A config of that many reconstructions and an empty file for every product; how many jobs make them."""
     scans = {f"scan{n}": {"simulation": {"seed": n}} for n in range(max(1, reconstructions // 10))}
-    model = {"train_on": ["scan0"], "reconstructs": list(scans)}
+    model = {"train_on": ["scan0"], "reconstruct": list(scans)}
     models = {f"model{n}": model | {"training": {"seed": n}} for n in range(reconstructions // len(scans))}
     (folder / "config.yaml").write_text(yaml.safe_dump({"scans": scans, "models": models}))
     summary = subprocess.run(_snakemake(folder, "--summary"), capture_output=True, text=True, cwd=folder, check=True)

@@ -1,6 +1,6 @@
 """How far networks' patches are from the truth of simulated scans, beside what they started from.
 
-    python benchmarks/patch_error.py results/models/pinn.ckpt results/datasets/star results/datasets/photograph
+    python benchmarks/patch_error.py results/networks/pinn.ckpt results/datasets/star results/datasets/photograph
 
 Prints, for each model and scan, the mean over groups of ``1 - |<wO,T>|^2 / (<w|O|^2> <w|T|^2>)`` for a flat object, for
 the back-projection alone and after each pass of the network, and the time of the network on this machine. Of several

@@ -1,7 +1,7 @@
 """How soon a good image is there: two networks and refinement, a flat start, and pty-chi's LSQ-ML and rPIE.
 
-    make run && make run CONFIG=config/fit.yaml
-    python benchmarks/refinement.py results/models/pinn.ckpt results/models/fit.ckpt --output docs/refinement
+    make run && make run CONFIG=config/learned_refinement.yaml
+    python benchmarks/refinement.py results/networks/pinn.ckpt results/networks/fit.ckpt --output docs/refinement
 
 The first network predicts groups of patterns, the second corrects a fit of the whole scan. Fresh objects are simulated
 in the beam of the default config, at several distances between positions and numbers of photons. Every engine gets the
@@ -59,7 +59,7 @@ COLOURS = {
     "pty-chi rPIE": "C3",
 }
 HALF = Inference(precision="bfloat16")
-"""How a fit is corrected, as `config/fit.yaml` has it."""
+"""How a fit is corrected, as `config/learned_refinement.yaml` has it."""
 AFTER = Refinement(epochs=6)
 """How a corrected fit is refined."""
 Curve = list[tuple[float, float]]
@@ -128,7 +128,7 @@ def ours(scan: Scan, settings: Refinement, start: Reconstruction | None, spent: 
 def epochs(fit: Fit) -> Iterator[Found]:
     """What is found after each epoch, as ``refine`` runs them."""
     for epoch in range(1, fit.settings.epochs + 1):
-        done, smooth = (epoch - 1) / max(fit.settings.epochs - 1, 1), epoch <= fit.settings.smooth_epochs
+        done, smooth = (epoch - 1) / max(fit.settings.epochs - 1, 1), epoch <= fit.settings.low_order_phase_epochs
         fit.epoch(Free.in_epoch(epoch, fit.settings), done, smooth)
         yield _found(fit)
 
@@ -239,7 +239,7 @@ def compare(model: Path, corrector: Model, kind: str, photons: float, step_px: f
     curves = {
         "network + refinement": ours(scan, Refinement(), start, spent),
         "corrected fit + refinement": corrected(corrector, scan, judge),
-        "flat start": ours(scan, Refinement(epochs=most, smooth_epochs=12), None),
+        "flat start": ours(scan, Refinement(epochs=most, low_order_phase_epochs=12), None),
         "pty-chi LSQ-ML": timed(ptychi(scan, frame, Theirs("LSQML", 32), most), judge),
         "pty-chi rPIE": timed(ptychi(scan, frame, Theirs("RPIE", 8), most), judge),
     }
@@ -284,7 +284,7 @@ def table(results: list[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a network trained by config/config.yaml")
-    parser.add_argument("corrector", type=Path, help="a network trained by config/fit.yaml")
+    parser.add_argument("corrector", type=Path, help="a network trained by config/learned_refinement.yaml")
     parser.add_argument("--output", type=Path, required=True, help="stem of the .json and the .png")
     parser.add_argument("--objects", nargs="+", default=["photograph", "siemens_star"])
     parser.add_argument("--photons", type=float, nargs="+", default=[1e4, 1e5, 1e6])

@@ -179,7 +179,7 @@ def noisy(side: int, noise: float, reach: float | None) -> dict:
     best = _improved(np.exp(1j * phases), links, _rising(links)).conj()
     left, least = (np.angle(turns * np.exp(1j * phases)) for turns in (found.factors, best))
     agreed = (best[near[:, 0]] * overlap * best[near[:, 1]].conj()).real.sum() / np.abs(overlap).sum()
-    facts = {"patches": side**2, "neighbours": round(2 * len(near) / side**2, 1), "noise_rad": noise}
+    facts = {"patches": side**2, "k_nearest": round(2 * len(near) / side**2, 1), "noise_rad": noise}
     for name, rest in (("left_rad", left), ("left_from_truth_rad", least)):
         turned = np.exp(1j * rest)
         facts[name] = round(float(np.sqrt(np.mean(np.angle(turned / turned.mean()) ** 2))), 3)

@@ -22,11 +22,11 @@ from ptychoflow.config import Network, Runtime, Simulation, Stage, Tracking, Tra
 RAW = {"input": "amplitude", "group_size": 4}
 NETWORKS: dict[str, dict] = {
     "default": {},
-    "default, one pass": {"passes": 1},
+    "default, one pass": {"cascades": 1},
     "raw amplitudes, the same U-Net": RAW,
     "raw amplitudes, Fourier operator": RAW | {"architecture": "fno"},
     "the usual CNN: raw, merged, two heads": RAW
-    | {"architecture": "cnn", "width": 64, "overlap": "merged", "head": "amplitude_phase"},
+    | {"architecture": "cnn", "base_channels": 64, "output": "patches", "head": "amplitude_phase"},
 }
 """The last one is as large as PtychoPINN's and does as it does: amplitudes in, merged patches, two heads out."""
 

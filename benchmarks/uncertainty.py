@@ -1,6 +1,6 @@
 """Whether the uncertainty of a refined phase is as large as the error, on simulated scans.
 
-    python benchmarks/uncertainty.py [--model results/models/pinn.ckpt]
+    python benchmarks/uncertainty.py [--model results/networks/pinn.ckpt]
 
 For each object and number of photons: the rms error, the rms uncertainty, and how many pixels lie within 1 and 1.96
 standard deviations, which should be 68 and 95 %; from a flat start, and from the network where a model is given. Prints
@@ -24,7 +24,7 @@ from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.metrics.alignment import align
 
 CPU = Runtime(accelerator="cpu", threads=1)
-FLAT = Refinement(epochs=25, smooth_epochs=12, uncertainty=True)
+FLAT = Refinement(epochs=25, low_order_phase_epochs=12, uncertainty=True)
 NETWORK = Refinement(uncertainty=True)
 OBJECTS = ["siemens_star", "gaussian_random_field", "perlin_noise", "polyhedra", "points", "photograph:rocket,moon"]
 

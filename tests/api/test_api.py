@@ -24,7 +24,7 @@ from ptychoflow.io.scan_cxi import write_scan
 HERE = Path(__file__).parents[2]
 PAGES = sorted((HERE / "docs" / "api").glob("*.md"))
 QUICK = ConfigManager(
-    network={"width": 8, "levels": 2},
+    network={"base_channels": 8, "depth": 2},
     training={"stages": [{"epochs": 1}], "batch_size": 8, "groups_per_epoch": 16},
     runtime={"accelerator": "cpu", "threads": 1},
 )
@@ -111,12 +111,12 @@ def test_settings_come_from_a_config_of_the_workflow_or_from_sections(tmp_path):
 
 def test_update_merges_what_is_nested_and_is_all_or_nothing():
     config = ConfigManager(simulation={"object": {"size": 99}})
-    config.update(simulation={"object": "siemens_star"}, network=Network(width=16))
-    assert config.simulation.object.name == "siemens_star" and config.network.width == 16
+    config.update(simulation={"object": "siemens_star"}, network=Network(base_channels=16))
+    assert config.simulation.object.name == "siemens_star" and config.network.base_channels == 16
     assert config.simulation.object.size == (99, 99)
     before = config.to_dict()
     with pytest.raises(ConfigError, match=r"training\.batch_size"):
-        config.update(network={"width": 64}, training={"batch_size": 0})
+        config.update(network={"base_channels": 64}, training={"batch_size": 0})
     assert config.to_dict() == before
 
 
@@ -249,7 +249,7 @@ def test_objects_find_what_the_verbs_find(model, tiny_dataset, blobs, tmp_path):
     assert by_folder.origin == by_verbs.origin
     # without a truth, groups lie on another grid
     assert by_arrays.coverage.any() and by_arrays.image.dtype == np.complex64
-    assert {"load", "warm_up", "synchronise", "assembly", "total"} <= by_folder.timing.keys()
+    assert {"load", "first_batch", "synchronise", "assembly", "total"} <= by_folder.timing.keys()
 
 
 def test_refinement_starts_from_what_was_found_or_from_nothing(model, blobs, tmp_path):

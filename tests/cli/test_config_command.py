@@ -23,33 +23,33 @@ def test_what_is_shown_is_the_same_config(path):
     for step in READS:
         for scan in config.scans if step in STEPS_OF_A_SCAN else [None]:
             if (step == "convert") == (scan is not None and config.scans[scan].source is not None):
-                for model in [None] if step in STEPS_OF_A_SCAN else config.models:
-                    assert config.settings(step, scan, model) == shown.settings(step, scan, model)
+                for method in [None] if step in STEPS_OF_A_SCAN else config.methods:
+                    assert config.settings(step, scan, method) == shown.settings(step, scan, method)
     assert shown.tracking == config.tracking and shown.runtime == config.runtime
 
 
 def test_what_hangs_on_a_setting_that_a_model_overrides_is_not_filled_in(tmp_path):
-    model = "{train_on: [a], reconstructs: [a]"
+    method = "{train_on: [a], reconstruct: [a]"
     (tmp_path / "a.yaml").write_text(
-        f"{{scans: {{a: {{simulation: {{}}}}}}, network: {{input: fit}}, models: {{fit: {model}}},"
-        f" groups: {model}, network: {{input: backprojection}}}}}}}}"
+        f"{{scans: {{a: {{simulation: {{}}}}}}, network: {{input: object_estimate}}, methods: {{fit: {method}}},"
+        f" groups: {method}, network: {{input: backprojection}}}}}}}}"
     )
     config = load_config(tmp_path / "a.yaml")
     shown = load_config(yaml.safe_load(answer("show", str(tmp_path / "a.yaml"))))
-    for name in config.models:
-        assert shown.settings("train", model=name) == config.settings("train", model=name)
-    assert yaml.safe_load(answer("show", str(tmp_path / "a.yaml"), model="fit"))["network"]["passes"] == 3
+    for name in config.methods:
+        assert shown.settings("train", method=name) == config.settings("train", method=name)
+    assert yaml.safe_load(answer("show", str(tmp_path / "a.yaml"), method="fit"))["network"]["cascades"] == 3
 
 
 def test_no_tracking_is_shown_as_none(tmp_path):
     (tmp_path / "a.yaml").write_text(
-        "{scans: {a: {simulation: {}}}, models: {f: {start: flat, reconstructs: [a]}}, tracking: {uri: null}}"
+        "{scans: {a: {simulation: {}}}, methods: {f: {initial_object: uniform, reconstruct: [a]}}, tracking: {uri: null}}"
     )
     assert yaml.safe_load(answer("show", str(tmp_path / "a.yaml")))["tracking"]["uri"] is None
 
 
 def test_a_scan_and_a_model_are_shown_as_their_steps_see_them():
-    shown = yaml.safe_load(answer("show", str(HERE / "config" / "config.yaml"), scan="star", model="pinn"))
+    shown = yaml.safe_load(answer("show", str(HERE / "config" / "config.yaml"), scan="star", method="pinn"))
     assert shown["simulation"]["object"]["name"] == "siemens_star" and "training" in shown
     with pytest.raises(ConfigError, match="there is no sun in it, only leaves1"):
         answer("show", str(HERE / "config" / "config.yaml"), scan="sun")
@@ -63,15 +63,15 @@ def test_a_right_config_is_called_right():
     ("subject", "facts"),
     [
         ("training.learning_rate", ["Peak rate", "> 0", "default: 0.002", "read by: train", "_config.learning_rate"]),
-        ("simulation.photons", ["unit: photons", "read by: simulate", "tensorflow: nphotons"]),
+        ("simulation.photons_per_pattern", ["unit: photons", "read by: simulate", "tensorflow: nphotons"]),
         ("network.group_size", ["data_config.grid_size", "gridsize", "data_config.C", "unit: patterns"]),
         ("training.stages", ["training_config.stage_2_epochs", "legacy: model_type, nepochs"]),
-        ("inference.trim", ["unit: px", "inference_config.middle_trim"]),
-        ("network", ["network has", "network.width", "\n  network.group_size (7): "]),
-        ("nphotons", ["data_config.nphotons = nphotons in PtychoPINN: `simulation.photons`"]),
+        ("inference.patch_crop_px", ["unit: px", "inference_config.middle_trim"]),
+        ("network", ["network has", "network.base_channels", "\n  network.group_size (7): "]),
+        ("nphotons", ["data_config.nphotons = nphotons in PtychoPINN: `simulation.photons_per_pattern`"]),
         ("probe_scale", ["refused: a probe is in sqrt(photons)"]),
         ("pad_object", ["accepted as true, otherwise refused"]),
-        ("data_config.K", ["`training.grouping.neighbours`"]),
+        ("data_config.K", ["`training.grouping.k_nearest`"]),
         ("object.big", ["`network.group_size`"]),
     ],
 )  # fmt: skip
@@ -114,7 +114,7 @@ def test_a_profile_becomes_a_config_that_runs(tmp_path):
         {"data_config": {"C": 1, "probe_scale": 2.0}, "training_config": {"model_name": "mine", "notes": "a try"}},
         leave_out=["data_config.probe_scale"],
     )
-    assert config.network.group_size == 1 and config.models["mine"].train_on == ("training",)
+    assert config.network.group_size == 1 and config.methods["mine"].train_on == ("training",)
     assert config.title == "a try" and "Left out on purpose: data_config.probe_scale" in text
 
 

@@ -110,7 +110,7 @@ def test_every_step_is_a_job_and_carries_its_gpus(start, tmp_path):
 
 def test_a_training_that_is_cancelled_loses_its_node_and_runs_out_of_time_ends_whole(start, tmp_path):
     epochs = 1000  # some minutes: longer than the time limit below, on a fast and quiet machine too
-    process = start(tmp_path, "results/models/tiny.json", training={"stages": [{"epochs": epochs}]})
+    process = start(tmp_path, "results/networks/tiny.json", training={"stages": [{"epochs": epochs}]})
     log, checkpoints = tmp_path / "results/logs/train/tiny.log", tmp_path / "results/checkpoints"
 
     def saved_since(moment: float) -> bool:
@@ -138,13 +138,13 @@ def test_a_training_that_is_cancelled_loses_its_node_and_runs_out_of_time_ends_w
     assert int(third["TimeLimit"].split(":")[0]) >= int(first["TimeLimit"].split(":")[0]), "more time than at first"
     _finish(process, tmp_path)
     assert resumed()
-    record = json.loads((tmp_path / "results/models/tiny.json").read_text())
+    record = json.loads((tmp_path / "results/networks/tiny.json").read_text())
     assert record["epochs"] == epochs
     assert record["curves"]["epoch"][-1] == pytest.approx(epochs, abs=1)
 
 
 def test_two_processes_on_two_nodes_train_together(start, tmp_path):
-    _finish(start(tmp_path, "results/models/tiny.json", runtime={"accelerator": "cpu", "nodes": 2}), tmp_path)
+    _finish(start(tmp_path, "results/networks/tiny.json", runtime={"accelerator": "cpu", "nodes": 2}), tmp_path)
     [job] = [job for job in _jobs() if "rule_train" in job.get("Comment", "") and job["NumNodes"] == "2"]
     assert job["JobState"] == "COMPLETED"
-    assert json.loads((tmp_path / "results/models/tiny.json").read_text())["processes"] == 2
+    assert json.loads((tmp_path / "results/networks/tiny.json").read_text())["processes"] == 2

@@ -87,7 +87,7 @@ def test_two_files_are_compared_whatever_their_names(runs, tmp_path):
     other = tmp_path / "flat" / "sun.json"
     other.parent.mkdir()
     metrics = json.loads((runs[1] / "metrics/pinn/star.json").read_text())
-    metrics["model"] = "flat"
+    metrics["method"] = "flat"
     metrics["provenance"]["inputs"]["dataset"]["sha256"] = "another"
     other.write_text(json.dumps(metrics))
     said = compare(runs[0] / "metrics/pinn/star.json", other)
@@ -105,7 +105,7 @@ def test_what_only_one_run_has_is_listed(runs, tmp_path):
     shutil.copytree(runs[0] / "metrics", tmp_path / "metrics")
     shutil.copytree(tmp_path / "metrics/pinn", tmp_path / "metrics/more")
     path = tmp_path / "metrics/more/star.json"
-    path.write_text(path.read_text().replace('"model": "pinn"', '"model": "more"'))
+    path.write_text(path.read_text().replace('"method": "pinn"', '"method": "more"'))
     assert "In A only: more/star" in compare(tmp_path, runs[1])
     shutil.rmtree(tmp_path / "metrics/pinn")
     shutil.copytree(tmp_path / "metrics/more", tmp_path / "metrics/another")

@@ -133,7 +133,7 @@ def test_what_was_measured_with_what_is_on_record(measured):
     }
     assert metrics["provenance"]["config"] == Evaluation().model_dump(mode="json")
     assert {"numpy", "torch", "scikit-image"} <= set(metrics["versions"])
-    assert metrics["model"] == "pinn"
+    assert metrics["method"] == "pinn"
 
 
 def test_without_a_truth_the_counts_and_the_halves_are_the_judges(tmp_path):

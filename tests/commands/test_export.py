@@ -93,7 +93,7 @@ def test_the_light_of_each_pattern_goes_along_as_photons(paths, tmp_path):
 def test_a_standard_directory_converts_back_to_the_scan(paths, tmp_path):
     export(paths["refined"], tmp_path / "standard", scan=paths["dataset"])
     assert {path.name for path in (tmp_path / "standard").iterdir()} == {"diffraction.h5", "product.h5", "settings.ini"}
-    convert(tmp_path / "back.cxi", Source(file=str(tmp_path / "standard"), object_is_truth=True))
+    convert(tmp_path / "back.cxi", Source(file=str(tmp_path / "standard"), object_is_ground_truth=True))
     back, scan, found = (
         read_scan(tmp_path / "back.cxi"),
         open_dataset(paths["dataset"]),

@@ -27,7 +27,7 @@ FINE = Inference(dtype="float32")
 def model(tmp_path_factory) -> Path:
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("models") / "pinn.ckpt"
-    write_model(path, Model(CanvasNetwork(Network(width=8, levels=2), window=24), 32, {}))
+    write_model(path, Model(CanvasNetwork(Network(base_channels=8, depth=2), window=24), 32, {}))
     return path
 
 
@@ -58,10 +58,10 @@ def test_all_groups_are_those_that_cover_and_more(model, tiny_dataset, tmp_path)
 
 
 def test_timing_says_where_the_time_went(model, tiny_dataset, tmp_path):
-    infer(model, tiny_dataset, tmp_path / "patches", FINE, Runtime(accelerator="cpu", prediction_batch=8))
+    infer(model, tiny_dataset, tmp_path / "patches", FINE, Runtime(accelerator="cpu", inference_batch_size=8))
     timing = json.loads((tmp_path / "patches" / "timing.json").read_text())
     seconds, rates = timing["seconds"], timing["patterns_per_second"]
-    buckets = {"load", "host_to_device", "warm_up", "inference", "device_to_host", "write"}
+    buckets = {"load", "host_to_device", "first_batch", "inference", "device_to_host", "write"}
     assert seconds.keys() == buckets | {"total"}
     assert sum(seconds[bucket] for bucket in buckets) <= seconds["total"]
     assert rates["end_to_end"] == pytest.approx(100 / seconds["total"])
@@ -73,7 +73,7 @@ def test_timing_says_where_the_time_went(model, tiny_dataset, tmp_path):
 
 def test_a_gpu_is_timed_by_its_own_clock(pretended_gpu, model, tiny_dataset, tmp_path):
     pretended_gpu.seconds_per_operation = 5e-4
-    infer(model, tiny_dataset, tmp_path / "patches", FINE, Runtime(accelerator="gpu", prediction_batch=8))
+    infer(model, tiny_dataset, tmp_path / "patches", FINE, Runtime(accelerator="gpu", inference_batch_size=8))
     timing = json.loads((tmp_path / "patches" / "timing.json").read_text())
     seconds = timing["seconds"]
     assert timing["device"] == "cuda" and seconds["inference"] > 0.05
@@ -94,19 +94,19 @@ def test_a_gpu_predicts_what_the_cpu_predicts(gpu, model, tiny_dataset, tmp_path
 @pytest.mark.parametrize("batch", [7, 64])
 def test_patches_do_not_depend_on_the_batch(model, tiny_dataset, tmp_path, batch):
     infer(model, tiny_dataset, tmp_path / "auto", FINE, CPU)
-    infer(model, tiny_dataset, tmp_path / "set", FINE, Runtime(accelerator="cpu", prediction_batch=batch))
+    infer(model, tiny_dataset, tmp_path / "set", FINE, Runtime(accelerator="cpu", inference_batch_size=batch))
     np.testing.assert_allclose(_patches(tmp_path / "auto")[0], _patches(tmp_path / "set")[0], atol=1e-6)
 
 
 def test_a_gpu_that_is_too_small_is_given_fewer_groups(pretended_gpu, model, tiny_dataset, tmp_path):
     infer(model, tiny_dataset, tmp_path / "whole", FINE, CPU)
     pretended_gpu.largest = 500e3  # what the network sees of five groups
-    infer(model, tiny_dataset, tmp_path / "parts", FINE, Runtime(accelerator="gpu", prediction_batch=16))
+    infer(model, tiny_dataset, tmp_path / "parts", FINE, Runtime(accelerator="gpu", inference_batch_size=16))
     assert json.loads((tmp_path / "parts" / "timing.json").read_text())["groups_at_once"] == 4
     np.testing.assert_allclose(_patches(tmp_path / "parts")[0], _patches(tmp_path / "whole")[0], atol=1e-6)
     pretended_gpu.largest = 300e3  # less than the counts of sixteen groups
-    with pytest.raises(ValueError, match=r"^CUDA out of memory[^:]*: lower runtime.prediction_batch"):
-        infer(model, tiny_dataset, tmp_path / "none", FINE, Runtime(accelerator="gpu", prediction_batch=16))
+    with pytest.raises(ValueError, match=r"^CUDA out of memory[^:]*: lower runtime.inference_batch_size"):
+        infer(model, tiny_dataset, tmp_path / "none", FINE, Runtime(accelerator="gpu", inference_batch_size=16))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_batches_that_do_not_fit_are_halved_until_they_do(model, tiny_dataset, t
         return solve(network, batch)
 
     monkeypatch.setattr(prediction, "solve", refuse)
-    infer(model, tiny_dataset, tmp_path / "parts", FINE, Runtime(accelerator="cpu", prediction_batch=16))
+    infer(model, tiny_dataset, tmp_path / "parts", FINE, Runtime(accelerator="cpu", inference_batch_size=16))
     np.testing.assert_allclose(_patches(tmp_path / "parts")[0], _patches(tmp_path / "whole")[0], atol=1e-6)
     assert "going on with 2" in caplog.text and caplog.text.count("do not fit") == 3
     assert json.loads((tmp_path / "parts" / "timing.json").read_text())["groups_at_once"] == 2
@@ -184,14 +184,14 @@ def test_two_processes_find_what_one_finds(model, tiny_dataset, tmp_path):
 
 def test_trim_keeps_the_middle(model, tiny_dataset, tmp_path):
     for trim in (12, 20):
-        infer(model, tiny_dataset, tmp_path / str(trim), Inference(dtype="float32", trim=trim), CPU)
+        infer(model, tiny_dataset, tmp_path / str(trim), Inference(dtype="float32", patch_crop_px=trim), CPU)
     small, large = _patches(tmp_path / "12")[0], _patches(tmp_path / "20")[0]
     np.testing.assert_array_equal(small, large[:, 4:-4, 4:-4])
 
 
 def test_more_than_a_pattern_cannot_be_kept(model, tiny_dataset, tmp_path):
     with pytest.raises(ValueError, match=r"inference\.trim is 48 px, the patterns have 32"):
-        infer(model, tiny_dataset, tmp_path / "patches", Inference(trim=48), CPU)
+        infer(model, tiny_dataset, tmp_path / "patches", Inference(patch_crop_px=48), CPU)
 
 
 @pytest.mark.parametrize("unit_px", [0, 5e-8], ids=["still", "metres"])

@@ -34,7 +34,7 @@ def test_it_says_what_a_file_is(cxi):
 def test_the_config_it_writes_is_ready(cxi, tmp_path):
     inspect(Source(file=str(cxi)), tmp_path / "out")
     config = load_config(tmp_path / "out" / "config.yaml")
-    assert config.refinement.probe_from is not None, "a measured probe is a guess"
+    assert config.refinement.probe_start_epoch is not None, "a measured probe is a guess"
     convert(tmp_path / "scan.cxi", config.scans["other"].source)
     scan, expected = read_scan(tmp_path / "scan.cxi"), make_scan()
     np.testing.assert_array_equal(scan.counts, expected.counts)
@@ -59,9 +59,9 @@ def test_swapped_axes_are_put_right_in_the_config(cxi, tmp_path):
         table[:] = table[()][:, [1, 0, 2]]
     said = inspect(Source(file=str(cxi)), tmp_path / "out")
     found = json.loads((tmp_path / "out" / "inspection.json").read_text())["orientation"]
-    assert found["best"]["swap"] is True, said
+    assert found["best"]["transpose"] is True, said
     if found["sure"]:
-        assert load_config(tmp_path / "out" / "config.yaml").scans["other"].source.orientation.swap
+        assert load_config(tmp_path / "out" / "config.yaml").scans["other"].source.orientation.transpose
 
 
 def test_positions_in_a_file_beside_are_found(tmp_path):

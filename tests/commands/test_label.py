@@ -65,8 +65,8 @@ def test_a_network_trains_on_it_as_on_a_simulated_one(tiny_dataset, tmp_path):
     unlabelled = type(scan)(scan.counts, scan.positions, scan.probe, scan.geometry, name="blobs")
     write_dataset(tmp_path / "measured", unlabelled)
     label(tmp_path / "measured", tmp_path / "r.h5", tmp_path / "labelled")
-    training = Training(guide="truth", stages=[Stage(epochs=1)])
-    settings = {"network": Network(width=8, levels=2), "training": training, "tracking": Tracking(uri=None)}
+    training = Training(supervision="ground_truth", stages=[Stage(epochs=1)])
+    settings = {"network": Network(base_channels=8, depth=2), "training": training, "tracking": Tracking(uri=None)}
     settings["runtime"] = Runtime(accelerator="cpu", threads=1)
     with pytest.raises(ValueError, match=r"training\.guide is truth, but blobs has none"):
         train([tmp_path / "measured"], tmp_path / "models" / "m.ckpt", **settings)

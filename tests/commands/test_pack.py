@@ -66,7 +66,7 @@ def test_the_source_is_told_by_its_content_however_much_of_it_is_kept(tmp_path, 
     pack(tmp_path / "a/sample.cxi", tmp_path / "part", Packing(crop=16), half="odd")
     pack(tmp_path / "b/sample.cxi", tmp_path / "other")
     pack(tmp_path / "wide/sample.cxi", tmp_path / "wide/whole")
-    pack(tmp_path / "wide/sample.cxi", tmp_path / "wide/part", Packing(bin=2))
+    pack(tmp_path / "wide/sample.cxi", tmp_path / "wide/part", Packing(binning=2))
     assert _source(tmp_path / "whole") == _source(tmp_path / "part") != _source(tmp_path / "other")
     assert _source(tmp_path / "wide/whole") == _source(tmp_path / "wide/part")
 
@@ -98,7 +98,7 @@ def test_cropping_keeps_the_centre_of_each_pattern(path, tmp_path, scan):
 def test_binning_sums_and_takes_a_wider_dtype(tmp_path, scan):
     bright = dataclasses.replace(scan, counts=np.full_like(scan.counts, 60000), mask=None)
     write_scan(tmp_path / "sample.cxi", bright)
-    pack(tmp_path / "sample.cxi", tmp_path / "d", Packing(bin=2))
+    pack(tmp_path / "sample.cxi", tmp_path / "d", Packing(binning=2))
     opened = open_dataset(tmp_path / "d")
     assert opened.counts.dtype == np.uint32 and (opened.counts == 240000).all() and opened.size == 16
     assert opened.facts["photons_measured"] == 60000 * 32 * 32
@@ -128,11 +128,11 @@ def test_impossible_counts_are_refused_masked_or_dropped_as_asked(tmp_path, scan
     with pytest.raises(ValueError, match=r"sample.cxi: patterns 7 to 7 hold 2 NaN or infinite values"):
         pack(tmp_path / "sample.cxi", tmp_path / "d")
     assert not (tmp_path / "d").exists()
-    pack(tmp_path / "sample.cxi", tmp_path / "masked", Packing(impossible_counts="mask"))
+    pack(tmp_path / "sample.cxi", tmp_path / "masked", Packing(invalid_counts="mask"))
     masked = open_dataset(tmp_path / "masked")
     assert np.argwhere(~masked.mask).tolist() == [[4, 5], [6, 6]]
     np.testing.assert_array_equal(masked.counts, np.where(masked.mask, scan.counts, 0))
-    pack(tmp_path / "sample.cxi", tmp_path / "dropped", Packing(impossible_counts="drop"), half="odd")
+    pack(tmp_path / "sample.cxi", tmp_path / "dropped", Packing(invalid_counts="drop"), half="odd")
     dropped = open_dataset(tmp_path / "dropped")
     kept = np.delete(np.arange(1, 40, 2), 3)
     np.testing.assert_array_equal(dropped.counts, scan.counts[kept])
@@ -322,7 +322,7 @@ pack(Path(sys.argv[1]), Path(sys.argv[2]), Packing.model_validate_json(sys.argv[
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs the memory accounts of Linux")
-@pytest.mark.parametrize("settings", ["{}", '{"crop": 32, "bin": 2, "centre": "auto"}'])
+@pytest.mark.parametrize("settings", ["{}", '{"crop": 32, "binning": 2, "centre": "auto"}'])
 def test_packing_needs_little_memory_whatever_the_size_of_the_scan(tmp_path, scan, settings):
     """256 MiB of patterns within 96 MiB of memory, the threads' stacks among them; the limit is the system's."""
     patterns = 1 << 15

@@ -27,7 +27,7 @@ CPU = Runtime(accelerator="cpu", threads=1)
 def model(tmp_path_factory) -> Path:
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("models") / "pinn.ckpt"
-    write_model(path, Model(CanvasNetwork(Network(width=8, levels=2), window=24), 32, {}))
+    write_model(path, Model(CanvasNetwork(Network(base_channels=8, depth=2), window=24), 32, {}))
     return path
 
 
@@ -54,12 +54,12 @@ def test_a_canvas_that_fits_nowhere_is_told_before_anything_is_predicted(model, 
 
 
 def test_times_are_kept_from_counts_to_canvas(model, tiny_dataset, tmp_path):
-    reconstruct(model, tiny_dataset, tmp_path / "a.h5", runtime=CPU.model_copy(update={"prediction_batch": 8}))
+    reconstruct(model, tiny_dataset, tmp_path / "a.h5", runtime=CPU.model_copy(update={"inference_batch_size": 8}))
     seconds = read_reconstruction(tmp_path / "a.h5").facts["inference"]["seconds"]
     assert {
         "load",
         "host_to_device",
-        "warm_up",
+        "first_batch",
         "inference",
         "device_to_host",
         "synchronise",
@@ -70,7 +70,7 @@ def test_times_are_kept_from_counts_to_canvas(model, tiny_dataset, tmp_path):
 
 def test_two_processes_make_the_same_image(model, tiny_dataset, tmp_path):
     reconstruct(model, tiny_dataset, tmp_path / "one.h5", Inference(dtype="float32"), runtime=CPU)
-    runtime = json.dumps({"accelerator": "cpu", "devices": 2, "threads": 1, "prediction_batch": 5})
+    runtime = json.dumps({"accelerator": "cpu", "devices": 2, "threads": 1, "inference_batch_size": 5})
     words = [str(model), str(tiny_dataset), str(tmp_path / "two.h5"), "--runtime", runtime]
     command = [sys.executable, "-m", "ptychoflow", "reconstruct", *words]
     config = '{"inference": {"dtype": "float32"}}'

@@ -64,7 +64,12 @@ def test_the_smooth_phase_is_found_sooner_when_it_is_solved_for(tiny_dataset, tm
     write_reconstruction(tmp_path / "bent.h5", dataclasses.replace(far, object=bent))
     errors = []
     for smooth in (0, 2):
-        refine(tiny_dataset, tmp_path / "b.h5", Refinement(epochs=2, smooth_epochs=smooth), start=tmp_path / "bent.h5")
+        refine(
+            tiny_dataset,
+            tmp_path / "b.h5",
+            Refinement(epochs=2, low_order_phase_epochs=smooth),
+            start=tmp_path / "bent.h5",
+        )
         errors.append(_phase_error(tmp_path / "b.h5", scan))
     assert errors[1] < 0.7 * errors[0]
 
@@ -74,8 +79,8 @@ def test_a_wrong_probe_is_put_right(tiny_dataset, tmp_path):
     y, x = np.indices(scan.probe.shape[1:]) - 16
     wrong = (scan.probe * np.exp(0.01j * (x**2 + y**2))).astype(np.complex64)
     write_dataset(tmp_path / "wrong", dataclasses.replace(scan, probe=wrong))
-    for probe_from in (None, 2):
-        refine(tmp_path / "wrong", tmp_path / f"{probe_from}.h5", Refinement(epochs=15, probe_from=probe_from))
+    for probe_start_epoch in (None, 2):
+        refine(tmp_path / "wrong", tmp_path / f"{probe_start_epoch}.h5", Refinement(epochs=15, probe_start_epoch=probe_start_epoch))
     kept, found = (read_reconstruction(tmp_path / f"{name}.h5") for name in (None, 2))
     assert np.array_equal(kept.probe, wrong)
     assert found.history["error"][-1] < 0.7 * kept.history["error"][-1]
@@ -88,7 +93,7 @@ def test_modes_made_from_one_explain_a_beam_that_trembles(tiny_dataset, tmp_path
     write_dataset(tmp_path / "trembling", trembling)
     found = {}
     for modes in (1, 3):
-        settings = {"epochs": 15, "batch_size": 8, "probe_from": 2, "modes": modes}
+        settings = {"epochs": 15, "batch_size": 8, "probe_start_epoch": 2, "modes": modes}
         found[modes] = read_reconstruction(_refined(tmp_path / "trembling", tmp_path / f"{modes}.h5", **settings))
     assert found[3].history["error"][-1] < 0.7 * found[1].history["error"][-1]
     assert found[3].probe.shape == (3, 32, 32)
@@ -107,11 +112,11 @@ def test_modes_are_cut_to_as_many_as_are_asked_for(tiny_dataset, tmp_path):
 
 
 def test_made_up_modes_that_would_stay_so_are_refused():
-    with pytest.raises(ValueError, match="set probe_from"):
-        Refinement(modes=2)
+    with pytest.raises(ValueError, match="set probe_start_epoch"):
+        Refinement(probe_modes=2)
 
 
-@pytest.mark.parametrize("name", ["probe_from", "positions_from", "brightness_from"])
+@pytest.mark.parametrize("name", ["probe_start_epoch", "position_start_epoch", "intensity_start_epoch"])
 def test_what_would_never_be_let_free_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} is 13, but there are 12 epochs: lower it, or remove it"):
         Refinement(**{name: 13})
@@ -123,12 +128,14 @@ def test_positions_that_were_wrong_are_found(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     wrong = scan.positions + np.random.default_rng(3).normal(0, 2, scan.positions.shape)
     write_dataset(tmp_path / "wrong", dataclasses.replace(scan, positions=wrong))
-    settings = {"epochs": 30, "batch_size": 8, "positions_from": 3}
+    settings = {"epochs": 30, "batch_size": 8, "position_start_epoch": 3}
     found = read_reconstruction(_refined(tmp_path / "wrong", tmp_path / "a.h5", **settings))
     before, after = (_jitter(positions, scan.positions) for positions in (wrong, found.positions))
     assert before > 1.8
     assert after < 0.5 * before
-    kept = read_reconstruction(_refined(tmp_path / "wrong", tmp_path / "b.h5", **settings | {"positions_from": None}))
+    kept = read_reconstruction(
+        _refined(tmp_path / "wrong", tmp_path / "b.h5", **settings | {"position_start_epoch": None})
+    )
     assert found.history["error"][-1] < 0.5 * kept.history["error"][-1]
     np.testing.assert_array_equal(kept.positions, wrong)
 
@@ -151,7 +158,7 @@ def test_an_amplitude_that_is_not_followed_stays_and_the_phase_is_found(tiny_dat
     scan = open_dataset(tiny_dataset)
     spreads, errors = [], []
     for share in (1.0, 0.0):
-        path = _refined(tiny_dataset, tmp_path / f"{share}.h5", epochs=6, step=(0.5, 0.1), amplitude_share=share)
+        path = _refined(tiny_dataset, tmp_path / f"{share}.h5", epochs=6, step=(0.5, 0.1), amplitude_step_scale=share)
         found = read_reconstruction(path)
         spreads.append(np.std(np.abs(found.object[found.coverage])))
         errors.append(_phase_error(path, scan))
@@ -163,7 +170,7 @@ def test_positions_move_no_farther_than_they_may(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     wrong = scan.positions + np.random.default_rng(3).normal(0, 2, scan.positions.shape)
     write_dataset(tmp_path / "wrong", dataclasses.replace(scan, positions=wrong))
-    settings = {"epochs": 8, "positions_from": 1, "position_reach_px": 0.25}
+    settings = {"epochs": 8, "position_start_epoch": 1, "max_position_shift_px": 0.25}
     found = read_reconstruction(_refined(tmp_path / "wrong", tmp_path / "a.h5", **settings))
     moved = found.positions - wrong
     assert np.ptp(moved, axis=0).max() <= 0.5 + 1e-9
@@ -177,7 +184,7 @@ def test_patterns_that_had_less_light_are_found(tiny_dataset, tmp_path):
     counts[dim] = np.round(counts[dim] * 0.4)
     write_dataset(tmp_path / "flicker", dataclasses.replace(scan, counts=counts))
     settings = {"epochs": 15, "batch_size": 8}
-    found = read_reconstruction(_refined(tmp_path / "flicker", tmp_path / "a.h5", brightness_from=2, **settings))
+    found = read_reconstruction(_refined(tmp_path / "flicker", tmp_path / "a.h5", intensity_start_epoch=2, **settings))
     kept = read_reconstruction(_refined(tmp_path / "flicker", tmp_path / "b.h5", **settings))
     assert set(np.argsort(found.brightness)[:8]) == set(dim)
     assert np.mean(found.brightness**2) == pytest.approx(1, abs=1e-3)
@@ -189,7 +196,7 @@ def test_a_fit_that_changes_nothing_more_stops(tiny_dataset, tmp_path):
     settings = {"epochs": 40, "batch_size": 8, "step": (0.1, 1e-6)}
     found = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", **settings))
     assert found.history["epoch"][-1] < 40
-    assert found.history["phase_change"][-1] < Refinement().settled <= max(found.history["phase_change"])
+    assert found.history["phase_change"][-1] < Refinement().convergence_tolerance <= max(found.history["phase_change"])
     assert found.facts["snapshot_epochs"][-1] == found.history["epoch"][-1]
     np.testing.assert_array_equal(found.snapshots[-1], found.object)
     far = read_reconstruction(_refined(tiny_dataset, tmp_path / "b.h5", settled=0, **settings))
@@ -202,7 +209,7 @@ def test_dense_patterns_in_one_batch_do_not_overshoot(tiny_dataset, tmp_path):
 
 
 def test_a_broken_off_fit_goes_on_to_the_same_result(tiny_dataset, tmp_path, monkeypatch):
-    settings = {"epochs": 6, "probe_from": 2, "positions_from": 2, "brightness_from": 2}
+    settings = {"epochs": 6, "probe_start_epoch": 2, "position_start_epoch": 2, "intensity_start_epoch": 2}
     whole = read_reconstruction(_refined(tiny_dataset, tmp_path / "whole.h5", **settings))
     monkeypatch.setattr(breaks, "EVERY_S", 0)
     epoch, done = Fit.epoch, []
@@ -247,9 +254,9 @@ def test_a_full_disk_gives_one_line_and_leaves_what_was_there(tiny_dataset, tmp_
 
 
 def test_a_refined_start_brings_its_probe_and_positions(tiny_dataset, tmp_path):
-    settings = {"epochs": 10, "probe_from": 2, "positions_from": 2, "brightness_from": 2}
+    settings = {"epochs": 10, "probe_start_epoch": 2, "position_start_epoch": 2, "intensity_start_epoch": 2}
     first = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", **settings))
-    refine(tiny_dataset, tmp_path / "b.h5", Refinement(epochs=1, step=(1e-6, 1e-6)), start=tmp_path / "a.h5")
+    refine(tiny_dataset, tmp_path / "b.h5", Refinement(epochs=1, step_size=(1e-6, 1e-6)), start=tmp_path / "a.h5")
     again = read_reconstruction(tmp_path / "b.h5")
     np.testing.assert_array_equal(again.probe, first.probe)
     np.testing.assert_array_equal(again.positions, first.positions)
@@ -269,7 +276,13 @@ def test_a_position_that_leaves_the_object_is_told_before_anything_is_read_there
 
 @pytest.mark.parametrize("batch_size", [16, 11])  # the last batch of 11 is a single pattern
 def test_two_processes_find_what_one_finds(tiny_dataset, tmp_path, batch_size):
-    settings = {"epochs": 3, "probe_from": 2, "positions_from": 2, "brightness_from": 3, "batch_size": batch_size}
+    settings = {
+        "epochs": 3,
+        "probe_start_epoch": 2,
+        "position_start_epoch": 2,
+        "intensity_start_epoch": 3,
+        "batch_size": batch_size,
+    }
     _refined(tiny_dataset, tmp_path / "one.h5", **settings)
     command = [sys.executable, "-m", "ptychoflow", "refine", str(tiny_dataset), str(tmp_path / "two.h5")]
     command += ["--config", json.dumps({"refinement": settings}), "--runtime", '{"accelerator": "cpu", "devices": 2}']
@@ -295,8 +308,8 @@ def test_a_gpu_that_is_not_there_is_told(tiny_dataset, tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"probe_from": 2, "positions_from": 2, "brightness_from": 3, "modes": 2},
-        {"amplitude_share": 0.5, "uncertainty": True},
+        {"probe_start_epoch": 2, "position_start_epoch": 2, "intensity_start_epoch": 3, "modes": 2},
+        {"amplitude_step_scale": 0.5, "uncertainty": True},
     ],
 )
 def test_a_gpu_finds_what_the_cpu_finds(gpu, tiny_dataset, tmp_path, settings):
@@ -318,7 +331,7 @@ def test_a_gpu_that_is_too_small_is_told_and_what_to_do(pretended_gpu, tiny_data
 
 
 def test_no_step_waits_for_the_gpu(pretended_gpu, tiny_dataset):
-    free = {"probe_from": 1, "positions_from": 1, "brightness_from": 1, "modes": 2}
+    free = {"probe_start_epoch": 1, "position_start_epoch": 1, "intensity_start_epoch": 1, "modes": 2}
     for batch_size in (5, 50):
         settings = Refinement(batch_size=batch_size, **free)
         fit = Fit(open_dataset(tiny_dataset), settings, peers=Peers("cuda"))

@@ -36,20 +36,20 @@ def measured(tmp_path_factory):
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
     """What train writes beside a model."""
-    path = tmp_path_factory.mktemp("models") / "pinn.json"
+    path = tmp_path_factory.mktemp("networks") / "pinn.json"
     epochs = [0.5, 1.0, 1.5, 2.0]
     curves = {"epoch": epochs, "loss": [0.3, 0.2, 0.02, 0.01], "stage": [0.0, 0.0, 1.0, 1.0]}
     data = {
-        "model": "pinn",
+        "method": "pinn",
         "seconds": 70.0,
         "parameters": 640_000,
         "steps": 4,
         "patterns_per_second": 100.0,
         "device": "cpu",
         "groups": {"leaves": {"training": 100, "validation": 5, "patterns": 105}},
-        "curves": curves | {"guide": [0.3, 0.2, None, None], "physics": [None, None, 0.02, 0.01]},
+        "curves": curves | {"supervised": [0.3, 0.2, None, None], "physics": [None, None, 0.02, 0.01]},
         "validation": {"epoch": [1, 2], "patch_error": [0.2, 0.1], "data_error": [0.02, 0.01]},
-        "config": {"network": {"width": 32}, "training": {"seed": 0}},
+        "config": {"network": {"base_channels": 32}, "training": {"seed": 0}},
         "provenance": {"ptychoflow": "0.1", "inputs": {}},
         "versions": {"torch": "2.13"},
     }
@@ -59,12 +59,12 @@ def record(tmp_path_factory):
 
 def _rename(path, **names):
     metrics = json.loads(path.read_text())
-    metrics["model"] = names.get("model", metrics["model"])
+    metrics["method"] = names.get("model", metrics["method"])
     metrics["scan"]["name"] = names.get("scan", metrics["scan"]["name"])
     path.write_text(json.dumps(metrics))
 
 
-def _report(folder, metrics, models=(), **more) -> str:
+def _report(folder, metrics, networks=(), **more) -> str:
     report(folder / "report.html", metrics, folder / "metrics.csv", models, **more)
     return (folder / "report.html").read_text()
 
@@ -127,7 +127,7 @@ def test_names_from_files_are_text_not_markup(measured, record, tmp_path):
     (path.parent / "star.json").rename(path)
     (path.parent / "star").rename(path.with_suffix(""))
     _rename(path, model=TRICK, scan=TRICK)
-    told = json.loads(record.read_text()) | {"model": TRICK, "device": TRICK}
+    told = json.loads(record.read_text()) | {"method": TRICK, "device": TRICK}
     (tmp_path / "r.json").write_text(json.dumps(told))
     page = _report(tmp_path, [path], [tmp_path / "r.json"], title=TRICK)
     assert TRICK not in page
@@ -138,13 +138,13 @@ def test_names_from_files_are_text_not_markup(measured, record, tmp_path):
 def test_the_table_holds_every_measure_of_every_stage(measured, page, tmp_path):
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {(row["scan"], row["model"], row["stage"]) for row in rows} == {
+    assert {(row["scan"], row["method"], row["stage"]) for row in rows} == {
         (scan, model, stage)
         for scan in ("star", "real")
         for model, stages in {"pinn": ("network", "refined", "empty"), "flat": ("refined", "empty")}.items()
         for stage in stages
     }
-    star = next(row for row in rows if (row["scan"], row["model"], row["stage"]) == ("star", "pinn", "refined"))
+    star = next(row for row in rows if (row["scan"], row["method"], row["stage"]) == ("star", "pinn", "refined"))
     told = json.loads((measured / "metrics/pinn/star.json").read_text())["stages"]["refined"]
     assert float(star["r_factor"]) == told["r_factor"]
     assert float(star["phase_psnr_truth_range"]) == told["against_truth"]["phase_psnr_truth_range"]
@@ -210,10 +210,10 @@ def test_what_cannot_be_read_is_named_and_leaves_no_page(measured, tmp_path):
 
 
 def test_sweeps_are_on_the_page_beside_the_single_results(measured, tmp_path):
-    header = ["model", "scan", "stage", "simulation.photons", "seeds"]
+    header = ["model", "scan", "stage", "simulation.photons_per_pattern", "seeds"]
     header += [name for column in COLUMNS for name in (column.key, f"{column.key}_spread")]
     point = {
-        "model": "pinn",
+        "method": "pinn",
         "scan": "star",
         "stage": "refined",
         "seeds": 5,
@@ -223,7 +223,7 @@ def test_sweeps_are_on_the_page_beside_the_single_results(measured, tmp_path):
     with open(tmp_path / "dose.csv", "w", newline="") as file:
         table = csv.DictWriter(file, header)
         table.writeheader()
-        table.writerows(point | {"simulation.photons": dose} for dose in ("1000", "1e5"))
+        table.writerows(point | {"simulation.photons_per_pattern": dose} for dose in ("1000", "1e5"))
     page = _report(tmp_path, _all(measured), sweeps=[tmp_path / "dose.csv"])
     assert 'href="#sweeps"' in page and "photons per pattern" in page
     assert page.count("0.0200 ± 0.0030") == 2 and "Mean over 5 seeds; bars are one standard deviation." in page

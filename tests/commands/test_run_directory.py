@@ -20,7 +20,7 @@ from ptychoflow.io.dataset import open_dataset
 from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.readers.formats.ptychodus_product import read_product
 
-QUICK = '{"refinement": {"epochs": 2, "settled": 0}}'
+QUICK = '{"refinement": {"epochs": 2, "convergence_tolerance": 0}}'
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def test_a_directory_becomes_a_product_and_events_tell_how(directory, tmp_path, 
     np.testing.assert_allclose(found.positions, open_dataset(tiny_dataset).positions, rtol=1e-9)
 
 
-@pytest.mark.parametrize("sees", ["backprojection", "fit"])
+@pytest.mark.parametrize("sees", ["backprojection", "object_estimate"])
 def test_a_model_in_the_directory_is_what_it_starts_with(directory, tmp_path, tiny_dataset, capsys, sees):
-    config = ConfigManager(network={"input": sees, "width": 8, "levels": 2, "passes": 1})
+    config = ConfigManager(network={"input": sees, "base_channels": 8, "depth": 2, "cascades": 1})
     PtychoModel.new(PtychoDataLoader(tiny_dataset, config)).save(directory / "model.ckpt")
     assert main(["batch", str(directory), str(tmp_path / "out"), "--events", "--config", QUICK]) == 0
     assert _events(capsys)[0]["steps"] == ["convert", "pack", "reconstruct", "refine"]
@@ -87,7 +87,7 @@ def test_an_output_that_cannot_be_written_is_told_at_once(directory, tmp_path, c
 
 def test_sigterm_leaves_a_partial_product_that_says_so(directory, tmp_path):
     words = ["batch", directory, tmp_path / "out", "--events"]
-    words += ["--config", '{"refinement": {"epochs": 100000, "settled": 0}}']
+    words += ["--config", '{"refinement": {"epochs": 100000, "convergence_tolerance": 0}}']
     command = [sys.executable, "-m", "ptychoflow", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         watchdog = threading.Timer(240, process.kill)

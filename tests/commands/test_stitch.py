@@ -111,7 +111,7 @@ def test_patches_that_are_no_numbers_stop_unless_they_may_be_left_out(tiny_datas
     ):
         stitch(tiny_dataset, patches, tmp_path / "a.h5")
     assert not (tmp_path / "a.h5").exists()
-    stitch(tiny_dataset, patches, tmp_path / "a.h5", Stitching(allow_dropped=True))
+    stitch(tiny_dataset, patches, tmp_path / "a.h5", Stitching(allow_missing_patches=True))
     facts = read_reconstruction(tmp_path / "a.h5").facts
     assert facts["patches"] == 98 and facts["patches_dropped"] == 2 and "they are left out" in caplog.text
     assert _error(tmp_path / "a.h5", scan) < 1e-5

@@ -40,12 +40,12 @@ from ..simulated_gpu import in_pretence, pretend
 
 OFF = Tracking(uri=None)
 CPU = Runtime(accelerator="cpu")
-SMALL = Network(group_size=4, width=8, levels=2, iterations=5)
+SMALL = Network(group_size=4, base_channels=8, depth=2, physics_iterations=5)
 RECIPE = Training(
     stages=(Stage(epochs=1, physics_weight=0.0), Stage(epochs=2, physics_weight="linear")),
     batch_size=8,
     groups_per_epoch=48,
-    grouping=Grouping(neighbours=4),
+    grouping=Grouping(k_nearest=4),
     validation=Validation(fraction=0.16),
 )
 
@@ -152,14 +152,14 @@ class _Cut(lightning.Callback):
 EVERYTHING = RECIPE.model_copy(
     update={
         "stages": (Stage(epochs=1, physics_weight="cosine"), Stage(epochs=2, freeze_encoder=True)),
-        "average": 0.8,
-        "keep": "best",
-        "early_stopping": 2,
+        "ema_decay": 0.8,
+        "checkpoint": "best",
+        "early_stopping_patience": 2,
         "regularisation": Regularisation(phase="total_variation", phase_weight=0.01),
         "precision": "bf16-mixed",
     }
 )
-IN_PARTS = Runtime(accelerator="cpu", accumulate=2, checkpoint_minutes=1e-9)
+IN_PARTS = Runtime(accelerator="cpu", gradient_accumulation_steps=2, checkpoint_interval_min=1e-9)
 """Batches of half a step; the state is written after each, as it otherwise is every half hour."""
 
 
@@ -195,7 +195,7 @@ def test_in_the_middle_of_a_step_and_with_everything_on_it_resumes_to_the_same_w
 def test_parts_of_a_step_add_up_to_the_step(tiny_dataset, tmp_path):
     """But for the count that the physics loss is divided by, which is that of each part."""
     for parts in (1, 4):
-        runtime = Runtime(accelerator="cpu", accumulate=parts)
+        runtime = Runtime(accelerator="cpu", gradient_accumulation_steps=parts)
         guided = RECIPE.model_copy(update={"stages": (Stage(epochs=1, physics_weight=0.0),)})
         train([tiny_dataset], tmp_path / str(parts) / "m.ckpt", SMALL, guided, runtime, OFF)
     torch.testing.assert_close(
@@ -204,9 +204,9 @@ def test_parts_of_a_step_add_up_to_the_step(tiny_dataset, tmp_path):
 
 
 def test_training_stops_early_where_nothing_gets_better_and_keeps_the_best(tiny_dataset, tmp_path):
-    stages = (Stage(epochs=1, physics_weight=0.0), Stage(epochs=5, physics_weight=0.0, rate_factor=30.0))
+    stages = (Stage(epochs=1, physics_weight=0.0), Stage(epochs=5, physics_weight=0.0, lr_factor=30.0))
     recipe = RECIPE.model_copy(
-        update={"stages": stages, "early_stopping": 2, "keep": "best", "anneal_to": 1.0, "warm_up": 0.0,
+        update={"stages": stages, "early_stopping_patience": 2, "checkpoint": "best", "final_lr_fraction": 1.0, "warmup_fraction": 0.0,
                 "on_collapse": "warn"}
     )  # fmt: skip
     _train(tiny_dataset, tmp_path / "m" / "best.ckpt", recipe)
@@ -214,14 +214,14 @@ def test_training_stops_early_where_nothing_gets_better_and_keeps_the_best(tiny_
     errors = record["validation"]["patch_error"]
     assert record["kept"]["epoch"] == 1 + errors.index(min(errors)) < record["epochs"] < 6
     assert record["kept"]["error"] == pytest.approx(min(errors))
-    _train(tiny_dataset, tmp_path / "m" / "last.ckpt", recipe.model_copy(update={"keep": "last"}))
+    _train(tiny_dataset, tmp_path / "m" / "last.ckpt", recipe.model_copy(update={"checkpoint": "last"}))
     assert (_weights(tmp_path / "m" / "last.ckpt") - _weights(tmp_path / "m" / "best.ckpt")).abs().max() > 1e-3
 
 
 def test_the_average_of_the_weights_is_what_is_validated_and_kept(tiny_dataset, tmp_path):
     """One that hardly forgets stays where the first step left it."""
     one_step = RECIPE.model_copy(update={"groups_per_epoch": 8, "stages": (Stage(epochs=1, physics_weight=0.0),)})
-    constant = {"warm_up": 0.0, "anneal_to": 1.0, "stages": (Stage(epochs=1, physics_weight=0.0),)}
+    constant = {"warmup_fraction": 0.0, "final_lr_fraction": 1.0, "stages": (Stage(epochs=1, physics_weight=0.0),)}
     slow = RECIPE.model_copy(update=constant | {"average": 1 - 1e-9})
     _train(tiny_dataset, tmp_path / "m" / "slow.ckpt", slow)
     _train(tiny_dataset, tmp_path / "m" / "plain.ckpt", slow.model_copy(update={"average": None}))
@@ -250,7 +250,7 @@ def test_half_precision_learns_as_well(tiny_dataset, undisturbed, tmp_path):
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch compiles for a processor with g++, there is none"
 )
 def test_compiled_networks_learn_what_plain_ones_do(tiny_dataset, tmp_path):
-    smallest = Network(group_size=4, width=8, levels=1, iterations=1, passes=1)
+    smallest = Network(group_size=4, base_channels=8, depth=1, physics_iterations=1, cascades=1)
     short = {
         "stages": (Stage(epochs=1, physics_weight=0.5),),
         "groups_per_epoch": 24,
@@ -321,7 +321,7 @@ def test_a_trained_network_adapts_to_the_counts_of_a_scan_it_is_to_reconstruct(
     recipe = RECIPE.model_copy(update={"stages": (fine_tuning,), "groups_per_epoch": 160})
     caplog.clear()
     train([tmp_path / "measured"], adapted, Network(), recipe, CPU, OFF, start=pinn)
-    assert "set training.witnesses" in caplog.text
+    assert "set training.held_out_neighbours" in caplog.text
     before, after = (read_model(path).network for path in (pinn, adapted))
     assert after.settings == SMALL and after.window == before.window
     torch.testing.assert_close(after.input_scale, before.input_scale)
@@ -338,8 +338,8 @@ def test_a_network_that_does_not_suit_is_not_gone_on_with(tiny_dataset, tmp_path
     pinn, output = tmp_path / "pinn.ckpt", tmp_path / "m" / "other.ckpt"
     once = RECIPE.model_copy(update={"stages": (Stage(epochs=1),), "groups_per_epoch": 8})
     _train(tiny_dataset, pinn, once)
-    with pytest.raises(ValueError, match=r"network.width is 16, but .*pinn.ckpt was trained with 8: remove it"):
-        train([tiny_dataset], output, Network(width=16), once, CPU, OFF, start=pinn)
+    with pytest.raises(ValueError, match=r"network.base_channels is 16, but .*pinn.ckpt was trained with 8: remove it"):
+        train([tiny_dataset], output, Network(base_channels=16), once, CPU, OFF, start=pinn)
     with pytest.raises(FileNotFoundError, match="there is no model"):
         train([tiny_dataset], output, Network(), once, CPU, OFF, start=tmp_path / "none.ckpt")
     scan = open_dataset(tiny_dataset)
@@ -351,12 +351,12 @@ def test_a_network_that_does_not_suit_is_not_gone_on_with(tiny_dataset, tmp_path
 
 def test_labels_that_do_not_exist_are_missed_before_training_starts(tiny_dataset, tmp_path):
     write_dataset(tmp_path / "bare", replace(open_dataset(tiny_dataset), truth=None, name="bare"))
-    with pytest.raises(ValueError, match=r"training.guide is truth, but bare has none: .*simulate"):
+    with pytest.raises(ValueError, match=r"training.supervision is truth, but bare has none: .*simulate"):
         train(
             [tiny_dataset, tmp_path / "bare"],
             tmp_path / "m" / "pinn.ckpt",
             SMALL,
-            RECIPE.model_copy(update={"guide": "truth"}),
+            RECIPE.model_copy(update={"supervision": "ground_truth"}),
             CPU,
             OFF,
         )
@@ -371,7 +371,7 @@ def test_a_batch_that_devices_cannot_share_is_refused(tiny_dataset, tmp_path):
 def _words(dataset: Path, output: Path, training: Training, **runtime: object) -> list[str]:
     """A training on a processor as a command, its state written every tenth of a second."""
     config = {"network": SMALL.model_dump(mode="json"), "training": training.model_dump(mode="json")}
-    runtime = {"accelerator": "cpu", "threads": 1, "checkpoint_minutes": 0.002} | runtime
+    runtime = {"accelerator": "cpu", "threads": 1, "checkpoint_interval_min": 0.002} | runtime
     options = {"--config": config, "--runtime": runtime, "--tracking": {"uri": None}}
     texts = (word for name, value in options.items() for word in (name, json.dumps(value)))
     return ["ptychoflow", "train", str(dataset), str(output), *texts]
@@ -455,7 +455,7 @@ def test_two_processes_learn_what_one_learns_also_when_they_were_stopped(
 
 
 GPU = Runtime(accelerator="gpu")
-TINY = Network(group_size=4, width=8, levels=1, iterations=1, passes=1)
+TINY = Network(group_size=4, base_channels=8, depth=1, physics_iterations=1, cascades=1)
 SHORT = RECIPE.model_copy(
     update={"stages": (Stage(epochs=2, physics_weight=0.5),), "groups_per_epoch": 24, "batch_size": 8}
 )
@@ -463,7 +463,10 @@ SHORT = RECIPE.model_copy(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"precision": "bf16-mixed", "average": 0.5, "early_stopping": 2, "keep": "best"}, {"precision": "16-mixed"}],
+    [
+        {"precision": "bf16-mixed", "ema_decay": 0.5, "early_stopping_patience": 2, "checkpoint": "best"},
+        {"precision": "16-mixed"},
+    ],
 )
 def test_a_gpu_learns_what_the_cpu_learns(gpu, tiny_dataset, tmp_path, settings):
     errors = []
@@ -487,7 +490,7 @@ def test_a_training_on_a_gpu_resumes_where_it_was_stopped(gpu, tiny_dataset, tmp
     torch.testing.assert_close(_weights(stopped), _weights(whole), rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize(("sees", "where"), [("backprojection", "never"), ("fit", "always")])
+@pytest.mark.parametrize(("sees", "where"), [("backprojection", "never"), ("object_estimate", "always")])
 def test_no_step_of_a_training_waits_for_the_gpu(pretended_gpu, tiny_dataset, tmp_path, monkeypatch, sees, where):
     monkeypatch.setattr("ptychoflow.training.trainer.terminal", lambda: io.StringIO())  # somebody looks
     monkeypatch.setattr("ptychoflow.training.trainer.Bar.EVERY_S", 1e6)
@@ -535,7 +538,8 @@ def test_the_speed_of_a_training_is_that_of_the_gpu(pretended_gpu, tiny_dataset,
 
 
 @pytest.mark.parametrize(
-    ("sees", "remedy"), [("backprojection", "raise runtime.accumulate"), ("fit", "set runtime.accelerator to cpu")]
+    ("sees", "remedy"),
+    [("backprojection", "raise runtime.gradient_accumulation_steps"), ("object_estimate", "set runtime.accelerator to cpu")],
 )
 def test_a_gpu_that_is_too_small_is_told_and_what_to_do(pretended_gpu, tiny_dataset, tmp_path, sees, remedy):
     pretended_gpu.largest = 1e5

@@ -27,12 +27,12 @@ def _config(**changes) -> dict:
     return {
         "scans": {
             "leaves": {"simulation": {"object": "dead_leaves", "seed": 1}},
-            "star": {"simulation": {"object": "siemens_star", "photons": 1e4}},
+            "star": {"simulation": {"object": "siemens_star", "photons_per_pattern": 1e4}},
             "measured": {"source": {"file": "a.npz", "reconstruction": "flat/star"}},
         },
-        "models": {
-            "pinn": {"train_on": ["leaves"], "reconstructs": ["star"], "training": {"learning_rate": 1e-3}},
-            "flat": {"start": "flat", "reconstructs": ["star", "measured"]},
+        "methods": {
+            "pinn": {"train_on": ["leaves"], "reconstruct": ["star"], "training": {"learning_rate": 1e-3}},
+            "flat": {"initial_object": "uniform", "reconstruct": ["star", "measured"]},
         },
         **changes,
     }
@@ -48,45 +48,45 @@ def test_a_scan_or_a_model_overrides_what_it_names_and_nothing_else():
         _config(simulation={"photons": 5e5, "object": {"size": 300}}, training={"batch_size": 8, "learning_rate": 1.0})
     )
     star = config.section("simulation", scan="star")
-    assert (star.photons, star.object.name, star.object.size) == (1e4, "siemens_star", (300, 300))
-    assert config.section("simulation", scan="leaves").photons == 5e5
-    pinn = config.section("training", model="pinn")
+    assert (star.photons_per_pattern, star.object.name, star.object.size) == (1e4, "siemens_star", (300, 300))
+    assert config.section("simulation", scan="leaves").photons_per_pattern == 5e5
+    pinn = config.section("training", method="pinn")
     assert (pinn.batch_size, pinn.learning_rate) == (8, 1e-3)
-    assert config.section("training", scan="star", model="pinn") == pinn
+    assert config.section("training", scan="star", method="pinn") == pinn
 
 
 def test_a_step_is_handed_exactly_what_it_reads():
     config = load_config(_config())
     for step, sections in READS.items():
         scan = "measured" if step == "convert" else "star"
-        assert set(json.loads(config.settings(step, scan=scan, model="pinn"))) == set(sections)
+        assert set(json.loads(config.settings(step, scan=scan, method="pinn"))) == set(sections)
 
 
 def test_settings_are_canonical():
     """Key order, spelling of numbers, comments and defaults written out do not count as changes."""
     terse = load_config(
         yaml.safe_load("""
-        scans: {star: {simulation: {photons: 1.0e+4, object: siemens_star}}}
-        models: {flat: {start: flat, reconstructs: [star]}}""")
+        scans: {star: {simulation: {photons_per_pattern: 1.0e+4, object: siemens_star}}}
+        methods: {flat: {initial_object: uniform, reconstruct: [star]}}""")
     )
     wordy = load_config(
         yaml.safe_load("""
         # a comment
-        models: {flat: {reconstructs: [star], start: flat}}
+        methods: {flat: {reconstruct: [star], initial_object: uniform}}
         refinement: {}
         simulation: {seed: 0}
-        scans: {star: {simulation: {object: {name: siemens_star}, photons: 10000}}}""")
+        scans: {star: {simulation: {object: {name: siemens_star}, photons_per_pattern: 10000}}}""")
     )
     for step in ("simulate", "pack", "refine", "evaluate"):
-        assert terse.settings(step, scan="star", model="flat") == wordy.settings(step, scan="star", model="flat")
+        assert terse.settings(step, scan="star", method="flat") == wordy.settings(step, scan="star", method="flat")
 
 
 def test_what_a_step_is_handed_comes_back_as_its_sections():
     config = load_config(_config())
     for step in set(READS) - {"convert"}:
-        sections = step_sections(step, json.loads(config.settings(step, scan="star", model="pinn")))
+        sections = step_sections(step, json.loads(config.settings(step, scan="star", method="pinn")))
         for name, section in sections.items():
-            assert section == config.section(name, scan="star", model="pinn")
+            assert section == config.section(name, scan="star", method="pinn")
 
 
 def test_a_half_belongs_to_its_scan():
@@ -102,34 +102,37 @@ def _without(section: str, name: str) -> dict:
     return config
 
 
-def _model(**changes) -> dict:
-    return _config(models={"m": {"train_on": ["leaves"], "reconstructs": ["star"], **changes}})
+def _method(**changes) -> dict:
+    return _config(methods={"m": {"train_on": ["leaves"], "reconstruct": ["star"], **changes}})
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         (_config(trainig={}), "trainig: unknown key; did you mean training?"),
-        (_config(simulation={"photns": 1}), "simulation.photns: unknown key; did you mean photons?"),
+        (_config(simulation={"photons_per_patern": 1}), "simulation.photons_per_patern: unknown key; did you mean photons_per_pattern?"),
         (
-            _model(training={"learning_rat": 1}),
-            "models.m.training.learning_rat: unknown key; did you mean learning_rate?",
+            _method(training={"learning_rat": 1}),
+            "methods.m.training.learning_rat: unknown key; did you mean learning_rate?",
         ),
-        (_model(training={"learning_rate": "fast"}), "models.m.training.learning_rate: input should be a valid number"),
+        (
+            _method(training={"learning_rate": "fast"}),
+            "methods.m.training.learning_rate: input should be a valid number",
+        ),
         (_config(packing={"crop": 63}), "packing.crop: input should be a multiple of 2, got 63"),
         (_config(refinement=7), "refinement: input should be a valid dictionary or instance of Refinement, got 7"),
         (_config(simulation={"object": {"phase_rad": [1, -1]}}), "expected [low, high], got [1.0, -1.0]"),
-        (_model(train_on=[]), "models.m.train_on is empty"),
-        (_model(reconstructs=[]), "models.m.reconstructs is empty"),
-        (_model(train_on=["leavs"]), "models.m.train_on: there is no scan leavs; did you mean leaves?"),
-        (_model(reconstructs=["sun"]), "models.m.reconstructs: there is no scan sun"),
-        (_model(start="flat"), "models.m: start: flat trains nothing, remove train_on"),
+        (_method(train_on=[]), "methods.m.train_on is empty"),
+        (_method(reconstruct=[]), "methods.m.reconstruct is empty"),
+        (_method(train_on=["leavs"]), "methods.m.train_on: no such scan: leavs; did you mean leaves?"),
+        (_method(reconstruct=["sun"]), "methods.m.reconstruct: no such scan: sun"),
+        (_method(initial_object="uniform"), "methods.m: initial_object: uniform trains nothing, remove train_on"),
         (_config(scans={}), "scans is empty"),
-        (_config(models={}), "models is empty"),
+        (_config(methods={}), "methods is empty"),
         (_config(scans={"a.b": {"simulation": {}}}), "scans.a.b: expected letters, digits, - and _"),
         (_config(scans={"a": {}}), "scans.a: expected either simulation (made here) or source (measured)"),
-        (_without("models", "flat"), "scans.measured: takes its probe from flat/star, which is not reconstructed"),
-        ({"models": {}}, "scans: missing, it has no default"),
+        (_without("methods", "flat"), "scans.measured: takes its probe from flat/star, which is not reconstructed"),
+        ({"methods": {}}, "scans: missing, it has no default"),
     ],
 )
 def test_a_wrong_config_is_told_in_one_line(config, message):
@@ -148,7 +151,7 @@ def test_every_culprit_is_named_at_once():
 def test_a_scan_cannot_take_its_probe_from_what_is_made_of_it(reference):
     config = _config()
     config["scans"]["measured"]["source"]["reconstruction"] = reference
-    config["models"]["pinn"]["train_on"] = ["measured"]
+    config["methods"]["pinn"]["train_on"] = ["measured"]
     with pytest.raises(ConfigError, match=r"scans\.measured.*itself made from this scan"):
         load_config(config)
 
@@ -181,9 +184,9 @@ def test_a_missing_file_is_told_so(tmp_path):
 def test_a_setting_has_one_reader():
     sections = [name for names in READS.values() for name in names]
     assert len(sections) == len(set(sections))
-    assert set(sections) | {"title", "scans", "models", "sweeps", "runtime", "tracking"} == set(Config.model_fields) | {
-        "source"
-    }
+    assert set(sections) | {"title", "scans", "methods", "sweeps", "runtime", "tracking"} == set(
+        Config.model_fields
+    ) | {"source"}
 
 
 # --- the network and its training ------------------------------------------------------------------------------------
@@ -193,11 +196,14 @@ def test_a_setting_has_one_reader():
     ("settings", "message"),
     [
         ({"architecture": "fno", "attention": True}, "attention acts on unet, cnn, not on fno: remove it"),
-        ({"architecture": "cnn", "modes": 4}, "modes acts on fno, not on cnn: remove it"),
-        ({"input": "amplitude", "passes": 3}, "passes acts on backprojection, fit, not on amplitude: remove it"),
-        ({"input": "amplitude", "iterations": 1}, "iterations acts on backprojection, fit, not on amplitude"),
-        ({"input": "fit", "overlap": "merged"}, "overlap acts on backprojection, amplitude, not on fit: remove it"),
-        ({"overlap": "merged", "group_size": 1}, "overlap: merged merges the patterns of a group"),
+        ({"architecture": "cnn", "fourier_modes": 4}, "fourier_modes acts on fno, not on cnn: remove it"),
+        ({"input": "amplitude", "cascades": 3}, "cascades acts on backprojection, object_estimate, not on amplitude: remove it"),
+        ({"input": "amplitude", "physics_iterations": 1}, "physics_iterations acts on backprojection, object_estimate, not on amplitude"),
+        (
+            {"input": "object_estimate", "output": "patches"},
+            "output acts on backprojection, amplitude, not on object_estimate: remove it",
+        ),
+        ({"output": "patches", "group_size": 1}, "output: patches merges the patches of a group"),
     ],
 )
 def test_a_setting_that_does_not_act_on_the_chosen_network_is_refused(settings, message):
@@ -206,32 +212,36 @@ def test_a_setting_that_does_not_act_on_the_chosen_network_is_refused(settings, 
 
 
 def test_a_fit_is_corrected_after_each_of_three_epochs_unless_told_otherwise():
-    network = validate(Network, {"input": "fit"})
-    assert (network.iterations, network.passes) == (1, 3)
-    assert validate(Network, {"input": "fit", "passes": 5}).passes == 5
+    network = validate(Network, {"input": "object_estimate"})
+    assert (network.physics_iterations, network.cascades) == (1, 3)
+    assert validate(Network, {"input": "object_estimate", "cascades": 5}).cascades == 5
     assert validate(Network, {"input": "backprojection"}) == Network()
 
 
 def test_what_a_fit_is_corrected_by_unless_told_does_not_reach_a_model_that_sees_something_else():
-    model = {"train_on": ["a"], "reconstructs": ["a"]}
-    other = model | {"network": {"input": "backprojection"}}
-    models = {"fit": model, "groups": other, "amplitudes": model | {"network": {"input": "amplitude"}}}
-    config = validate(Config, {"scans": {"a": {"simulation": {}}}, "network": {"input": "fit"}, "models": models})
-    assert config.section("network", model="fit").passes == 3
-    assert config.section("network", model="groups") == Network()
-    assert config.section("network", model="amplitudes").input == "amplitude"
+    method = {"train_on": ["a"], "reconstruct": ["a"]}
+    other = method | {"network": {"input": "backprojection"}}
+    methods = {"fit": method, "groups": other, "amplitudes": method | {"network": {"input": "amplitude"}}}
+    config = validate(
+        Config, {"scans": {"a": {"simulation": {}}}, "network": {"input": "object_estimate"}, "methods": methods}
+    )
+    assert config.section("network", method="fit").cascades == 3
+    assert config.section("network", method="groups") == Network()
+    assert config.section("network", method="amplitudes").input == "amplitude"
 
 
-@pytest.mark.parametrize(("section", "settings"), [("stitching", {"phase": "none"}), ("inference", {"trim": 16})])
+@pytest.mark.parametrize(
+    ("section", "settings"), [("stitching", {"phase": "none"}), ("inference", {"patch_crop_px": 16})]
+)
 def test_a_model_without_patches_does_not_take_settings_of_patches(section, settings):
-    model = {"train_on": ["a"], "reconstructs": ["a"], "network": {"input": "fit"}, section: settings}
-    with pytest.raises(ConfigError, match=f"models.m.{section}.*no patches.*remove"):
-        validate(Config, {"scans": {"a": {"simulation": {}}}, "models": {"m": model}})
+    model = {"train_on": ["a"], "reconstruct": ["a"], "network": {"input": "object_estimate"}, section: settings}
+    with pytest.raises(ConfigError, match=f"methods.m.{section}.*no patches.*remove"):
+        validate(Config, {"scans": {"a": {"simulation": {}}}, "methods": {"m": model}})
 
 
 def _stages(**words) -> list[tuple]:
     stages = validate(Training, words).stages
-    return [(stage.epochs, stage.physics_weight, stage.rate_factor, stage.freeze_encoder) for stage in stages]
+    return [(stage.epochs, stage.physics_weight, stage.lr_factor, stage.freeze_encoder) for stage in stages]
 
 
 def test_the_references_words_stand_for_stages():
@@ -263,51 +273,51 @@ def test_words_that_would_do_nothing_are_refused(words, message):
 
 def test_a_model_may_say_its_stages_either_way():
     changes = {
-        "models": {"pinn": {"train_on": ["leaves"], "reconstructs": ["star"], "training": {"stage_1_epochs": 2}}}
+        "methods": {"pinn": {"train_on": ["leaves"], "reconstruct": ["star"], "training": {"stage_1_epochs": 2}}}
     }
     scans = {name: entry for name, entry in _config()["scans"].items() if name != "measured"}
     config = load_config(_config(**changes, scans=scans, training={"stages": [{"epochs": 9}], "seed": 3}))
-    training = config.section("training", model="pinn")
+    training = config.section("training", method="pinn")
     assert [stage.epochs for stage in training.stages] == [2] and training.seed == 3
 
 
 # --- adaptation ------------------------------------------------------------------------------------------------------
 
 
-def _adapting(**models) -> dict:
+def _adapting(**methods) -> dict:
     scans = {name: entry for name, entry in _config()["scans"].items() if name != "measured"}
-    pinn = {"train_on": ["leaves"], "reconstructs": ["star"], "network": {"width": 16}}
-    flat = {"start": "flat", "reconstructs": ["star"]}
-    return {"scans": scans, "models": {"pinn": pinn, "flat": flat, **models}}
+    pinn = {"train_on": ["leaves"], "reconstruct": ["star"], "network": {"base_channels": 16}}
+    flat = {"initial_object": "uniform", "reconstruct": ["star"]}
+    return {"scans": scans, "methods": {"pinn": pinn, "flat": flat, **methods}}
 
 
 def test_an_adapted_model_has_the_network_it_adapts():
-    adapted = {"adapts": "pinn", "train_on": ["star"], "reconstructs": ["star"]}
-    config = load_config(_adapting(adapted=adapted, again=adapted | {"adapts": "adapted"}))
-    assert config.section("network", model="again") == config.section("network", model="pinn") != Network()
-    assert config.section("training", model="adapted") == Training()
+    adapted = {"finetune_from": "pinn", "train_on": ["star"], "reconstruct": ["star"]}
+    config = load_config(_adapting(adapted=adapted, again=adapted | {"finetune_from": "adapted"}))
+    assert config.section("network", method="again") == config.section("network", method="pinn") != Network()
+    assert config.section("training", method="adapted") == Training()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"adapts": "pin"}, "models.adapted.adapts: there is no model pin; did you mean pinn?"),
-        ({"adapts": "adapted"}, "models.adapted.adapts goes in circles (adapted -> adapted)"),
-        ({"adapts": "flat"}, "adapts goes on with a network, start: flat has none"),
+        ({"finetune_from": "pin"}, "methods.adapted.finetune_from: no such method: pin; did you mean pinn?"),
+        ({"finetune_from": "adapted"}, "methods.adapted.finetune_from: circular: adapted -> adapted"),
+        ({"finetune_from": "flat"}, "finetune_from needs a trained network"),
         (
-            {"adapts": "pinn", "network": {"width": 8}},
-            "the network is that of pinn, which this model adapts: remove it",
+            {"finetune_from": "pinn", "network": {"base_channels": 8}},
+            "a fine-tuned network keeps the settings of pinn: remove it",
         ),
-        ({"adapts": "pinn", "train_on": []}, "models.adapted.train_on is empty"),
+        ({"finetune_from": "pinn", "train_on": []}, "methods.adapted.train_on is empty"),
     ],
 )
 def test_what_cannot_be_adapted_is_told(changes, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
-        load_config(_adapting(adapted={"train_on": ["star"], "reconstructs": ["star"], **changes}))
+        load_config(_adapting(adapted={"train_on": ["star"], "reconstruct": ["star"], **changes}))
 
 
 def test_a_probe_cannot_come_from_what_was_adapted_to_its_own_scan():
-    config = _adapting(adapted={"adapts": "pinn", "train_on": ["star"], "reconstructs": ["star"]})
+    config = _adapting(adapted={"finetune_from": "pinn", "train_on": ["star"], "reconstruct": ["star"]})
     config["scans"]["leaves"] = {"simulation": {"probe": {"name": "reconstruction", "reconstruction": "adapted/star"}}}
     with pytest.raises(ConfigError, match=r"scans.leaves: takes its probe from adapted/star, .* made from this scan"):
         load_config(config)

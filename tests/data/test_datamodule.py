@@ -17,7 +17,7 @@ from ptychoflow.data.datamodule import PREFETCH, PredictionData, TrainingData
 from ptychoflow.data.torch_dataset import read_batch
 from ptychoflow.io.dataset import open_dataset, write_dataset
 
-TRAINING = Training(batch_size=8, guide="amplitude", validation=Validation(fraction=0.2))
+TRAINING = Training(batch_size=8, supervision="amplitude", validation=Validation(fraction=0.2))
 CPU = Runtime(accelerator="cpu")
 
 
@@ -136,7 +136,7 @@ def test_a_stopped_epoch_goes_on_sample_for_sample(scans, tmp_path, step, worker
 @pytest.mark.parametrize("runtime", [CPU, *RUNTIMES.values()], ids=["plain", *RUNTIMES])
 def test_prediction_covers_every_pattern_once_in_order(scans, runtime):
     witness = Witness()
-    data = PredictionData(scans[0], 4, runtime.model_copy(update={"prediction_batch": 7}))
+    data = PredictionData(scans[0], 4, runtime.model_copy(update={"inference_batch_size": 7}))
     _trainer().predict(witness, data, return_predictions=False)
     anchors = [row[1] for note in witness.predicted for row in np.reshape(note[:-1], (-1, 5)).astype(int).tolist()]
     assert anchors == list(range(40))
@@ -150,7 +150,7 @@ def test_without_a_trainer_a_loader_gives_batches_that_are_ready(scans):
 
 
 def test_witnesses_come_after_the_members_of_each_group(scans):
-    data = TrainingData(scans, 4, TRAINING.model_copy(update={"witnesses": 3}), CPU)
+    data = TrainingData(scans, 4, TRAINING.model_copy(update={"held_out_neighbours": 3}), CPU)
     for loader in (data.train_dataloader(), data.val_dataloader()):
         batch = next(iter(loader))
         assert batch.counts.shape[1] == batch.members.shape[1] == 7

@@ -10,7 +10,7 @@ from ptychoflow.data import grouping as module
 from ptychoflow.data.grouping import nearest_groups, neighbourhood, within
 
 ALL = np.arange(200)
-QUADRANT = Grouping(method="quadrant", neighbours=30)
+QUADRANT = Grouping(method="quadrant", k_nearest=30)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_the_nearest_are_those_of_a_plain_search(positions_in_blocks):
     distance = np.linalg.norm(positions_in_blocks[:, None] - positions_in_blocks, axis=2)
     expected = np.argsort(distance, axis=1)[:, :4]
     np.testing.assert_array_equal(nearest_groups(positions_in_blocks, ALL, 4), expected)
-    near = neighbourhood(positions_in_blocks, ALL, 4, Grouping(neighbours=3))
+    near = neighbourhood(positions_in_blocks, ALL, 4, Grouping(k_nearest=3))
     np.testing.assert_array_equal(near.candidates, expected[:, 1:])
 
 
@@ -69,7 +69,7 @@ def test_a_draw_takes_members_from_the_neighbours_and_is_the_same_for_the_same_s
 
 
 def test_a_draw_gives_every_neighbour_the_same_chance(positions):
-    near = neighbourhood(positions, ALL, 4, Grouping(neighbours=6))
+    near = neighbourhood(positions, ALL, 4, Grouping(k_nearest=6))
     rng = np.random.default_rng(0)
     groups = np.concatenate([near.draw(4, rng)[:, 1:] for _ in range(100)], axis=1)
     times = (groups[:, :, None] == near.candidates[:, None]).sum((0, 1))
@@ -85,7 +85,7 @@ def test_the_same_groups_are_drawn_however_many_are_looked_at_at_once(positions,
 
 
 def test_members_lie_within_the_band_and_are_the_nearest_there(positions_in_blocks):
-    grouping = Grouping(method="min_distance", neighbours=5, min_distance_px=10, max_distance_px=20)
+    grouping = Grouping(method="min_distance", k_nearest=5, min_distance_px=10, max_distance_px=20)
     near = neighbourhood(positions_in_blocks, ALL, 4, grouping)
     distance = np.linalg.norm(positions_in_blocks[:, None] - positions_in_blocks, axis=2)
     for anchor, candidates in zip(near.anchors, near.candidates, strict=True):
@@ -100,7 +100,7 @@ def test_members_lie_within_the_band_and_are_the_nearest_there(positions_in_bloc
 
 def test_the_ends_of_the_band_belong_to_it():
     line = np.stack([np.zeros(5), [0.0, 1, 3, 6, 10]], axis=1)
-    band = Grouping(method="min_distance", neighbours=2, min_distance_px=3, max_distance_px=6)
+    band = Grouping(method="min_distance", k_nearest=2, min_distance_px=3, max_distance_px=6)
     near = neighbourhood(line, np.arange(5), 2, band)
     assert set(near.candidates[0]) == {2, 3}
 
@@ -134,14 +134,14 @@ def test_three_members_come_from_three_quadrants_chosen_evenly_and_seven_from_ea
 def test_a_regular_grid_has_one_neighbour_of_the_first_ring_in_each_quadrant():
     """Every half axis belongs to one quadrant."""
     grid = np.stack(np.meshgrid(np.arange(9.0), np.arange(9.0), indexing="ij"), -1).reshape(-1, 2)
-    near = neighbourhood(grid, np.arange(81), 5, Grouping(method="quadrant", neighbours=8))
+    near = neighbourhood(grid, np.arange(81), 5, Grouping(method="quadrant", k_nearest=8))
     middle = np.flatnonzero(near.anchors == 40)[0]
     assert np.bincount(near.quadrants[middle], minlength=4).tolist() == [2, 2, 2, 2]
 
 
 def test_anchors_at_the_edge_have_too_few_quadrants_and_are_counted():
     grid = np.stack(np.meshgrid(np.arange(9.0), np.arange(9.0), indexing="ij"), -1).reshape(-1, 2)
-    near = neighbourhood(grid, np.arange(81), 5, Grouping(method="quadrant", neighbours=24))
+    near = neighbourhood(grid, np.arange(81), 5, Grouping(method="quadrant", k_nearest=24))
     assert len(near) == 49 and near.rejected == {"neighbours in too few quadrants": 32}
 
 
@@ -162,7 +162,7 @@ def test_full_bounds_leave_none_out_whatever_the_rounding():
 
 
 def test_every_pattern_is_accepted_or_counted_as_rejected(positions):
-    grouping = Grouping(method="quadrant", neighbours=12, max_distance_px=12, x_bounds=(0.1, 0.9), y_bounds=(0.1, 0.9))
+    grouping = Grouping(method="quadrant", k_nearest=12, max_distance_px=12, x_bounds=(0.1, 0.9), y_bounds=(0.1, 0.9))
     near = neighbourhood(positions, ALL, 4, grouping)
     assert len(near) + sum(near.rejected.values()) == 200
     assert set(near.rejected) == {
@@ -187,12 +187,12 @@ def test_groups_stay_within_the_patterns_they_are_made_of(positions):
 
 def test_too_few_patterns_are_refused_with_a_remedy(positions):
     with pytest.raises(ValueError, match=r"4 patterns are too few to give each 6 neighbours: .*group_size"):
-        neighbourhood(positions, np.arange(4), 4, Grouping(neighbours=6))
+        neighbourhood(positions, np.arange(4), 4, Grouping(k_nearest=6))
 
 
 def test_too_few_neighbours_for_a_group_are_refused(positions):
     with pytest.raises(ValueError, match=r"neighbours is 2, a group of 4 .*needs 3: raise it"):
-        neighbourhood(positions, ALL, 4, Grouping(neighbours=2))
+        neighbourhood(positions, ALL, 4, Grouping(k_nearest=2))
 
 
 @pytest.mark.parametrize(

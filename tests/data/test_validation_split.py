@@ -27,21 +27,21 @@ def wide(scan, positions):
 
 SPLITS = {
     "block": Validation(fraction=0.2),
-    "region": Validation(by="region", y_bounds=(0.7, 1.0), x_bounds=(0.0, 0.8)),
-    "scan": Validation(by="scan", scans=("b",)),
+    "region": Validation(split="region", y_bounds=(0.7, 1.0), x_bounds=(0.0, 0.8)),
+    "scan": Validation(split="scan", scans=("b",)),
     "margin": Validation(fraction=0.2, margin_px=8),
 }
 METHODS = {
     "nearest": Grouping(),
     "min_distance": Grouping(method="min_distance", min_distance_px=5, max_distance_px=25),
-    "quadrant": Grouping(method="quadrant", neighbours=20, x_bounds=(0.1, 0.9)),
+    "quadrant": Grouping(method="quadrant", k_nearest=20, x_bounds=(0.1, 0.9)),
 }
 
 
 @pytest.mark.parametrize("validation", SPLITS.values(), ids=SPLITS)
 @pytest.mark.parametrize("grouping", METHODS.values(), ids=METHODS)
 def test_no_pattern_is_in_both_in_any_epoch(wide, validation, grouping):
-    data = TrainingData(wide, 4, Training(validation=validation, grouping=grouping, guide="amplitude"), Runtime())
+    data = TrainingData(wide, 4, Training(validation=validation, grouping=grouping, supervision="amplitude"), Runtime())
     held = {(row[0], member) for row in data.validation_rows.tolist() for member in row[1:]}
     sampler, trained = data.sampler(), set()
     for epoch in range(5):
@@ -78,7 +78,7 @@ def test_a_region_is_the_same_part_of_every_scan(wide):
 
 
 def test_a_scan_to_validate_on_is_not_trained_on_and_the_others_wholly(wide):
-    data = TrainingData(wide, 4, Training(validation=SPLITS["scan"], guide="amplitude"), Runtime())
+    data = TrainingData(wide, 4, Training(validation=SPLITS["scan"], supervision="amplitude"), Runtime())
     assert set(data.sampler().rows()[:, 0]) == {0, 2} and set(data.validation_rows[:, 0]) == {1}
     assert data.neighbourhoods[1] is None
     told = data.counts_of_groups()
@@ -93,24 +93,24 @@ def test_a_margin_keeps_training_away_and_is_counted(wide):
         gap = np.linalg.norm(scan.positions[part.train][:, None] - scan.positions[part.held], axis=2)
         assert gap.min() >= 8
         assert part.margin == 200 - len(part.train) - len(part.held) > 0
-    data = TrainingData(wide, 4, Training(validation=SPLITS["margin"], guide="amplitude"), Runtime())
+    data = TrainingData(wide, 4, Training(validation=SPLITS["margin"], supervision="amplitude"), Runtime())
     for name, part in zip("abc", with_margin, strict=True):
         assert data.counts_of_groups()[name]["rejected"] == {"near a pattern to validate on": part.margin}
 
 
 def test_a_scan_that_is_not_there_is_refused(wide):
     with pytest.raises(ValueError, match=r"validation\.scans names moon, the scans to train on are a, b, c"):
-        split(wide, Validation(by="scan", scans=("a", "moon")), 8, 0)
+        split(wide, Validation(split="scan", scans=("a", "moon")), 8, 0)
 
 
 def test_nothing_left_to_train_on_is_refused(wide):
     with pytest.raises(ValueError, match="leaves no pattern to train on"):
-        split(wide, Validation(by="scan", scans=("a", "b", "c")), 8, 0)
+        split(wide, Validation(split="scan", scans=("a", "b", "c")), 8, 0)
 
 
 def test_a_number_is_short_for_a_fraction_and_scans_go_with_scan():
     assert Training.model_validate({"validation": 0.2}).validation == Validation(fraction=0.2)
-    region = {"by": "region", "fraction": 0.3}
-    for wrong in ({"by": "scan"}, {"scans": ["a"]}, 1.5, {"x_bounds": [0.8, 0.2]}, {"x_bounds": [0.2, 0.8]}, region):
+    region = {"split": "region", "fraction": 0.3}
+    for wrong in ({"split": "scan"}, {"scans": ["a"]}, 1.5, {"x_bounds": [0.8, 0.2]}, {"x_bounds": [0.2, 0.8]}, region):
         with pytest.raises(ValueError, match=r"by: scan|less than 1|expected|x_bounds acts|fraction acts"):
             Training.model_validate({"validation": wrong})

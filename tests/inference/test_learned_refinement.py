@@ -20,12 +20,12 @@ from ptychoflow.metrics.image import phase_error, rms
 
 CPU = Runtime(accelerator="cpu", threads=1)
 OFF = Tracking(uri=None)
-NETWORK = Network(input="fit", group_size=4, width=8, levels=2)
+NETWORK = Network(input="object_estimate", group_size=4, base_channels=8, depth=2)
 RECIPE = Training(
     stages=(Stage(epochs=4, physics_weight=0.0),),
     batch_size=8,
     learning_rate=5e-3,
-    grouping=Grouping(neighbours=6),
+    grouping=Grouping(k_nearest=6),
     validation=Validation(fraction=0.16),
 )
 
@@ -56,7 +56,11 @@ def test_it_learns_and_what_it_corrects_is_nearer_to_the_truth_than_a_fit_as_lon
 
 
 def test_it_learns_from_counts_alone(tiny_dataset, tmp_path):
-    counts_only = {"guide": "amplitude", "witnesses": 2, "stages": (Stage(epochs=4, physics_weight=1.0),)}
+    counts_only = {
+        "supervision": "amplitude",
+        "held_out_neighbours": 2,
+        "stages": (Stage(epochs=4, physics_weight=1.0),),
+    }
     output = tmp_path / "models" / "free.ckpt"
     train([tiny_dataset], output, NETWORK, RECIPE.model_copy(update=counts_only), CPU, OFF)
     record = json.loads(output.with_suffix(".json").read_text())
@@ -68,8 +72,8 @@ def test_times_and_epochs_are_told(model, tiny_dataset, tmp_path):
     reconstruct(model, tiny_dataset, tmp_path / "a.h5", runtime=CPU)
     found = read_reconstruction(tmp_path / "a.h5")
     timing = found.facts["inference"]
-    assert {"fit", "inference", "total"} == timing["seconds"].keys()
-    assert timing["seconds"]["fit"] + timing["seconds"]["inference"] <= timing["seconds"]["total"]
+    assert {"refinement", "inference", "total"} == timing["seconds"].keys()
+    assert timing["seconds"]["refinement"] + timing["seconds"]["inference"] <= timing["seconds"]["total"]
     assert timing["patterns_per_second"]["end_to_end"] == pytest.approx(100 / timing["seconds"]["total"])
     assert found.history["epoch"] == [1, 2, 3] and found.history["error"][-1] < found.history["error"][0]
 

@@ -201,7 +201,7 @@ def test_every_problem_is_told_at_once_and_can_be_left_out():
         (lambda: from_tensorflow({"nepoch": 3}), "did you mean nepochs?"),
         (lambda: from_legacy({"probe.bigg": True}), "did you mean probe.big?"),
         (lambda: from_torch({}, leave_out=["data_config.probe_scal"]), "did you mean data_config.probe_scale?"),
-        (lambda: to_torch({}, leave_out=["network.widht"]), "did you mean network.width?"),
+        (lambda: to_torch({}, leave_out=["network.widht"]), "did you mean network.base_channels?"),
         (lambda: to_torch({"netwrk": {}}), "did you mean network?"),
         (lambda: tensorflow_form("training", n_group=3), "did you mean n_groups?"),
         (
@@ -220,7 +220,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(call, message):
     [
         ("data_config", {"C": 4, "grid_size": [3, 3]}, "data_config.C and data_config.grid_size contradict each other"),
         ("data_config", {"grid_size": [2, 3]}, "expected a square"),
-        ("data_config", {"nphotons": "many"}, "simulation.photons.*from data_config.nphotons"),
+        ("data_config", {"nphotons": "many"}, "simulation.photons_per_pattern.*from data_config.nphotons"),
         ("data_config", {"neighbor_function": "Furthest"}, "expected one of 'Nearest'"),
         ("data_config", {"neighbor_function": "4_quadrant", "K": 8}, "K would do nothing"),
         ("data_config", {"K_quadrant": 60}, "K_quadrant would do nothing"),
@@ -256,14 +256,14 @@ def test_stages_keep_their_meaning():
                              "physics_weight_schedule": "exponential"}}
     )  # fmt: skip
     training = Config.model_fields["training"].annotation(**said["training"])
-    assert [(s.epochs, s.physics_weight, s.rate_factor) for s in training.stages] == [
+    assert [(s.epochs, s.physics_weight, s.lr_factor) for s in training.stages] == [
         (4, 0.0, 1.0), (3, "exponential", 0.2), (2, 1.0, 0.2)]  # fmt: skip
-    assert training.guide == "amplitude"
+    assert training.supervision == "amplitude"
 
 
 def test_supervised_is_training_on_the_truth_alone():
     said = from_torch({"model_config": {"mode": "Supervised"}, "training_config": {"epochs": 7}})
-    assert said == {"training": {"guide": "truth", "stages": [{"epochs": 7, "physics_weight": 0.0}]}}
+    assert said == {"training": {"supervision": "ground_truth", "stages": [{"epochs": 7, "physics_weight": 0.0}]}}
 
 
 def test_unsupervised_is_training_on_the_counts_alone():
@@ -303,10 +303,10 @@ def test_the_published_profile_is_taken_over_but_for_what_it_must_be_told(tmp_pa
     assert "model_config.amp_activation" in told and "data_config.probe_scale" in told
     said = from_reference_json(tmp_path / "hxn.json", leave_out=[*told, "training_config.stage_3_lr_factor"])
     assert said["training"] == {
-        "learning_rate": 1e-3, "batch_size": 16, "gradient_clip": 5.0, "guide": "amplitude", "loss": "poisson",
+        "learning_rate": 1e-3, "batch_size": 16, "gradient_clip": 5.0, "supervision": "amplitude", "physics_loss": "poisson",
         "stages": [{"epochs": 40, "physics_weight": 0.0},
-                   {"epochs": 10, "physics_weight": 1.0, "rate_factor": 0.5, "freeze_encoder": True}],
-        "grouping": {"method": "quadrant", "neighbours": 60, "min_distance_px": 1.0, "max_distance_px": 4.0,
+                   {"epochs": 10, "physics_weight": 1.0, "lr_factor": 0.5, "freeze_encoder": True}],
+        "grouping": {"method": "quadrant", "k_nearest": 60, "min_distance_px": 1.0, "max_distance_px": 4.0,
                      "x_bounds": (0.05, 0.95), "y_bounds": (0.05, 0.95)}}  # fmt: skip
     assert said["network"] == {"group_size": 4, "attention": True} and said["runtime"] == {"devices": 2}
 
@@ -316,7 +316,7 @@ def test_the_published_profile_is_taken_over_but_for_what_it_must_be_told(tmp_pa
 
 def _random_grouping(rng: random.Random) -> dict:
     """Any way of grouping on the torch side; TensorFlow has words for the nearest alone."""
-    grouping = {"neighbours": rng.randint(1, 20)}
+    grouping = {"k_nearest": rng.randint(1, 20)}
     if rng.random() < 0.4:
         grouping |= {"method": rng.choice(["min_distance", "quadrant"]), "min_distance_px": rng.choice([0.0, 1.5]),
                      "max_distance_px": rng.choice([2.0, 30.0])}  # fmt: skip
@@ -331,31 +331,31 @@ def _random_sections(rng: random.Random) -> dict:
     ramp = rng.choice(["linear", "cosine", "exponential"])
     staged = [
         {"epochs": lengths[0], "physics_weight": 0.0},
-        {"epochs": lengths[1], "physics_weight": ramp, "rate_factor": factor},
-        {"epochs": lengths[2], "physics_weight": 1.0, "rate_factor": factor},
+        {"epochs": lengths[1], "physics_weight": ramp, "lr_factor": factor},
+        {"epochs": lengths[2], "physics_weight": 1.0, "lr_factor": factor},
     ]
     stages = [stage for stage in staged if stage["epochs"]] or [{"epochs": rng.randint(1, 60)}]
-    fine = {"epochs": rng.randint(1, 9), "rate_factor": rng.choice([0.1, 0.5]), "freeze_encoder": True}
+    fine = {"epochs": rng.randint(1, 9), "lr_factor": rng.choice([0.1, 0.5]), "freeze_encoder": True}
     fine_tuned = [fine] if any(lengths) and rng.random() < 0.5 else []
-    training = {"stages": stages + fine_tuned} | ({"guide": "amplitude"} if any(lengths) else {})
+    training = {"stages": stages + fine_tuned} | ({"supervision": "amplitude"} if any(lengths) else {})
     if supervised:
-        training = {"stages": [{"epochs": rng.randint(1, 60), "physics_weight": 0.0}], "guide": "truth"}
+        training = {"stages": [{"epochs": rng.randint(1, 60), "physics_weight": 0.0}], "supervision": "ground_truth"}
     epochs = sum(stage["epochs"] for stage in training["stages"])
-    rate = {"warm_up": rng.randrange(epochs) / epochs, "anneal_to": rng.choice([0.1, 0.03])}
+    rate = {"warmup_fraction": rng.randrange(epochs) / epochs, "final_lr_fraction": rng.choice([0.1, 0.03])}
     sections = {
-        "simulation": {"photons": 10 ** rng.uniform(3, 9), "size": rng.choice([64, 128, 256]),
+        "simulation": {"photons_per_pattern": 10 ** rng.uniform(3, 9), "size": rng.choice([64, 128, 256]),
                        "object": {"name": rng.choice(["dead_leaves", "polyhedra"]), "size": rng.randint(100, 900)}},
-        "network": {"group_size": rng.choice([1, 4, 9, 16]), "width": rng.choice([16, 32, 64])}
-        | rng.choice([{}, {"architecture": "cnn"}, {"architecture": "fno", "modes": rng.randint(2, 20)}]),
-        "training": training | rng.choice([rate, {"warm_up": 0.0, "anneal_to": 1.0}]) | {
+        "network": {"group_size": rng.choice([1, 4, 9, 16]), "base_channels": rng.choice([16, 32, 64])}
+        | rng.choice([{}, {"architecture": "cnn"}, {"architecture": "fno", "fourier_modes": rng.randint(2, 20)}]),
+        "training": training | rng.choice([rate, {"warmup_fraction": 0.0, "final_lr_fraction": 1.0}]) | {
             "learning_rate": 10 ** rng.uniform(-5, -1), "batch_size": 2 ** rng.randint(0, 9),
-            "loss": rng.choice(["poisson", "mae"]), "gradient_clip": rng.choice([0.5, 1.0, 5.0]),
+            "physics_loss": rng.choice(["poisson", "mae"]), "gradient_clip": rng.choice([0.5, 1.0, 5.0]),
             "weight_decay": rng.choice([0.0, 0.01]), "seed": rng.randint(0, 99),
             "groups_per_epoch": rng.choice([None, 128]), "grouping": _random_grouping(rng)},
-        "inference": {"trim": rng.choice([None, 16, 32])},
+        "inference": {"patch_crop_px": rng.choice([None, 16, 32])},
         "stitching": {"weighting": rng.choice(["illumination", "uniform"])},
         "runtime": {"accelerator": rng.choice(["auto", "cpu"]), "devices": rng.randint(1, 4),
-                    "workers": rng.randint(0, 4), "prediction_batch": rng.randint(1, 999)},
+                    "workers": rng.randint(0, 4), "inference_batch_size": rng.randint(1, 999)},
         "tracking": {"experiment": rng.choice(["a", "b c"])},
     }  # fmt: skip
     return {name: section for name, section in sections.items() if rng.random() < 0.8}
@@ -379,12 +379,12 @@ def test_torch_there_and_back_is_the_identity(seed):
 def test_tensorflow_and_legacy_there_and_back_are_the_identity(seed):
     sections = _random_sections(random.Random(seed))
     training = sections.get("training", {})
-    if "method" in training.get("grouping", {}) or training.get("guide") == "amplitude":
+    if "method" in training.get("grouping", {}) or training.get("supervision") == "amplitude":
         with pytest.raises(ConfigError, match=r"training\.(stages|grouping)"):
             to_tensorflow(sections, leave_out=["training.learning_rate", "simulation.object"])
         return
     if "grouping" in training:
-        training["grouping"] = {"neighbours": training["grouping"]["neighbours"]}
+        training["grouping"] = {"k_nearest": training["grouping"]["k_nearest"]}
     sections = {name: sections[name] for name in ("simulation", "network", "training") if name in sections}
     for there, back in ((to_tensorflow, from_tensorflow), (to_legacy, from_legacy)):
         said = back(there(sections, leave_out=["training.learning_rate", "simulation.object"], output="here"))
@@ -398,14 +398,14 @@ def test_tensorflow_and_legacy_there_and_back_are_the_identity(seed):
 @pytest.mark.parametrize(
     ("section", "changes", "key"),
     [
-        ("network", {"levels": 2}, "network.levels"),
+        ("network", {"depth": 2}, "network.depth"),
         ("network", {"group_size": 3}, "network.group_size 3: 3 patterns are no square grid"),
-        ("network", {"width": 24}, "network.width 24"),
-        ("training", {"loss": "amplitude"}, "training.loss 'amplitude'"),
-        ("training", {"stages": [{"epochs": 3, "physics_weight": 0.5}], "guide": "amplitude"}, "training.stages"),
+        ("network", {"base_channels": 24}, "network.base_channels 24"),
+        ("training", {"physics_loss": "amplitude"}, "training.physics_loss 'amplitude'"),
+        ("training", {"stages": [{"epochs": 3, "physics_weight": 0.5}], "supervision": "amplitude"}, "training.stages"),
         ("training", {"stages": [{"epochs": 3, "physics_weight": 0.0}]}, "a guide of 'auto' in a staged training"),
         ("training", {"stages": [{"epochs": 3}, {"epochs": 3, "physics_weight": 0.0}]}, "training.stages"),
-        ("training", {"warm_up": 0.1, "stages": [{"epochs": 5}]}, "a warm-up of 0.5 epochs"),
+        ("training", {"warmup_fraction": 0.1, "stages": [{"epochs": 5}]}, "a warm-up of 0.5 epochs"),
         ("refinement", {"epochs": 7}, "refinement.epochs"),
         ("arguments", {"colour": "red"}, "arguments.colour"),
     ],
@@ -419,7 +419,7 @@ def test_a_choice_that_has_no_word_there_is_refused_not_lost(section, changes, k
 
 def test_a_default_that_has_no_word_there_is_told(caplog):
     to_tensorflow({})
-    assert "training.warm_up" in caplog.text
+    assert "training.warmup_fraction" in caplog.text
 
 
 def test_sizes_and_batches_that_tensorflow_refuses_are_refused_here():
@@ -429,7 +429,7 @@ def test_sizes_and_batches_that_tensorflow_refuses_are_refused_here():
 
 def test_a_whole_config_is_taken_by_its_sections():
     config = load_config(
-        {"scans": {"a": {"simulation": {}}}, "models": {"flat": {"start": "flat", "reconstructs": ["a"]}},
+        {"scans": {"a": {"simulation": {}}}, "methods": {"flat": {"initial_object": "uniform", "reconstruct": ["a"]}},
          "network": {"group_size": 9}}
     )  # fmt: skip
     assert to_legacy(config)["gridsize"] == 3

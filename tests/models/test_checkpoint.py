@@ -12,9 +12,9 @@ from ptychoflow.networks.group_network import CanvasNetwork
 
 @pytest.fixture
 def model() -> Model:
-    network = CanvasNetwork(Network(width=8, levels=2), window=16)
+    network = CanvasNetwork(Network(base_channels=8, depth=2), window=16)
     network.input_scale.fill_(0.7)
-    return Model(network, 32, {"config": {"network": {"width": 8}}})
+    return Model(network, 32, {"config": {"network": {"base_channels": 8}}})
 
 
 def test_a_model_comes_back_with_weights_normalisation_and_facts(tmp_path, model):

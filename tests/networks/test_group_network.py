@@ -8,7 +8,7 @@ from ptychoflow.networks.group_network import CanvasNetwork, lit_side, window_si
 from ptychoflow.physics.back_projection import backproject
 from ptychoflow.physics.forward_model import shift_probe
 
-SMALL = {"group_size": 4, "width": 8, "levels": 2}
+SMALL = {"group_size": 4, "base_channels": 8, "depth": 2}
 
 
 def _group(batch: int = 2, size: int = 32, patterns: int = 4):
@@ -23,7 +23,7 @@ def _group(batch: int = 2, size: int = 32, patterns: int = 4):
 
 def _network(**settings) -> CanvasNetwork:
     torch.manual_seed(0)
-    steps = {} if settings.get("input") == "amplitude" else {"iterations": 2}
+    steps = {} if settings.get("input") == "amplitude" else {"physics_iterations": 2}
     return CanvasNetwork(Network(**SMALL | steps | settings), window=16)
 
 
@@ -114,7 +114,7 @@ def test_merged_patches_of_amplitudes_are_put_where_they_were_taken():
 @pytest.mark.parametrize(("size", "levels"), [(32, 4), (48, 4), (64, 4), (112, 4), (512, 5)])
 @pytest.mark.parametrize("architecture", ["unet", "cnn", "fno"])
 def test_patterns_of_any_side_suit(architecture, size, levels):
-    settings = Network(architecture=architecture, levels=levels, width=8, input="amplitude", group_size=1)
+    settings = Network(architecture=architecture, depth=levels, base_channels=8, input="amplitude", group_size=1)
     window = window_side(settings, torch.ones(1, size, size))
     counts, probes = torch.ones(1, 1, size, size), torch.ones(1, 1, 1, size, size, dtype=torch.complex64)
     with torch.no_grad():
@@ -130,13 +130,13 @@ def test_groups_of_any_size_suit(patterns):
 def test_amplitudes_need_the_whole_pattern_and_back_projections_where_light_falls():
     light = torch.zeros(1, 64, 64)
     light[:, 24:40, 24:40] = 1
-    assert window_side(Network(levels=2), light) == 16
-    assert window_side(Network(levels=2, input="amplitude"), light) == 64
+    assert window_side(Network(depth=2), light) == 16
+    assert window_side(Network(depth=2, input="amplitude"), light) == 64
 
 
 def test_patterns_too_small_for_the_levels_are_refused():
-    with pytest.raises(ValueError, match=r"network.levels 5 halves patterns down from 32 px, these have 16: lower it"):
-        window_side(Network(levels=5), torch.ones(1, 16, 16))
+    with pytest.raises(ValueError, match=r"network.depth 5 halves patterns down from 32 px, these have 16: lower it"):
+        window_side(Network(depth=5), torch.ones(1, 16, 16))
 
 
 @pytest.mark.parametrize(("half", "window"), [(3, 8), (4, 8), (5, 16), (40, 64)])

@@ -17,7 +17,7 @@ def _fields(height: int = 30, width: int = 37) -> list[torch.Tensor]:
 @pytest.fixture
 def network() -> ObjectNetwork:
     torch.manual_seed(0)
-    return ObjectNetwork(Network(input="fit", width=8, levels=2), 32)
+    return ObjectNetwork(Network(input="object_estimate", base_channels=8, depth=2), 32)
 
 
 def test_a_view_does_not_know_the_phase_offsets():

@@ -6,13 +6,13 @@ import torch
 from ptychoflow.config import Network
 from ptychoflow.networks.registry import ARCHITECTURES, build
 
-SMALL = {"width": 8, "levels": 2}
+SMALL = {"base_channels": 8, "depth": 2}
 KINDS = [
     {"architecture": "unet"},
     {"architecture": "unet", "attention": True},
     {"architecture": "cnn"},
     {"architecture": "cnn", "attention": True},
-    {"architecture": "fno", "modes": 3},
+    {"architecture": "fno", "fourier_modes": 3},
 ]
 NAMES = [" with ".join(map(str, kind.values())) for kind in KINDS]
 

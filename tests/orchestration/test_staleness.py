@@ -44,7 +44,7 @@ def results(tmp_path):
         both = {"made_by": {"network": made, "refined": made}}
         for name, record in {
             "datasets/star/manifest.json": made,
-            "models/pinn.json": made,
+            "networks/pinn.json": made,
             "patches/pinn/star/manifest.json": made,
             "metrics/pinn/star.json": made | both,
             "metrics/flat/star.json": made | {"made_by": {"refined": made}},
@@ -89,7 +89,7 @@ def test_code_that_cannot_be_compared_is_other_code(results, repository, version
 
 def test_damaged_records_are_left_to_the_step_that_reads_them(results, repository):
     results(repository("refine.py", "first"))
-    (results.folder / "models/pinn.json").write_text("{")
+    (results.folder / "networks/pinn.json").write_text("{")
     assert other_code(results.folder) == []
 
 

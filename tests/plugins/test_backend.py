@@ -57,7 +57,7 @@ def test_a_keyword_of_a_newer_ptychodus_is_taken_with_a_warning(facade, caplog):
 
 def test_the_defaults_of_its_panels_are_settings_of_ours(facade, caplog):
     said = backend.settings_of(configs(facade))
-    assert said["network"] == {"group_size": 4, "width": 32}
+    assert said["network"] == {"group_size": 4, "base_channels": 32}
     assert said["training"]["stages"] == [{"epochs": 50, "physics_weight": 1.0}]
     assert said["training"]["batch_size"] == 16 and said["training"]["learning_rate"] == 1e-3
     assert said["runtime"]["accelerator"] == "auto"  # cuda, where there is one
@@ -74,12 +74,12 @@ def test_choices_act(facade):
             inference={"patch_weighting": "uniform", "middle_trim": 16},
         )
     )
-    assert said["network"] == {"group_size": 1, "width": 16}
+    assert said["network"] == {"group_size": 1, "base_channels": 16}
     assert said["training"]["grouping"]["method"] == "quadrant"
     assert said["training"]["grouping"]["max_distance_px"] == 9.0
-    assert said["training"]["guide"] == "truth" and said["training"]["stages"][0]["epochs"] == 8
-    assert said["training"]["warm_up"] == 0.25 and said["training"]["anneal_to"] == 0.2
-    assert said["inference"] == {"trim": 16} and said["stitching"] == {"weighting": "uniform"}
+    assert said["training"]["supervision"] == "ground_truth" and said["training"]["stages"][0]["epochs"] == 8
+    assert said["training"]["warmup_fraction"] == 0.25 and said["training"]["final_lr_fraction"] == 0.2
+    assert said["inference"] == {"patch_crop_px": 16} and said["stitching"] == {"weighting": "uniform"}
     assert said["runtime"]["accelerator"] == "cpu"
 
 
@@ -150,7 +150,7 @@ def test_the_model_of_ptychodus_is_a_model_of_ours_and_says_how_it_was_made(trai
 
 
 def test_a_model_that_the_workflow_trained_is_one_that_ptychodus_takes(tmp_path, tiny_dataset):
-    config = ConfigManager(network={"width": 8, "levels": 2, "group_size": 2})
+    config = ConfigManager(network={"base_channels": 8, "depth": 2, "group_size": 2})
     PtychoModel.new(PtychoDataLoader(tiny_dataset, config)).save(tmp_path / "model.ckpt")
     data, model, _, inference = backend.configs_of(tmp_path / "model.ckpt")
     assert data == {"N": 32, "C": 2} and model == {"mode": "Unsupervised"} and inference == {}

@@ -75,7 +75,7 @@ def test_light_outside_the_field_of_view_is_told(scan, caplog):
     wide = dataclasses.replace(scan, probe=np.full((1, 32, 32), 2.0, np.complex64))
     with caplog.at_level(logging.WARNING):
         Pixels(32, bin=2).of_scan(wide)
-    assert "75.0 % of the beam lies outside the field of view that packing.bin 2 leaves" in caplog.text
+    assert "75.0 % of the beam lies outside the field of view that packing.binning 2 leaves" in caplog.text
 
 
 def test_a_bin_counts_only_if_all_its_pixels_do_and_bad_pixels_hold_nothing(scan):
@@ -128,11 +128,11 @@ def test_a_survey_finds_what_is_impossible_and_what_is_saturated(scan):
     ("settings", "message"),
     [
         ({"crop": 64}, r"packing\.crop is 64 px but the patterns are 32 px"),
-        ({"bin": 3}, r"packing\.bin is 3, which does not cut 32 px .* multiple of 6"),
-        ({"bin": 32}, r"packing\.bin is 32"),
+        ({"binning": 3}, r"packing\.bin is 3, which does not cut 32 px .* multiple of 6"),
+        ({"binning": 32}, r"packing\.bin is 32"),
         ({"good": np.zeros((32, 32), bool)}, "no detector pixel is left that counts"),
         ({"shift": (40, 0)}, r"no detector pixel is left .* packing\.centre"),
-        ({"good": np.indices((32, 32)).sum(0) % 2 == 0, "bin": 2}, "no detector pixel is left"),
+        ({"good": np.indices((32, 32)).sum(0) % 2 == 0, "binning": 2}, "no detector pixel is left"),
     ],
 )
 def test_what_cannot_be_cut_is_refused(settings, message):

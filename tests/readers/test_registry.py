@@ -99,7 +99,7 @@ def read_again(folder, name: str) -> tuple[Scan, Scan]:
 def test_an_object_is_the_truth_only_where_somebody_says_so(tmp_path, name):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    scan, found = read(tmp_path / "a", name, object_is_truth=True)
+    scan, found = read(tmp_path / "a", name, object_is_ground_truth=True)
     np.testing.assert_array_equal(found.truth.object, scan.truth.object)
     half = 0.5 if name in ("ptychodus_training", "ptychopinn") else 0.0  # these files were written with our positions
     np.testing.assert_allclose(found.truth.origin, (-half, -half), atol=1e-6)
@@ -146,9 +146,9 @@ def test_a_square_beyond_the_detector_is_dark_and_masked_there(tmp_path):
 @pytest.mark.parametrize(
     ("orientation", "expected"),
     [
-        ({"swap": True}, lambda y, x: (x, y)),
+        ({"transpose": True}, lambda y, x: (x, y)),
         ({"flip_y": True}, lambda y, x: (-y, x)),
-        ({"swap": True, "flip_x": True}, lambda y, x: (x, -y)),
+        ({"transpose": True, "flip_x": True}, lambda y, x: (x, -y)),
         ({"rotation_deg": 90}, lambda y, x: (-x, y)),
     ],
 )

@@ -31,7 +31,7 @@ def test_two_thirds_lie_within_one_and_most_within_two_standard_deviations(photo
         recipe = {"object": {"name": kind, "size": 176}, "photons": photons, "seed": 5}
         simulate(tmp_path / "scan.cxi", Simulation.model_validate(recipe))
         write_dataset(tmp_path / kind, read_scan(tmp_path / "scan.cxi"))
-        settings = Refinement(epochs=25, smooth_epochs=12, uncertainty=True)
+        settings = Refinement(epochs=25, low_order_phase_epochs=12, uncertainty=True)
         refine(tmp_path / kind, tmp_path / "a.h5", settings)
         ratios = _ratios(read_reconstruction(tmp_path / "a.h5"), open_dataset(tmp_path / kind))
         shares.append([np.mean(ratios < 1), np.mean(ratios < 1.96)])
@@ -45,7 +45,9 @@ def test_told_to_stop_while_it_is_estimated_the_fit_is_kept_without(tiny_dataset
         rows.append(row)
         return row.get("repetition") != 2
 
-    refine(tiny_dataset, tmp_path / "a.h5", Refinement(epochs=3, settled=0, uncertainty=True), go_on=go_on)
+    refine(
+        tiny_dataset, tmp_path / "a.h5", Refinement(epochs=3, convergence_tolerance=0, uncertainty=True), go_on=go_on
+    )
     assert [(row.get("repetition"), row["epoch"]) for row in rows] == [
         *((None, epoch) for epoch in (1, 2, 3)),
         *((1, epoch) for epoch in (1, 2, 3)),

@@ -18,7 +18,7 @@ def _arrays(stated: float, true: float = 0.1) -> dict:
 
 
 def test_pixels_within_the_uncertainty_are_counted_where_there_is_a_truth(tmp_path):
-    results = [Result({"model": name}, tmp_path) for name in ("honest", "bold", "real")]
+    results = [Result({"method": name}, tmp_path) for name in ("honest", "bold", "real")]
     arrays = [_arrays(0.1), _arrays(0.05), _arrays(0.1)]
     del arrays[2]["truth"]
     panel = uncertainty(results, arrays, DETAIL)
@@ -32,4 +32,4 @@ def test_pixels_within_the_uncertainty_are_counted_where_there_is_a_truth(tmp_pa
 def test_no_uncertainty_no_panel(tmp_path):
     found = _arrays(0.1)
     del found["phase_uncertainty"]
-    assert uncertainty([Result({"model": "pinn"}, tmp_path)], [found], DETAIL) is None
+    assert uncertainty([Result({"method": "pinn"}, tmp_path)], [found], DETAIL) is None

@@ -22,7 +22,7 @@ def _stage(r_factor=0.0065, psnr=28.0, correlation=0.97, **more):
     return {"r_factor": r_factor, "noise_floor": 0.006, "seam": 1.0, "against_truth": truth | more}
 
 
-def _result(network=True, refined=None, psnr=(10.0, 20.0, 25.0, 25.1, 25.2), model="pinn", truth=True):
+def _result(network=True, refined=None, psnr=(10.0, 20.0, 25.0, 25.1, 25.2), method="pinn", truth=True):
     stages = {"refined": refined or _stage(), "empty": _stage(0.1, 8.0, 0.0)}
     if network:
         stages["network"] = _stage(0.02, 18.0, 0.9)
@@ -34,7 +34,7 @@ def _result(network=True, refined=None, psnr=(10.0, 20.0, 25.0, 25.1, 25.2), mod
     progress = {"epoch": clock, "seconds": clock, "cpu_seconds": clock, "r_factor": errors, "snapshots": snapshots}
     scan = {"name": "star", "has_truth": truth, "nominal_geometry": True}
     made_by = {"refined": {"seconds": 4.0}}
-    metrics = {"model": model, "scan": scan, "stages": stages, "split_half": {}, "progress": progress}
+    metrics = {"method": method, "scan": scan, "stages": stages, "split_half": {}, "progress": progress}
     return Result(metrics | {"made_by": made_by}, Path("arrays.npz"))
 
 
@@ -64,7 +64,7 @@ def test_a_flat_image_is_never_called_good():
 
 
 def test_the_first_sentences_say_what_was_done_and_whether_it_worked():
-    results = [_result(), _result(network=False, model="flat")]
+    results = [_result(), _result(network=False, method="flat")]
     said = lead(results[:1], results, [{"seconds": 300.0}])
     assert said == (
         "star was reconstructed by a network (pinn, trained in 5 min) and refined against the counts, beside plain "
@@ -88,7 +88,7 @@ def test_many_scans_are_counted_and_what_is_not_good_is_named():
 
 
 def test_starts_are_compared_at_equal_time():
-    fast, slow = _result(), _result(network=False, psnr=(5.0, 10.0, 15.0), model="flat")
+    fast, slow = _result(), _result(network=False, psnr=(5.0, 10.0, 15.0), method="flat")
     text = compare_starts(fast, slow)
     assert "After 2 s of refinement each, pinn is at phase PSNR 25.0 dB, flat (no network) at 15.0 dB" in text
     assert "network start is ahead" in text
@@ -96,14 +96,14 @@ def test_starts_are_compared_at_equal_time():
 
 
 def test_a_baseline_that_wins_is_said_to_win():
-    text = compare_starts(_result(psnr=(10.0, 12.0, 14.0)), _result(network=False, model="flat"))
+    text = compare_starts(_result(psnr=(10.0, 12.0, 14.0)), _result(network=False, method="flat"))
     assert "the flat start is ahead" in text
     assert "reaches in 0.4 s what the other has after 2 s" in text
-    assert "they tie" in compare_starts(_result(), _result(network=False, model="flat"))
+    assert "they tie" in compare_starts(_result(), _result(network=False, method="flat"))
 
 
 def test_without_a_truth_the_r_factor_is_compared():
-    text = compare_starts(_result(truth=False), _result(network=False, truth=False, model="flat"))
+    text = compare_starts(_result(truth=False), _result(network=False, truth=False, method="flat"))
     assert "R-factor 0.0200" in text
 
 
@@ -126,10 +126,10 @@ def test_advice_fits_what_was_found(result, words):
 
 def test_what_was_refined_already_is_not_advised():
     result = _result(refined=_stage(0.02))
-    assert "Not refined were the probe (refinement.probe_from), further modes" in str(advise([result], []))
-    config = {"probe_from": 2, "modes": 3, "positions_from": None}
+    assert "Not refined were the probe (refinement.probe_start_epoch), further modes" in str(advise([result], []))
+    config = {"probe_start_epoch": 2, "modes": 3, "position_start_epoch": None}
     result.metrics["made_by"]["refined"]["provenance"] = {"config": config}
-    assert "Not refined were the positions (refinement.positions_from). Look" in str(advise([result], []))
+    assert "Not refined were the positions (refinement.position_start_epoch). Look" in str(advise([result], []))
 
 
 def test_the_same_advice_is_given_once():
@@ -138,7 +138,7 @@ def test_the_same_advice_is_given_once():
 
 
 def test_a_network_that_still_learns_is_to_learn_longer():
-    record = {"model": "pinn", "validation": {"patch_error": [0.2, 0.1]}}
+    record = {"method": "pinn", "validation": {"patch_error": [0.2, 0.1]}}
     assert advise([_result()], [record])[0][0] == "pinn"
     assert "fell by 50%" in advise([_result()], [record])[0][1]
 
@@ -150,13 +150,13 @@ def test_nominal_lengths_of_measurements_are_admitted():
 
 def test_seeds_are_summed_up_with_mean_and_spread():
     records = [
-        {"model": f"pinn{seed}", "config": {"network": {}, "training": {"seed": seed, "loss": loss}}}
+        {"method": f"pinn{seed}", "config": {"network": {}, "training": {"seed": seed, "loss": loss}}}
         for seed, loss in ((0, "poisson"), (1, "poisson"), (0, "mae"))
     ]
-    records[2]["model"] = "other"
+    records[2]["method"] = "other"
     assert seed_groups(records) == [["pinn0", "pinn1"]]
-    results = [_result(model="pinn0"), _result(model="pinn1", refined=_stage(0.0085)), _result(model="other")]
-    summed = [row for row in rows(results, records) if "seeds" in row["model"]]
+    results = [_result(method="pinn0"), _result(method="pinn1", refined=_stage(0.0085)), _result(method="other")]
+    summed = [row for row in rows(results, records) if "seeds" in row["method"]]
     assert [row["stage"] for row in summed] == ["network", "refined"]
     assert summed[1]["r_factor"] == pytest.approx(0.0075)
     assert summed[1]["r_factor_spread"] == pytest.approx(0.002 / 2**0.5)

@@ -12,15 +12,15 @@ from ptychoflow.reporting.sweep_figures import draw_sweep, section, setting_name
 from ptychoflow.reporting.sweep_results import collect, read_sweep, sweep_table
 
 
-def _result(model: str, scan: str, psnr: float, network: bool = True, truth: bool = True) -> Result:
+def _result(method: str, scan: str, psnr: float, network: bool = True, truth: bool = True) -> Result:
     against = {"phase_psnr_truth_range": psnr, "frc": {"crossings": {"1/2": {"half_period_px": 40 / psnr}}}}
     stage = {"r_factor": 1 / psnr, "noise_floor": 0.01, "seam": 1.0, "against_truth": against if truth else None}
     stages = {"refined": stage, "empty": stage} | ({"network": stage} if network else {})
-    return Result({"model": model, "scan": {"name": scan}, "stages": stages, "split_half": {}, "made_by": {}}, Path())
+    return Result({"method": method, "scan": {"name": scan}, "stages": stages, "split_half": {}, "made_by": {}}, Path())
 
 
-def _combination(base: str, model: str, scan: str, **values: str) -> dict:
-    return {"base": base, "model": model, "scans": {"star": scan}, "values": values}
+def _combination(base: str, method: str, scan: str, **values: str) -> dict:
+    return {"base": base, "method": method, "scans": {"star": scan}, "values": values}
 
 
 DOSES = {"1000": "star-photons1000", "1e5": "star"}
@@ -38,7 +38,7 @@ RESULTS = [
 
 def test_a_point_is_the_mean_over_seeds_and_its_spread():
     points = collect(RESULTS, COMBINATIONS)
-    [dim] = [p for p in points if (p.model, p.stage, p.values["photons"]) == ("pinn", "refined", "1000")]
+    [dim] = [p for p in points if (p.method, p.stage, p.values["photons"]) == ("pinn", "refined", "1000")]
     assert dim.values == {"photons": "1000"} and dim.seeds == 3
     assert dim.mean["phase_psnr"] == pytest.approx(21)
     assert dim.spread["phase_psnr"] == pytest.approx(statistics.stdev([20, 21, 22]))
@@ -46,7 +46,7 @@ def test_a_point_is_the_mean_over_seeds_and_its_spread():
 
 
 def test_one_result_that_seeds_share_counts_once():
-    flat = [p for p in collect(RESULTS, COMBINATIONS) if p.model == "flat"]
+    flat = [p for p in collect(RESULTS, COMBINATIONS) if p.method == "flat"]
     assert [p.seeds for p in flat] == [1, 1]
     assert all(p.spread["phase_psnr"] is None and p.stage == "refined" for p in flat)
 
@@ -67,7 +67,7 @@ def test_what_a_table_says_is_read_back(tmp_path):
     assert read_sweep(path) == points
 
 
-@pytest.mark.parametrize("text", ["", "model,scan\n", "model,scan,stage,seeds\npinn,star,network,3\n"])
+@pytest.mark.parametrize("text", ["", "method,scan\n", "method,scan,stage,seeds\npinn,star,network,3\n"])
 def test_what_is_no_table_is_refused(tmp_path, text):
     with pytest.raises(FileNotFoundError, match="there is no table of a sweep"):
         read_sweep(tmp_path / "dose.csv")
@@ -79,10 +79,10 @@ def test_what_is_no_table_is_refused(tmp_path, text):
 @pytest.mark.parametrize(
     ("key", "name"),
     [
-        ("simulation.photons", "photons per pattern"),
+        ("simulation.photons_per_pattern", "photons per pattern"),
         ("simulation.trajectory.overlap_percent", "overlap (%)"),
         ("simulation.probe.diameter_px", "diameter (px)"),
-        ("network.width", "width"),
+        ("network.base_channels", "base channels"),
         ("train_on", "training scans"),
     ],
 )
@@ -137,4 +137,4 @@ def test_without_a_truth_the_counts_are_what_is_drawn():
 
 def test_missing_measures_are_named():
     with pytest.raises(ValueError, match="measures of pinn2/star-photons1000 belong to the sweep"):
-        collect([r for r in RESULTS if r.model != "pinn2"], COMBINATIONS)
+        collect([r for r in RESULTS if r.method != "pinn2"], COMBINATIONS)

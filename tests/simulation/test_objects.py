@@ -120,14 +120,14 @@ def test_an_image_that_is_not_there_is_told_by_its_setting(tmp_path):
 def test_count_features_and_power_act(name):
     usual = _make(name)
     assert not np.array_equal(usual, _make(name, count=7))
-    assert not np.array_equal(usual, _make(name, features_px=(5, 6)))
+    assert not np.array_equal(usual, _make(name, feature_size_px=(5, 6)))
     if name == "dead_leaves":
         assert not np.array_equal(usual, _make(name, power=1.0))
 
 
 @pytest.mark.parametrize("name", ["points", "white_noise"])
 def test_pink_noise_can_be_mixed_into_anything(name):
-    assert not np.array_equal(_make(name), _make(name, pink_noise=0.3))
+    assert not np.array_equal(_make(name), _make(name, pink_noise_fraction=0.3))
 
 
 @pytest.mark.parametrize(
@@ -135,11 +135,14 @@ def test_pink_noise_can_be_mixed_into_anything(name):
     [
         ({"name": "siemens_stra"}, "name: input should be 'dead_leaves', 'lines'"),
         ({"name": "siemens_star", "count": 4}, "count acts on dead_leaves, .* not on siemens_star: remove it"),
-        ({"name": "points", "power": 2.0}, "power acts on dead_leaves, gaussian_random_field, not on points"),
+        (
+            {"name": "points", "spectral_exponent": 2.0},
+            "power acts on dead_leaves, gaussian_random_field, not on points",
+        ),
         ({"size": 0}, "size.*greater than 0"),
         ({"amplitude": [-0.1, 1]}, "amplitude: expected 0 or more"),
-        ({"features_px": [0, 1]}, "features_px: expected more than 0"),
-        ({"pink_noise": 1.5}, "pink_noise: input should be less than or equal to 1"),
+        ({"feature_size_px": [0, 1]}, "feature_size_px: expected more than 0"),
+        ({"pink_noise_fraction": 1.5}, "pink_noise_fraction: input should be less than or equal to 1"),
     ],
 )
 def test_a_bad_request_names_its_field(settings, message):

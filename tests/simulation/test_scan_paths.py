@@ -86,7 +86,7 @@ def test_a_seed_gives_one_path_and_another_seed_another(name):
 
 
 def test_a_fly_scan_moves_along_x_around_its_position_and_stays_inside():
-    fly = Trajectory(name="raster", fly_px=6.0, fly_exposures=3)
+    fly = Trajectory(name="raster", fly_scan_length_px=6.0, fly_scan_samples=3)
     np.testing.assert_allclose(exposure_points(fly), [[0, -2], [0, 0], [0, 2]])
     positions = make_trajectory(fly, SHAPE, SIZE, 20.0, stream(0, "trajectory"))[1]
     assert _inside(positions + np.array([0, 3]))

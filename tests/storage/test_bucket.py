@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(os.environ.get("PTYCHOFLOW_STORAGE") != "1", rea
 
 SAMPLE = {
     "scans": {"sample": {"source": {"file": "s3://beamline/scans/sample.cxi"}}},
-    "models": {"flat": {"start": "flat", "reconstructs": ["sample"]}},
+    "methods": {"flat": {"initial_object": "uniform", "reconstruct": ["sample"]}},
 }
 DATASET = "results/datasets/sample"
 

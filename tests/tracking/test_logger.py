@@ -29,7 +29,7 @@ def test_a_run_keeps_settings_metrics_and_records(tmp_path):
 
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
     tracker = Tracker(Tracking(uri=uri, experiment="tests"), "pinn")
-    tracker.log_hyperparams({"network": {"width": 8}})
+    tracker.log_hyperparams({"network": {"base_channels": 8}})
     tracker.log_metrics({"loss": 0.5}, step=1)
     tracker.log_metrics({"loss": 0.25}, step=2)
     tracker.log_record({"seconds": 3}, "training.json")
@@ -39,7 +39,7 @@ def test_a_run_keeps_settings_metrics_and_records(tmp_path):
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
     assert run.info.status == "FINISHED" and run.info.run_name == "pinn"
-    assert run.data.params == {"network.width": "8"} and run.data.metrics["loss"] == 0.25
+    assert run.data.params == {"network.base_channels": "8"} and run.data.metrics["loss"] == 0.25
     assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
     assert [m.value for m in client.get_metric_history(run.info.run_id, "loss")] == [0.5, 0.25]
     assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["training.json", "validation"]

@@ -32,7 +32,7 @@ from ptychoflow.tracking.logged_model import example, write_mlflow_model
 from ptychoflow.tracking.run_store import artifacts, copy_run, open_store
 
 QUICK = {
-    "network": {"width": 8, "levels": 2},
+    "network": {"base_channels": 8, "depth": 2},
     "training": {"stages": [{"epochs": 1}], "batch_size": 8, "groups_per_epoch": 16},
     "runtime": {"accelerator": "cpu", "threads": 1},
 }
@@ -160,7 +160,7 @@ def test_a_run_moves_whole_and_its_network_does_the_same_in_a_fresh_process(trai
 def test_a_network_without_a_run_gets_one(trained, store):
     kept = dataclasses.replace(trained, run=None).save_mlflow(store, experiment="alone")
     run = open_store(store).get_run(kept.run[1])
-    assert run.data.params["network.width"] == "8" and run.info.status == "FINISHED"
+    assert run.data.params["network.base_channels"] == "8" and run.info.status == "FINISHED"
     assert PtychoModel.load_from_mlflow(kept.run[1], store).config == trained.config
 
 
@@ -317,7 +317,7 @@ def _config_with(folder: Path, **changes) -> bytes:
 
 
 def _weights_of_another(folder: Path) -> bytes:
-    other = CanvasNetwork(Network(width=16, levels=2), 24)
+    other = CanvasNetwork(Network(base_channels=16, depth=2), 24)
     torch.save(content_of(Model(other, 32, {}))["weights"], folder / "other")
     return (folder / "other").read_bytes()
 

@@ -20,7 +20,7 @@ CPU = Runtime(accelerator="cpu", threads=1)
 
 
 def _data(dataset, runtime: Runtime = CPU, **settings) -> FitData:
-    training = Training(grouping=Grouping(neighbours=6), validation=Validation(fraction=0.16), **settings)
+    training = Training(grouping=Grouping(k_nearest=6), validation=Validation(fraction=0.16), **settings)
     return FitData([open_dataset(dataset)], 4, training, runtime)
 
 
@@ -61,7 +61,7 @@ def test_without_witnesses_a_fit_is_given_every_pattern(labelled):
 
 
 def test_what_a_network_is_held_against_its_fit_was_not_given(tiny_dataset):
-    data = _data(tiny_dataset, witnesses=2)
+    data = _data(tiny_dataset, held_out_neighbours=2)
     rows = data.sampler().rows()
     unseen = torch.cat([data.batch(rows, epoch).unseen for epoch in range(FITS * EPOCHS)])
     assert abs(float(unseen.float().mean()) - 2 / 6) < 0.06
@@ -89,7 +89,7 @@ def test_each_process_fits_on_its_own_gpu(tiny_dataset, monkeypatch):
 
 def _idle_network(**settings) -> ObjectNetwork:
     """One that changes nothing."""
-    network = ObjectNetwork(Network(input="fit", width=8, levels=2, **settings), 32)
+    network = ObjectNetwork(Network(input="object_estimate", base_channels=8, depth=2, **settings), 32)
     with torch.no_grad():
         for parameter in network.backbones[0].leave.parameters():
             parameter.zero_()

@@ -20,7 +20,7 @@ def batch(scan):
 
 
 def test_the_truth_looks_like_the_truth_whatever_its_phase(batch):
-    network = CanvasNetwork(Network(width=8, levels=2, group_size=4), window=16)
+    network = CanvasNetwork(Network(base_channels=8, depth=2, group_size=4), window=16)
     turned = solve(network, batch)._replace(canvases=[batch.truth * 1j])
     pixels = picture(turned, batch)
     side = 32 + GAP
@@ -32,7 +32,7 @@ def test_the_truth_looks_like_the_truth_whatever_its_phase(batch):
 
 
 def test_without_a_truth_the_back_projection_is_what_is_known(batch):
-    network = CanvasNetwork(Network(width=8, levels=2, group_size=4, iterations=1), window=16)
+    network = CanvasNetwork(Network(base_channels=8, depth=2, group_size=4, physics_iterations=1), window=16)
     solution = solve(network, batch)
     pixels = picture(solution._replace(canvases=[solution.estimate]), batch._replace(truth=None))
     side = 32 + GAP
@@ -40,7 +40,7 @@ def test_without_a_truth_the_back_projection_is_what_is_known(batch):
 
 
 def test_a_gpu_draws_the_same_picture(gpu, batch):
-    network = CanvasNetwork(Network(width=8, levels=2, group_size=4), window=16)
+    network = CanvasNetwork(Network(base_channels=8, depth=2, group_size=4), window=16)
     here = picture(solve(network, batch), batch)
     batch = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
     there = picture(solve(network.cuda(), batch), batch)

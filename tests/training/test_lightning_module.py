@@ -24,8 +24,8 @@ def batch(scan):
 
 def _task(weight, labelled=True, network=None, freeze=False, **settings) -> GroupTask:
     torch.manual_seed(0)
-    sees = {"iterations": 2, "passes": 2} if network is None else network
-    network = CanvasNetwork(Network(**{"group_size": 4, "width": 8, "levels": 2} | sees), window=16)
+    sees = {"physics_iterations": 2, "cascades": 2} if network is None else network
+    network = CanvasNetwork(Network(**{"group_size": 4, "base_channels": 8, "depth": 2} | sees), window=16)
     training = Training(stages=(Stage(epochs=1, physics_weight=weight, freeze_encoder=freeze),), **settings)
     task = GroupTask(network, training, labelled, steps_per_epoch=10)
     task.log = lambda *args, **kwargs: None
@@ -41,7 +41,7 @@ def _step(task, batch):
 
 def test_guide_and_physics_pull_differently(batch):
     (guide, from_guide), (physics, from_physics) = (_step(_task(weight), batch) for weight in (0.0, 1.0))
-    assert set(guide) == {"loss", "guide"} and set(physics) == {"loss", "physics"}
+    assert set(guide) == {"loss", "supervised"} and set(physics) == {"loss", "physics"}
     assert guide["loss"] != physics["loss"]
     assert torch.cosine_similarity(from_guide, from_physics, dim=0) < 0.99
 
@@ -98,7 +98,7 @@ def test_without_labels_the_truth_plays_no_part(batch):
 def test_witnesses_are_not_seen_and_alone_make_up_the_data_error(scan):
     rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 7)[:6], 0, 0, axis=1)
     batch = read_batch([scan], rows, group_size=4)
-    task = _task(1.0, witnesses=3)
+    task = _task(1.0, held_out_neighbours=3)
     loss = task.training_step(batch, 0)["loss"]
     darker = batch._replace(counts=torch.cat([batch.counts[:, :4], 0.5 * batch.counts[:, 4:]], dim=1))
     torch.testing.assert_close(solve(task.network, darker).canvas, solve(task.network, batch).canvas)
@@ -155,8 +155,8 @@ def test_the_guard_stops_a_training_that_is_flat_twice():
     "network",
     [
         *({"architecture": name} for name in ARCHITECTURES),
-        {"attention": True, "overlap": "merged", "iterations": 3},
-        {"input": "amplitude", "overlap": "merged", "head": "amplitude_phase"},
+        {"attention": True, "output": "patches", "physics_iterations": 3},
+        {"input": "amplitude", "output": "patches", "head": "amplitude_phase"},
     ],
 )
 def test_a_step_on_a_gpu_is_that_on_the_cpu(gpu, batch, network):
@@ -177,5 +177,7 @@ def test_witnesses_are_asked_on_a_gpu_too(gpu, scan):
     rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 7)[:6], 0, 0, axis=1)
     batch = read_batch([scan], rows, group_size=4)
     there = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
-    here, there = (_task(1.0, witnesses=3).to(b.counts.device).training_step(b, 0)["loss"] for b in (batch, there))
+    here, there = (
+        _task(1.0, held_out_neighbours=3).to(b.counts.device).training_step(b, 0)["loss"] for b in (batch, there)
+    )
     assert float(there) == pytest.approx(float(here), rel=1e-3)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ptychoflow.physics.forward_model import expected_counts
-from ptychoflow.training.losses import diffract, guide_loss, patch_error, physics_loss, scale_free_error, truth_error
+from ptychoflow.training.losses import diffract, supervised_loss, patch_error, physics_loss, scale_free_error, truth_error
 
 RNG = torch.Generator().manual_seed(0)
 
@@ -72,9 +72,9 @@ def test_a_canvas_diffracts_as_the_forward_model_says():
 
 def test_the_guide_takes_the_truth_where_there_is_one():
     to_truth, to_counts = torch.tensor([1.0, 2.0]), torch.tensor([10.0, 20.0])
-    assert guide_loss(to_truth, to_counts, torch.tensor([True, False])) == 10.5
-    assert guide_loss(to_truth, None, torch.tensor([True, True])) == 1.5
-    assert guide_loss(None, to_counts, torch.tensor([False, False])) == 15
+    assert supervised_loss(to_truth, to_counts, torch.tensor([True, False])) == 10.5
+    assert supervised_loss(to_truth, None, torch.tensor([True, True])) == 1.5
+    assert supervised_loss(None, to_counts, torch.tensor([False, False])) == 15
 
 
 def test_gradients_are_finite_even_at_a_dark_canvas():

@@ -5,14 +5,14 @@ import math
 import pytest
 
 from ptychoflow.config import Stage
-from ptychoflow.training.schedule import physics_weight, rate_factor, stage_at, total_epochs
+from ptychoflow.training.schedule import lr_factor, physics_weight, stage_at, total_epochs
 
 GUIDE = Stage(epochs=2, physics_weight=0.0)
-PHYSICS = Stage(epochs=3, physics_weight=1.0, rate_factor=0.1)
+PHYSICS = Stage(epochs=3, physics_weight=1.0, lr_factor=0.1)
 
 
 def _three(ramp: str) -> tuple[Stage, ...]:
-    return GUIDE, Stage(epochs=4, physics_weight=ramp, rate_factor=0.1), PHYSICS
+    return GUIDE, Stage(epochs=4, physics_weight=ramp, lr_factor=0.1), PHYSICS
 
 
 @pytest.mark.parametrize(
@@ -31,13 +31,13 @@ def test_the_physics_weight_is_0_then_the_ramp_then_1(ramp, at):
 
 
 def test_the_rate_follows_the_ramp_and_stays_where_nothing_anneals():
-    rates = [rate_factor(_three("linear"), epoch, warm_up=0, anneal_to=1) for epoch in range(9)]
+    rates = [lr_factor(_three("linear"), epoch, warmup_fraction=0, final_lr_fraction=1) for epoch in range(9)]
     assert rates == pytest.approx([1, 1, 1, 0.775, 0.55, 0.325, 0.1, 0.1, 0.1])
 
 
 def test_the_rate_warms_up_and_falls_as_a_cosine():
     def rate(epoch):
-        return rate_factor((Stage(epochs=10),), epoch, warm_up=0.2, anneal_to=0.01)
+        return lr_factor((Stage(epochs=10),), epoch, warmup_fraction=0.2, final_lr_fraction=0.01)
 
     assert [rate(0), rate(1), rate(2)] == pytest.approx([0, 0.5, 1])
     assert rate(6) == pytest.approx((1 + 0.01) / 2)

@@ -48,9 +48,9 @@ OTHERS = {
 FOOT = """
 - `evaluation.split_half` also makes the halves of each scan it holds for: `pack`, `infer`, `stitch` and `refine` of
   `SCAN.even` and `SCAN.odd`, where they are not there.
-- With `inference.keep_patches: false` or `network.input: fit` one step, `reconstruct`, stands for `infer` and
+- With `inference.write_patches: false` or `network.input: object_estimate` one step, `reconstruct`, stands for `infer` and
   `stitch`: a setting of either predicts again.
-- A scan in `models.*.reconstructs`, or a combination of `sweeps`, that is new makes what is missing and the report;
+- A scan in `models.*.reconstruct`, or a combination of `sweeps`, that is new makes what is missing and the report;
   one that is taken away reruns the report. What it made stays in `results/` and is not on the page.
 - A file that a setting names by its path (`source.file`, `simulation.probe.file` and the like) is an input: when it is
   newer, the scan is made again. Only a bare name that is looked for in the data cache is not watched: `source.sha256`
@@ -111,9 +111,9 @@ def edges_of_rules() -> set[tuple[str, str]]:
     """Pairs of rules, the second of which reads what the first makes, for a config that has everything."""
     config = yaml.safe_load((ROOT / "tests/workflow/tiny.yaml").read_text())
     config["scans"]["measured"] = {"source": {"file": "a.npz"}}
-    config["models"]["flat"]["reconstructs"].append("measured")
+    config["methods"]["rpie"]["reconstruct"].append("measured")
     for name, keeps in (("with_patches", True), ("without_patches", False)):
-        config["models"][name] = config["models"]["tiny"] | {"inference": {"keep_patches": keeps}}
+        config["methods"][name] = config["methods"]["tiny"] | {"inference": {"write_patches": keeps}}
     config["sweeps"] = {"seeds": {"model": "tiny", "over": {"training.seed": [0, 1]}}}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_text(yaml.safe_dump(config))

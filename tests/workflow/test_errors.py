@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-FLAT = {"models": {"flat": {"start": "flat", "reconstructs": ["measured"]}}}
+FLAT = {"methods": {"rpie": {"initial_object": "uniform", "reconstruct": ["measured"]}}}
 
 
 @pytest.mark.parametrize(
@@ -11,8 +11,8 @@ FLAT = {"models": {"flat": {"start": "flat", "reconstructs": ["measured"]}}}
     [
         ({"training": {"learning_rat": 1e-3}}, "training.learning_rat: unknown key; did you mean learning_rate?"),
         ({"refinement": {"epochs": "many"}}, "refinement.epochs: input should be a valid integer"),
-        ({"models": {"tiny": {"reconstructs": ["sun"]}}}, "models.tiny.reconstructs: there is no scan sun"),
-        ({"models": {"tiny": {"train_on": []}}}, "models.tiny.train_on is empty"),
+        ({"methods": {"tiny": {"reconstruct": ["sun"]}}}, "models.tiny.reconstruct: there is no scan sun"),
+        ({"methods": {"tiny": {"train_on": []}}}, "models.tiny.train_on is empty"),
     ],
     ids=["unknown key", "wrong type", "missing scan", "empty train_on"],
 )

@@ -20,7 +20,7 @@ from .conftest import ROOT, TINY
 
 KILLS = int(os.environ.get("PTYCHOFLOW_KILLS", "2"))
 CONFIG = TINY | {
-    "models": {"tiny": {"train_on": ["leaves"], "reconstructs": ["star"]}},
+    "methods": {"tiny": {"train_on": ["leaves"], "reconstruct": ["star"]}},
     "training": {"stages": [{"epochs": 6}], "batch_size": 8, "groups_per_epoch": 24},
 }
 
@@ -68,7 +68,7 @@ def _products(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(results.glob("re*/*/*.h5")):
         with h5py.File(path) as file:
             yield str(path.relative_to(results)), np.asarray(file["object"]).tobytes()
-    for path in sorted(results.glob("models/*.ckpt")):
+    for path in sorted(results.glob("networks/*.ckpt")):
         weights = torch.load(path, weights_only=True)["weights"]
         content = io.BytesIO()
         for value in weights.values():

@@ -41,19 +41,19 @@ def test_results_at_a_glance(finished, tmp_path):
     book = _show(finished, "results_at_a_glance", tmp_path)
     assert len(_outputs(book, "image/png")) == 4  # two reconstructions, their fits, the training
     table = _outputs(book, "text/html")[0]["data"]["text/html"]
-    assert "r_factor" in table and "star" in table and "flat" in table
+    assert "r_factor" in table and "star" in table and "rpie" in table
 
 
 def test_frc_between_reconstructions(finished, tmp_path):
     book = _show(finished, "frc_between_reconstructions", tmp_path)
-    assert "star: 5 reconstructions" in _said(book) and "flat, refined, even" in _said(book)
+    assert "star: 5 reconstructions" in _said(book) and "rpie, refined, even" in _said(book)
     assert len(_outputs(book, "image/png")) == 2
 
 
 def test_probe_similarity(finished, tmp_path):
     book = _show(finished, "probe_similarity", tmp_path)
     said = _said(book)
-    assert "group 1: leaves, star, flat/star, tiny/star" in said, "the run has one probe"
+    assert "group 1: leaves, star, rpie/star, tiny/star" in said, "the run has one probe"
     moved = re.search(r"moved by 3 and 2 px +likeness ([\d.]+), shift (\S+), (\S+) px", said)
     assert [float(value) for value in moved.groups()] == pytest.approx([1, 3, 2], abs=0.01)
     assert len(_outputs(book, "image/png")) == 3
@@ -63,9 +63,9 @@ def test_supervised_dataset(finished, tmp_path):
     output = tmp_path / "labelled"
     book = _show(finished, "supervised_dataset", tmp_path, output=f'Path("{output}")', worst_ratio=1000.0)
     assert "labels from" in _said(book)
-    record = json.loads((output / "models" / "small.json").read_text())
+    record = json.loads((output / "methods" / "small.json").read_text())
     losses = record["curves"]["loss"]
-    assert record["config"]["training"]["guide"] == "truth" and losses[-1] < losses[0]
+    assert record["config"]["training"]["supervision"] == "ground_truth" and losses[-1] < losses[0]
     assert len(_outputs(book, "image/png")) == 2
 
 

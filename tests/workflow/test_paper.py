@@ -24,7 +24,7 @@ SEEDS = "training.seed"
 def _smaller(config: dict) -> dict:
     """The miniature with two values of each setting, two seeds of the losses, and networks alone."""
     config = deepcopy(config)
-    config["models"]["pinn"]["train_on"] = ["leaves1"]
+    config["methods"]["pinn"]["train_on"] = ["leaves1"]
     for name, sweep in config["sweeps"].items():
         sweep["model"] = "pinn"
         sweep["over"] = {
@@ -67,7 +67,7 @@ def _table(path: Path) -> list[dict]:
 
 def test_each_figure_has_its_points(paper):
     settings = {
-        "dose": ("simulation.photons", ["1000", "1e5"]),
+        "dose": ("simulation.photons_per_pattern", ["1000", "1e5"]),
         "data_efficiency": ("train_on", ["1", "2"]),
         "overlap": ("simulation.trajectory.overlap_percent", ["40", "60"]),
         "loss": ("training.stages", ["physics", "supervised"]),

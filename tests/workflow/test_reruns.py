@@ -11,7 +11,7 @@ from .reruns import ROOT, SECTIONS, STEPS_OF, leaves, page
 
 CONFIG = {
     "scans": {"leaves": {"simulation": {}}, "measured": {"source": {"file": "a.npz"}}},
-    "models": {"pinn": {"train_on": ["leaves"], "reconstructs": ["measured"]}},
+    "methods": {"pinn": {"train_on": ["leaves"], "reconstruct": ["measured"]}},
 }
 KEYS = [(section, path) for section, schema in SECTIONS.items() for path, _ in leaves(schema)]
 
@@ -50,7 +50,7 @@ def test_a_newer_file_that_a_setting_names_makes_its_scan_again(workflow):
     geometry = {"energy_ev": 8800.0, "detector_distance_m": 2.0, "detector_pixel_m": 75e-6}
     config = {
         "scans": {"measured": {"source": {"file": "a.npz", "geometry": geometry}}},
-        "models": {"flat": {"start": "flat", "reconstructs": ["measured"]}},
+        "methods": {"rpie": {"initial_object": "uniform", "reconstruct": ["measured"]}},
     }
     measurement, scan = workflow.folder / "a.npz", workflow.folder / "results/scans/measured.cxi"
     scan.parent.mkdir(parents=True)

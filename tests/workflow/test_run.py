@@ -21,10 +21,10 @@ def test_every_product_is_there(finished):
     results = finished.folder / "results"
     for name in ("leaves", "star", "star.even", "star.odd"):
         verify_dataset(results / "datasets" / name)
-    for path in ("reconstructions/tiny/star.h5", "refined/tiny/star.h5", "refined/flat/star.odd.h5"):
+    for path in ("reconstructions/tiny/star.h5", "refined/tiny/star.h5", "refined/rpie/star.odd.h5"):
         with h5py.File(results / path) as file:
             assert file["object"].shape[0] == 1 and file["probe_position_y_m"].size > 0
-    for path in ("metrics/tiny/star.json", "metrics/flat/star.json", "models/tiny.json"):
+    for path in ("metrics/tiny/star.json", "metrics/rpie/star.json", "networks/tiny.json"):
         json.loads((results / path).read_text())
     assert (results / "metrics.csv").read_text().count("\n") >= 3
 
@@ -74,9 +74,9 @@ def test_a_second_run_does_nothing(finished):
 @pytest.mark.parametrize(
     "change",
     [
-        {"runtime": {"accelerator": "cpu", "prediction_batch": 3}},
+        {"runtime": {"accelerator": "cpu", "inference_batch_size": 3}},
         {"tracking": {"experiment": "another"}},
-        {"simulation": {"photons": 100000}},
+        {"simulation": {"photons_per_pattern": 100000}},
         {"stitching": {"weighting": "illumination"}},
     ],
     ids=["runtime", "tracking", "the same number in other words", "a default written out"],
@@ -103,25 +103,25 @@ def test_a_comment_reruns_nothing(finished):
     ("change", "rerun"),
     [
         ({"training": {"learning_rate": 1e-3}}, AFTER_TRAINING),
-        ({"network": {"width": 16}}, AFTER_TRAINING),
+        ({"network": {"base_channels": 16}}, AFTER_TRAINING),
         ({"stitching": {"weighting": "uniform"}}, {"stitch", "refine", "evaluate", "report"}),
-        ({"models": {"tiny": {"stitching": {"weighting": "uniform"}}}}, {"stitch", "refine", "evaluate", "report"}),
-        ({"inference": {"trim": 16}}, {"infer", "stitch", "refine", "evaluate", "report"}),
+        ({"methods": {"tiny": {"stitching": {"weighting": "uniform"}}}}, {"stitch", "refine", "evaluate", "report"}),
+        ({"inference": {"patch_crop_px": 16}}, {"infer", "stitch", "refine", "evaluate", "report"}),
         ({"refinement": {"epochs": 3}}, {"refine", "evaluate", "report"}),
         ({"evaluation": {"split_half": True}}, {"pack", "infer", "stitch", "refine", "evaluate", "report"}),
         ({"packing": {"crop": 16}}, {"pack", *AFTER_TRAINING}),
-        ({"simulation": {"photons": 1e4}}, {"simulate", "pack", *AFTER_TRAINING}),
+        ({"simulation": {"photons_per_pattern": 1e4}}, {"simulate", "pack", *AFTER_TRAINING}),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_change_reruns_its_step_and_what_follows(finished, change, rerun):
     if "evaluation" in change:
-        rerun = rerun - {"pack"}  # the halves are packed already, for the flat model
+        rerun = rerun - {"pack"}  # the halves are packed already, for the rpie model
     assert set(finished.would_run(**change)) == rerun
 
 
 def test_a_change_for_one_scan_or_model_leaves_the_others(finished):
-    counts = finished.would_run(models={"flat": {"refinement": {"epochs": 3}}})
+    counts = finished.would_run(methods={"rpie": {"refinement": {"epochs": 3}}})
     assert counts == {"refine": 3, "evaluate": 1, "report": 1}
     counts = finished.would_run(scans={"star": {"simulation": {"seed": 3}}})
     assert counts["simulate"] == 1 and "train" not in counts
@@ -130,7 +130,7 @@ def test_a_change_for_one_scan_or_model_leaves_the_others(finished):
 def test_products_of_other_code_are_told_of_and_rerun_nothing_by_themselves(finished):
     done = finished.run("--dry-run")
     assert "products of other code" not in done.stdout + done.stderr or code_version().endswith(".dirty")
-    record = finished.folder / "results" / "models" / "tiny.json"
+    record = finished.folder / "results" / "methods" / "tiny.json"
     text, times = record.read_text(), record.stat()
     try:
         record.write_text(text.replace(json.loads(text)["provenance"]["ptychoflow"], "0.0.1"))
@@ -153,9 +153,9 @@ def test_the_graphs_and_snakemakes_own_report_can_be_made(finished):
 
 
 def test_exports_are_made_where_a_model_asks_for_them_and_on_request(finished):
-    asked = {"tiny": {"exports": ["directory", "cxi"]}, "flat": {"exports": ["tif"]}}
-    assert finished.would_run(models=asked) == {"export": 1, "export_file": 2}
-    wanted = [f"results/exports/{name}" for name in ("tiny/star", "flat/star.ptychopinn.npz")]
+    asked = {"tiny": {"exports": ["directory", "cxi"]}, "rpie": {"exports": ["tif"]}}
+    assert finished.would_run(methods=asked) == {"export": 1, "export_file": 2}
+    wanted = [f"results/exports/{name}" for name in ("tiny/star", "rpie/star.ptychopinn.npz")]
     done = finished.run("--cores", "2", "--", *wanted)
     assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
     made = {path.name for path in (finished.folder / wanted[0]).iterdir()} - {".snakemake_timestamp"}

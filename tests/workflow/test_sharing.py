@@ -10,7 +10,7 @@ import yaml
 from .conftest import ROOT, TINY, Workflow
 from .reruns import edges_of_rules
 
-SCAN = {"scans": {"a": TINY["scans"]["leaves"]}, "models": {"m": {"start": "flat", "reconstructs": ["a"]}}}
+SCAN = {"scans": {"a": TINY["scans"]["leaves"]}, "methods": {"m": {"initial_object": "uniform", "reconstruct": ["a"]}}}
 SCAN |= {"simulation": TINY["simulation"]}
 
 

@@ -32,7 +32,9 @@ def test_every_step_is_a_rule_of_the_same_name(workflow):
     assert set(done.stdout.split()) >= {*READS, "all"}
 
 
-@pytest.mark.parametrize("settings", [{"inference": {"keep_patches": False}}, {"network": {"input": "fit"}}])
+@pytest.mark.parametrize(
+    "settings", [{"inference": {"write_patches": False}}, {"network": {"input": "object_estimate"}}]
+)
 def test_without_patches_prediction_and_stitching_are_one_step(workflow, settings):
     steps = workflow.would_run(**settings)
     assert steps["reconstruct"] == 1 and not steps.keys() & {"infer", "stitch"}
@@ -57,8 +59,8 @@ def test_the_paper_has_a_miniature_that_makes_the_same_figures(workflow):
 
 def test_names_that_look_like_halves_or_folders_are_never_ambiguous(workflow):
     scans = {name: {"simulation": {}} for name in ("a", "even", "a-even", "a_odd", "aa")}
-    models = {"even": {"start": "flat", "reconstructs": list(scans), "evaluation": {"split_half": True}}}
-    assert workflow.run("--dry-run", config={"scans": scans, "models": models}).returncode == 0
+    models = {"even": {"initial_object": "uniform", "reconstruct": list(scans), "evaluation": {"split_half": True}}}
+    assert workflow.run("--dry-run", config={"scans": scans, "methods": models}).returncode == 0
 
 
 GPU = {"accelerator": "gpu"}
@@ -87,16 +89,16 @@ def test_a_training_over_nodes_is_one_job_of_many_processes(workflow):
 
 
 def test_an_adapted_network_waits_for_the_one_it_goes_on_with(workflow):
-    models = {"adapted": {"adapts": "tiny", "train_on": ["star"], "reconstructs": ["star"]}}
-    done = workflow.run("--dry-run", "--printshellcmds", models=models)
+    models = {"adapted": {"finetune_from": "tiny", "train_on": ["star"], "reconstruct": ["star"]}}
+    done = workflow.run("--dry-run", "--printshellcmds", methods=models)
     assert done.returncode == 0, done.stderr
     words = done.stdout + done.stderr
-    assert "results/models/adapted.ckpt --start results/models/tiny.ckpt --config" in words
-    assert workflow.would_run(models=models)["train"] == 2
+    assert "results/networks/adapted.ckpt --start results/networks/tiny.ckpt --config" in words
+    assert workflow.would_run(methods=models)["train"] == 2
 
 
 def test_a_sweep_makes_once_what_its_combinations_share(workflow):
-    sweeps = {"s": {"model": ["tiny", "flat"], "over": {"training.seed": [0, 1], "refinement.epochs": [2, 3]}}}
+    sweeps = {"s": {"method": ["tiny", "rpie"], "over": {"training.seed": [0, 1], "refinement.epochs": [2, 3]}}}
     counts = workflow.would_run(sweeps=sweeps)
     halves_of_flat = 4
     assert counts == {

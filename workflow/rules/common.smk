@@ -4,12 +4,12 @@ import json
 import re
 from dataclasses import asdict
 
-from ptychoflow import needs
+from ptychoflow.orchestration import resources as estimates
 from ptychoflow.config import HALVES, whole_scan
 
 SIMULATED = [name for name, scan in CONFIG.scans.items() if scan.simulation is not None]
 MEASURED = [name for name, scan in CONFIG.scans.items() if scan.source is not None]
-NETWORKS = [name for name, model in CONFIG.models.items() if model.start == "network"]
+NETWORKS = [name for name, method in CONFIG.methods.items() if method.initial_object == "network"]
 FUSED = [name for name in NETWORKS if CONFIG.patchless(name)]
 GPUS = CONFIG.runtime.devices if CONFIG.runtime.accelerator == "gpu" else 0
 RANKS = CONFIG.runtime.nodes * CONFIG.runtime.devices
@@ -25,7 +25,7 @@ def one_of(names):
 
 wildcard_constraints:
     scan=rf"({one_of(CONFIG.scans)})(\.({one_of(HALVES)}))?",
-    model=one_of(CONFIG.models),
+    method=one_of(CONFIG.methods),
     sweep=one_of(CONFIG.combinations),
 
 
@@ -33,7 +33,7 @@ def settings(step):
     """The parameter function of a step: exactly the sections it reads, as JSON."""
 
     def of(wildcards):
-        return CONFIG.settings(step, scan=wildcards.get("scan"), model=wildcards.get("model"))
+        return CONFIG.settings(step, scan=wildcards.get("scan"), method=wildcards.get("method"))
 
     return of
 
@@ -42,7 +42,7 @@ def memory(step):
     """The resource function of a step's memory, MB: from the sizes of its inputs, more with each attempt."""
 
     def of(wildcards, input, attempt):
-        return needs.memory_mb(step, input, attempt)
+        return estimates.memory_mb(step, input, attempt)
 
     return of
 
@@ -51,7 +51,7 @@ def time(step):
     """The resource function of a step's time, minutes: from the sizes of its inputs, more with each attempt."""
 
     def of(wildcards, input, attempt):
-        return needs.minutes(step, input, attempt)
+        return estimates.minutes(step, input, attempt)
 
     return of
 
@@ -99,53 +99,53 @@ def scan_file(wildcards):
 
 
 def training_datasets(wildcards):
-    return [f"results/datasets/{scan}" for scan in CONFIG.models[wildcards.model].train_on]
+    return [f"results/datasets/{scan}" for scan in CONFIG.methods[wildcards.method].train_on]
 
 
-def adapted(wildcards):
-    """The network that a model goes on with, if any."""
-    model = CONFIG.models[wildcards.model].adapts
-    return f"results/models/{CONFIG.maker('train', model)}.ckpt" if model else []
+def finetuned_from(wildcards):
+    """The network that training continues from, if any."""
+    method = CONFIG.methods[wildcards.method].finetune_from
+    return f"results/networks/{CONFIG.maker('train', method)}.ckpt" if method else []
 
 
 def network(wildcards):
-    """The network of a model, which it may share with others of a sweep."""
-    return f"results/models/{CONFIG.maker('train', wildcards.model)}.ckpt"
+    """The network of a method, which it may share with others of a sweep."""
+    return f"results/networks/{CONFIG.maker('train', wildcards.method)}.ckpt"
 
 
 def predicted(wildcards):
-    return f"results/patches/{CONFIG.maker('infer', wildcards.model)}/{wildcards.scan}"
+    return f"results/patches/{CONFIG.maker('infer', wildcards.method)}/{wildcards.scan}"
 
 
 def stitched(wildcards):
     """What the network made, which refinement starts from; nothing for the baseline, which starts from a flat object."""
-    maker = CONFIG.maker("stitch", wildcards.model)
-    return f"results/reconstructions/{maker}/{wildcards.scan}.h5" if wildcards.model in NETWORKS else []
+    maker = CONFIG.maker("stitch", wildcards.method)
+    return f"results/reconstructions/{maker}/{wildcards.scan}.h5" if wildcards.method in NETWORKS else []
 
 
 def network_behind(wildcards):
     """The network behind a reconstruction; none behind the baseline."""
-    return network(wildcards) if wildcards.model in NETWORKS else []
+    return network(wildcards) if wildcards.method in NETWORKS else []
 
 
 def refined_halves(wildcards):
     """Reconstructions of even and of odd patterns, where the config asks to compare them."""
-    if not CONFIG.section("evaluation", model=wildcards.model).split_half:
+    if not CONFIG.section("evaluation", method=wildcards.method).split_half:
         return []
-    return [f"results/refined/{wildcards.model}/{wildcards.scan}.{half}.h5" for half in HALVES]
+    return [f"results/refined/{wildcards.method}/{wildcards.scan}.{half}.h5" for half in HALVES]
 
 
 def stitched_halves(wildcards):
     """What the network made of even and of odd patterns, where the config asks to compare them."""
-    maker = CONFIG.maker("stitch", wildcards.model)
-    halves = HALVES if refined_halves(wildcards) and wildcards.model in NETWORKS else []
+    maker = CONFIG.maker("stitch", wildcards.method)
+    halves = HALVES if refined_halves(wildcards) and wildcards.method in NETWORKS else []
     return [f"results/reconstructions/{maker}/{wildcards.scan}.{half}.h5" for half in halves]
 
 
 def measures_of_sweep(wildcards):
     """The measures of each combination of a sweep."""
-    found = ((each.model, scan) for each in CONFIG.combinations[wildcards.sweep] for scan in each.scans.values())
-    return [f"results/metrics/{model}/{scan}.json" for model, scan in dict.fromkeys(found)]
+    found = ((each.method, scan) for each in CONFIG.combinations[wildcards.sweep] for scan in each.scans.values())
+    return [f"results/metrics/{method}/{scan}.json" for method, scan in dict.fromkeys(found)]
 
 
 def combinations(wildcards):
@@ -155,9 +155,9 @@ def combinations(wildcards):
 
 def exports():
     """Every export the config asks for."""
-    for model, scan in CONFIG.reconstructions():
-        for form in CONFIG.models[model].exports:
-            yield f"results/exports/{model}/{scan}" + ("" if form == "directory" else f".{form}")
+    for method, scan in CONFIG.reconstructions():
+        for form in CONFIG.methods[method].exports:
+            yield f"results/exports/{method}/{scan}" + ("" if form == "directory" else f".{form}")
 
 
 def last_words(snakemake_logs):

@@ -1,27 +1,27 @@
-"""From reconstructions to judgement: results/metrics/{model}/{scan}.json, results/sweeps/, results/report.html."""
+"""From reconstructions to judgement: results/metrics/{method}/{scan}.json, results/sweeps/, results/report.html."""
 
 
 rule evaluate:
     """Measure reconstructions against the truth, the counts and each other."""
     input:
         dataset="results/datasets/{scan}",
-        refined="results/refined/{model}/{scan}.h5",
+        refined="results/refined/{method}/{scan}.h5",
         stitched=stitched,
         halves=refined_halves,
         stitched_halves=stitched_halves,
     output:
-        metrics="results/metrics/{model}/{scan}.json",
+        metrics="results/metrics/{method}/{scan}.json",
         figures=report(
-            directory("results/metrics/{model}/{scan}"),
+            directory("results/metrics/{method}/{scan}"),
             patterns=["{figure}.png"],
             caption="../report/figure.rst",
             category="{scan}",
-            labels={"model": "{model}", "figure": "{figure}"},
+            labels={"method": "{method}", "figure": "{figure}"},
         ),
     log:
-        "results/logs/evaluate/{model}/{scan}.log",
+        "results/logs/evaluate/{method}/{scan}.log",
     benchmark:
-        "results/benchmarks/evaluate/{model}/{scan}.tsv"
+        "results/benchmarks/evaluate/{method}/{scan}.tsv"
     wildcard_constraints:
         scan=one_of(CONFIG.scans),
     conda:
@@ -75,8 +75,8 @@ rule paper:
 rule report:
     """Put pictures, measures and timings on one page."""
     input:
-        metrics=[f"results/metrics/{model}/{scan}.json" for model, scan in CONFIG.reconstructions()],
-        models=[f"results/models/{model}.json" for model in CONFIG.trainings()],
+        metrics=[f"results/metrics/{method}/{scan}.json" for method, scan in CONFIG.reconstructions()],
+        networks=[f"results/networks/{method}.json" for method in CONFIG.trainings()],
         sweeps=[f"results/sweeps/{sweep}.csv" for sweep in CONFIG.combinations],
     output:
         page=report("results/report.html", caption="../report/page.rst", category="Report"),
@@ -94,5 +94,5 @@ rule report:
     params:
         title=CONFIG.title,
     shell:
-        "python -m ptychoflow report {output.page} {input.metrics} --models {input.models}"
+        "python -m ptychoflow report {output.page} {input.metrics} --networks {input.networks}"
         " --sweeps {input.sweeps} --csv {output.table} --title {params.title:q} > {log} 2>&1"

@@ -1,18 +1,18 @@
-"""From a refined reconstruction to what other programs open: results/exports/{model}/{scan} and {scan}.{form}."""
+"""From a refined reconstruction to what other programs open: results/exports/{method}/{scan} and {scan}.{form}."""
 
 
 rule export:
     """Write ptychodus's standard directory, with the network that ptychodus can then reconstruct with."""
     input:
-        reconstruction="results/refined/{model}/{scan}.h5",
+        reconstruction="results/refined/{method}/{scan}.h5",
         dataset="results/datasets/{scan}",
         model=network_behind,
     output:
-        folder=directory("results/exports/{model}/{scan}"),
+        folder=directory("results/exports/{method}/{scan}"),
     log:
-        "results/logs/export/{model}/{scan}.log",
+        "results/logs/export/{method}/{scan}.log",
     benchmark:
-        "results/benchmarks/export/{model}/{scan}.tsv"
+        "results/benchmarks/export/{method}/{scan}.tsv"
     wildcard_constraints:
         scan=one_of(CONFIG.scans),
     conda:
@@ -31,14 +31,14 @@ rule export:
 rule export_file:
     """Write one file: a product of ptychodus (h5, npz, cxi), a picture (tif) or an archive (ptychopinn.npz)."""
     input:
-        reconstruction="results/refined/{model}/{scan}.h5",
+        reconstruction="results/refined/{method}/{scan}.h5",
         dataset="results/datasets/{scan}",
     output:
-        file="results/exports/{model}/{scan}.{form}",
+        file="results/exports/{method}/{scan}.{form}",
     log:
-        "results/logs/export/{model}/{scan}.{form}.log",
+        "results/logs/export/{method}/{scan}.{form}.log",
     benchmark:
-        "results/benchmarks/export/{model}/{scan}.{form}.tsv"
+        "results/benchmarks/export/{method}/{scan}.{form}.tsv"
     wildcard_constraints:
         scan=one_of(CONFIG.scans),
         form=r"h5|npz|cxi|tif|ptychopinn\.npz",

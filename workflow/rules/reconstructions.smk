@@ -1,4 +1,4 @@
-"""From a dataset to its object: results/patches/, results/reconstructions/ and results/refined/, each {model}/{scan}."""
+"""From a dataset to its object: results/patches/, results/reconstructions/ and results/refined/, each {method}/{scan}."""
 
 
 rule infer:
@@ -7,13 +7,13 @@ rule infer:
         model=network,
         dataset="results/datasets/{scan}",
     output:
-        patches=directory("results/patches/{model}/{scan}"),
+        patches=directory("results/patches/{method}/{scan}"),
     log:
-        "results/logs/infer/{model}/{scan}.log",
+        "results/logs/infer/{method}/{scan}.log",
     benchmark:
-        "results/benchmarks/infer/{model}/{scan}.tsv"
+        "results/benchmarks/infer/{method}/{scan}.tsv"
     wildcard_constraints:
-        model=one_of(NETWORKS),
+        method=one_of(NETWORKS),
     conda:
         "../../envs/gpu.yaml"
     threads: 2
@@ -34,13 +34,13 @@ rule stitch:
         dataset="results/datasets/{scan}",
         patches=predicted,
     output:
-        reconstruction="results/reconstructions/{model}/{scan}.h5",
+        reconstruction="results/reconstructions/{method}/{scan}.h5",
     log:
-        "results/logs/stitch/{model}/{scan}.log",
+        "results/logs/stitch/{method}/{scan}.log",
     benchmark:
-        "results/benchmarks/stitch/{model}/{scan}.tsv"
+        "results/benchmarks/stitch/{method}/{scan}.tsv"
     wildcard_constraints:
-        model=one_of(set(NETWORKS) - set(FUSED)),
+        method=one_of(set(NETWORKS) - set(FUSED)),
     conda:
         "../../envs/analysis.yaml"
     threads: 1
@@ -60,13 +60,13 @@ rule reconstruct:
         model=network,
         dataset="results/datasets/{scan}",
     output:
-        reconstruction="results/reconstructions/{model}/{scan}.h5",
+        reconstruction="results/reconstructions/{method}/{scan}.h5",
     log:
-        "results/logs/reconstruct/{model}/{scan}.log",
+        "results/logs/reconstruct/{method}/{scan}.log",
     benchmark:
-        "results/benchmarks/reconstruct/{model}/{scan}.tsv"
+        "results/benchmarks/reconstruct/{method}/{scan}.tsv"
     wildcard_constraints:
-        model=one_of(FUSED),
+        method=one_of(FUSED),
     conda:
         "../../envs/gpu.yaml"
     threads: 2
@@ -87,11 +87,11 @@ rule refine:
         dataset="results/datasets/{scan}",
         start=stitched,
     output:
-        reconstruction="results/refined/{model}/{scan}.h5",
+        reconstruction="results/refined/{method}/{scan}.h5",
     log:
-        "results/logs/refine/{model}/{scan}.log",
+        "results/logs/refine/{method}/{scan}.log",
     benchmark:
-        "results/benchmarks/refine/{model}/{scan}.tsv"
+        "results/benchmarks/refine/{method}/{scan}.tsv"
     conda:
         "../../envs/gpu.yaml"
     threads: 2

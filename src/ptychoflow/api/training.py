@@ -30,7 +30,7 @@ class Trainer:
         from ..commands.train import train
 
         with tempfile.TemporaryDirectory() as scratch, self.loader.folders() as folders:
-            path = Path(output) if output is not None else Path(scratch) / "models" / "model.ckpt"
+            path = Path(output) if output is not None else Path(scratch) / "networks" / "model.ckpt"
             config = self.config
             train(folders, path, config.network, config.training, config.runtime, config.tracking)
             return PtychoModel.load(path)

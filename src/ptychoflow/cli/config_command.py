@@ -19,7 +19,7 @@ def answer(
     question: str,
     subject: str | None = None,
     scan: str | None = None,
-    model: str | None = None,
+    method: str | None = None,
     leave_out: Iterable[str] = (),
 ) -> str:
     """The answer to one of :data:`QUESTIONS`.
@@ -29,7 +29,7 @@ def answer(
             PtychoPINN, ``migrate`` a file of PtychoPINN, list what became of all its ``names``.
         subject: the config or file; for ``explain`` a setting.
         scan: for ``show``, with what this scan overrides.
-        model: for ``show``, with what this model overrides.
+        method: for ``show``, with what this method overrides.
         leave_out: for ``migrate``, fields to drop on purpose.
 
     Raises:
@@ -45,25 +45,25 @@ def answer(
     if question == "migrate":
         return migrate(Path(subject), leave_out).rstrip("\n")
     config = load_config(subject)
-    return check(config, subject) if question == "check" else show(config, scan, model)
+    return check(config, subject) if question == "check" else show(config, scan, method)
 
 
-def show(config: Config, scan: str | None = None, model: str | None = None) -> str:
-    """A config as YAML with every default filled in; of a scan or a model, what its steps are handed."""
-    for name, known in ((scan, config.scans), (model, config.models)):
+def show(config: Config, scan: str | None = None, method: str | None = None) -> str:
+    """A config as YAML with every default filled in; of a scan or a method, what its steps are handed."""
+    for name, known in ((scan, config.scans), (method, config.methods)):
         if name is not None and name not in known:
             raise ConfigError(f"there is no {name} in it, only {', '.join(known)}")
-    if scan is None and model is None:
-        # what a scan or a model does not name it takes from the top level, so nothing may be filled in there, nor here
-        # what hangs on a setting that a model may override
+    if scan is None and method is None:
+        # what a scan or a method does not name it takes from the top level, so nothing may be filled in there, nor here
+        # what hangs on a setting that a method may override
         entries = config.model_dump(mode="json", exclude_unset=True)
         return _text(
             config.model_dump(mode="json", exclude={"network": config.network.hanging()})
-            | {name: entries[name] for name in ("scans", "models", "sweeps") if name in entries}
+            | {name: entries[name] for name in ("scans", "methods", "sweeps") if name in entries}
         )
     handed = {}
     for step, names in READS.items():
-        owner = {"scan": scan} if step in STEPS_OF_A_SCAN else {"model": model}
+        owner = {"scan": scan} if step in STEPS_OF_A_SCAN else {"method": method}
         if None not in owner.values():
             handed |= {name: config.section(name, **owner) for name in names}
     return _text({name: section.model_dump(mode="json") for name, section in handed.items() if section is not None})

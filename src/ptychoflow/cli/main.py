@@ -60,7 +60,7 @@ VERBS: dict[str, Verb] = {
     "simulate": Verb(
         "make a scan from an object, a probe and a trajectory",
         "Reads nothing, or the probe of a reconstruction. Makes a CXI file with counts, positions, probe and truth.",
-        'ptychoflow simulate star.cxi --config \'{"simulation": {"object": "siemens_star", "photons": 1e4}}\'',
+        'ptychoflow simulate star.cxi --config \'{"simulation": {"object": "siemens_star", "photons_per_pattern": 1e4}}\'',
         {"output": _path("the scan, .cxi", metavar="OUT.cxi"), **PROBE, **BENCHMARK},
     ),
     "convert": Verb(
@@ -135,7 +135,7 @@ VERBS: dict[str, Verb] = {
     "reconstruct": Verb(
         "predict and stitch in one go",
         "Reads a checkpoint and a dataset. Makes a reconstruction, a ptychodus product: that of infer and stitch, "
-        "with no patches on disk. A network that corrects a fit (network.input: fit) has no patches: it takes this "
+        "with no patches on disk. A network that corrects a fit (network.input: object_estimate) has no patches: it takes this "
         "verb.",
         "ptychoflow reconstruct pinn.ckpt datasets/star star.h5",
         {
@@ -172,9 +172,9 @@ VERBS: dict[str, Verb] = {
     ),
     "sweep": Verb(
         "draw what the settings of a sweep do to the measures",
-        "Reads measures of the models of a sweep. Makes a table of mean and spread over seeds, and a figure of it.",
+        "Reads metrics of the methods of a sweep. Makes a table of mean and spread over seeds, and a figure of it.",
         'ptychoflow sweep dose.csv metrics/pinn*/star*.json --figure dose.png --combinations \'[{"base": "pinn", '
-        '"model": "pinn-seed1", "scans": {"star": "star"}, "values": {"training.seed": "1"}}]\'',
+        '"method": "pinn-seed1", "scans": {"star": "star"}, "values": {"training.seed": "1"}}]\'',
         {
             "output": _path("the table", metavar="OUT.csv"),
             "metrics": _path("measures", nargs="+", metavar="METRICS.json"),
@@ -183,19 +183,19 @@ VERBS: dict[str, Verb] = {
                 "type": json.loads,
                 "required": True,
                 "metavar": "JSON",
-                "help": "the model varied, what it is called, its scans and values, of each combination",
+                "help": "the method varied, what it is called, its scans and values, of each combination",
             },
         },
     ),
     "report": Verb(
         "put everything on one page",
-        "Reads measures, the models' records and the tables of sweeps. Makes one HTML page that needs no other file, "
+        "Reads measures, training logs and the tables of sweeps. Makes one HTML page that needs no other file, "
         "and a table.",
-        "ptychoflow report report.html metrics/*/*.json --models models/*.json --csv metrics.csv",
+        "ptychoflow report report.html metrics/*/*.json --networks networks/*.json --csv metrics.csv",
         {
             "output": _path("the page", metavar="OUT.html"),
             "metrics": _path("measures", nargs="+", metavar="METRICS.json"),
-            "--models": _path("records of training", nargs="*", default=[], metavar="M.json"),
+            "--networks": _path("records of training", nargs="*", default=[], metavar="M.json"),
             "--sweeps": _path("tables of sweeps", nargs="*", default=[], metavar="S.csv"),
             "--csv": _path("the table", required=True, metavar="OUT.csv"),
             "--title": {"default": "ptychoflow", "help": "heading of the page"},
@@ -292,7 +292,7 @@ VERBS: dict[str, Verb] = {
             "question": {"choices": ["show", "check", "explain", "migrate", "names"], "help": "what to answer"},
             "subject": {"nargs": "?", "metavar": "FILE|KEY", "help": "the file, or the setting to explain"},
             "--scan": {"help": "show: with what this scan overrides"},
-            "--model": {"help": "show: with what this model overrides"},
+            "--method": {"help": "show: with what this method overrides"},
             "--leave-out": {
                 "nargs": "+",
                 "default": [],

@@ -14,7 +14,7 @@ from ..io.atomic import whole_file, write_json
 
 INTRODUCTION = """# Settings
 
-A file of this folder names scans and models, and under each section what differs from the defaults below. A scan or
+A file of this folder names scans and methods, and under each section what differs from the defaults below. A scan or
 a model may hold sections too: what they say goes before what stands at the top level. A changed setting reruns the
 step that reads it and what follows from that step, nothing else.
 
@@ -59,7 +59,7 @@ def settings(output: Path) -> None:
 
 
 def page() -> str:
-    """The Markdown page: scans and models first, then one table for each section."""
+    """The Markdown page: scans and methods first, then one table for each section."""
     known = Config.model_json_schema()["$defs"]
     return INTRODUCTION + "".join(_table(name, known[section], known) for name, section in _sections().items())
 
@@ -111,7 +111,7 @@ def _explained(key: str, section: str, row: Setting) -> str:
 def _sections() -> dict[str, str]:
     """Titles in the JSON schema of what a config holds, by name."""
     properties = Config.model_json_schema()["properties"]
-    tables = {"scans": "ScanEntry", "models": "ModelEntry", "sweeps": "Sweep", "source": "Source"}
+    tables = {"scans": "ScanEntry", "methods": "MethodEntry", "sweeps": "Sweep", "source": "Source"}
     return tables | {name: _section_of(field) for name, field in properties.items() if _section_of(field, deep=False)}
 
 

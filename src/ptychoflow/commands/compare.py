@@ -41,7 +41,7 @@ class Pair:
 def compare(first: Path, second: Path) -> str:
     """What changed from one run to another, in words and numbers.
 
-    Results are matched by model and scan; where each side holds a single one, those are compared whatever their names.
+    Results are matched by method and scan; where each side holds a single one, those are compared whatever their names.
 
     Args:
         first: a folder of results, a report, or a file of measures.
@@ -84,8 +84,8 @@ def better(column: Column, before: float, after: float) -> str:
 def _match(a: Run, b: Run) -> list[tuple[Result, Result]]:
     if len(a.results) == len(b.results) == 1:
         return [(a.results[0], b.results[0])]
-    known = {(result.model, result.scan): result for result in b.results}
-    return [(result, known[key]) for result in a.results if (key := (result.model, result.scan)) in known]
+    known = {(result.method, result.scan): result for result in b.results}
+    return [(result, known[key]) for result in a.results if (key := (result.method, result.scan)) in known]
 
 
 def _describe(letter: str, run: Run) -> str:
@@ -109,12 +109,12 @@ def _settings(a: Run, b: Run, matched: Sequence[tuple[Result, Result]]) -> Itera
 
 def _owners(a: Run, b: Run, matched: Sequence[tuple[Result, Result]]) -> Iterator[tuple[str, dict, dict]]:
     """Settings of both runs by whom they concern: a training, a scan, a reconstruction."""
-    trained = [{record["model"]: record["config"] for record in run.records} for run in (a, b)]
+    trained = [{record["method"]: record["config"] for record in run.records} for run in (a, b)]
     for before, after in matched:
-        if before.model in trained[0] and after.model in trained[1]:
-            yield _both(before.model, after.model), trained[0][before.model], trained[1][after.model]
+        if before.method in trained[0] and after.method in trained[1]:
+            yield _both(before.method, after.method), trained[0][before.method], trained[1][after.method]
         yield _both(before.scan, after.scan), *(_scan_settings(result.metrics["scan"]) for result in (before, after))
-        name = _both(f"{before.model}/{before.scan}", f"{after.model}/{after.scan}")
+        name = _both(f"{before.method}/{before.scan}", f"{after.method}/{after.scan}")
         yield name, _stage_settings(before), _stage_settings(after)
 
 
@@ -176,7 +176,7 @@ def _pairs(matched: Sequence[tuple[Result, Result]]) -> Iterator[Pair]:
     for before, after in matched:
         for stage in before.stages:
             if stage in after.stages:
-                name = _both(f"{before.model}/{before.scan}", f"{after.model}/{after.scan}")
+                name = _both(f"{before.method}/{before.scan}", f"{after.method}/{after.scan}")
                 yield Pair(f"{name}, {stage}", stage_row(before, stage), stage_row(after, stage))
 
 
@@ -205,4 +205,4 @@ def _text(value: object) -> str:
 
 
 def _names(results: Sequence[Result]) -> str:
-    return ", ".join(f"{result.model}/{result.scan}" for result in results)
+    return ", ".join(f"{result.method}/{result.scan}" for result in results)

@@ -59,5 +59,5 @@ def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.nd
 def _with_probe(scan: Scan, path: Path) -> Scan:
     """The scan with a refined probe; where that was refined on a cropped detector, it is dark outside the crop."""
     probe = read_reconstruction(path).probe
-    facts = scan.facts | {"probe_from": path.name}
+    facts = scan.facts | {"probe_source": path.name}
     return dataclasses.replace(scan, probe=resize_far_field(probe, scan.size), facts=facts)

@@ -104,7 +104,7 @@ def evaluate(
     patterns = _telling(stages["refined"].fit.per_pattern)
     metrics = {
         "format": FORMAT,
-        "model": found["refined"].name.rpartition("/")[0] or found["refined"].name,
+        "method": found["refined"].name.rpartition("/")[0] or found["refined"].name,
         "scan": _describe(scan),
         "stages": {name: _measures(stage, scan, evaluation) for name, stage in stages.items()},
         "split_half": {stage: _split_half(pair, evaluation) for stage, pair in apart.items() if pair},

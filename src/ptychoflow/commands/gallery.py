@@ -88,7 +88,7 @@ bright.
 {paths}
 
 `error_px` and `drift_px` move every true position off the nominal one, which is what the file records as its
-position; the true one is kept with the truth. `fly_px` spreads an exposure along x over `fly_exposures` points.
+position; the true one is kept with the truth. `fly_scan_length_px` spreads an exposure along x over `fly_scan_samples` points.
 Nominal positions in gray, true ones in red:
 
 {errors}

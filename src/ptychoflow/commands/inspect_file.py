@@ -87,7 +87,7 @@ def table(finding: Finding) -> list[str]:
 
 def name_of(orientation: Orientation) -> str:
     """An orientation in words."""
-    words = [word for word in ("swap", "flip_y", "flip_x") if getattr(orientation, word)]
+    words = [word for word in ("transpose", "flip_y", "flip_x") if getattr(orientation, word)]
     turn = [f"turn {orientation.rotation_deg:.1f} deg"] if orientation.rotation_deg else []
     return ", ".join(words + turn) or "as in the file"
 
@@ -128,8 +128,8 @@ def ready_config(inspection: Inspection) -> str:
     config = {
         "title": name,
         "scans": {name: entry},
-        "models": {"flat": {"start": "flat", "reconstructs": [name]}},
-        "refinement": {"epochs": 20, "probe_from": 2},  # a probe that is not refined explains no measurement
+        "methods": {"flat": {"initial_object": "uniform", "reconstruct": [name]}},
+        "refinement": {"epochs": 20, "probe_start_epoch": 2},  # a probe that is not refined explains no measurement
     }
     head = [f"# What ptychoflow found in {inspection.path.name}. Run it: make run CONFIG=the path of this file"]
     head += [f"# MISSING in the file, so check what stands here: {what}" for what in inspection.missing]

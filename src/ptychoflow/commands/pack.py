@@ -40,7 +40,7 @@ def pack(scan: Path, output: Path, packing: Packing = Packing(), half: str | Non
     whole = read_scan(scan, counts=False)
     logger.info("read %s: %d patterns of %d px, %s", scan, len(whole), whole.size, whole.counts.dtype)
     found = _survey(scan, whole, packing)
-    chosen = _choose(whole, half, found.flawed if packing.impossible_counts == "drop" else np.zeros(len(whole), bool))
+    chosen = _choose(whole, half, found.flawed if packing.invalid_counts == "drop" else np.zeros(len(whole), bool))
     pixels = _pixels(whole, packing, found)
     stream = _Stream(scan, whole, chosen, pixels)
     kept = pixels.of_scan(_keep(whole, chosen, half, Path(output).name))
@@ -101,7 +101,7 @@ def _pieces(path: Path, whole: Scan, what: str) -> Iterator[np.ndarray]:
 
 def _survey(path: Path, whole: Scan, packing: Packing) -> Survey:
     """A first pass over the patterns, if the settings need one."""
-    may_be_impossible = packing.impossible_counts != "refuse" and whole.counts.dtype.kind != "u"
+    may_be_impossible = packing.invalid_counts != "refuse" and whole.counts.dtype.kind != "u"
     needed = packing.centre == "auto" or packing.saturation is not None or may_be_impossible
     pieces = _pieces(path, whole, "looking through") if needed else ()
     return survey(pieces, whole.counts.shape, packing.saturation)
@@ -120,9 +120,7 @@ def _choose(whole: Scan, half: str | None, flawed: np.ndarray) -> np.ndarray:
         chosen &= ~flawed
         logger.info("left out %d patterns with impossible counts", np.sum(flawed))
     if not chosen.any():
-        raise ValueError(
-            f"every pattern of {whole.name} holds impossible counts: set packing.impossible_counts to mask"
-        )
+        raise ValueError(f"every pattern of {whole.name} holds impossible counts: set packing.invalid_counts to mask")
     return chosen
 
 
@@ -150,7 +148,7 @@ def _pixels(whole: Scan, packing: Packing, found: Survey) -> Pixels:
             raise ValueError(f"packing.bad_pixels names ({y}, {x}), the patterns have {whole.size} px: correct it")
         good[y, x] = False
     good &= ~found.saturated
-    if packing.impossible_counts == "mask":
+    if packing.invalid_counts == "mask":
         good &= ~found.impossible
     shift = (0, 0)
     if packing.centre == "auto":
@@ -158,7 +156,7 @@ def _pixels(whole: Scan, packing: Packing, found: Survey) -> Pixels:
         logger.info("the patterns lie %d, %d px off the middle", *(-step for step in shift))
     elif packing.centre is not None:
         shift = tuple(whole.size // 2 - at for at in packing.centre)
-    return Pixels(whole.size, None if good.all() else good, shift, packing.crop, packing.bin)
+    return Pixels(whole.size, None if good.all() else good, shift, packing.crop, packing.binning)
 
 
 def _fingerprint(scan: Scan, counts_checksum: str) -> str:

@@ -19,7 +19,7 @@ def report(
     output: Path,
     metrics: Sequence[Path],
     csv: Path,
-    models: Sequence[Path] = (),
+    networks: Sequence[Path] = (),
     sweeps: Sequence[Path] = (),
     title: str = "ptychoflow",
 ) -> None:
@@ -31,16 +31,16 @@ def report(
         output: the page.
         metrics: files of measures that ``evaluate`` wrote, with the folders beside them.
         csv: the table.
-        models: records that ``train`` wrote.
+        networks: records that ``train`` wrote.
         sweeps: tables that ``sweep`` wrote.
         title: heading of the page.
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if one is damaged, or two are of the same model and scan.
+        ValueError: if one is damaged, or two are of the same method and scan.
     """
     began = time.perf_counter()
-    results, records = read_results(metrics), read_records(models)
+    results, records = read_results(metrics), read_records(networks)
     varied = {Path(path).stem: read_sweep(Path(path)) for path in sweeps}
     _check(results)
     logger.info("read %d files of measures, %d records of trainings", len(results), len(records))
@@ -54,7 +54,7 @@ def report(
 
 
 def _check(results: Sequence) -> None:
-    names = [f"{result.model}/{result.scan}" for result in results]
+    names = [f"{result.method}/{result.scan}" for result in results]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(

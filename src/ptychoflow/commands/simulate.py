@@ -49,7 +49,7 @@ def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | 
     mask = detector_mask(simulation.detector, simulation.size, seed)
     experiment = Experiment(image, modes, true, exposure_points(path), simulation.detector, mask, seed)
     facts = {
-        "photons_asked": simulation.photons,
+        "photons_asked": simulation.photons_per_pattern,
         "beam_diameter_px": diameter,
         "nominal_geometry": True,
         "provenance": provenance(simulation, probe=probe, **_files_named(simulation)),
@@ -102,12 +102,12 @@ def _probe_and_geometry(simulation: Simulation, path: Path | None) -> tuple[np.n
         )
     nominal = nominal_geometry(simulation.geometry, simulation.size)
     if path is None and recipe.name != "file":
-        return make_probe(recipe, simulation.size, simulation.photons, rng), nominal
+        return make_probe(recipe, simulation.size, simulation.photons_per_pattern, rng), nominal
     source = path if path is not None else Path(recipe.file)
     found, geometry = load_probe(source)
     if found.shape[-1] != simulation.size:
         raise ValueError(f"simulation.size is {simulation.size} px but the probe in {source} {found.shape[-1]} px")
-    return adapt_probe(found, recipe, simulation.photons, rng), geometry or nominal
+    return adapt_probe(found, recipe, simulation.photons_per_pattern, rng), geometry or nominal
 
 
 def _files_named(simulation: Simulation) -> dict[str, str | None]:

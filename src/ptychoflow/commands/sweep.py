@@ -19,7 +19,7 @@ def sweep(output: Path, metrics: Sequence[Path], figure: Path, combinations: Seq
         output: the table, comma-separated: a row for each stage, scan and combination of values but the seeds'.
         metrics: files of measures that ``evaluate`` wrote.
         figure: the same as a picture.
-        combinations: of each, ``base`` (the model varied), ``model`` (what it is called), ``scans`` (what was
+        combinations: of each, ``base`` (the method varied), ``method`` (what it is called), ``scans`` (what was
             reconstructed, by the scan varied) and ``values`` (the name of each setting's value).
 
     Raises:

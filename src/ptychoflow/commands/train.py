@@ -96,7 +96,7 @@ def train(
         return
     kept = _keep(trainer, task, training)
     record = {
-        "model": Path(output).stem,
+        "method": Path(output).stem,
         "seconds": time.perf_counter() - began,
         **_facts(trainer, task, data),
         **throughput.summary(network.group_size),
@@ -148,7 +148,9 @@ def _task(
 ) -> GroupTask:
     if runtime.compile:
         network.compile_backbones()
-    return GroupTask(network, training, _labelled(data.scans, training), data.steps_per_epoch, runtime.accumulate)
+    return GroupTask(
+        network, training, _labelled(data.scans, training), data.steps_per_epoch, runtime.gradient_accumulation_steps
+    )
 
 
 def _origin(
@@ -163,40 +165,40 @@ def _origin(
 
 def _check(scans: Sequence[Scan], training: Training, runtime: Runtime) -> None:
     unlabelled = [scan.name for scan in scans if scan.truth is None]
-    if training.guide == "truth" and unlabelled:
+    if training.supervision == "ground_truth" and unlabelled:
         raise ValueError(
-            f"training.guide is truth, but {', '.join(unlabelled)} has none: train on simulated scans (`simulate` "
-            "makes scans with a truth), or set training.guide to amplitude or auto"
+            f"training.supervision is truth, but {', '.join(unlabelled)} has none: train on simulated scans (`simulate` "
+            "makes scans with a truth), or set training.supervision to amplitude or auto"
         )
     devices = runtime.devices * runtime.nodes
-    if training.batch_size % (devices * runtime.accumulate):
-        parts = f" in {runtime.accumulate} parts" if runtime.accumulate > 1 else ""
+    if training.batch_size % (devices * runtime.gradient_accumulation_steps):
+        parts = f" in {runtime.gradient_accumulation_steps} parts" if runtime.gradient_accumulation_steps > 1 else ""
         raise ValueError(
             f"training.batch_size is {training.batch_size}, which {devices} devices cannot share equally{parts}: "
-            f"set it to a multiple of {devices * runtime.accumulate}"
+            f"set it to a multiple of {devices * runtime.gradient_accumulation_steps}"
         )
     if training.precision == "16-mixed" and device_kind(runtime) == "cpu":
         raise ValueError("training.precision 16-mixed needs a GPU, there is none: set it to bf16-mixed or 32-true")
 
 
 def _labelled(scans: Sequence[Scan], training: Training) -> bool | None:
-    have = {scan.truth is not None for scan in scans} if training.guide != "amplitude" else {False}
+    have = {scan.truth is not None for scan in scans} if training.supervision != "amplitude" else {False}
     return have.pop() if len(have) == 1 else None
 
 
 def _watching(training: Training, runtime: Runtime, data: TrainingData, folder: Path) -> list[lightning.Callback]:
     """What the settings ask for, what keeps the state, and, where there is something to validate on, what judges it."""
-    states = [HalfTrainedEpoch(folder, runtime.checkpoint_minutes), HalfTrained(folder)]
+    states = [HalfTrainedEpoch(folder, runtime.checkpoint_interval_min), HalfTrained(folder)]
     if not len(data.validation_rows):
         return [*chosen(training), *states]
     # the best weights so far are part of the state, so they come first
-    best = [BestWeights(folder)] if training.keep == "best" else []
+    best = [BestWeights(folder)] if training.checkpoint == "best" else []
     return [*chosen(training), CollapseGuard(stop=training.on_collapse == "stop"), *best, *states]
 
 
 def _keep(trainer: lightning.Trainer, task: GroupTask, training: Training) -> dict:
     """Put the weights to keep into the network; says of which epoch they are, and their error at its validation."""
-    if training.keep == "last":
+    if training.checkpoint == "last":
         return {}
     (best,) = (callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestWeights))
     content = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
@@ -204,7 +206,7 @@ def _keep(trainer: lightning.Trainer, task: GroupTask, training: Training) -> di
     return {"kept": {"epoch": content["epoch"] + 1, "error": float(best.best_model_score)}}
 
 
-@advising("raise runtime.accumulate, so that the groups of a step pass in parts")
+@advising("raise runtime.gradient_accumulation_steps, so that the groups of a step pass in parts")
 def _fit(trainer: lightning.Trainer, task: GroupTask, data: TrainingData, latest: Path) -> None:
     """Train from where an earlier attempt stopped, if one did."""
     resumed = latest if latest.is_file() else None
@@ -239,8 +241,8 @@ def _trainer(
         callbacks,
         nodes=runtime.nodes,
         max_epochs=total_epochs(training.stages),
-        limit_train_batches=steps_per_epoch * runtime.accumulate,
-        accumulate_grad_batches=runtime.accumulate,
+        limit_train_batches=steps_per_epoch * runtime.gradient_accumulation_steps,
+        accumulate_grad_batches=runtime.gradient_accumulation_steps,
         precision=training.precision,
         logger=tracker,
         log_every_n_steps=min(20, steps_per_epoch),
@@ -279,10 +281,10 @@ def _log_beginning(scans: Sequence[Scan], data: TrainingData, task: GroupTask) -
     parameters = sum(p.numel() for p in task.parameters())
     held = len(data.validation_rows)
     logger.info("network of %d parameters, window %d px, %d groups held out", parameters, task.network.window, held)
-    if task.labelled is not True and not data.training.witnesses:
+    if task.labelled is not True and not data.training.held_out_neighbours:
         logger.warning(
-            "without labels and without witnesses a network learns the noise of what it sees: set "
-            "training.witnesses to 3"
+            "without labels and without held_out_neighbours a network learns the noise of what it sees: set "
+            "training.held_out_neighbours to 3"
         )
 
 

@@ -8,7 +8,7 @@ and ``tracking`` and reruns nothing.
 from .base import HALVES, NAME, ConfigError, Recipe, Section, merge, nearest, whole_scan
 from .loading import load_config, step_sections, validate
 from .reconstruction import Evaluation, Inference, Refinement, Stitching
-from .root import IN_ONE, READS, Config, ModelEntry, Sweep
+from .root import IN_ONE, READS, Config, MethodEntry, Sweep
 from .runtime import Runtime, Tracking
 from .scans import (
     FORMATS,
@@ -40,7 +40,7 @@ __all__ = [
     "Grouping",
     "Inference",
     "MeasuredGeometry",
-    "ModelEntry",
+    "MethodEntry",
     "Network",
     "NominalGeometry",
     "ObjectRecipe",

@@ -56,7 +56,7 @@ def step_sections(step: str, data: dict) -> dict[str, Section]:
 
 def _home(name: str, sections: dict[str, type[Section]]) -> str:
     """Where a name belongs that is no section of a step."""
-    if name in ("title", "scans", "models", "sweeps"):
+    if name in ("title", "scans", "methods", "sweeps"):
         return ": that is the config of a whole run, give the sections of this step alone"
     return next((f": it belongs into {key}" for key, schema in sections.items() if name in schema.model_fields), "")
 

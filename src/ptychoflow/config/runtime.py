@@ -18,11 +18,11 @@ class Runtime(Section):
     """Computers that a training spreads over, its processes started by srun (a profile for SLURM does) or torchrun."""
     strategy: Literal["auto", "ddp"] = "auto"
     """How processes train together: `auto` is DDP where there are several, `ddp` even for one."""
-    accumulate: PositiveInt = 1
+    gradient_accumulation_steps: PositiveInt = 1
     """Parts in which the groups of a step pass, one after another, so that they need less memory."""
     compile: bool = False
     """Compile the networks for the device before training; on a processor that takes a C++ compiler and some 20 s."""
-    checkpoint_minutes: PositiveFloat = 30.0
+    checkpoint_interval_min: PositiveFloat = 30.0
     """A half-trained state is written after each epoch and at least this often, min."""
     workers: NonNegativeInt = 0
     """Loader processes; none where counts lie on the device."""
@@ -30,7 +30,7 @@ class Runtime(Section):
     """Copy the counts to the device and gather groups there; `auto` does so on a GPU that has twice the room."""
     threads: PositiveInt | None = None
     """CPU threads of each process; None takes every core."""
-    prediction_batch: PositiveInt | None = None
+    inference_batch_size: PositiveInt | None = None
     """Groups predicted at once; None suits the device. What does not fit into memory is halved until it does."""
     canvas_memory_gib: NonNegativeFloat | None = None
     """Memory for a canvas, GiB; a larger one lies in files beside the product. None takes half of what is free."""

@@ -30,13 +30,13 @@ class ObjectRecipe(Recipe):
     """Least and greatest amplitude, dimensionless, 0 or more."""
     phase_rad: Range = (-0.8, 0.8)
     """Least and greatest phase, rad; may exceed pi."""
-    pink_noise: Annotated[float, Field(ge=0, le=1)] | None = None
+    pink_noise_fraction: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of 1/f noise mixed into amplitude and phase; None is 0.2 for dead leaves and 0 for the others."""
-    features_px: Annotated[Range, AfterValidator(positive)] | None = None
+    feature_size_px: Annotated[Range, AfterValidator(positive)] | None = None
     """Least and greatest radius, width or wavelength of a feature, px; None is the kind's own share of the size."""
     count: PositiveInt | None = None
     """How many features; None is the kind's own number."""
-    power: NonNegativeFloat | None = None
+    spectral_exponent: NonNegativeFloat | None = None
     """Exponent: leaves have radii by `r^-power` (None is 3), a random field the amplitude spectrum `f^-power` (1.5)."""
     spokes: PositiveInt = 18
     """Pairs of spokes of a star."""
@@ -44,9 +44,17 @@ class ObjectRecipe(Recipe):
     """Phase image and amplitude image of a photograph: names of scikit-image's `data`, or paths."""
 
     acts_on = {
-        "features_px": ("dead_leaves", "lines", "procedural", "polyhedra", "perlin_noise", "blurred_noise", "points"),
+        "feature_size_px": (
+            "dead_leaves",
+            "lines",
+            "procedural",
+            "polyhedra",
+            "perlin_noise",
+            "blurred_noise",
+            "points",
+        ),
         "count": ("dead_leaves", "lines", "procedural", "polyhedra", "points"),
-        "power": ("dead_leaves", "gaussian_random_field"),
+        "spectral_exponent": ("dead_leaves", "gaussian_random_field"),
         "spokes": ("siemens_star",),
         "images": ("photograph",),
     }
@@ -64,7 +72,7 @@ class ProbeRecipe(Recipe):
     name: Literal["zone_plate", "kb_mirror", "disc", "gaussian", "file", "reconstruction"] = "zone_plate"
     """Kind of probe; `reconstruction` takes the probe refined in `reconstruction`, `file` any other."""
     reconstruction: str | None = None
-    """`MODEL/SCAN` whose refined probe to use."""
+    """`METHOD/SCAN` whose refined probe to use."""
     file: str | None = None
     """A probe in a scan (`.cxi`), a reconstruction (`.h5`), an `.npz` (`probe` or `probeGuess`) or an `.npy`."""
     diameter_px: PositiveFloat = 24.0
@@ -113,9 +121,9 @@ class Trajectory(Recipe):
     """Random error of each position along each axis, px rms: what is recorded is where the beam should have been."""
     drift_px: NonNegativeFloat = 0.0
     """Length of a steady drift over the scan, in a random direction, px."""
-    fly_px: NonNegativeFloat = 0.0
+    fly_scan_length_px: NonNegativeFloat = 0.0
     """Length of the motion along x during an exposure, px, centred on the position."""
-    fly_exposures: Annotated[int, Field(ge=2)] = 5
+    fly_scan_samples: Annotated[int, Field(ge=2)] = 5
     """Points that stand for the motion during an exposure, where there is any."""
 
     acts_on = {
@@ -173,7 +181,7 @@ class Simulation(Section):
     """The path."""
     size: PatternSize = 64
     """Side of a pattern, px."""
-    photons: PositiveFloat = 1e5
+    photons_per_pattern: PositiveFloat = 1e5
     """Photons per pattern in the beam, before the sample absorbs any."""
     detector: Detector = Detector()
     """What counts it."""
@@ -207,7 +215,7 @@ class MeasuredGeometry(Section):
 class Orientation(Section):
     """How the scan axes lie against the detector; applied to the positions in this order. `inspect` finds it."""
 
-    swap: bool = False
+    transpose: bool = False
     """Exchange y and x."""
     flip_y: bool = False
     """Reverse y."""
@@ -266,10 +274,10 @@ class Source(Section):
     """Cut patterns to this square around the beam; the largest that fits where they are no squares."""
     defocus_m: float | None = None
     """Distance from focus to sample of the probe that is made up where the file has none, m."""
-    object_is_truth: bool = False
+    object_is_ground_truth: bool = False
     """The object in the file is what the scan was simulated from, not a guess."""
     reconstruction: str | None = None
-    """`MODEL/SCAN` whose refined probe replaces the one in the file."""
+    """`METHOD/SCAN` whose refined probe replaces the one in the file."""
 
 
 class Packing(Section):
@@ -277,7 +285,7 @@ class Packing(Section):
 
     bad_pixels: tuple[tuple[NonNegativeInt, NonNegativeInt], ...] = ()
     """Detector pixels `[y, x]` of the file that do not count."""
-    impossible_counts: Literal["refuse", "mask", "drop"] = "refuse"
+    invalid_counts: Literal["error", "mask", "drop"] = "error"
     """NaN, infinite and negative counts: refuse the scan, mask each pixel that ever has one, or drop such patterns."""
     saturation: PositiveInt | None = None
     """A pixel that reaches this in any pattern does not count, photons; None sets no limit."""
@@ -285,5 +293,5 @@ class Packing(Section):
     """Pixel `[y, x]` of the direct beam, moved to the middle; `auto` moves patterns to where the probe puts them."""
     crop: PatternSize | None = None
     """Keep this central square of each pattern, px. Object pixels grow by as much; probe and positions follow."""
-    bin: Annotated[int, Field(ge=1, le=64)] = 1
+    binning: Annotated[int, Field(ge=1, le=64)] = 1
     """Sum squares of this many pixels a side into one, after the crop, px. The probe keeps its central part."""

@@ -1,7 +1,7 @@
-"""Sweeps written out: a model and, where needed, scans for each combination of values, named from what differs.
+"""Sweeps written out: a method and, where needed, scans for each combination of values, named from what differs.
 
 A value that changes nothing adds nothing to a name, and each product is named only for the settings that went into it.
-So whatever two combinations have in common exists once, also with the model they vary: a training when refinement is
+So whatever two combinations have in common exists once, also with the method they vary: a training when refinement is
 swept, a simulation when training is.
 """
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from . import NAME, READS, Config, ConfigError, ModelEntry, Sweep, merge, nearest, validate
+from . import NAME, READS, Config, ConfigError, MethodEntry, Sweep, merge, nearest, validate
 
 SCAN_STEPS = ("simulate", "convert", "pack")
-MODEL_STEPS = ("train", "infer", "stitch", "refine")
-STEP_OF = {section: step for step in (*SCAN_STEPS, *MODEL_STEPS) for section in READS[step]} | {"train_on": "train"}
+METHOD_STEPS = ("train", "infer", "stitch", "refine")
+STEP_OF = {section: step for step in (*SCAN_STEPS, *METHOD_STEPS) for section in READS[step]} | {"train_on": "train"}
 
 
 @dataclass(frozen=True)
@@ -64,24 +64,24 @@ class Combination:
     """One combination of a sweep.
 
     Attributes:
-        base: the model that is varied.
-        model: what the combination is called.
+        base: the method that is varied.
+        method: what the combination is called.
         scans: what it reconstructs, by the name of the scan that is varied.
         values: the name of each swept setting's value.
     """
 
     base: str
-    model: str
+    method: str
     scans: dict[str, str]
     values: dict[str, str]
 
 
 class Plan(Config):
-    """A config whose sweeps are written out as models and scans.
+    """A config whose sweeps are written out as methods and scans.
 
     Attributes:
-        makers: for a model or a scan whose product of a step is another's, that other: ``{step: {name: maker}}``.
-        helpers: models that only make what others share; nobody asked for their reconstructions.
+        makers: for a method or a scan whose product of a step is another's, that other: ``{step: {name: maker}}``.
+        helpers: methods that only make what others share; nobody asked for their reconstructions.
         combinations: of each sweep.
     """
 
@@ -90,17 +90,17 @@ class Plan(Config):
     combinations: dict[str, list[Combination]]
 
     def maker(self, step: str, name: str) -> str:
-        """Whose product of a step a model, or a scan or its half, takes: its own or one that it shares."""
+        """Whose product of a step a method, or a scan or its half, takes: its own or one that it shares."""
         return self.makers.get(step, {}).get(name, name)
 
     def reconstructions(self) -> list[tuple[str, str]]:
-        """Every ``(model, scan)`` that was asked for."""
+        """Every ``(method, scan)`` that was asked for."""
         return [pair for pair in super().reconstructions() if pair[0] not in self.helpers]
 
     def trainings(self) -> list[str]:
         """Models whose networks are trained."""
-        networks = (model for model, _ in self.reconstructions() if self.models[model].start == "network")
-        return list(dict.fromkeys(self.maker("train", model) for model in networks))
+        networks = (method for method, _ in self.reconstructions() if self.methods[method].initial_object == "network")
+        return list(dict.fromkeys(self.maker("train", method) for method in networks))
 
 
 def plan(config: Config) -> Plan:
@@ -113,14 +113,14 @@ def plan(config: Config) -> Plan:
 
 
 class _Writer:
-    """Writes models and scans as plain data, sweep by sweep."""
+    """Writes methods and scans as plain data, sweep by sweep."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._said = config.model_dump(mode="json", exclude_unset=True)
         self._data = deepcopy(self._said)
         self._makers: dict[str, dict[str, str]] = {}
-        self._asked = set(config.models)
+        self._asked = set(config.methods)
         self._combinations: dict[str, list[Combination]] = {}
         self._where = ""
 
@@ -128,21 +128,21 @@ class _Writer:
         for name, sweep in self._config.sweeps.items():
             self._where = f"sweeps.{name}"
             self._combinations[name] = self._write(sweep)
-        helpers = frozenset(self._data["models"]) - self._asked
+        helpers = frozenset(self._data["methods"]) - self._asked
         written = {"makers": self._makers, "combinations": self._combinations, "helpers": helpers}
         return validate(Plan, self._data | written)
 
     def _write(self, sweep: Sweep) -> list[Combination]:
         found, acting = [], set()
         axes = [self._values(key, values) for key, values in sweep.over.items()]
-        for base in sweep.model:
+        for base in sweep.method:
             for values in itertools.product(*axes):
                 combination, acted = self._combine(base, values, sweep)
                 found.append(combination)
                 acting |= acted
         for key in sweep.over:
             if key not in acting:
-                raise self._wrong(f"over.{key} changes nothing in {', '.join(sweep.model)}: remove it")
+                raise self._wrong(f"over.{key} changes nothing in {', '.join(sweep.method)}: remove it")
         return found
 
     def _values(self, key: str, values: tuple | dict) -> list[Value]:
@@ -152,7 +152,7 @@ class _Writer:
         named = values if isinstance(values, dict) else {self._name(key, value): value for value in values}
         for scan in itertools.chain(*named.values()) if key == "train_on" else ():
             if scan not in self._config.scans:
-                raise self._wrong(f"over.train_on: there is no scan {scan}{nearest(scan, self._config.scans)}")
+                raise self._wrong(f"over.train_on: no such scan: {scan}{nearest(scan, self._config.scans)}")
         return [Value(key, value, str(name)) for name, value in named.items()]
 
     def _name(self, key: str, value: Any) -> str:
@@ -162,48 +162,48 @@ class _Writer:
 
     def _combine(self, base: str, values: tuple[Value, ...], sweep: Sweep) -> tuple[Combination, set[str]]:
         """Add one combination to the data; also says which settings made a difference."""
-        entry = self._config.models[base]
-        train_on, varied, differs, shaping = self._vary_model(base, values, sweep)
+        entry = self._config.methods[base]
+        train_on, varied, differs, shaping = self._vary_method(base, values, sweep)
         names = {scan: name for scan, (name, _) in varied.items()}
-        adapts = self._adapted(base, values, sweep)
+        finetune_from = self._adapted(base, values, sweep)
         called = {}
-        for n, step in enumerate(MODEL_STEPS):
-            inside = [v for v in values if v.key in shaping or (v in differs and v.step in MODEL_STEPS[: n + 1])]
+        for n, step in enumerate(METHOD_STEPS):
+            inside = [v for v in values if v.key in shaping or (v in differs and v.step in METHOD_STEPS[: n + 1])]
             called[step] = "-".join([base, *(v.label for v in inside)])
-            self._add_model(called[step], base, [v for v in inside if v in differs], train_on, names, adapts)
-            for earlier in MODEL_STEPS[:n]:
+            self._add_method(called[step], base, [v for v in inside if v in differs], train_on, names, finetune_from)
+            for earlier in METHOD_STEPS[:n]:
                 if called[earlier] != called[step]:
                     self._makers.setdefault(earlier, {})[called[step]] = called[earlier]
-        model = called[MODEL_STEPS[-1]]
-        self._asked.add(model)
+        method = called[METHOD_STEPS[-1]]
+        self._asked.add(method)
         acted = {v.key for _, found in varied.values() for v in found} | {v.key for v in differs}
-        shown = {scan: names[scan] for scan in entry.reconstructs}
-        return Combination(base=base, model=model, scans=shown, values={v.key: v.name for v in values}), acted
+        shown = {scan: names[scan] for scan in entry.reconstruct}
+        return Combination(base=base, method=method, scans=shown, values={v.key: v.name for v in values}), acted
 
-    def _vary_model(
+    def _vary_method(
         self, base: str, values: tuple[Value, ...], sweep: Sweep
     ) -> tuple[tuple[str, ...], dict[str, tuple[str, list[Value]]], list[Value], set[str]]:
-        """What a model is trained on, its scans as they vary, values that change it, keys that shape its training."""
-        entry = self._config.models[base]
+        """What a method is trained on, its scans as they vary, values that change it, keys that shape its training."""
+        entry = self._config.methods[base]
         train_on = next((tuple(v.value) for v in values if v.key == "train_on"), entry.train_on)
         varied = {
             scan: self._vary_scan(scan, values if not sweep.scans or scan in sweep.scans else ())
-            for scan in dict.fromkeys((*train_on, *entry.reconstructs))
+            for scan in dict.fromkeys((*train_on, *entry.reconstruct))
         }
         differs = self._differing(entry, base, values)
         shaping = {v.key for scan in train_on for v in varied[scan][1]} | {v.key for v in differs if v.step == "train"}
-        if entry.adapts in sweep.model:
+        if entry.finetune_from in sweep.method:
             differs = [v for v in differs if v.section != "network"]
-            shaping |= self._vary_model(entry.adapts, values, sweep)[3]
+            shaping |= self._vary_method(entry.finetune_from, values, sweep)[3]
         return train_on, varied, differs, shaping
 
     def _adapted(self, base: str, values: tuple[Value, ...], sweep: Sweep) -> str | None:
-        """What a model goes on with: the same combination of the model it adapts, where the sweep varies that too."""
-        adapts = self._config.models[base].adapts
-        if adapts not in sweep.model:
-            return adapts
-        shaping = self._vary_model(adapts, values, sweep)[3]
-        return "-".join([adapts, *(v.label for v in values if v.key in shaping)])
+        """What a method goes on with: the same combination of the method it finetune_from, where the sweep varies that too."""
+        finetune_from = self._config.methods[base].finetune_from
+        if finetune_from not in sweep.method:
+            return finetune_from
+        shaping = self._vary_method(finetune_from, values, sweep)[3]
+        return "-".join([finetune_from, *(v.label for v in values if v.key in shaping)])
 
     def _vary_scan(self, scan: str, values: tuple[Value, ...]) -> tuple[str, list[Value]]:
         """Add a scan with these values; its name, and the values that make a difference."""
@@ -218,12 +218,12 @@ class _Writer:
             self._makers.setdefault(step, {})[dataset] = file
         return dataset, differs
 
-    def _differing(self, entry: ModelEntry, base: str, values: tuple[Value, ...]) -> list[Value]:
-        """The values that make a difference to a model, other than by its scans."""
-        steps = MODEL_STEPS if entry.start == "network" else ("refine",)
+    def _differing(self, entry: MethodEntry, base: str, values: tuple[Value, ...]) -> list[Value]:
+        """The values that make a difference to a method, other than by its scans."""
+        steps = METHOD_STEPS if entry.initial_object == "network" else ("refine",)
         own = [v for v in values if v.step in steps]
         chosen = [v for v in own if v.key == "train_on" and tuple(v.value) != entry.train_on]
-        found = self._changes({"model": base}, [v for v in own if v.key != "train_on"])
+        found = self._changes({"method": base}, [v for v in own if v.key != "train_on"])
         return [v for v in values if v in chosen or v in found]
 
     def _changes(self, owner: dict[str, str], values: list[Value]) -> list[Value]:
@@ -247,11 +247,11 @@ class _Writer:
                 entry[value.section] = merge(entry.get(value.section, {}), value.overrides(entry.get(value.section)))
         return entry
 
-    def _add_model(
-        self, name: str, base: str, values: list[Value], train_on: Sequence[str], names: dict, adapts: str | None
+    def _add_method(
+        self, name: str, base: str, values: list[Value], train_on: Sequence[str], names: dict, finetune_from: str | None
     ) -> None:
-        entry = self._overridden("models", base, values) | ({"adapts": adapts} if adapts else {})
-        already = self._data["models"][name]["reconstructs"] if name in self._data["models"] else []
+        entry = self._overridden("methods", base, values) | ({"finetune_from": finetune_from} if finetune_from else {})
+        already = self._data["methods"][name]["reconstruct"] if name in self._data["methods"] else []
         if train_on:
             entry["train_on"] = [names[scan] for scan in train_on]
         training = merge(self._said.get("training", {}), entry.get("training", {}))
@@ -259,13 +259,13 @@ class _Writer:
         if any(names.get(scan, scan) != scan for scan in held_out):
             renamed = {"validation": {"scans": [names.get(scan, scan) for scan in held_out]}}
             entry["training"] = merge(entry.get("training", {}), renamed)
-        entry["reconstructs"] = list(dict.fromkeys([*already, *(names[scan] for scan in entry["reconstructs"])]))
-        self._add("models", name, entry)
+        entry["reconstruct"] = list(dict.fromkeys([*already, *(names[scan] for scan in entry["reconstruct"])]))
+        self._add("methods", name, entry)
 
     def _add(self, kind: str, name: str, entry: dict) -> None:
         """Add an entry, or find it there already with the same content."""
         there = self._data[kind].setdefault(name, entry)
-        if not NAME.fullmatch(name) or there | {"reconstructs": None} != entry | {"reconstructs": None}:
+        if not NAME.fullmatch(name) or there | {"reconstruct": None} != entry | {"reconstruct": None}:
             raise self._wrong(
                 f"{name} would name two different {kind}, or no file can be called so: name the values, {{name: value}}"
             )

@@ -21,49 +21,51 @@ class Network(Section):
 
     architecture: Literal["unet", "fno", "cnn"] = "unet"
     """Kind of network: a residual U-Net, a Fourier operator, or the field's usual CNN with two decoders."""
-    input: Literal["backprojection", "amplitude", "fit"] = "backprojection"
+    input: Literal["backprojection", "amplitude", "object_estimate"] = "backprojection"
     """What it sees: the group back-projected through its probes, the amplitudes of its patterns alone, or a fit of the
     whole scan, whose object it corrects between epochs (`reconstruct` does; there are no patches)."""
-    overlap: Literal["joint", "merged"] = "joint"
+    output: Literal["canvas", "patches"] = "canvas"
     """What it says: one canvas for the group, or a patch for each pattern, merged to one under their light."""
     head: Literal["complex", "amplitude_phase"] = "complex"
     """How: real and imaginary part to add, or an amplitude from 0 to 2 and a phase from -pi to pi to multiply with."""
     group_size: Annotated[int, Field(ge=1, le=16)] = 7
     """Patterns per group, C."""
-    width: Annotated[int, Field(ge=8, multiple_of=8)] = 32
+    base_channels: Annotated[int, Field(ge=8, multiple_of=8)] = 32
     """Channels of the first level."""
-    levels: Annotated[int, Field(ge=1, le=5)] = 3
+    depth: Annotated[int, Field(ge=1, le=5)] = 3
     """Levels of the U-Net and of the CNN, each of which doubles the channels; Fourier blocks of the FNO."""
     attention: bool = False
     """Whether the encoder weighs channels and places; it makes a collapse likelier."""
-    modes: Annotated[int, Field(ge=1, le=64)] = 12
+    fourier_modes: Annotated[int, Field(ge=1, le=64)] = 12
     """Frequencies that a Fourier block mixes along each axis; those beyond a quarter of the window are left out."""
-    iterations: PositiveInt = 10
+    physics_iterations: PositiveInt = 10
     """Steps of back-projection before each correction, the first ones from an empty object; epochs of a fit, 1 unless
     set."""
-    passes: Annotated[int, Field(ge=1, le=8)] = 2
-    """Corrections, each by a network of its own after `iterations` of physics; time grows in proportion. Amplitudes are
+    cascades: Annotated[int, Field(ge=1, le=8)] = 2
+    """Corrections, each by a network of its own after `physics_iterations`; time grows in proportion. Amplitudes are
     seen once. A fit is corrected by one and the same network, 3 times unless set."""
 
-    acts_on: ClassVar[dict[str, tuple[str, ...]]] = {"attention": ("unet", "cnn"), "modes": ("fno",)}
+    acts_on: ClassVar[dict[str, tuple[str, ...]]] = {"attention": ("unet", "cnn"), "fourier_modes": ("fno",)}
     """Settings that act on some architectures only, and those."""
-    of_a_fit: ClassVar[dict[str, int]] = {"iterations": 1, "passes": 3}
+    of_a_fit: ClassVar[dict[str, int]] = {"physics_iterations": 1, "cascades": 3}
     """What is taken for a fit unless set: an epoch comes as far as many steps of back-projection."""
 
     @model_validator(mode="after")
     def _a_fit_has_its_own(self) -> "Network":
         """It counts as not set: what a model that sees something else takes from here is not that."""
-        if self.input == "fit":
+        if self.input == "object_estimate":
             self.__dict__.update({name: value for name, value in self.of_a_fit.items() if name in self.hanging()})
         return self
 
     @model_validator(mode="after")
     def _every_setting_acts(self) -> "Network":
         refuse_idle(self, self.architecture, self.acts_on)
-        refuse_idle(self, self.input, dict.fromkeys(("iterations", "passes"), ("backprojection", "fit")))
-        refuse_idle(self, self.input, {"overlap": ("backprojection", "amplitude")})
-        if self.overlap == "merged" and self.group_size == 1:
-            raise ValueError("overlap: merged merges the patterns of a group, but group_size is 1: raise it")
+        refuse_idle(
+            self, self.input, dict.fromkeys(("physics_iterations", "cascades"), ("backprojection", "object_estimate"))
+        )
+        refuse_idle(self, self.input, {"output": ("backprojection", "amplitude")})
+        if self.output == "patches" and self.group_size == 1:
+            raise ValueError("output: patches merges the patches of a group, but group_size is 1: raise it")
         return self
 
     def hanging(self) -> set[str]:
@@ -82,7 +84,7 @@ class Stage(Section):
     """Length."""
     physics_weight: Annotated[float, Field(ge=0, le=1)] | Literal["linear", "cosine", "exponential"] = 1.0
     """w in `(1 - w) L_guide + w L_physics`; a name ramps it from 0 to 1."""
-    rate_factor: PositiveFloat = 1.0
+    lr_factor: PositiveFloat = 1.0
     """Learning rate of the stage over that of the training; a ramp comes to it from the stage before."""
     freeze_encoder: bool = False
     """Leave the part of the network that reads its input as it is and train the rest: fine-tuning."""
@@ -100,11 +102,11 @@ class Shorthand(Section):
     physics_weight_schedule: Literal["linear", "cosine", "exponential"] = "cosine"
     """How w goes in `stage_2_epochs`."""
     stage_3_lr_factor: PositiveFloat = 0.1
-    """`rate_factor` that `stage_2_epochs` go to and `stage_3_epochs` keep."""
+    """`lr_factor` that `stage_2_epochs` go to and `stage_3_epochs` keep."""
     epochs_fine_tune: NonNegativeInt = 0
     """Instead of `stages`: epochs at the end on the counts alone with a frozen encoder."""
     fine_tune_gamma: PositiveFloat = 0.1
-    """`rate_factor` of `epochs_fine_tune`."""
+    """`lr_factor` of `epochs_fine_tune`."""
 
     @model_validator(mode="after")
     def _shapes_act(self) -> "Shorthand":
@@ -126,12 +128,12 @@ class Shorthand(Section):
             (self.stage_1_epochs, {"physics_weight": 0.0}),
             (
                 self.stage_2_epochs,
-                {"physics_weight": self.physics_weight_schedule, "rate_factor": self.stage_3_lr_factor},
+                {"physics_weight": self.physics_weight_schedule, "lr_factor": self.stage_3_lr_factor},
             ),
-            (self.stage_3_epochs, {"physics_weight": 1.0, "rate_factor": self.stage_3_lr_factor}),
+            (self.stage_3_epochs, {"physics_weight": 1.0, "lr_factor": self.stage_3_lr_factor}),
             (
                 self.epochs_fine_tune,
-                {"physics_weight": 1.0, "rate_factor": self.fine_tune_gamma, "freeze_encoder": True},
+                {"physics_weight": 1.0, "lr_factor": self.fine_tune_gamma, "freeze_encoder": True},
             ),
         ]
         return [Stage(epochs=epochs, **settings) for epochs, settings in means if epochs]
@@ -168,7 +170,7 @@ class Grouping(Section):
     method: Literal["nearest", "min_distance", "quadrant"] = "nearest"
     """How members are drawn beside the anchor: from its nearest neighbours, from the nearest within a band of
     distances, or from those in the quadrants around it, one from each before a second from any."""
-    neighbours: PositiveInt = 9
+    k_nearest: PositiveInt = 9
     """K, how many nearest neighbours to draw from; `quadrant` wants some 30, so that each quadrant has a few."""
     min_distance_px: NonNegativeFloat = 0.0
     """Least distance from the anchor, object px; for `min_distance` and `quadrant`."""
@@ -191,7 +193,7 @@ class Grouping(Section):
 class Validation(Section):
     """What is kept from training, to validate on. A number alone is short for `fraction`."""
 
-    by: Literal["block", "region", "scan"] = "block"
+    split: Literal["block", "region", "scan"] = "block"
     """One square block of each scan, placed by the seed; the same region of each; or whole scans."""
     fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the patterns of each scan in its block; 0 keeps none."""
@@ -206,12 +208,12 @@ class Validation(Section):
 
     @model_validator(mode="after")
     def _every_setting_acts(self) -> "Validation":
-        if (self.by == "scan") != bool(self.scans):
-            raise ValueError("scans names scans to validate on with `by: scan`, and only then")
-        for by, names in {"block": ("fraction",), "region": ("y_bounds", "x_bounds")}.items():
+        if (self.split == "scan") != bool(self.scans):
+            raise ValueError("scans names scans to validate on with `split: scan`, and only then")
+        for split, names in {"block": ("fraction",), "region": ("y_bounds", "x_bounds")}.items():
             for name in names:
-                if self.by != by and getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"{name} acts with `by: {by}`, not with {self.by}: remove it")
+                if self.split != split and getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} acts with `split: {split}`, not with {self.split}: remove it")
         return self
 
 
@@ -222,14 +224,14 @@ class Training(Section):
 
     stages: tuple[Stage, ...] = (Stage(epochs=2, physics_weight=0.0),)
     """Stages, one after another."""
-    guide: Literal["auto", "truth", "amplitude"] = "auto"
+    supervision: Literal["auto", "ground_truth", "amplitude"] = "auto"
     """Guide loss: the error against the truth (every scan needs one), the scale-free amplitude error, or, with `auto`,
     the one where a scan has a truth and the other where not."""
     learning_rate: PositiveFloat = 2e-3
     """Peak rate of AdamW."""
-    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the training over which the rate rises."""
-    anneal_to: Annotated[float, Field(ge=0, le=1)] = 0.01
+    final_lr_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Share of the rate left at the end of training, reached along a cosine; 1 keeps it."""
     weight_decay: NonNegativeFloat = 0.0
     """Decay of AdamW."""
@@ -239,9 +241,9 @@ class Training(Section):
     """Groups per step, over all devices."""
     groups_per_epoch: PositiveInt | None = None
     """Groups per epoch; one per training pattern without it."""
-    loss: Literal["poisson", "amplitude", "mae", "legacy_amplitude"] = "poisson"
+    physics_loss: Literal["poisson", "amplitude", "mae", "legacy_amplitude"] = "poisson"
     """Physics loss on the counts."""
-    witnesses: Annotated[int, Field(ge=0, le=16)] = 0
+    held_out_neighbours: Annotated[int, Field(ge=0, le=16)] = 0
     """Patterns beside each group, drawn like its members, that the network does not see and that alone make up the data
     error: noise fitted in what it sees does not help it there. 0 takes the group's own. Acts on training on counts."""
     regularisation: Regularisation = Regularisation()
@@ -255,11 +257,11 @@ class Training(Section):
     """What is kept from training."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Of what the network computes in training; the physics stays in 32 bits. 16-mixed needs a GPU."""
-    average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay per step of a moving average of the weights, which is what is validated and kept; None keeps none."""
-    early_stopping: PositiveInt | None = None
+    early_stopping_patience: PositiveInt | None = None
     """Stop after this many validations without a smaller error; None goes through all stages."""
-    keep: Literal["last", "best"] = "last"
+    checkpoint: Literal["last", "best"] = "last"
     """Which weights become the model: those at the end, or those with the smallest error at a validation."""
     on_collapse: Literal["stop", "warn"] = "stop"
     """What to do with a training whose objects have gone flat at two validations in a row."""
@@ -268,9 +270,11 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _what_needs_validation_has_it(self) -> "Training":
-        none = self.validation.by == "block" and self.validation.fraction == 0
-        if none and (self.early_stopping is not None or self.keep == "best"):
-            raise ValueError("early_stopping and keep: best need something to validate on: raise validation.fraction")
+        none = self.validation.split == "block" and self.validation.fraction == 0
+        if none and (self.early_stopping_patience is not None or self.checkpoint == "best"):
+            raise ValueError(
+                "early_stopping_patience and checkpoint: best need something to validate on: raise validation.fraction"
+            )
         return self
 
     @model_validator(mode="before")

@@ -28,7 +28,7 @@ class Reconstruction:
             does, ``(H, W)``; phases of different parts cannot be compared. None for a single part.
         phase_uncertainty: standard deviation of the phase, rad, but for a ramp and a constant, ``(H, W)``; None where
             it was not asked for.
-        name: ``model/scan``.
+        name: ``method/scan``.
         history: one row per epoch: ``epoch``, ``seconds``, ``error`` and other plain numbers, as columns.
         snapshots: the object at some of those epochs, ``(K, H, W)``; their epochs in ``facts["snapshot_epochs"]``.
         facts: counts of patches, timing, settings, provenance: plain data.
@@ -76,5 +76,5 @@ class Reconstruction:
 
 
 def name_for(output: Path, scan: str) -> str:
-    """What a reconstruction is called: ``model/scan``, the model by the folder that its file is put into."""
+    """What a reconstruction is called: ``method/scan``, the method by the folder that its file is put into."""
     return f"{Path(output).absolute().parent.name}/{scan}"

@@ -113,7 +113,7 @@ class TrainingData(GroupData):
         runtime: loader processes, device, where counts lie.
 
     Attributes:
-        members: patterns per row: a group's own, then its witnesses.
+        members: patterns per row: a group's own, then its held_out_neighbours.
         neighbourhoods: what groups of each scan are drawn from; None for one that is not trained on.
         validation_rows: scan and members of each group to validate on, ``(n, 1 + members)``.
 
@@ -122,8 +122,8 @@ class TrainingData(GroupData):
     """
 
     def __init__(self, scans: Sequence[Scan], group_size: int, training: Training, runtime: Runtime) -> None:
-        super().__init__(scans, group_size, runtime, labels=training.guide != "amplitude")
-        self.training, self.members = training, group_size + training.witnesses
+        super().__init__(scans, group_size, runtime, labels=training.supervision != "amplitude")
+        self.training, self.members = training, group_size + training.held_out_neighbours
         self.splits = split(scans, training.validation, 2 * self.members, training.seed)
         self.neighbourhoods = [self._neighbourhood(*pair) for pair in zip(scans, self.splits, strict=True)]
         self.validation_rows = np.concatenate([self._validation(index) for index in range(len(scans))])
@@ -147,7 +147,7 @@ class TrainingData(GroupData):
     def train_dataloader(self) -> DataLoader:
         """Groups to train on, from where the epoch was stopped if it was."""
         rank, ranks = self._share()
-        sampler, parts = self.sampler(rank, ranks), self.runtime.accumulate
+        sampler, parts = self.sampler(rank, ranks), self.runtime.gradient_accumulation_steps
         if self.trainer is not None:
             # of a step that is done but not told to every callback yet, this counts it, and so does Lightning
             done = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed % (self.steps_per_epoch * parts)
@@ -200,7 +200,7 @@ class PredictionData(GroupData):
         scan: what to predict.
         group_size: patterns per group, C.
         runtime: loader processes, device, groups at once.
-        groups: ``cover`` takes as few of the groups around each pattern as hold every pattern, ``all`` takes all.
+        groups: ``minimal_cover`` takes as few of the groups around each pattern as hold every pattern, ``all`` takes all.
         clock: takes the seconds of ``load`` and ``host_to_device``.
 
     Attributes:
@@ -213,15 +213,15 @@ class PredictionData(GroupData):
         super().__init__([scan], group_size, runtime, labels=False)
         self._clock = clock or Clock()
         found = nearest_groups(scan.positions, np.arange(len(scan)), group_size)
-        if groups == "cover":
+        if groups == "minimal_cover":
             found = found[cover(found, len(scan))]
         self.rows = np.insert(found, 0, 0, axis=1)
 
     @property
     def batch_size(self) -> int:
         """Groups per batch: as many as the settings say, or as a cache or a GPU likes best."""
-        if self.runtime.prediction_batch is not None:
-            return self.runtime.prediction_batch
+        if self.runtime.inference_batch_size is not None:
+            return self.runtime.inference_batch_size
         pixels = (self.rows.shape[1] - 1) * self.scans[0].size ** 2
         return max(1, AT_ONCE["cuda" if self._device.type == "cuda" else "cpu"] // pixels)
 

@@ -77,16 +77,16 @@ def neighbourhood(
     Args:
         positions: px, ``(J, 2)``.
         patterns: indices to group, ``(n,)``; each that lies within the bounds may be an anchor.
-        size: patterns per group, witnesses among them.
+        size: patterns per group, held_out_neighbours among them.
         grouping: method, neighbours, distances, bounds.
 
     Raises:
         ValueError: if there are too few patterns, or no anchor is left, saying why.
     """
-    needed, pool = size - 1, grouping.neighbours
+    needed, pool = size - 1, grouping.k_nearest
     if pool < needed:
         raise ValueError(
-            f"training.grouping.neighbours is {pool}, a group of {size} (with witnesses) needs {needed}: raise it"
+            f"training.grouping.k_nearest is {pool}, a group of {size} (with held_out_neighbours) needs {needed}: raise it"
         )
     anchors = patterns[within(positions, grouping.y_bounds, grouping.x_bounds)[patterns]]
     rejected = {"outside the bounds": len(patterns) - len(anchors)}
@@ -143,7 +143,7 @@ def _search(
     if len(patterns) <= count:
         raise ValueError(
             f"{len(patterns)} patterns are too few to give each {count} neighbours: "
-            "use a larger scan, or lower network.group_size, training.grouping.neighbours or training.validation"
+            "use a larger scan, or lower network.group_size, training.grouping.k_nearest or training.validation"
         )
     tree = KDTree(positions[patterns])
     names = np.append(patterns, NONE).astype(np.int32)

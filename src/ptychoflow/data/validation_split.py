@@ -50,9 +50,9 @@ def split(scans: Sequence[Scan], validation: Validation, least: int, seed: int) 
 
 
 def _split(scan: Scan, validation: Validation, least: int, seed: int) -> Split:
-    if validation.by == "scan":
+    if validation.split == "scan":
         is_held = np.full(len(scan), scan.name in validation.scans)
-    elif validation.by == "region":
+    elif validation.split == "region":
         is_held = within(scan.positions, validation.y_bounds, validation.x_bounds)
     else:
         is_held = block(scan.positions, validation.fraction, least, seed)

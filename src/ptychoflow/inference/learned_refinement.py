@@ -23,7 +23,7 @@ def corrected(trained: Model, scan: Scan, inference: Inference, runtime: Runtime
     """Fit a scan from an empty object with its own probe, corrected by a network; None in every process but the first.
 
     Args:
-        trained: a network with ``input: fit``.
+        trained: a network with ``input: object_estimate``.
         scan: of patterns as large as those it was trained on.
         inference: precision of the network.
         runtime: devices, threads; several share each batch of the fit.
@@ -36,13 +36,15 @@ def corrected(trained: Model, scan: Scan, inference: Inference, runtime: Runtime
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     began, clock, peers = time.perf_counter(), Clock(), Peers.of(runtime)
-    with clock("fit", torch.device(peers.device)):
+    with clock("refinement", torch.device(peers.device)):
         fit = Fit(scan, Refinement(), peers=peers)
     fit.warn(scan.name)
     rows = {"epoch": [], "seconds": [], "error": []}
     settings = trained.network.settings
     errors = corrections(trained.network, fit, inference, clock)
-    for epoch, error in enumerate(track(errors, "correcting", settings.passes * settings.iterations), start=1):
+    for epoch, error in enumerate(
+        track(errors, "correcting", settings.cascades * settings.physics_iterations), start=1
+    ):
         for column, value in zip(rows.values(), (epoch, time.perf_counter() - began, error), strict=True):
             column.append(value)
     if peers.rank > 0:
@@ -62,22 +64,22 @@ def corrected(trained: Model, scan: Scan, inference: Inference, runtime: Runtime
         coverage=fit.covered(),
         name=name,
         history=rows,
-        facts={"corrections": settings.passes, "inference": timing, "seconds": {}},
+        facts={"corrections": settings.cascades, "inference": timing, "seconds": {}},
     )
 
 
 def corrections(network: ObjectNetwork, fit: Fit, inference: Inference, clock: Clock) -> Iterator[float]:
     """Epochs of a fresh fit, after every few of which a network corrects its object; gives the R-factor that each met.
 
-    The seconds of physics go to ``fit``, those of the network to ``inference``.
+    The seconds of physics go to ``refinement``, those of the network to ``inference``.
     """
     settings, device = network.settings, fit.object.device
     network.to(device)
-    with clock("fit", device):
+    with clock("refinement", device):
         light = fit.light()
-    for epoch in range(settings.passes * settings.iterations):
-        last = (epoch + 1) % settings.iterations == 0
-        with clock("fit", device):
+    for epoch in range(settings.cascades * settings.physics_iterations):
+        last = (epoch + 1) % settings.physics_iterations == 0
+        with clock("refinement", device):
             before, error = one_epoch(fit, epoch)
             seen = view_of(fit.object, before, fit.slope(), light) if last else None
         if last:

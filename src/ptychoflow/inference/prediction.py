@@ -38,7 +38,7 @@ class Predictor(lightning.LightningModule):
     Args:
         network: trained.
         size: side of the square, px.
-        clock: takes the seconds of ``warm_up``, which is the first batch, and ``inference``, which is the others.
+        clock: takes the seconds of ``first_batch``, which is the first batch, and ``inference``, which is the others.
 
     Attributes:
         at_once: groups that fit at once, as far as is known.
@@ -50,7 +50,7 @@ class Predictor(lightning.LightningModule):
         self.at_once: int | None = None
 
     def predict_step(self, batch: Batch, index: int) -> Tensor:
-        with self.clock("inference" if index else "warm_up", batch.counts.device):
+        with self.clock("inference" if index else "first_batch", batch.counts.device):
             return self._predicted(batch)
 
     def _predicted(self, batch: Batch) -> Tensor:
@@ -154,7 +154,7 @@ class Prediction:
         _check_reach(scan, self.data.rows[:, 1:])
         self.size = _patch_size(inference, trained, self.data)
 
-    @advising("lower runtime.prediction_batch, or set runtime.accelerator to cpu")
+    @advising("lower runtime.inference_batch_size, or set runtime.accelerator to cpu")
     def run(self, open_folder: Callable[[], Path] | None) -> tuple[PatchWriter, bool]:
         """Predict; gives what holds this process's patches, and whether this process is the first.
 
@@ -173,7 +173,7 @@ class Prediction:
     def timing(self, total: float) -> dict:
         """Seconds of the first process by bucket and patterns per second of all, plain data.
 
-        ``load`` waits for counts, ``host_to_device`` makes batches of them there, ``warm_up`` is the first batch and
+        ``load`` waits for counts, ``host_to_device`` makes batches of them there, ``first_batch`` is the first batch and
         ``inference`` all others, ``device_to_host`` brings patches back, ``write`` keeps them. ``groups_at_once`` is
         what fitted into memory.
 
@@ -183,7 +183,7 @@ class Prediction:
         seconds, patterns = self.clock.seconds(), len(self.scan)
         first = min(self.data.batch_size * self._facts["processes"], len(self.data.rows)) / len(self.data.rows)
         per_second = rates(seconds, patterns) | {"end_to_end": patterns / total}
-        for bucket, share in (("warm_up", first), ("inference", 1 - first)):
+        for bucket, share in (("first_batch", first), ("inference", 1 - first)):
             if bucket in per_second:
                 per_second[bucket] *= share
         facts = {"patterns": patterns, "groups": len(self.data.rows), "threads": torch.get_num_threads()} | self._facts
@@ -208,10 +208,12 @@ def _check_reach(scan: Scan, members: np.ndarray) -> None:
 
 def _patch_size(inference: Inference, trained: Model, data: PredictionData) -> int:
     """Side of the patches to keep: what was asked for, or where the light of a group lies."""
-    if inference.trim is not None:
-        if inference.trim > trained.size:
-            raise ValueError(f"inference.trim is {inference.trim} px, the patterns have {trained.size}: lower it")
-        return inference.trim
+    if inference.patch_crop_px is not None:
+        if inference.patch_crop_px > trained.size:
+            raise ValueError(
+                f"inference.patch_crop_px is {inference.patch_crop_px} px, the patterns have {trained.size}: lower it"
+            )
+        return inference.patch_crop_px
     batch = data.batch(data.rows[:256])
     light = intensity(shift_probe(batch.probe[:, None], batch.relative)).sum((1, 2))
     return min(lit_side(light, 2), trained.network.window)

@@ -98,7 +98,7 @@ def model_from(content: object, path: Path) -> Model:
         settings, window, size = validate(Network, content["network"]), int(content["window"]), int(content["size"])
         if not 0 < window <= size:
             raise ValueError(f"window of {window} px, patterns of {size}")
-        network = (ObjectNetwork if settings.input == "fit" else CanvasNetwork)(settings, window)
+        network = (ObjectNetwork if settings.input == "object_estimate" else CanvasNetwork)(settings, window)
         network.load_state_dict(content["weights"])
         return Model(network.eval(), size, content["facts"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:

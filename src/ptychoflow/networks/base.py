@@ -29,7 +29,7 @@ class Backbones(nn.Module):
     @property
     def stride(self) -> int:
         """What the side of their input must be a multiple of."""
-        return ARCHITECTURES[self.settings.architecture].stride(self.settings.levels)
+        return ARCHITECTURES[self.settings.architecture].stride(self.settings.depth)
 
     def compile_backbones(self) -> None:
         """Compile the networks for where they run; the physics is complex, which compilers leave alone."""

@@ -31,8 +31,8 @@ class CanvasNetwork(Backbones):
     def __init__(self, settings: Network, window: int) -> None:
         sees_estimate = settings.input == "backprojection"
         channels = 3 + 3 * settings.group_size if sees_estimate else settings.group_size
-        patches = settings.group_size if settings.overlap == "merged" else 1
-        passes = settings.passes if sees_estimate else 1
+        patches = settings.group_size if settings.output == "patches" else 1
+        passes = settings.cascades if sees_estimate else 1
         super().__init__(settings, window, channels, 2 * patches, passes)
 
     def forward(
@@ -74,7 +74,7 @@ class CanvasNetwork(Backbones):
         amplitude = counts.sqrt()
         if self.settings.input == "amplitude":
             return torch.ones_like(probes[:, 0, 0]), self._in_window(normalised(amplitude, mask)), None
-        estimate = backproject(amplitude, probes, mask, self.settings.iterations, start)
+        estimate = backproject(amplitude, probes, mask, self.settings.physics_iterations, start)
         return estimate.canvas, self._in_window(estimate.channels()), estimate
 
     def _changed(self, before: Tensor, change: Tensor, probes: Tensor, relative: Tensor | None) -> Tensor:
@@ -83,7 +83,7 @@ class CanvasNetwork(Backbones):
         rest = before.shape[-1] - self.window - first
         parts = pad(change.float(), (first, rest, first, rest)).unflatten(1, (2, -1))
         patches = HEADS[self.settings.head](before[:, None], parts[:, 0], parts[:, 1])
-        if self.settings.overlap == "joint":
+        if self.settings.output == "canvas":
             return patches[:, 0]
         # back-projected patterns lie where they belong already; amplitudes do not know where they were taken
         shift = relative if self.settings.input == "amplitude" else None
@@ -123,10 +123,10 @@ def window_side(settings: Network, illumination: Tensor) -> int:
     Raises:
         ValueError: if patterns are too small for the network.
     """
-    size, stride = illumination.shape[-1], ARCHITECTURES[settings.architecture].stride(settings.levels)
+    size, stride = illumination.shape[-1], ARCHITECTURES[settings.architecture].stride(settings.depth)
     if size < stride:
         raise ValueError(
-            f"network.levels {settings.levels} halves patterns down from {stride} px, these have {size}: lower it"
+            f"network.depth {settings.depth} halves patterns down from {stride} px, these have {size}: lower it"
         )
     return size // stride * stride if settings.input == "amplitude" else lit_side(illumination, stride)
 

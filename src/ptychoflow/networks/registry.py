@@ -15,4 +15,6 @@ ARCHITECTURES = {"unet": UNet, "fno": FNO, "cnn": TwoDecoderCNN}
 def build(settings: Network, in_channels: int, out_channels: int) -> nn.Module:
     """The architecture that the settings name, as large as they say."""
     own = {name: getattr(settings, name) for name in settings.acting_on(settings.architecture)}
-    return ARCHITECTURES[settings.architecture](in_channels, out_channels, settings.width, settings.levels, **own)
+    return ARCHITECTURES[settings.architecture](
+        in_channels, out_channels, settings.base_channels, settings.depth, **own
+    )

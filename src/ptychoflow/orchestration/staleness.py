@@ -13,7 +13,7 @@ from ..io.provenance import code_version
 PACKAGE = Path(__file__).parents[1]
 RECORDS = {
     "pack": ("datasets/*/manifest.json", ()),
-    "train": ("models/*.json", ()),
+    "train": ("networks/*.json", ()),
     "infer": ("patches/*/*/manifest.json", ()),
     "stitch": ("metrics/*/*.json", ("made_by", "network")),
     "refine": ("metrics/*/*.json", ("made_by", "refined")),

@@ -39,7 +39,7 @@ class Pixels:
             raise ValueError(f"packing.crop is {self.cut} px but the patterns are {self.size} px: crop to less")
         if self.cut % (2 * self.bin):
             raise ValueError(
-                f"packing.bin is {self.bin}, which does not cut {self.cut} px into an even number of pixels: set "
+                f"packing.binning is {self.bin}, which does not cut {self.cut} px into an even number of pixels: set "
                 f"packing.crop to a multiple of {2 * self.bin}"
             )
         if max(map(abs, self.shift)) >= self.size or not self._counts_left().any():
@@ -93,7 +93,7 @@ class Pixels:
         lost = 1 - float(np.sum(np.abs(probe) ** 2)) / scan.photons
         if lost > LIGHT_TO_LOSE:
             logger.warning(
-                "%.1f %% of the beam lies outside the field of view that packing.bin %d leaves: the patterns will not "
+                "%.1f %% of the beam lies outside the field of view that packing.binning %d leaves: the patterns will not "
                 "be what the probe makes; bin less",
                 100 * lost,
                 self.bin,

@@ -19,7 +19,7 @@ from .position_transform import oriented
 from .trial_reconstruction import centroid, fit, lively_part
 
 EIGHT = tuple(
-    Orientation(swap=swap, flip_y=flip_y, flip_x=flip_x)
+    Orientation(transpose=swap, flip_y=flip_y, flip_x=flip_x)
     for swap, flip_y, flip_x in itertools.product((False, True), repeat=3)
 )
 """The ways to lay a rectangle on another."""
@@ -95,7 +95,7 @@ def suggested_rotations(scan: Scan) -> tuple[Orientation, ...]:
     found = []
     for swap in (False, True):
         angle = curl_free_angle(tensor[..., ::-1] if swap else tensor)[0]
-        found += [Orientation(swap=swap, rotation_deg=_wrapped(angle + turn)) for turn in (0, 180)]
+        found += [Orientation(transpose=swap, rotation_deg=_wrapped(angle + turn)) for turn in (0, 180)]
     return tuple(o for o in found if abs(_wrapped(o.rotation_deg * 4)) > 4)  # near a right angle: one of the eight
 
 

@@ -41,7 +41,7 @@ def scan_from(found: Measurement, source: Source) -> Scan:
         probe=_probe(found, source, view, geometry, mean),
         geometry=geometry,
         mask=None if mask.all() else mask,
-        truth=_truth(found, view) if source.object_is_truth or found.object_is_truth else None,
+        truth=_truth(found, view) if source.object_is_ground_truth or found.object_is_ground_truth else None,
         name=found.name,
         facts=found.facts | {"nominal_geometry": nominal, "photons_measured": float(mean.sum())},
     )
@@ -178,10 +178,10 @@ def _probe(found: Measurement, source: Source, view: View, geometry: Geometry, m
 
 def _truth(found: Measurement, view: View) -> Truth:
     if found.object is None:
-        raise ValueError(f"{found.file} holds no object: remove source.object_is_truth")
+        raise ValueError(f"{found.file} holds no object: remove source.object_is_ground_truth")
     if not view.whole:
         raise ValueError(
-            "source.size and object_is_truth do not go together: cut with packing.crop, which also resamples"
+            "source.size and object_is_ground_truth do not go together: cut with packing.crop, which also resamples"
         )
     return Truth(found.object.astype(np.complex64), found.object_origin)
 

@@ -29,7 +29,7 @@ class Measurement:
         pixel_size_m: side of an object pixel of the uncut patterns, m.
         object: complex transmission, ``(H, W)``, a guess or the truth; positions count from its pixel ``[0, 0]``.
         object_origin: position ``(y, x)`` of that pixel, px.
-        object_is_truth: True where the file says that the object is what the patterns were simulated from.
+        object_is_ground_truth: True where the file says that the object is what the patterns were simulated from.
         defocus_m: distance from focus to sample, m.
         aperture_rad: half angle of the beam, rad.
         name: what the scan is called.
@@ -52,7 +52,7 @@ class Measurement:
     pixel_size_m: float | None = None
     object: np.ndarray | None = None
     object_origin: tuple[float, float] = (0.0, 0.0)
-    object_is_truth: bool = False
+    object_is_ground_truth: bool = False
     defocus_m: float | None = None
     aperture_rad: float | None = None
     name: str = "scan"

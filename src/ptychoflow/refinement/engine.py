@@ -49,7 +49,7 @@ class Free:
     @classmethod
     def in_epoch(cls, epoch: int, settings: Refinement) -> "Free":
         """What the settings let free by this epoch, counted from 1."""
-        begins = settings.probe_from, settings.positions_from, settings.brightness_from
+        begins = settings.probe_start_epoch, settings.position_start_epoch, settings.intensity_start_epoch
         return cls(*(first is not None and epoch >= first for first in begins))
 
 
@@ -129,7 +129,7 @@ class Fit:
         self.origin = start.origin
         self.object, self.probe = start.object.to(self._peers.device), start.probe.to(self._peers.device)
         self.positions, self.brightness = self._here(start.positions), self._here(start.brightness)
-        self.steady = self.settings.brightness_from is None and bool((self.brightness == 1).all())
+        self.steady = self.settings.intensity_start_epoch is None and bool((self.brightness == 1).all())
         self._recorded, self._origin = self._here(scan.positions), self._here(np.array(start.origin))
         self._place()
 
@@ -144,7 +144,7 @@ class Fit:
             done: share of the fit that lies behind, 0 to 1: it takes step and alpha from first to last.
             smooth: whether to give the object the smooth phase that the patterns asked for on the way.
         """
-        self._rate, self._alpha = (_between(pair, done) for pair in (self.settings.step, self.settings.alpha))
+        self._rate, self._alpha = (_between(pair, done) for pair in (self.settings.step_size, self.settings.alpha))
         self._keep_moved_probes(free)
         before, rests, brightness = self.object.clone(), self._rests.clone(), self.brightness.clone()
         error = torch.zeros((), dtype=torch.float64, device=self._peers.device)
@@ -227,7 +227,7 @@ class Fit:
 
     def _followed(self, step: Tensor, windows: Tensor) -> Tensor:
         """What the object follows of a step, ``(b, N, N)``: less of what changes its amplitude, where that is asked."""
-        share = self.settings.amplitude_share
+        share = self.settings.amplitude_step_scale
         if share == 1:
             return step
         along = windows.sgn()
@@ -272,7 +272,7 @@ class Fit:
             common = self.brightness.square().mean().sqrt()
             self.brightness, self.probe = self.brightness / common, self.probe * common
         if free.positions:
-            reach = self.settings.position_reach_px
+            reach = self.settings.max_position_shift_px
             moved = self._places + self._rests + self._origin - self._recorded
             moved = moved.clamp_(-reach, reach)
             self.positions = self._recorded + moved - moved.mean(0)
@@ -300,8 +300,8 @@ class Fit:
         room = [side - self.size + self.size // 2 for side in self.object.shape]
         if min(low) < self.size // 2 or any(last > most for last, most in zip(high, room, strict=True)):
             raise ValueError(
-                "positions have moved out of the object or are no numbers any more: lower refinement.step, or let "
-                "positions free later (refinement.positions_from)"
+                "positions have moved out of the object or are no numbers any more: lower refinement.step_size, or let "
+                "positions free later (refinement.position_start_epoch)"
             )
         corners = self._places - self.size // 2
         self._pixels = corners[:, 0] * self.object.shape[1] + corners[:, 1]

@@ -50,10 +50,10 @@ def begin(scan: Scan, settings: Refinement, found: Reconstruction | None) -> Sta
         _check(scan, found)
     positions = scan.positions if found is None else found.positions
     known = None if found is None else found.brightness
-    margin = int(np.ceil(settings.position_reach_px)) + 1 if settings.positions_from else 0
+    margin = int(np.ceil(settings.max_position_shift_px)) + 1 if settings.position_start_epoch else 0
     image, origin = _empty(scan, margin) if found is None else _grown(found, scan.size, margin)
     probe = torch.from_numpy((scan if found is None else found).probe.astype(np.complex64))
-    probe = probe if settings.modes is None else more_modes(probe, settings.modes, MODE_SHARE)
+    probe = probe if settings.probe_modes is None else more_modes(probe, settings.probe_modes, MODE_SHARE)
     brightness = np.ones(len(scan)) if known is None else known
     return Start(image, origin, probe, np.array(positions), brightness.astype(np.float32))
 

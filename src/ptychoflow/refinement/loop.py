@@ -47,10 +47,10 @@ class Course:
         began -= self._spent
         last = settings.epochs
         for epoch in track(range(len(self.history["epoch"]) + 1, last + 1), "refining"):
-            free, smooth = Free.in_epoch(epoch, settings), epoch <= settings.smooth_epochs
+            free, smooth = Free.in_epoch(epoch, settings), epoch <= settings.low_order_phase_epochs
             done = self.fit.epoch(free, (epoch - 1) / max(last - 1, 1), smooth)
             if not np.isfinite(done.error):
-                raise ValueError(f"the fit of {name} diverged in epoch {epoch}: lower refinement.step")
+                raise ValueError(f"the fit of {name} diverged in epoch {epoch}: lower refinement.step_size")
             self._spent = np.array([time.perf_counter(), time.process_time()]) - began
             settled = self._settled(done, epoch)
             self._note(epoch, done, keep=settled or epoch in _snapshot_epochs(last))
@@ -70,11 +70,13 @@ class Course:
     def _settled(self, done: Pass, epoch: int) -> bool:
         """Whether neither the phase nor the error changes any more, though everything to fit has been let free."""
         settings = self.fit.settings
-        all_free = max(settings.probe_from or 0, settings.positions_from or 0, settings.brightness_from or 0)
-        if epoch <= max(all_free, settings.smooth_epochs) or not self.history["error"]:
+        all_free = max(
+            settings.probe_start_epoch or 0, settings.position_start_epoch or 0, settings.intensity_start_epoch or 0
+        )
+        if epoch <= max(all_free, settings.low_order_phase_epochs) or not self.history["error"]:
             return False
         change = abs(done.error - self.history["error"][-1]) / max(done.error, 1e-30)
-        return done.phase_change < settings.settled and change < settings.settled
+        return done.phase_change < settings.convergence_tolerance and change < settings.convergence_tolerance
 
     def _note(self, epoch: int, done: Pass, keep: bool) -> None:
         row = (epoch, *self._spent.tolist(), done.error, done.phase_change)

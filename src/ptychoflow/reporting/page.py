@@ -63,7 +63,7 @@ def render(
         table=_table(results, records),
         sweeps=[section(name, points) for name, points in sweeps.items() if points],
         scenes=scenes,
-        models=[_model(record) for record in records],
+        networks=[_model(record) for record in records],
         times=_times(benchmarks or told_by_steps(results, records), measured=bool(benchmarks)),
         parts=_parts(parts_of_prediction(results)),
         versions=_versions(results, records, version),
@@ -75,7 +75,7 @@ def render(
 def loss_charts(record: dict) -> list[Chart]:
     """Losses of a training by epoch with its stages, and what validation measured."""
     curves = record["curves"]
-    names = {"loss": "loss", "guide": "guide loss", "physics": "physics loss"}
+    names = {"loss": "loss", "supervised": "supervised loss", "physics": "physics loss"}
     losses = [
         Series(text, curves["epoch"], curves[name], number)
         for number, (name, text) in enumerate(names.items())
@@ -98,7 +98,7 @@ def _card(found: Sequence[Result], shown: dict) -> dict:
     level, why = verdict(best)
     return {
         "scan": best.scan,
-        "model": best.model,
+        "method": best.method,
         "picture": shown["thumbnail"],
         "level": level,
         "verdict": why,
@@ -181,7 +181,7 @@ def _model(record: dict) -> dict:
         if "groups" in record
         else "",
     ]
-    return {"name": record["model"], "facts": "; ".join(filter(None, facts)) + ".", "charts": loss_charts(record)}
+    return {"name": record["method"], "facts": "; ".join(filter(None, facts)) + ".", "charts": loss_charts(record)}
 
 
 def _stage_starts(curves: dict) -> list[tuple[float, str]]:
@@ -229,9 +229,9 @@ def _versions(results: Sequence[Result], records: Sequence[dict], version: str) 
 
 
 def _settings(results: Sequence[Result], records: Sequence[dict]) -> list[dict]:
-    """What each step was told, by model and scan, and the checksums of what it was given."""
+    """What each step was told, by method and scan, and the checksums of what it was given."""
     settings = [
-        {"name": f"train {record['model']}", "text": _text([record["config"], record.get("provenance", {})])}
+        {"name": f"train {record['method']}", "text": _text([record["config"], record.get("provenance", {})])}
         for record in records
     ]
     for name, found in by_scan(results).items():
@@ -239,7 +239,7 @@ def _settings(results: Sequence[Result], records: Sequence[dict]) -> list[dict]:
     for result in results:
         made_by = {stage: facts.get("provenance") for stage, facts in result.metrics["made_by"].items()}
         text = _text({"made by": made_by, "evaluate": result.metrics["provenance"]})
-        settings.append({"name": f"{result.model}/{result.scan}", "text": text})
+        settings.append({"name": f"{result.method}/{result.scan}", "text": text})
     return settings
 
 

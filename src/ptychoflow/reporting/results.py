@@ -17,7 +17,7 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class Result:
-    """What ``evaluate`` found out about one model's reconstruction of one scan.
+    """What ``evaluate`` found out about one method's reconstruction of one scan.
 
     Attributes:
         metrics: its JSON file.
@@ -28,8 +28,8 @@ class Result:
     arrays: Path
 
     @property
-    def model(self) -> str:
-        return self.metrics["model"]
+    def method(self) -> str:
+        return self.metrics["method"]
 
     @property
     def scan(self) -> str:
@@ -127,7 +127,7 @@ def read_metrics(path: Path) -> dict:
         ValueError: if it is damaged or another version's.
     """
     metrics = _read(path, "file of measures")
-    if metrics.get("format") != FORMAT or not {"model", "scan", "stages", "progress"} <= set(metrics):
+    if metrics.get("format") != FORMAT or not {"method", "scan", "stages", "progress"} <= set(metrics):
         raise ValueError(f"{path} is no file of measures that this version reads: evaluate again")
     return metrics
 
@@ -141,8 +141,10 @@ def read_records(paths: Sequence[Path]) -> list[dict]:
     """
     records = [_read(Path(path), "record of a training") for path in paths]
     for path, record in zip(paths, records, strict=True):
-        if not {"model", "curves", "config", "seconds"} <= set(record):
-            raise ValueError(f"{path} is no record of a training: give the JSON file that train wrote beside the model")
+        if not {"method", "curves", "config", "seconds"} <= set(record):
+            raise ValueError(
+                f"{path} is no record of a training: give the JSON file that train wrote beside the checkpoint"
+            )
     return records
 
 
@@ -159,7 +161,7 @@ def rows(results: Sequence[Result], records: Sequence[dict] = ()) -> list[dict]:
     for scan, found in by_scan(results).items():
         table += [stage_row(result, stage) for result in found for stage in result.stages]
         table += _over_seeds(found, records)
-        table.append(stage_row(found[0], "empty") | {"model": "an empty image", "scan": scan, "seconds": None})
+        table.append(stage_row(found[0], "empty") | {"method": "an empty image", "scan": scan, "seconds": None})
     return table
 
 
@@ -170,7 +172,7 @@ def stage_row(result: Result, stage: str) -> dict:
     halves = result.metrics["split_half"].get(stage)
     return {
         "scan": result.scan,
-        "model": result.model,
+        "method": result.method,
         "stage": stage,
         "r_factor": found["r_factor"],
         "noise_floor": found["noise_floor"] if stage == "refined" else None,
@@ -190,7 +192,7 @@ def stage_row(result: Result, stage: str) -> dict:
 def table_text(results: Sequence[Result]) -> str:
     """The table for other programs: every measure of every stage, comma-separated."""
     flat = [
-        {"scan": result.scan, "model": result.model, "stage": stage} | dict(_flatten(result, stage))
+        {"scan": result.scan, "method": result.method, "stage": stage} | dict(_flatten(result, stage))
         for result in results
         for stage in [*result.stages, "empty"]
     ]
@@ -203,13 +205,13 @@ def table_text(results: Sequence[Result]) -> str:
 
 
 def seed_groups(records: Sequence[dict]) -> list[list[str]]:
-    """Names of models that differ in nothing but the seed of their training."""
+    """Names of methods that differ in nothing but the seed of their training."""
     groups: dict[str, list[str]] = {}
     for record in records:
         training = {key: value for key, value in record["config"]["training"].items() if key != "seed"}
         inputs = record.get("provenance", {}).get("inputs")
         key = json.dumps([record["config"] | {"training": training}, inputs], sort_keys=True)
-        groups.setdefault(key, []).append(record["model"])
+        groups.setdefault(key, []).append(record["method"])
     return [names for names in groups.values() if len(names) > 1]
 
 
@@ -238,12 +240,12 @@ def _half_period(curve_of: dict | None) -> float | None:
 
 
 def _over_seeds(found: Sequence[Result], records: Sequence[dict]) -> Iterator[dict]:
-    """Mean and standard deviation of models that differ in the seed only."""
+    """Mean and standard deviation of methods that differ in the seed only."""
     for names in seed_groups(records):
-        same = [result for result in found if result.model in names]
+        same = [result for result in found if result.method in names]
         for stage in ("network", "refined") if len(same) > 1 else ():
             each = [stage_row(result, stage) for result in same]
-            row = {"scan": same[0].scan, "model": f"{len(same)} seeds of {names[0]}", "stage": stage}
+            row = {"scan": same[0].scan, "method": f"{len(same)} seeds of {names[0]}", "stage": stage}
             for column in COLUMNS:
                 values = [r[column.key] for r in each]
                 whole = None not in values

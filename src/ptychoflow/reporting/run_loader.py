@@ -50,7 +50,7 @@ def read_run(path: Path) -> Run:
     if path.suffix == ".html":
         return _from_report(path)
     folder = path.resolve().parent
-    record = folder.parent.parent / "models" / f"{folder.name}.json"
+    record = folder.parent.parent / "networks" / f"{folder.name}.json"
     return _run(path, [path], [record] if record.is_file() else [])
 
 
@@ -69,7 +69,7 @@ def _from_folder(folder: Path) -> Run:
     )
     if not metrics:
         raise ValueError(f"{folder} holds no measures: give a folder of results in which evaluate has run")
-    return _run(folder, metrics, sorted(folder.glob("models/*.json")))
+    return _run(folder, metrics, sorted(folder.glob("networks/*.json")))
 
 
 def _from_report(page: Path) -> Run:
@@ -84,8 +84,8 @@ def _from_report(page: Path) -> Run:
 
 def _run(path: Path, metrics: Sequence[Path], records: Sequence[Path]) -> Run:
     results = [Result(read_metrics(each), each.with_suffix("") / "arrays.npz") for each in metrics]
-    trained = {result.model for result in results if result.from_network}
-    return Run(str(path), results, [record for record in read_records(records) if record["model"] in trained])
+    trained = {result.method for result in results if result.from_network}
+    return Run(str(path), results, [record for record in read_records(records) if record["method"] in trained])
 
 
 def _short(data: object) -> object:

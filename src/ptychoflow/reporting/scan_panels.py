@@ -95,7 +95,7 @@ def patterns(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Panel
         Bar(gradient(ERROR), (f"−{label(SIGMAS)} σ", "measured less expected", f"+{label(SIGMAS)} σ")),
     ]
     note = (
-        f"Left measured, middle expected from {results[0].model} after refinement, on one scale; right their "
+        f"Left measured, middle expected from {results[0].method} after refinement, on one scale; right their "
         "difference, in standard deviations of the counting noise: what is no noise has a shape."
     )
     return Panel("Patterns measured and expected", shown, bars, note=note)
@@ -131,7 +131,7 @@ def uncertainty(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Pa
         phase, spread, mask = np.angle(found["refined"]), found["phase_uncertainty"], found["refined_mask"].astype(bool)
         parts = [colour(phase, mask, *phase_colours(phase, mask)), colour(spread, mask, (0.0, most), FIT)]
         words = f"{np.sqrt(np.mean(spread[mask] ** 2)):.3f} rad rms{_inside(found, mask)}"
-        shown.append(Picture([_small(part, detail) for part in parts], result.model, words, True))
+        shown.append(Picture([_small(part, detail) for part in parts], result.method, words, True))
     bar = Bar(gradient(FIT), ("0", "one standard deviation (rad)", label(float(f"{most:.2g}"))))
     return Panel("How far to trust the phase", shown, [bar], note=TRUST)
 

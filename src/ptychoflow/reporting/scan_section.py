@@ -90,7 +90,7 @@ def progress_charts(results: Sequence[Result]) -> list[Chart]:
         progress = result.metrics["progress"]
         snapshots = progress["snapshots"]
         start = "from the network" if result.from_network else "from a flat object"
-        name, colour_number = f"{result.model}, {start}", _colour(results, number, "refined")
+        name, colour_number = f"{result.method}, {start}", _colour(results, number, "refined")
         seconds = progress["cpu_seconds"]
         psnr.append(Series(name, snapshots["cpu_seconds"], snapshots["phase_psnr"], colour_number, dots=True))
         r_factor.append(Series(name, seconds, progress["r_factor"], colour_number))
@@ -108,7 +108,7 @@ def ring_chart(results: Sequence[Result]) -> Chart | None:
     for number, result in enumerate(results):
         for stage in result.stages:
             truth, halves = result.metrics["stages"][stage]["against_truth"], result.metrics["split_half"].get(stage)
-            name, shade = f"{result.model}, {stage}", _colour(results, number, stage)
+            name, shade = f"{result.method}, {stage}", _colour(results, number, stage)
             for found, words in ((truth, ""), (halves, ", even and odd")):
                 if found is None:
                     continue
@@ -147,7 +147,7 @@ def _views(results: Sequence[Result], arrays: Sequence[Mapping[str, np.ndarray]]
             image, mask, r_map = (
                 window(found[name], corner, shape) for name in (stage, f"{stage}_mask", f"{stage}_r_map")
             )
-            name = f"{result.model}, {'network' if stage == 'network' else _refined_name(result)}"
+            name = f"{result.method}, {'network' if stage == 'network' else _refined_name(result)}"
             known = mask[0].astype(bool) & mask[1]
             shade = _colour(results, number, stage)
             views.append(View(f"{number}-{stage}", name, _score(result, stage), image[0], known, r_map[0], shade))

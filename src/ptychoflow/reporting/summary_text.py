@@ -12,10 +12,10 @@ FOUND_NOTHING, AT_THE_NOISE = 0.8, 1.25
 there is nothing left to find in the counts."""
 
 
-FREEDOMS = {"probe_from": "the probe", "modes": "further modes of it", "positions_from": "the positions"}
+FREEDOMS = {"probe_start_epoch": "the probe", "probe_modes": "further modes of it", "position_start_epoch": "the positions"}
 """Settings of refinement that leave more of the experiment free, by what they free."""
 MOST_NAMES = 4
-"""Scans or models that are named one by one; of more, the first three."""
+"""Scans or methods that are named one by one; of more, the first three."""
 
 
 def lead(chosen: Sequence[Result], results: Sequence[Result], records: Sequence[dict]) -> str:
@@ -29,16 +29,16 @@ def lead(chosen: Sequence[Result], results: Sequence[Result], records: Sequence[
     scans = _names([result for result in results if result.from_network])
     parts = []
     if scans:
-        models = [result.model for result in results if result.from_network]
-        beside = [result.model for result in results if not result.from_network and result.scan in scans]
+        methods = [result.method for result in results if result.from_network]
+        beside = [result.method for result in results if not result.from_network and result.scan in scans]
         trained = f", trained in {duration(sum(record['seconds'] for record in records))}" if records else ""
-        names = list(dict.fromkeys(models))
-        by = f"{'a network' if len(names) == 1 else 'networks'} ({_some(names, 'models')}{trained})"
+        names = list(dict.fromkeys(methods))
+        by = f"{'a network' if len(names) == 1 else 'networks'} ({_some(names, 'methods')}{trained})"
         words = f"{_were(scans)} reconstructed by {by} and refined against the counts"
         parts.append(words + (f", beside {_iteration(beside)}" if beside else ""))
     others = [result for result in results if result.scan not in scans]
     if others:
-        parts.append(f"{_were(_names(others))} reconstructed by {_iteration([result.model for result in others])}")
+        parts.append(f"{_were(_names(others))} reconstructed by {_iteration([result.method for result in others])}")
     return " ".join(f"{part}." for part in [*parts, _outcome(chosen)])
 
 
@@ -46,8 +46,8 @@ def _were(scans: Sequence[str]) -> str:
     return f"{_some(scans, 'scans')} {'was' if len(scans) == 1 else 'were'}"
 
 
-def _iteration(models: Sequence[str]) -> str:
-    return f"plain iteration from a flat object ({_some(list(dict.fromkeys(models)), 'models')})"
+def _iteration(methods: Sequence[str]) -> str:
+    return f"plain iteration from a flat object ({_some(list(dict.fromkeys(methods)), 'methods')})"
 
 
 def _outcome(chosen: Sequence[Result]) -> str:
@@ -133,8 +133,8 @@ def compare_starts(network: Result, flat: Result) -> str | None:
     tied = abs(reached - flat_reached) < (0.3 if more_is_better else 0.02 * flat_reached)
     says = "they tie" if tied else "the network start is ahead" if ahead else "the flat start is ahead"
     text = (
-        f"After {until:.2g} s of refinement each, {network.model} is at {measure} {reached:{digits}}{unit}, "
-        f"{flat.model} (no network) at {flat_reached:{digits}}{unit}: {says}."
+        f"After {until:.2g} s of refinement each, {network.method} is at {measure} {reached:{digits}}{unit}, "
+        f"{flat.method} (no network) at {flat_reached:{digits}}{unit}: {says}."
     )
     winner, goal = (network, flat_values[-1]) if ahead else (flat, values[-1])
     _, winner_times, winner_values = winner.history()
@@ -162,7 +162,7 @@ def _advices(results: Sequence[Result], records: Sequence[dict]) -> Iterator[tup
             yield result.scan, advice
     for record in records:
         for advice in _advise_training(record):
-            yield record["model"], advice
+            yield record["method"], advice
 
 
 def caveats(results: Sequence[Result]) -> list[str]:

@@ -21,7 +21,7 @@ IN_DECIBELS = ("phase_psnr", "amplitude_psnr")
 APART = 0.12
 """Between points above the same word, in the distance of two words."""
 SETTINGS = {
-    "simulation.photons": "photons per pattern",
+    "simulation.photons_per_pattern": "photons per pattern",
     "train_on": "training scans",
     "training.stages": "training",
     "training.groups_per_epoch": "groups per epoch",
@@ -36,9 +36,9 @@ class Line:
     """Points that differ in the first setting only, drawn in one colour.
 
     Attributes:
-        name: the model, the values of its other settings, the stage.
+        name: the method, the values of its other settings, the stage.
         stage: ``network`` or ``refined``.
-        colour: its number, which the stages of a model share.
+        colour: its number, which the stages of a method share.
         points: in the order of the sweep.
     """
 
@@ -59,7 +59,7 @@ def lines(points: Sequence[Point], measure: str) -> list[Line]:
     for point in points:
         if point.mean[measure] is not None:
             _, *others = point.values.values() or [""]
-            series.setdefault((point.model, *others, point.stage), []).append(point)
+            series.setdefault((point.method, *others, point.stage), []).append(point)
     numbers = {name: number for number, name in enumerate(dict.fromkeys(key[:-1] for key in series))}
     return [Line(", ".join(key), key[-1], numbers[key[:-1]], found) for key, found in series.items()]
 
@@ -204,4 +204,4 @@ def _cells(point: Point, measures: Sequence[str]) -> dict:
     for measure in measures:
         mean, spread, digits = point.mean[measure], point.spread[measure], MEASURES[measure].digits
         cells.append("–" if mean is None else f"{mean:{digits}}" + (f" ± {spread:{digits}}" if spread else ""))
-    return {"scan": point.scan, "of": f"{point.model}, {point.stage}", "seeds": point.seeds, "cells": cells}
+    return {"scan": point.scan, "of": f"{point.method}, {point.stage}", "seeds": point.seeds, "cells": cells}

@@ -18,7 +18,7 @@ class Point:
     """What one combination of values came to, over its seeds.
 
     Attributes:
-        model: that was varied.
+        method: that was varied.
         scan: that was reconstructed, by the name it was varied from.
         stage: ``network`` or ``refined``.
         values: the name of each setting's value, seeds apart.
@@ -27,7 +27,7 @@ class Point:
         spread: its standard deviation over seeds, None for one seed or where any lacks the measure.
     """
 
-    model: str
+    method: str
     scan: str
     stage: str
     values: dict[str, str]
@@ -42,28 +42,28 @@ def collect(results: Sequence[Result], combinations: Sequence[dict]) -> list[Poi
     Raises:
         ValueError: if measures of a combination are not among the results.
     """
-    by_name = {(result.model, result.scan): result for result in results}
+    by_name = {(result.method, result.scan): result for result in results}
     points: dict[tuple, dict[tuple, dict]] = {}
     for each in combinations:
         values = {key: name for key, name in each["values"].items() if not key.endswith(".seed")}
         for scan, varied in each["scans"].items():
-            name = (each["model"], varied)
+            name = (each["method"], varied)
             if name not in by_name:
                 raise ValueError(f"measures of {'/'.join(name)} belong to the sweep and were not given: give them")
             for row in rows([by_name[name]]):
                 if row["stage"] in STAGES:
                     key = (each["base"], scan, row["stage"], tuple(values.items()))
                     points.setdefault(key, {})[name] = row
-    return [_point(model, scan, stage, dict(v), list(of.values())) for (model, scan, stage, v), of in points.items()]
+    return [_point(method, scan, stage, dict(v), list(of.values())) for (method, scan, stage, v), of in points.items()]
 
 
-def _point(model: str, scan: str, stage: str, values: dict[str, str], each: list[dict]) -> Point:
+def _point(method: str, scan: str, stage: str, values: dict[str, str], each: list[dict]) -> Point:
     columns = {measure: [row[measure] for row in each] for measure in MEASURES}
     whole = {measure: found for measure, found in columns.items() if None not in found}
     mean = {measure: statistics.mean(whole[measure]) if measure in whole else None for measure in MEASURES}
     several = whole if len(each) > 1 else {}
     spread = {measure: statistics.stdev(whole[measure]) if measure in several else None for measure in MEASURES}
-    return Point(model, scan, stage, values, len(each), mean, spread)
+    return Point(method, scan, stage, values, len(each), mean, spread)
 
 
 def sweep_table(points: Sequence[Point]) -> str:
@@ -72,10 +72,12 @@ def sweep_table(points: Sequence[Point]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     keys = list(dict.fromkeys(key for point in points for key in point.values))
     spreads = [name for measure in MEASURES for name in (measure, f"{measure}_spread")]
-    writer.writerow(["model", "scan", "stage", *keys, "seeds", *spreads])
+    writer.writerow(["method", "scan", "stage", *keys, "seeds", *spreads])
     for point in points:
         numbers = [number for measure in MEASURES for number in (point.mean[measure], point.spread[measure])]
-        writer.writerow([point.model, point.scan, point.stage, *(point.values[k] for k in keys), point.seeds, *numbers])
+        writer.writerow(
+            [point.method, point.scan, point.stage, *(point.values[k] for k in keys), point.seeds, *numbers]
+        )
     return text.getvalue()
 
 
@@ -103,4 +105,4 @@ def _read(row: dict[str, str], keys: Sequence[str]) -> Point:
     told = {measure: row[f"{measure}_spread"] for measure in MEASURES}
     spread = {measure: float(text) if text else None for measure, text in told.items()}
     values = {key: row[key] for key in keys}
-    return Point(row["model"], row["scan"], row["stage"], values, int(row["seeds"]), mean, spread)
+    return Point(row["method"], row["scan"], row["stage"], values, int(row["seeds"]), mean, spread)

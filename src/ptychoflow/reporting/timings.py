@@ -16,7 +16,7 @@ class Timing:
 
     Attributes:
         step: its verb.
-        of: what it made: a scan, a model, or ``model/scan``.
+        of: what it made: a scan, a method, or ``method/scan``.
         seconds: wall clock.
         cpu_seconds: of all its processes; None where not measured.
         memory_mb: the most it held; None where not measured.
@@ -32,9 +32,9 @@ class Timing:
 def read_benchmarks(folder: Path, results: Sequence[Result], records: Sequence[dict]) -> list[Timing]:
     """The benchmarks of the steps that these results come from; none where the folder is missing.
 
-    The folder may hold other runs': only scans and models that the report is about are taken.
+    The folder may hold other runs': only scans and methods that the report is about are taken.
     """
-    models = {result.model for result in results} | {record["model"] for record in records}
+    methods = {result.method for result in results} | {record["method"] for record in records}
     scans = {result.scan for result in results} | {scan for record in records for scan in record.get("groups", {})}
     found = []
     for step in STEPS:
@@ -42,7 +42,7 @@ def read_benchmarks(folder: Path, results: Sequence[Result], records: Sequence[d
             parts = path.relative_to(folder / step).with_suffix("").parts
             scan_parts = parts[1:] if len(parts) > 1 or step == "train" else parts
             model_parts = parts[:1] if len(parts) > 1 or step == "train" else ()
-            ours = {part.partition(".")[0] for part in scan_parts} <= scans and set(model_parts) <= models
+            ours = {part.partition(".")[0] for part in scan_parts} <= scans and set(model_parts) <= methods
             timing = _read(path, step, "/".join(parts)) if ours else None
             found += [timing] if timing else []
     return found
@@ -50,15 +50,25 @@ def read_benchmarks(folder: Path, results: Sequence[Result], records: Sequence[d
 
 def told_by_steps(results: Sequence[Result], records: Sequence[dict]) -> list[Timing]:
     """What the products say about the time they took, where there are no benchmarks."""
-    found = [Timing("train", record["model"], record["seconds"]) for record in records]
+    found = [Timing("train", record["method"], record["seconds"]) for record in records]
     for stage, step in (("network", "reconstruct"), ("refined", "refine")):
         for result in results:
             seconds = result.seconds(stage) if stage in result.stages else None
-            found += [] if seconds is None else [Timing(step, f"{result.model}/{result.scan}", seconds)]
+            found += [] if seconds is None else [Timing(step, f"{result.method}/{result.scan}", seconds)]
     return found
 
 
-PARTS = ("fit", "load", "host_to_device", "warm_up", "inference", "device_to_host", "write", "synchronise", "assembly")
+PARTS = (
+    "refinement",
+    "load",
+    "host_to_device",
+    "first_batch",
+    "inference",
+    "device_to_host",
+    "write",
+    "synchronise",
+    "assembly",
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class Parts:
     """Where the time of one prediction and its stitching went.
 
     Attributes:
-        of: ``model/scan``.
+        of: ``method/scan``.
         seconds: of each of ``PARTS`` that was measured.
         rates: patterns per second of those, and ``end_to_end`` of the prediction.
         facts: device, processes, patterns and, where it was made from them, groups.
@@ -88,7 +98,7 @@ def parts_of_prediction(results: Sequence[Result]) -> list[Parts]:
             seconds = timing["seconds"] | told["seconds"]
             stitching = {part: timing["patterns"] / told["seconds"][part] for part in told["seconds"]}
             facts = {name: timing[name] for name in ("device", "processes", "patterns", "groups") if name in timing}
-            name = f"{result.model}/{result.scan}"
+            name = f"{result.method}/{result.scan}"
             found.append(Parts(name, seconds, timing["patterns_per_second"] | stitching, facts))
     return found
 

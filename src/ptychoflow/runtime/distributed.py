@@ -9,7 +9,7 @@ from torch import Tensor
 from ..config import Runtime
 from .gpu import device_kind
 
-SMALLER = "set runtime.accelerator to cpu, or packing.bin or packing.crop to smaller patterns"
+SMALLER = "set runtime.accelerator to cpu, or packing.binning or packing.crop to smaller patterns"
 """What to do where a device has no room for a fit, which keeps every pattern there."""
 
 

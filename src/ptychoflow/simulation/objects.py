@@ -19,7 +19,9 @@ def make_object(recipe: ObjectRecipe, rng: np.random.Generator) -> np.ndarray:
     Its amplitude spans ``recipe.amplitude`` and its phase ``recipe.phase_rad`` from end to end.
     """
     images = OBJECTS[recipe.name](recipe, rng)
-    share = recipe.pink_noise if recipe.pink_noise is not None else 0.2 * (recipe.name == "dead_leaves")
+    share = (
+        recipe.pink_noise_fraction if recipe.pink_noise_fraction is not None else 0.2 * (recipe.name == "dead_leaves")
+    )
     if share > 0:
         images = ((1 - share) * _spread(image) + share * _spread(_pink(recipe, rng)) for image in images)
     amplitude, phase = images
@@ -34,7 +36,7 @@ def dead_leaves(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
     have leaves of their own, so that neither can be guessed from the other. Their statistics are like those of natural
     images: Lee, Mumford and Huang, Int. J. Comput. Vision 41 (2001) 35.
     """
-    power = 3.0 if recipe.power is None else recipe.power
+    power = 3.0 if recipe.spectral_exponent is None else recipe.spectral_exponent
     return _twice(lambda: shapes.leaves(recipe.size, _features(recipe, 0.01, 0.2), power, recipe.count, rng))
 
 
@@ -45,7 +47,7 @@ def lines(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
 
 def gaussian_random_field(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
     """Gaussian noise with the amplitude spectrum ``f^-1.5``, clouds; amplitude and phase have their own."""
-    power = 1.5 if recipe.power is None else recipe.power
+    power = 1.5 if recipe.spectral_exponent is None else recipe.spectral_exponent
     return _twice(lambda: noise.coloured_noise(recipe.size, power, rng))
 
 
@@ -84,13 +86,13 @@ def white_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
 
 def blurred_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
     """White noise under a Gaussian blur of 1 to 3 px rms; amplitude and phase have their own."""
-    least, greatest = recipe.features_px or (1.0, 3.0)
+    least, greatest = recipe.feature_size_px or (1.0, 3.0)
     return _twice(lambda: noise.blurred_noise(recipe.size, rng.uniform(least, greatest), rng))
 
 
 def points(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
     """200 round Gaussian spots of 1 to 3 px rms and random strength that absorb and delay, on nothing."""
-    spots = shapes.points(recipe.size, recipe.features_px or (1.0, 3.0), recipe.count or 200, rng)
+    spots = shapes.points(recipe.size, recipe.feature_size_px or (1.0, 3.0), recipe.count or 200, rng)
     return -spots, spots
 
 
@@ -160,7 +162,7 @@ def load_image(name: str, shape: tuple[int, int]) -> np.ndarray:
 def _features(recipe: ObjectRecipe, least: float, greatest: float) -> tuple[float, float]:
     """The recipe's feature sizes, or these shares of the shorter side, px."""
     side = min(recipe.size)
-    return recipe.features_px or (least * side, greatest * side)
+    return recipe.feature_size_px or (least * side, greatest * side)
 
 
 def _twice(draw: Callable[[], np.ndarray]) -> Images:

@@ -28,12 +28,12 @@ def make_trajectory(
     Raises:
         ValueError: if not one patch fits, or positions from a file lie outside.
     """
-    motion = np.array([0, recipe.fly_px / 2])
+    motion = np.array([0, recipe.fly_scan_length_px / 2])
     low, high = size // 2 + motion, np.asarray(shape) - (size - size // 2) - motion
     if (high < low).any():
         raise ValueError(
             f"simulation.object.size is {list(shape)} px, too small for the {size} px of simulation.size"
-            f"{' and the motion of fly_px' * (recipe.fly_px > 0)}: enlarge the object"
+            f"{' and the motion of fly_scan_length_px' * (recipe.fly_scan_length_px > 0)}: enlarge the object"
         )
     nominal = TRAJECTORIES[recipe.name](recipe, (low, high), _step_px(recipe, diameter_px), rng)
     true = nominal + _errors(recipe, len(nominal), rng)
@@ -119,10 +119,10 @@ def load_positions(path: Path) -> np.ndarray:
 
 def exposure_points(recipe: Trajectory) -> np.ndarray:
     """Where the beam is during an exposure, relative to its middle, px, ``(K, 2)``; one point where it stands still."""
-    if recipe.fly_px == 0:
+    if recipe.fly_scan_length_px == 0:
         return np.zeros((1, 2))
-    count = recipe.fly_exposures
-    x = recipe.fly_px * ((np.arange(count) + 0.5) / count - 0.5)  # the middles of equal stretches of time
+    count = recipe.fly_scan_samples
+    x = recipe.fly_scan_length_px * ((np.arange(count) + 0.5) / count - 0.5)  # the middles of equal stretches of time
     return np.stack([np.zeros(count), x], axis=1)
 
 

@@ -108,8 +108,8 @@ def _usable(scan: Scan, patches: PatchSet, stitching: Stitching) -> np.ndarray:
         return usable
     lost = f"{int(np.sum(~finite))} of {len(patches)} patches of {scan.name} hold NaN or infinity, "
     lost += f"{int(np.sum(~seen))} of {len(scan)} patterns are in no other"
-    if not stitching.allow_dropped:
-        raise ValueError(f"{lost}: run infer again, or set stitching.allow_dropped to go on without them")
+    if not stitching.allow_missing_patches:
+        raise ValueError(f"{lost}: run infer again, or set stitching.allow_missing_patches to go on without them")
     logger.warning("%s: they are left out", lost)
     return usable
 

@@ -119,8 +119,10 @@ class CollapseGuard(Callback):
 def chosen(training: Training) -> list[Callback]:
     """What the settings of a training ask for beside what always watches."""
     callbacks: list[Callback] = [LearningRateMonitor("step")]
-    if training.average is not None:
-        callbacks.append(EMAWeightAveraging(decay=training.average, use_buffers=False))
-    if training.early_stopping is not None:
-        callbacks.append(EarlyStopping(ERROR, patience=training.early_stopping, check_on_train_epoch_end=False))
+    if training.ema_decay is not None:
+        callbacks.append(EMAWeightAveraging(decay=training.ema_decay, use_buffers=False))
+    if training.early_stopping_patience is not None:
+        callbacks.append(
+            EarlyStopping(ERROR, patience=training.early_stopping_patience, check_on_train_epoch_end=False)
+        )
     return callbacks

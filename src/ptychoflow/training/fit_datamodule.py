@@ -36,7 +36,7 @@ def training_data(scans: Sequence[Scan], network: Network, training: Training, r
     Raises:
         ValueError: if a scan is too small, patterns differ in size, or no group can be formed.
     """
-    kind = FitData if network.input == "fit" else TrainingData
+    kind = FitData if network.input == "object_estimate" else TrainingData
     return kind(scans, network.group_size, training, runtime)
 
 
@@ -47,8 +47,8 @@ class FitData(TrainingData):
     began, has corrected after each of their own: so it learns from what it will meet (DAgger: Ross, Gordon and Bagnell
     2011, AISTATS 15, 627).
 
-    Where there are witnesses, a fit is given only some of the patterns, as many as the groups' share of members and
-    witnesses together, and what a network makes of it is held against the others.
+    Where there are held_out_neighbours, a fit is given only some of the patterns, as many as the groups' share of members and
+    held_out_neighbours together, and what a network makes of it is held against the others.
 
     Args:
         scans: what to train on.

@@ -16,9 +16,9 @@ from ..networks.object_network import ObjectNetwork, light_of
 from ..physics.back_projection import backproject
 from ..physics.data_fidelity import amplitude_error
 from ..physics.forward_model import intensity, shift_probe
-from .losses import diffract, guide_loss, patch_error, physics_loss, scale_free_error, truth_error
+from .losses import diffract, supervised_loss, patch_error, physics_loss, scale_free_error, truth_error
 from .regularisation import regularisation
-from .schedule import physics_weight, rate_factor, stage_at
+from .schedule import lr_factor, physics_weight, stage_at
 
 SMALL_ERROR = 1e-4
 """Error against the truth below which a fit that is shown counts no more."""
@@ -32,7 +32,7 @@ class Solution(NamedTuple):
     Attributes:
         canvases: the object under each group after each pass, ``(B, N, N)``.
         estimate: the object that the first pass corrected, ``(B, N, N)``; None where the network sees amplitudes.
-        probes: modes moved to each pattern, witnesses too, ``(B, C + W, M, N, N)``.
+        probes: modes moved to each pattern, held_out_neighbours too, ``(B, C + W, M, N, N)``.
         light: illumination by the patterns that the network saw, ``(B, N, N)``.
     """
 
@@ -48,7 +48,7 @@ class Solution(NamedTuple):
 
 
 def solve(network: CanvasNetwork | ObjectNetwork, batch: Batch) -> Solution:
-    """Run the network on the groups of a batch; their witnesses it does not see."""
+    """Run the network on the groups of a batch; their held_out_neighbours it does not see."""
     probes, seen = shift_probe(batch.probe[:, None], batch.relative), network.settings.group_size
     if batch.view is not None:
         turned = network(batch.view, batch.turn if network.training else 0)
@@ -87,7 +87,7 @@ class GroupTask(lightning.LightningModule):
         solution = solve(self.network, batch)
         passes = [self._losses(batch, solution, canvas, weight) for canvas in solution.canvases]
         # each pass has parameters of its own, so that a sum trains each on its own loss
-        loss = sum((1 - weight) * parts.get("guide", 0.0) + weight * parts.get("physics", 0.0) for parts in passes)
+        loss = sum((1 - weight) * parts.get("supervised", 0.0) + weight * parts.get("physics", 0.0) for parts in passes)
         if (kept := settings.regularisation) != Regularisation():
             penalties = [regularisation(canvas, solution.light, kept) for canvas in solution.canvases]
             loss, passes[-1]["regularisation"] = loss + sum(penalties), penalties[-1]
@@ -134,7 +134,9 @@ class GroupTask(lightning.LightningModule):
         )
 
         def factor(step: int) -> float:
-            return rate_factor(settings.stages, (step + 1) / self.steps_per_epoch, settings.warm_up, settings.anneal_to)
+            return lr_factor(
+                settings.stages, (step + 1) / self.steps_per_epoch, settings.warmup_fraction, settings.final_lr_fraction
+            )
 
         rate = {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": "learning_rate"}
         return {"optimizer": optimizer, "lr_scheduler": rate}
@@ -154,12 +156,12 @@ class GroupTask(lightning.LightningModule):
         """What a network that sees amplitudes is not told, to judge it by."""
         seen = self.network.settings.group_size
         return backproject(
-            batch.counts[:, :seen].sqrt(), probes[:, :seen], batch.mask, self.network.settings.iterations
+            batch.counts[:, :seen].sqrt(), probes[:, :seen], batch.mask, self.network.settings.physics_iterations
         ).canvas
 
     def _judged(self, batch: Batch, solution: Solution) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Counts of the patterns that canvases are held against, their probes and mask: witnesses, where there are."""
-        if not self.training_settings.witnesses:
+        """Counts of the patterns that canvases are held against, their probes and mask: held_out_neighbours, where there are."""
+        if not self.training_settings.held_out_neighbours:
             return batch.counts, solution.probes, batch.mask
         if batch.unseen is not None:
             unseen = batch.unseen[:, :, None, None].float()
@@ -182,9 +184,9 @@ class GroupTask(lightning.LightningModule):
                     to_truth = to_truth * (shown + SMALL_ERROR).rsqrt()
             if self.labelled is not True:
                 to_counts = scale_free_error(counts, expected, mask)
-            losses["guide"] = guide_loss(to_truth, to_counts, batch.labelled)
+            losses["supervised"] = supervised_loss(to_truth, to_counts, batch.labelled)
         if weight > 0:
-            losses["physics"] = physics_loss(self.training_settings.loss, counts, expected, mask)
+            losses["physics"] = physics_loss(self.training_settings.physics_loss, counts, expected, mask)
         return losses
 
 

@@ -14,12 +14,12 @@ class Curves(Callback):
     """The losses of every step and the measures of every validation, as plain columns.
 
     Attributes:
-        steps: ``epoch``, ``loss``, ``guide``, ``physics``, ``physics_weight``, ``learning_rate``, ``stage``; NaN where
+        steps: ``epoch``, ``loss``, ``supervised``, ``physics``, ``physics_weight``, ``learning_rate``, ``stage``; NaN where
             a step did not compute a loss.
         validations: ``epoch`` and the measures.
     """
 
-    PARTS = ("loss", "guide", "physics")
+    PARTS = ("loss", "supervised", "physics")
 
     def __init__(self) -> None:
         self.steps: dict[str, list[float]] = {}

@@ -52,7 +52,7 @@ def scale_free_error(counts: Tensor, expected: Tensor, mask: Tensor | None) -> T
     return 1 - product.square() / (power * measured.square().sum(dims)).clamp_min(1e-12)
 
 
-def guide_loss(truth_errors: Tensor | None, amplitude_errors: Tensor | None, labelled: Tensor) -> Tensor:
+def supervised_loss(truth_errors: Tensor | None, amplitude_errors: Tensor | None, labelled: Tensor) -> Tensor:
     """Mean over groups of the error against the truth where there is one, else of the scale-free amplitude error."""
     if truth_errors is None:
         return amplitude_errors.mean()

@@ -35,20 +35,20 @@ def physics_weight(stages: Sequence[Stage], epoch: float) -> float:
     return RAMPS[weight](passed) if isinstance(weight, str) else weight
 
 
-def rate_factor(stages: Sequence[Stage], epoch: float, warm_up: float, anneal_to: float) -> float:
+def lr_factor(stages: Sequence[Stage], epoch: float, warmup_fraction: float, final_lr_fraction: float) -> float:
     """Learning rate over its peak.
 
-    It rises linearly over the first share ``warm_up`` of all epochs, then falls as a cosine to ``anneal_to``. Each
+    It rises linearly over the first share ``warmup_fraction`` of all epochs, then falls as a cosine to ``final_lr_fraction``. Each
     stage multiplies it by its own factor, which a ramp approaches from the stage before along the same ramp.
     """
     index, passed = stage_at(stages, epoch)
     stage, before = stages[index], stages[index - 1] if index else None
-    factor = stage.rate_factor
+    factor = stage.lr_factor
     if isinstance(stage.physics_weight, str):
-        start = before.rate_factor if before else 1.0
-        factor = start + (stage.rate_factor - start) * RAMPS[stage.physics_weight](passed)
+        start = before.lr_factor if before else 1.0
+        factor = start + (stage.lr_factor - start) * RAMPS[stage.physics_weight](passed)
     progress = min(epoch / total_epochs(stages), 1.0)
-    if progress < warm_up:
-        return factor * progress / warm_up
-    fall = (progress - warm_up) / (1 - warm_up)
-    return factor * (anneal_to + (1 - anneal_to) * (1 + math.cos(math.pi * fall)) / 2)
+    if progress < warmup_fraction:
+        return factor * progress / warmup_fraction
+    fall = (progress - warmup_fraction) / (1 - warmup_fraction)
+    return factor * (final_lr_fraction + (1 - final_lr_fraction) * (1 + math.cos(math.pi * fall)) / 2)

@@ -92,14 +92,14 @@ UNET = "a feature of the reference's own network; `network` sets ours"
 SHIFTED = "positions are exact here: the probe is moved by Fourier shift and the canvas follows from the positions"
 SCALED = "counts are absolute here and the probe carries the photons, so there is no scale to choose or learn"
 MASKED = "probes are not cut off here; detector pixels are left out by the mask of the scan"
-RATE = "the rate here warms up and falls along a cosine (`training.warm_up`, `training.anneal_to`)"
+RATE = "the rate here warms up and falls along a cosine (`training.warmup_fraction`, `training.final_lr_fraction`)"
 OUTPUT = "`network.head` says what the network here puts out"
 REGULARISED = "it is a sum there, which grows with batch and pattern; `training.regularisation` is a mean here"
 EVERY_GROUP = "groups here are drawn anew each epoch; `training.groups_per_epoch` says how many"
 
 ROWS: tuple[Row, ...] = (
     # --- data ---------------------------------------------------------------------------------------------------------
-    Row("simulation.photons", Name("data.nphotons", 1e5), Name("training.nphotons", 1e9)),
+    Row("simulation.photons_per_pattern", Name("data.nphotons", 1e5), Name("training.nphotons", 1e9)),
     Row(
         None,
         Name("data.scale_contract_version", "ci_intensity_v2"),
@@ -150,7 +150,7 @@ ROWS: tuple[Row, ...] = (
         Name("model.probe_scale", 4.0),
         Name("probe_scale", 10.0),
         because="a probe is in sqrt(photons) here and enters the forward model as it is; scaling it would change the "
-        "counts. `simulation.photons` sets the light of a simulation",
+        "counts. `simulation.photons_per_pattern` sets the light of a simulation",
     ),
     Row(
         None,
@@ -174,10 +174,10 @@ ROWS: tuple[Row, ...] = (
     # --- model --------------------------------------------------------------------------------------------------------
     Row("stages.mode", Name("model.mode", "Unsupervised", MODE), Name("model.model_type", "pinn", MODEL_TYPE)),
     Row("network.architecture", **_both("model.architecture", "cnn", ARCHITECTURE)),
-    Row("network.modes", **_both("model.fno_modes", 12)),
+    Row("network.fourier_modes", **_both("model.fno_modes", 12)),
     *(
         Row(None, **_both(f"model.fno_{word}", n), agrees=(n,), because=FNO)
-        for word, n in {"width": 32, "blocks": 4, "cnn_blocks": 2}.items()
+        for word, n in {"base_channels": 32, "blocks": 4, "cnn_blocks": 2}.items()
     ),
     Row(None, **_both("model.learned_input_channels", 1), agrees=(1,), because=FNO),
     Row(None, **_both("model.fno_input_transform", "none"), agrees=("none",), because=FNO),
@@ -213,7 +213,7 @@ ROWS: tuple[Row, ...] = (
         because=SHIFTED,
     ),
     Row(None, Name("model.num_datasets", 1), agrees=(1,), because=SCALED),
-    Row("network.width", **_both("model.n_filters_scale", 2, FILTERS)),
+    Row("network.base_channels", **_both("model.n_filters_scale", 2, FILTERS)),
     Row(
         None,
         Name("model.amp_activation", "silu", ACTIVATION),
@@ -277,7 +277,7 @@ ROWS: tuple[Row, ...] = (
         agrees=(0.0,),
         because="the exit wave is not smoothed here: it would no longer be probe times object",
     ),
-    Row("training.loss", Name("model.loss_function", "Poisson", LOSS_FUNCTION)),
+    Row("training.physics_loss", Name("model.loss_function", "Poisson", LOSS_FUNCTION)),
     *(Row(None, Name(f"model.{part}_loss", None), because=REGULARISED) for part in ("amp", "phase")),
     *(
         Row(None, Name(f"model.{part}_loss_coeff", 1.0), agrees=(1.0,), because=f"acts only with {part}_loss")
@@ -290,9 +290,9 @@ ROWS: tuple[Row, ...] = (
         agrees=((),),
         because="name each file under `scans` and the scans to learn from under `models`",
     ),
-    Row("training.loss", Name("training.nll", True, NLL), Name("training.nll_weight", 1.0, NLL_WEIGHT)),
-    Row("training.loss", tensorflow=Name("training.mae_weight", 0.0, MAE_WEIGHT)),
-    Row("training.loss", **_both("training.torch_loss_mode", "poisson", LOSS_MODE)),
+    Row("training.physics_loss", Name("training.nll", True, NLL), Name("training.nll_weight", 1.0, NLL_WEIGHT)),
+    Row("training.physics_loss", tensorflow=Name("training.mae_weight", 0.0, MAE_WEIGHT)),
+    Row("training.physics_loss", **_both("training.torch_loss_mode", "poisson", LOSS_MODE)),
     Row(
         None,
         **_both("training.torch_mae_pred_l2_match_target", False),
@@ -304,7 +304,7 @@ ROWS: tuple[Row, ...] = (
             None,
             tensorflow=Name(f"training.{word}", 0.0),
             agrees=(0.0,),
-            because="errors are weighed against the truth by `training.guide` and `training.stages` here",
+            because="errors are weighed against the truth by `training.supervision` and `training.stages` here",
         )
         for word in ("realspace_mae_weight", "realspace_weight")
     ),
@@ -345,7 +345,7 @@ ROWS: tuple[Row, ...] = (
         None,
         Name("training.accum_steps", 1),
         agrees=(1,),
-        because="`training.batch_size` is a whole step here, `runtime.accumulate` the parts it passes in",
+        because="`training.batch_size` is a whole step here, `runtime.gradient_accumulation_steps` the parts it passes in",
     ),
     Row("training.gradient_clip", **_both("training.gradient_clip_val", None)),
     Row(
@@ -424,8 +424,8 @@ ROWS: tuple[Row, ...] = (
         because="logs say what happens here",
     ),
     # --- inference and datagen ----------------------------------------------------------------------------------------
-    Row("inference.trim", Name("inference.middle_trim", 32, STATED)),
-    Row("runtime.prediction_batch", Name("inference.batch_size", 1000)),
+    Row("inference.patch_crop_px", Name("inference.middle_trim", 32, STATED)),
+    Row("runtime.inference_batch_size", Name("inference.batch_size", 1000)),
     Row(None, Name("inference.experiment_number", 0), agrees=(0,), because="each scan is its own dataset here"),
     Row(None, Name("inference.pad_eval", True), agrees=(True,), because="the canvas here follows from the positions"),
     Row(

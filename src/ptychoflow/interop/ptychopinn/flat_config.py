@@ -30,7 +30,7 @@ KEY_MAPPINGS: dict[str, str] = {
 DIVERGENT_DEFAULTS: dict[str, str] = {
     "nphotons": "1e5 or 1e9: nobody guesses, torch_to_tensorflow wants it said",
     "gridsize": "(2, 2) or 1: neither, groups are as large as network.group_size says",
-    "neighbor_count": "6 or 4: neither, as training.grouping.neighbours says",
+    "neighbor_count": "6 or 4: neither, as training.grouping.k_nearest says",
     "amp_activation": "silu or sigmoid: neither, the network corrects real and imaginary part",
     "intensity_scale_trainable": "false or true: false, counts are absolute",
 }

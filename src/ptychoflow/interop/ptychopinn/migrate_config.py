@@ -67,7 +67,7 @@ def _entries(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if not NAME.fullmatch(name):
         raise ConfigError(f"model_name {name!r}: expected letters, digits, - and _, because files are named so")
     title = {"title": arguments["notes"]} if arguments.get("notes") else {}
-    return title | {"scans": scans, "models": {name: {"train_on": ["training"], "reconstructs": [[*scans][-1]]}}}
+    return title | {"scans": scans, "methods": {name: {"train_on": ["training"], "reconstruct": [[*scans][-1]]}}}
 
 
 def _plain(value: Any) -> Any:

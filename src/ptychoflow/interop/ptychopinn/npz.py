@@ -74,7 +74,9 @@ def read_npz(path: Path, domain: Domain | None = None, geometry: MeasuredGeometr
         guess = archive.array("objectGuess", kinds="c") if "objectGuess" in archive else np.ones(1)
         has_truth = bool((guess != 1).any())
     unit = domain or known[said]
-    source = Source(file=str(path), domain=unit, zero_frequency="centre", geometry=geometry, object_is_truth=has_truth)
+    source = Source(
+        file=str(path), domain=unit, zero_frequency="centre", geometry=geometry, object_is_ground_truth=has_truth
+    )
     return scan_from(read_ptychopinn(path), source)
 
 

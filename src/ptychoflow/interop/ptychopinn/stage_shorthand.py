@@ -9,15 +9,15 @@ from .value_codecs import Unsayable
 
 CONSTANT_RATE = ("Default", "MultiStage", "Adaptive")
 GROUPING = {
-    "K": "training.grouping.neighbours",
-    "K_quadrant": "training.grouping.neighbours",
+    "K": "training.grouping.k_nearest",
+    "K_quadrant": "training.grouping.k_nearest",
     "neighbor_function": "training.grouping.method",
     "min_neighbor_distance": "training.grouping.min_distance_px",
     "max_neighbor_distance": "training.grouping.max_distance_px",
 }
 MAKES = {
-    "stages": ("training.stages", "training.guide"),
-    "schedule": ("training.warm_up", "training.anneal_to"),
+    "stages": ("training.stages", "training.supervision"),
+    "schedule": ("training.warmup_fraction", "training.final_lr_fraction"),
     "groups": ("network.group_size",),
     "grouping": tuple(dict.fromkeys(GROUPING.values())),
 }
@@ -77,7 +77,7 @@ def _stages(said: dict[str, Any], idle: frozenset[str]) -> dict[str, Any]:
         if any(lengths):
             raise ValueError("mode Supervised has no stages: leave stage_1_epochs to stage_3_epochs out, say epochs")
         only = {"epochs": alone, "physics_weight": 0.0}
-        return {"training.guide": "truth", "training.stages": [only, *_fine_tuning(said, idle, 0.0)]}
+        return {"training.supervision": "ground_truth", "training.stages": [only, *_fine_tuning(said, idle, 0.0)]}
     last = _fine_tuning(said, idle, 1.0)
     if not any(lengths):
         _check_dormant(said, idle, SHAPE, "stages", "stage_2_epochs or stage_3_epochs")
@@ -87,7 +87,7 @@ def _stages(said: dict[str, Any], idle: frozenset[str]) -> dict[str, Any]:
     _check_dormant(said, idle, shapeless, "stages", "a stage that they shape")
     if epochs not in (None, sum(lengths)) and "stages.epochs" not in idle:
         raise ValueError(f"epochs {epochs} but the stages add up to {sum(lengths)}: make them agree")
-    return {"training.guide": "amplitude", "training.stages": [*_staged(said, lengths), *last]}
+    return {"training.supervision": "amplitude", "training.stages": [*_staged(said, lengths), *last]}
 
 
 def _staged(said: dict[str, Any], lengths: list[int]) -> list[dict]:
@@ -107,7 +107,7 @@ def _fine_tuning(said: dict[str, Any], idle: frozenset[str], weight: float) -> l
         _check_dormant(said, idle, ("fine_tune_gamma",), "stages", "epochs_fine_tune")
         return []
     gamma = said.get("stages.fine_tune_gamma", 0.1)
-    return [{"epochs": epochs, "physics_weight": weight, "rate_factor": gamma, "freeze_encoder": True}]
+    return [{"epochs": epochs, "physics_weight": weight, "lr_factor": gamma, "freeze_encoder": True}]
 
 
 def _rate(said: Mapping[str, Any], idle: frozenset[str], epochs: int) -> dict[str, Any]:
@@ -121,7 +121,10 @@ def _rate(said: Mapping[str, Any], idle: frozenset[str], epochs: int) -> dict[st
         warm = said.get("schedule.lr_warmup_epochs", 0)
         if not 0 <= warm < epochs:
             raise ValueError(f"lr_warmup_epochs is {warm} of {epochs} epochs: expected fewer than all")
-        return {"training.warm_up": warm / epochs, "training.anneal_to": said.get("schedule.lr_min_ratio", 0.1)}
+        return {
+            "training.warmup_fraction": warm / epochs,
+            "training.final_lr_fraction": said.get("schedule.lr_min_ratio", 0.1),
+        }
     _check_dormant(said, idle, ("lr_warmup_epochs", "lr_min_ratio"), "schedule", "scheduler WarmupCosine")
     if scheduler is None:
         return {}
@@ -129,7 +132,7 @@ def _rate(said: Mapping[str, Any], idle: frozenset[str], epochs: int) -> dict[st
         raise ValueError(
             f"scheduler {scheduler!r} is not here: say WarmupCosine with lr_warmup_epochs and lr_min_ratio, or Default"
         )
-    return {"training.warm_up": 0.0, "training.anneal_to": 1.0}
+    return {"training.warmup_fraction": 0.0, "training.final_lr_fraction": 1.0}
 
 
 def _grouping(said: Mapping[str, Any], idle: frozenset[str]) -> dict[str, Any]:
@@ -162,47 +165,47 @@ def _check_dormant(said: Mapping, idle: frozenset, fields: tuple, part: str, wak
 
 
 def _say_stages(training: Training) -> dict[str, Any]:
-    stages, guide = list(training.stages), training.guide
+    stages, supervision = list(training.stages), training.supervision
     last = stages.pop() if stages[-1].freeze_encoder and len(stages) > 1 else None
     parts = {"stages.mode": "pinn", "stages.epochs": total_epochs(stages)}
     if last is not None:
-        if last.physics_weight != (0 if guide == "truth" else 1):
+        if last.physics_weight != (0 if supervision == "ground_truth" else 1):
             raise Unsayable("fine-tuning there goes on with the counts, or with the truth where that was all")
-        parts |= {"stages.epochs_fine_tune": last.epochs, "stages.fine_tune_gamma": last.rate_factor}
+        parts |= {"stages.epochs_fine_tune": last.epochs, "stages.fine_tune_gamma": last.lr_factor}
     if any(stage.freeze_encoder for stage in stages):
         raise Unsayable("the encoder there is frozen at the end alone")
-    only = stages[0] if len(stages) == 1 and stages[0].rate_factor == 1 else None
+    only = stages[0] if len(stages) == 1 and stages[0].lr_factor == 1 else None
     if only is not None and only.physics_weight == 1:
         return parts
-    if only is not None and only.physics_weight == 0 and guide == "truth":
+    if only is not None and only.physics_weight == 0 and supervision == "ground_truth":
         return parts | {"stages.mode": "supervised"}
-    if guide != "amplitude":
-        raise Unsayable(f"a guide of {guide!r} in a staged training has no word there, 'amplitude' has")
+    if supervision != "amplitude":
+        raise Unsayable(f"a supervision of {supervision!r} in a staged training has no word there, 'amplitude' has")
     lengths, ramp, factor = [0, 0, 0], "cosine", 0.1
     for stage in stages:
         place = {0.0: 0, 1.0: 2}.get(stage.physics_weight, 1 if isinstance(stage.physics_weight, str) else None)
-        if place is None or any(lengths[place:]) or (place == 0 and stage.rate_factor != 1):
+        if place is None or any(lengths[place:]) or (place == 0 and stage.lr_factor != 1):
             raise Unsayable("stages there are at most three: guide, ramp, physics")
         lengths[place] = stage.epochs
         if place:
             ramp = stage.physics_weight if place == 1 else ramp
-            if place == 2 and lengths[1] and stage.rate_factor != factor:
-                raise Unsayable("ramp and physics share one rate_factor there")
-            factor = stage.rate_factor
+            if place == 2 and lengths[1] and stage.lr_factor != factor:
+                raise Unsayable("ramp and physics share one lr_factor there")
+            factor = stage.lr_factor
     named = {f"stages.stage_{n}_epochs": length for n, length in enumerate(lengths, 1)}
     return parts | named | {"stages.physics_weight_schedule": ramp, "stages.stage_3_lr_factor": factor}
 
 
 def _say_rate(training: Training) -> dict[str, Any]:
-    if training.warm_up == 0 and training.anneal_to == 1:
+    if training.warmup_fraction == 0 and training.final_lr_fraction == 1:
         return {"schedule.scheduler": "Default", "schedule.optimizer": "adamw"}
-    epochs = training.warm_up * total_epochs(training.stages)
+    epochs = training.warmup_fraction * total_epochs(training.stages)
     if abs(epochs - round(epochs)) > 1e-9:
         raise Unsayable(f"a warm-up of {epochs:.3g} epochs has no word there, whole epochs have")
     return {
         "schedule.scheduler": "WarmupCosine",
         "schedule.lr_warmup_epochs": round(epochs),
-        "schedule.lr_min_ratio": training.anneal_to,
+        "schedule.lr_min_ratio": training.final_lr_fraction,
         "schedule.optimizer": "adamw",
     }
 
@@ -210,12 +213,12 @@ def _say_rate(training: Training) -> dict[str, Any]:
 def _say_grouping(training: Training) -> dict[str, Any]:
     grouping = training.grouping
     if grouping.method == "nearest":
-        return {"grouping.K": grouping.neighbours}
+        return {"grouping.K": grouping.k_nearest}
     if grouping.max_distance_px is None:
         raise Unsayable("there is always a greatest distance there: say max_distance_px")
     return {
         "grouping.neighbor_function": grouping.method,
-        "grouping.K_quadrant" if grouping.method == "quadrant" else "grouping.K": grouping.neighbours,
+        "grouping.K_quadrant" if grouping.method == "quadrant" else "grouping.K": grouping.k_nearest,
         "grouping.min_neighbor_distance": grouping.min_distance_px,
         "grouping.max_neighbor_distance": grouping.max_distance_px,
     }

@@ -93,7 +93,7 @@ def train_on(folder: Path, output: Path, configs: Any, watchers: "Sequence[Callb
     from ...models.checkpoint import read_model, write_model
 
     sections = settings_of(configs)
-    supervised = sections["training"].get("guide") == "truth"
+    supervised = sections["training"].get("supervision") == "ground_truth"
     scans = training_scans(folder, supervised)
     for scan in scans:
         if scan.size != configs.data_config.N:
@@ -118,7 +118,7 @@ def training_scans(folder: Path, labelled: bool) -> "list[Scan]":
     """
     from ...readers.registry import read_scan_of
 
-    told: dict[str, Any] = {"object_is_truth": labelled}
+    told: dict[str, Any] = {"object_is_ground_truth": labelled}
     if (folder / "diffraction.h5").is_file():
         found = [read_scan_of(folder, Source(file=str(folder), **told))]
     else:
@@ -146,8 +146,8 @@ def configs_of(path: Path) -> tuple[dict, dict, dict, dict]:
     told = model.facts.get("ptychodus", {})
     patches = model.network.settings.group_size
     inference = {"patch_weighting": "uniform"} if told.get("stitching", {}).get("weighting") == "uniform" else {}
-    if "trim" in told.get("inference", {}):
-        inference["middle_trim"] = told["inference"]["trim"]
+    if "patch_crop_px" in told.get("inference", {}):
+        inference["middle_trim"] = told["inference"]["patch_crop_px"]
     return {"N": model.size, "C": patches}, {"mode": told.get("mode", "Unsupervised")}, {}, inference
 
 
@@ -215,10 +215,10 @@ def on_grid(found: "Found", positions: np.ndarray, size: int) -> np.ndarray:
 def _reworded(said: dict[str, dict[str, Any]]) -> list[str]:
     """Put fields into the words of the table; returns what has none there."""
     training, inference = said["training_config"], said["inference_config"]
-    scheduler, warm_up, least = (training.pop(name) for name in ("scheduler", "warmup_epochs", "min_lr_ratio"))
+    scheduler, warmup, least = (training.pop(name) for name in ("scheduler", "warmup_epochs", "min_lr_ratio"))
     training["scheduler"] = SCHEDULES.get(scheduler, "Default")
     if training["scheduler"] == "WarmupCosine":
-        training |= {"lr_warmup_epochs": warm_up, "lr_min_ratio": least}
+        training |= {"lr_warmup_epochs": warmup, "lr_min_ratio": least}
     if inference["middle_trim"] == 32:  # nobody's choice: without it the light decides
         del inference["middle_trim"]
     return [] if scheduler in SCHEDULES else [f"scheduler {scheduler!r}"]

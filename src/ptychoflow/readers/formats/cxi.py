@@ -89,7 +89,7 @@ def _read_ours(file: Hdf5) -> Measurement:
         pixel_size_m=file.number(f"{OURS}@pixel_size_m"),
         object=truth,
         object_origin=(float(origin[0]), float(origin[1])),
-        object_is_truth=truth is not None,
+        object_is_ground_truth=truth is not None,
         name=str(file.attribute(OURS, "name")),
         facts=facts if isinstance(facts, dict) else {},
     )

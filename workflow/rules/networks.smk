@@ -1,20 +1,20 @@
-"""From datasets to a trained network: results/models/{model}.ckpt and its record {model}.json."""
+"""From datasets to a trained network: results/networks/{method}.ckpt and its record {method}.json."""
 
 
 rule train:
-    """Train a network; half-trained checkpoints live in results/checkpoints/{model}/, so that a rerun resumes."""
+    """Train a network; half-trained checkpoints live in results/checkpoints/{method}/, so that a rerun resumes."""
     input:
         datasets=training_datasets,
-        start=adapted,
+        start=finetuned_from,
     output:
-        model="results/models/{model}.ckpt",
-        record="results/models/{model}.json",
+        model="results/networks/{method}.ckpt",
+        record="results/networks/{method}.json",
     log:
-        "results/logs/train/{model}.log",
+        "results/logs/train/{method}.log",
     benchmark:
-        "results/benchmarks/train/{model}.tsv"
+        "results/benchmarks/train/{method}.tsv"
     wildcard_constraints:
-        model=one_of(NETWORKS),
+        method=one_of(NETWORKS),
     conda:
         "../../envs/gpu.yaml"
     threads: 8
