@@ -22,7 +22,7 @@ def repeat(metrics: list[Path], count: int, folder: Path) -> list[Path]:
         source = metrics[number % len(metrics)]
         data = json.loads(source.read_text())
         data["scan"]["name"] += f"-{number // len(metrics):03d}"
-        path = folder / "metrics" / data["model"] / f"{data['scan']['name']}.json"
+        path = folder / "metrics" / data["method"] / f"{data['scan']['name']}.json"
         path.with_suffix("").mkdir(parents=True)
         path.write_text(json.dumps(data))
         (path.with_suffix("") / "arrays.npz").symlink_to(source.resolve().with_suffix("") / "arrays.npz")

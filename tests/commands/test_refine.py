@@ -308,7 +308,7 @@ def test_a_gpu_that_is_not_there_is_told(tiny_dataset, tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"probe_start_epoch": 2, "position_start_epoch": 2, "intensity_start_epoch": 3, "modes": 2},
+        {"probe_start_epoch": 2, "position_start_epoch": 2, "intensity_start_epoch": 3, "probe_modes": 2},
         {"amplitude_step_scale": 0.5, "uncertainty": True},
     ],
 )
@@ -331,7 +331,7 @@ def test_a_gpu_that_is_too_small_is_told_and_what_to_do(pretended_gpu, tiny_data
 
 
 def test_no_step_waits_for_the_gpu(pretended_gpu, tiny_dataset):
-    free = {"probe_start_epoch": 1, "position_start_epoch": 1, "intensity_start_epoch": 1, "modes": 2}
+    free = {"probe_start_epoch": 1, "position_start_epoch": 1, "intensity_start_epoch": 1, "probe_modes": 2}
     for batch_size in (5, 50):
         settings = Refinement(batch_size=batch_size, **free)
         fit = Fit(open_dataset(tiny_dataset), settings, peers=Peers("cuda"))

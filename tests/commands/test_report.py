@@ -29,7 +29,7 @@ def measured(tmp_path_factory):
         evaluate(output=output, **paths)
         baseline = folder / "metrics" / "flat" / f"{scan}.json"
         evaluate(paths["dataset"], baseline, paths["refined"])
-        _rename(baseline, model="flat")
+        _rename(baseline, method="flat")
     return folder
 
 
@@ -59,13 +59,13 @@ def record(tmp_path_factory):
 
 def _rename(path, **names):
     metrics = json.loads(path.read_text())
-    metrics["method"] = names.get("model", metrics["method"])
+    metrics["method"] = names.get("method", metrics["method"])
     metrics["scan"]["name"] = names.get("scan", metrics["scan"]["name"])
     path.write_text(json.dumps(metrics))
 
 
 def _report(folder, metrics, networks=(), **more) -> str:
-    report(folder / "report.html", metrics, folder / "metrics.csv", models, **more)
+    report(folder / "report.html", metrics, folder / "metrics.csv", networks, **more)
     return (folder / "report.html").read_text()
 
 
@@ -126,7 +126,7 @@ def test_names_from_files_are_text_not_markup(measured, record, tmp_path):
     shutil.copytree(measured / "metrics" / "pinn", path.parent)
     (path.parent / "star.json").rename(path)
     (path.parent / "star").rename(path.with_suffix(""))
-    _rename(path, model=TRICK, scan=TRICK)
+    _rename(path, method=TRICK, scan=TRICK)
     told = json.loads(record.read_text()) | {"method": TRICK, "device": TRICK}
     (tmp_path / "r.json").write_text(json.dumps(told))
     page = _report(tmp_path, [path], [tmp_path / "r.json"], title=TRICK)
@@ -210,7 +210,7 @@ def test_what_cannot_be_read_is_named_and_leaves_no_page(measured, tmp_path):
 
 
 def test_sweeps_are_on_the_page_beside_the_single_results(measured, tmp_path):
-    header = ["model", "scan", "stage", "simulation.photons_per_pattern", "seeds"]
+    header = ["method", "scan", "stage", "simulation.photons_per_pattern", "seeds"]
     header += [name for column in COLUMNS for name in (column.key, f"{column.key}_spread")]
     point = {
         "method": "pinn",

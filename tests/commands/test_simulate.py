@@ -26,7 +26,7 @@ TINY = {
     "probe": {"diameter_px": 14.0, "defocus": 1.0},
     "trajectory": {"step_px": 9.0, "jitter_px": 1.0},
     "size": 32,
-    "photons": 1e4,
+    "photons_per_pattern": 1e4,
 }
 
 

@@ -45,7 +45,7 @@ def test_every_config_we_ship_is_valid(path):
 
 def test_a_scan_or_a_model_overrides_what_it_names_and_nothing_else():
     config = load_config(
-        _config(simulation={"photons": 5e5, "object": {"size": 300}}, training={"batch_size": 8, "learning_rate": 1.0})
+        _config(simulation={"photons_per_pattern": 5e5, "object": {"size": 300}}, training={"batch_size": 8, "learning_rate": 1.0})
     )
     star = config.section("simulation", scan="star")
     assert (star.photons_per_pattern, star.object.name, star.object.size) == (1e4, "siemens_star", (300, 300))

@@ -127,7 +127,7 @@ def test_advice_fits_what_was_found(result, words):
 def test_what_was_refined_already_is_not_advised():
     result = _result(refined=_stage(0.02))
     assert "Not refined were the probe (refinement.probe_start_epoch), further modes" in str(advise([result], []))
-    config = {"probe_start_epoch": 2, "modes": 3, "position_start_epoch": None}
+    config = {"probe_start_epoch": 2, "probe_modes": 3, "position_start_epoch": None}
     result.metrics["made_by"]["refined"]["provenance"] = {"config": config}
     assert "Not refined were the positions (refinement.position_start_epoch). Look" in str(advise([result], []))
 
