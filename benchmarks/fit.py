@@ -21,13 +21,13 @@ from ptychoflow.commands.simulate import simulate
 from ptychoflow.config import ProbeRecipe, Refinement, Simulation
 from ptychoflow.core.scan import Scan
 from ptychoflow.io.dataset import open_dataset
-from ptychoflow.refinement.engine import Fit, Free
+from ptychoflow.refinement.engine import RefinedVariables, RefinementEngine
 
 CASES = {
-    "object": (2, Free(), False),
-    "object, smooth": (2, Free(), True),
-    "probe too": (4, Free(probe=True), False),
-    "probe and positions too": (4, Free(probe=True, positions=True), False),
+    "object": (2, RefinedVariables(), False),
+    "object, smooth": (2, RefinedVariables(), True),
+    "probe too": (4, RefinedVariables(probe=True), False),
+    "probe and positions too": (4, RefinedVariables(probe=True, positions=True), False),
 }
 """Transforms for each pattern and mode, what is free, whether smooth phase is solved for."""
 
@@ -64,7 +64,7 @@ def transforms(patterns: int, batch: int, modes: int, size: int, count: int) -> 
 def row(scan: Scan, modes: int, name: str, turns: int) -> str:
     """One kind of epoch against its transforms, as a line of a table."""
     count, free, smooth = CASES[name]
-    fit = Fit(scan, Refinement())
+    fit = RefinementEngine(scan, Refinement())
     epoch = quickest(lambda: fit.epoch(free, 1.0, smooth), turns)
     bare = quickest(lambda: transforms(len(scan), fit.settings.batch_size, modes, scan.size, count), turns)
     spent, least = (1e6 * seconds / len(scan) for seconds in (epoch, bare))

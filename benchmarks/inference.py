@@ -51,8 +51,8 @@ def measure(model: Path, dataset: Path, inference: Inference, runtime: Runtime, 
         stitch(dataset, folder / "patches", output, runtime=runtime)
     seconds = time.perf_counter() - began
     found = read_reconstruction(output)
-    timing = found.facts["inference"]
-    parts = {name: value for name, value in timing["seconds"].items() if name != "total"} | found.facts["seconds"]
+    timing = found.metadata["inference"]
+    parts = {name: value for name, value in timing["seconds"].items() if name != "total"} | found.metadata["seconds"]
     told = ", ".join(f"{name} {value:.2g}" for name, value in parts.items())
     groups = timing.get("groups", "-")
     name = f"{'fused' if fused else 'steps'} {inference.groups:5} {inference.precision:8}"

@@ -37,29 +37,29 @@ from matplotlib.ticker import LogLocator, NullLocator
 from ptychoflow.config import Inference, Refinement, load_config
 from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.core.scan import Scan
-from ptychoflow.inference.learned_refinement import corrected
+from ptychoflow.inference.learned_refinement import refine_with_network
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.metrics.alignment import align, level, window
 from ptychoflow.metrics.data_consistency import expected_patterns, fit
 from ptychoflow.metrics.frc import ring_correlation
 from ptychoflow.models.checkpoint import read_model
-from ptychoflow.refinement.engine import Fit
-from refinement import COLOURS, CPU, Found, Theirs, epochs, import_ptychi, network, ptychi
+from ptychoflow.refinement.engine import RefinementEngine
+from refinement import COLOURS, CPU, ReconstructionResult, Theirs, epochs, import_ptychi, network, ptychi
 
-Engine = Callable[[Scan, Fit], Iterator[tuple[float, Found]]]
+Engine = Callable[[Scan, RefinementEngine], Iterator[tuple[float, ReconstructionResult]]]
 """Processor seconds and what is found by then, in the frame of a fit."""
 
 
 def from_network(model: Path, settings: Refinement) -> Engine:
     """The network, then refinement."""
 
-    def run(scan: Scan, frame: Fit) -> Iterator[tuple[float, Found]]:
+    def run(scan: Scan, frame: RefinementEngine) -> Iterator[tuple[float, ReconstructionResult]]:
         with tempfile.TemporaryDirectory() as scratch:
             write_dataset(Path(scratch) / "scan", scan)
             began = time.process_time()
             start = network(model, Path(scratch) / "scan", Path(scratch))
             spent = time.process_time() - began
-        yield spent, Found(_in_frame(start.object, start.origin, frame), start.probe, start.positions)
+        yield spent, ReconstructionResult(_in_frame(start.object, start.origin, frame), start.probe, start.positions)
         yield from annealed(scan, settings, start, frame, spent)
 
     return run
@@ -69,11 +69,11 @@ def from_corrections(model: Path, settings: Refinement) -> Engine:
     """A fit that a network corrects, then refinement."""
     trained = read_model(model)
 
-    def run(scan: Scan, frame: Fit) -> Iterator[tuple[float, Found]]:
+    def run(scan: Scan, frame: RefinementEngine) -> Iterator[tuple[float, ReconstructionResult]]:
         began = time.process_time()
-        start = corrected(trained, scan, Inference(precision="bfloat16"), CPU, "corrected")
+        start = refine_with_network(trained, scan, Inference(precision="bfloat16"), CPU, "corrected")
         spent = time.process_time() - began
-        yield spent, Found(_in_frame(start.object, start.origin, frame), start.probe, start.positions)
+        yield spent, ReconstructionResult(_in_frame(start.object, start.origin, frame), start.probe, start.positions)
         yield from annealed(scan, settings, start, frame, spent)
 
     return run
@@ -85,12 +85,12 @@ def from_flat(settings: Refinement) -> Engine:
 
 
 def annealed(
-    scan: Scan, settings: Refinement, start: Reconstruction | None, frame: Fit, spent: float
-) -> Iterator[tuple[float, Found]]:
+    scan: Scan, settings: Refinement, start: Reconstruction | None, frame: RefinementEngine, spent: float
+) -> Iterator[tuple[float, ReconstructionResult]]:
     """What fits of few and of many epochs end with."""
     for count in lengths(settings.epochs):
         began = time.process_time()
-        fit = Fit(scan, settings.model_copy(update={"epochs": count}), start)
+        fit = RefinementEngine(scan, settings.model_copy(update={"epochs": count}), start)
         *_, last = epochs(fit)
         seconds = spent + time.process_time() - began
         yield seconds, last._replace(object=_in_frame(last.object, fit.origin, frame))
@@ -101,7 +101,7 @@ def lengths(most: int) -> list[int]:
     return [*(2**power for power in range(most.bit_length()) if 2**power < most), most]
 
 
-def _in_frame(image: np.ndarray, origin: tuple[float, float], frame: Fit) -> np.ndarray:
+def _in_frame(image: np.ndarray, origin: tuple[float, float], frame: RefinementEngine) -> np.ndarray:
     corner = np.rint(np.subtract(frame.origin, origin)).astype(int)
     return window(image, corner, tuple(frame.object.shape))[0]
 
@@ -109,7 +109,7 @@ def _in_frame(image: np.ndarray, origin: tuple[float, float], frame: Fit) -> np.
 def theirs(how: Theirs) -> Engine:
     """pty-chi, epoch by epoch, until nobody asks for more."""
 
-    def run(scan: Scan, frame: Fit) -> Iterator[tuple[float, Found]]:
+    def run(scan: Scan, frame: RefinementEngine) -> Iterator[tuple[float, ReconstructionResult]]:
         spent, began = 0.0, time.process_time()
         for found in ptychi(scan, frame, how, 1000):
             spent += time.process_time() - began
@@ -121,7 +121,7 @@ def theirs(how: Theirs) -> Engine:
 
 def curve(engine: Engine, scan: Scan, settings: Refinement, most_s: float) -> list[tuple[float, float, float]]:
     """Processor seconds up to the first beyond ``most_s``, R-factor, and frequency to which halves agree, cycles/px."""
-    frame, judged = Fit(scan, settings), []
+    frame, judged = RefinementEngine(scan, settings), []
     for seconds, found in engine(scan, frame):
         judged.append((seconds, r_factor(found, scan, frame)))
         if seconds > most_s:
@@ -130,7 +130,7 @@ def curve(engine: Engine, scan: Scan, settings: Refinement, most_s: float) -> li
     return [(*point, agreement(*pair)) for point, pair in zip(judged, halves, strict=True)]
 
 
-def r_factor(found: Found, scan: Scan, frame: Fit) -> float:
+def r_factor(found: ReconstructionResult, scan: Scan, frame: RefinementEngine) -> float:
     """How badly an object, a probe and positions explain the counts."""
     expected = expected_patterns(found.object, frame.origin, found.probe, found.positions)
     return fit(expected, scan.counts, scan.mask).r_factor
@@ -141,7 +141,7 @@ def _half(
 ) -> list[tuple[np.ndarray, tuple[float, float], np.ndarray]]:
     """Object, origin and coverage from every second pattern, point by point."""
     half = dataclasses.replace(scan, counts=scan.counts[first::2], positions=scan.positions[first::2])
-    frame = Fit(half, settings)
+    frame = RefinementEngine(half, settings)
     light = frame.light().numpy()
     coverage = light > 0.1 * np.median(light[light > 0.01 * light.max()])
     return [(np.array(found.object), frame.origin, coverage) for _, found in islice(engine(half, frame), count)]
@@ -157,14 +157,14 @@ def agreement(even: tuple, odd: tuple) -> float:
 def compare(config: Path, results: Path, name: str, flat: str, *networks: str) -> dict:
     """Every engine's curve on one scan."""
     section = load_config(config).section
-    far = section("refinement", scan=name, model=flat)
+    far = section("refinement", scan=name, method=flat)
     scan = open_dataset(results / "datasets" / name)
     scan = dataclasses.replace(scan, counts=np.array(scan.counts))
     engines = {}
     for model in networks:
-        settings, path = section("refinement", scan=name, model=model), results / "models" / f"{model}.ckpt"
-        if section("network", model=model).input == "object_estimate":
-            engines["corrected fit + refinement"] = from_corrections(path, settings)
+        settings, path = section("refinement", scan=name, method=model), results / "models" / f"{model}.ckpt"
+        if section("network", method=model).input == "object_estimate":
+            engines["refine_with_network fit + refinement"] = from_corrections(path, settings)
         else:
             engines["network + refinement"] = from_network(path, settings)
     engines["flat start"] = from_flat(far)

@@ -19,7 +19,7 @@ from ptychoflow.data.datamodule import PredictionData
 from ptychoflow.data.torch_dataset import read_batch
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.models.checkpoint import read_model
-from ptychoflow.training.lightning_module import solve
+from ptychoflow.training.lightning_module import predict_groups
 from ptychoflow.training.losses import patch_error
 
 BATCH = 64
@@ -34,7 +34,7 @@ def measure(model: Path, dataset: Path, every: int) -> dict[str, float]:
     for first in range(0, len(rows), BATCH):
         batch = read_batch([scan], rows[first : first + BATCH])
         began = time.perf_counter()
-        solution = solve(network, batch)
+        solution = predict_groups(network, batch)
         seconds += time.perf_counter() - began
         found = {"flat": torch.ones_like(solution.canvas)}
         if solution.estimate is not None:

@@ -39,13 +39,13 @@ from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Inference, Refinement, Runtime, Simulation
 from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.core.scan import Scan
-from ptychoflow.inference.learned_refinement import corrections
+from ptychoflow.inference.learned_refinement import learned_updates
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.image import phase_error, psnr, rms, unwrapped_phase, value_range
 from ptychoflow.models.checkpoint import Model, read_model
-from ptychoflow.refinement.engine import Fit, Free
+from ptychoflow.refinement.engine import RefinedVariables, RefinementEngine
 from ptychoflow.runtime.timing import Clock
 
 GOALS_DB = (24.0, 28.0)
@@ -66,7 +66,7 @@ Curve = list[tuple[float, float]]
 """Processor seconds and phase PSNR, dB."""
 
 
-class Found(NamedTuple):
+class ReconstructionResult(NamedTuple):
     """What an engine has by now: object ``(H, W)``, modes of the probe ``(M, N, N)``, positions ``(J, 2)``, px."""
 
     object: np.ndarray
@@ -105,12 +105,12 @@ def make_dataset(folder: Path, kind: str, photons: float, step_px: float, size: 
 class Judge:
     """Phase PSNR of an object in the frame of a fit, where enough light falls."""
 
-    def __init__(self, scan: Scan, fit: Fit) -> None:
+    def __init__(self, scan: Scan, fit: RefinementEngine) -> None:
         light = fit.light().numpy()
         self._truth, self.origin = scan.truth, fit.origin
         self._coverage = light > 0.1 * np.median(light[light > 0.01 * light.max()])
 
-    def __call__(self, found: Found) -> float:
+    def __call__(self, found: ReconstructionResult) -> float:
         aligned = align(found.object, self.origin, self._coverage, np.asarray(self._truth.object), self._truth.origin)
         peak = value_range(unwrapped_phase(aligned.truth, aligned.mask), aligned.mask)
         return psnr(rms(phase_error(aligned.object, aligned.truth), aligned.mask), peak)
@@ -119,30 +119,30 @@ class Judge:
 def ours(scan: Scan, settings: Refinement, start: Reconstruction | None, spent: float = 0.0) -> Curve:
     """The curve of our engine, from what it begins with."""
     began = time.process_time()
-    fit = Fit(scan, settings, start)
+    fit = RefinementEngine(scan, settings, start)
     spent += time.process_time() - began
     judge = Judge(scan, fit)
     return [(spent, judge(_found(fit))), *timed(epochs(fit), judge, spent)]
 
 
-def epochs(fit: Fit) -> Iterator[Found]:
+def epochs(fit: RefinementEngine) -> Iterator[ReconstructionResult]:
     """What is found after each epoch, as ``refine`` runs them."""
     for epoch in range(1, fit.settings.epochs + 1):
         done, smooth = (epoch - 1) / max(fit.settings.epochs - 1, 1), epoch <= fit.settings.low_order_phase_epochs
-        fit.epoch(Free.in_epoch(epoch, fit.settings), done, smooth)
+        fit.epoch(RefinedVariables.in_epoch(epoch, fit.settings), done, smooth)
         yield _found(fit)
 
 
-def _found(fit: Fit) -> Found:
-    return Found(fit.object.numpy(), fit.probe.numpy(), fit.positions.numpy())
+def _found(fit: RefinementEngine) -> ReconstructionResult:
+    return ReconstructionResult(fit.object.numpy(), fit.probe.numpy(), fit.positions.numpy())
 
 
 def corrected(trained: Model, scan: Scan, judge: "Judge") -> Curve:
     """The curve of a fit that a network corrects after each epoch, then of its refinement."""
     began = time.process_time()
-    fit = Fit(scan, Refinement())
+    fit = RefinementEngine(scan, Refinement())
     spent = time.process_time() - began
-    met = corrections(trained.network, fit, HALF, Clock())
+    met = learned_updates(trained.network, fit, HALF, Clock())
     curve = [(spent, judge(_found(fit))), *timed((_found(fit) for _ in met), judge, spent)]
     start = Reconstruction(
         fit.object.numpy(), fit.origin, scan.probe, scan.positions, scan.geometry, fit.light().numpy(), fit.covered()
@@ -157,7 +157,7 @@ def network(model: Path, dataset: Path, folder: Path) -> Reconstruction:
     return read_reconstruction(folder / "stitched.h5")
 
 
-def ptychi(scan: Scan, frame: Fit, how: Theirs, epochs: int) -> Iterator[Found]:
+def ptychi(scan: Scan, frame: RefinementEngine, how: Theirs, epochs: int) -> Iterator[ReconstructionResult]:
     """pty-chi epoch by epoch, in the frame of a fit and from its probe; its settings its own but for what is known."""
     task = import_ptychi().task.PtychographyTask
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
@@ -166,10 +166,10 @@ def ptychi(scan: Scan, frame: Fit, how: Theirs, epochs: int) -> Iterator[Found]:
             running.run(1)
             found = (running.get_data_to_cpu(part, as_numpy=True) for part in ("object", "probe", "probe_positions"))
             image, probe, positions = found
-            yield Found(image[0], probe[0] * scan.size, positions + np.asarray(frame.origin))
+            yield ReconstructionResult(image[0], probe[0] * scan.size, positions + np.asarray(frame.origin))
 
 
-def ptychi_options(scan: Scan, frame: Fit, how: Theirs, epochs: int) -> Any:
+def ptychi_options(scan: Scan, frame: RefinementEngine, how: Theirs, epochs: int) -> Any:
     """pty-chi's options."""
     api = import_ptychi()
     options = getattr(api, f"{how.name}Options")()
@@ -211,7 +211,9 @@ def import_ptychi():
     return ptychi.api
 
 
-def timed(engine: Iterator[Found], judge: Callable[[Found], Any], spent: float = 0.0) -> list[tuple[float, Any]]:
+def timed(
+    engine: Iterator[ReconstructionResult], judge: Callable[[ReconstructionResult], Any], spent: float = 0.0
+) -> list[tuple[float, Any]]:
     """The curve of an engine; judging it costs nothing."""
     curve, began = [], time.process_time()
     for found in engine:
@@ -234,7 +236,7 @@ def compare(model: Path, corrector: Model, kind: str, photons: float, step_px: f
         began = time.process_time()
         start = network(model, dataset, Path(scratch))
         spent = time.process_time() - began
-    frame = Fit(scan, Refinement())
+    frame = RefinementEngine(scan, Refinement())
     judge = Judge(scan, frame)
     curves = {
         "network + refinement": ours(scan, Refinement(), start, spent),

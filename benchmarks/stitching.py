@@ -39,7 +39,7 @@ from scipy.spatial import KDTree
 from ptychoflow.io.patch_store import PatchSet
 from ptychoflow.physics.kernels.accumulate import splat_
 from ptychoflow.physics.phase_synchronisation import _improved, _rising, neighbour_pairs, synchronise
-from ptychoflow.stitching.canvas import Canvas, Room
+from ptychoflow.stitching.canvas import Canvas, CanvasStorage
 from ptychoflow.stitching.phases import find_phases
 
 AT_ONCE = 1000
@@ -54,7 +54,11 @@ def places(count: int, whole: bool, step: float = 8.0) -> np.ndarray:
 
 
 def plain(
-    patches: torch.Tensor, corners: torch.Tensor, rests: torch.Tensor, weights: torch.Tensor, shape: tuple[int, int]
+    patches: torch.Tensor,
+    corners: torch.Tensor,
+    subpixel_shifts: torch.Tensor,
+    weights: torch.Tensor,
+    shape: tuple[int, int],
 ) -> torch.Tensor:
     """Four weighted corners, each with its index tensor; the mean."""
     total = torch.zeros(shape[0] * shape[1], dtype=patches.dtype, device=patches.device)
@@ -65,7 +69,7 @@ def plain(
         y, x = (corners[here, axis, None] + line for axis in (0, 1))
         for down in (0, 1):
             for right in (0, 1):
-                share_y, share_x = (abs(1 - k - rests[here, axis]) for axis, k in ((0, down), (1, right)))
+                share_y, share_x = (abs(1 - k - subpixel_shifts[here, axis]) for axis, k in ((0, down), (1, right)))
                 share = (share_y * share_x)[:, None, None] * weights
                 pixels = ((y + down)[:, :, None] * shape[1] + (x + right)[:, None, :]).flatten()
                 total.scatter_add_(0, pixels, (patches[here] * share).flatten())
@@ -107,11 +111,11 @@ def measure(size: int, step: float, whole: bool, count: int, device: str, repeat
     line = (torch.arange(size) - size // 2) / (size / 4)
     weights = torch.exp(-(line[:, None] ** 2) - line**2)  # a beam
     with tempfile.TemporaryDirectory() as folder:
-        room = Room(float("inf"), Path(folder))
+        room = CanvasStorage(float("inf"), Path(folder))
         canvas = Canvas.around(positions, weights, np.zeros(2), room, margin=1)
         at = torch.from_numpy(positions - canvas.origin)
-        corners, rests = torch.floor(at).long() - size // 2, (at - torch.floor(at)).float()
-        told = [part.to(device) for part in (patches, corners, rests, weights)]
+        corners, subpixel_shifts = torch.floor(at).long() - size // 2, (at - torch.floor(at)).float()
+        told = [part.to(device) for part in (patches, corners, subpixel_shifts, weights)]
 
         def ours() -> np.ndarray:
             filled = Canvas.around(positions, weights, np.zeros(2), room, margin=1)
@@ -157,8 +161,8 @@ def synchronisation(count: int, size: int) -> dict:
     found = find_phases(patches, np.arange(count), torch.ones(size, size), "synchronise")
     seconds = time.process_time() - began
     left = np.abs(np.angle(found.factors * turn[:, 0, 0] * np.conj(found.factors[0] * turn[0, 0, 0]))).max()
-    facts = {"patches": count, "size": size, "seconds": round(seconds, 2), "agreement": round(found.agreement, 5)}
-    return facts | {"largest_phase_error_rad": round(float(left), 5)}
+    metadata = {"patches": count, "size": size, "seconds": round(seconds, 2), "agreement": round(found.agreement, 5)}
+    return metadata | {"largest_phase_error_rad": round(float(left), 5)}
 
 
 def noisy(side: int, noise: float, reach: float | None) -> dict:
@@ -179,12 +183,12 @@ def noisy(side: int, noise: float, reach: float | None) -> dict:
     best = _improved(np.exp(1j * phases), links, _rising(links)).conj()
     left, least = (np.angle(turns * np.exp(1j * phases)) for turns in (found.factors, best))
     agreed = (best[near[:, 0]] * overlap * best[near[:, 1]].conj()).real.sum() / np.abs(overlap).sum()
-    facts = {"patches": side**2, "k_nearest": round(2 * len(near) / side**2, 1), "noise_rad": noise}
-    for name, rest in (("left_rad", left), ("left_from_truth_rad", least)):
-        turned = np.exp(1j * rest)
-        facts[name] = round(float(np.sqrt(np.mean(np.angle(turned / turned.mean()) ** 2))), 3)
-    facts |= {"agreement": round(found.agreement, 5), "agreement_from_truth": round(float(agreed), 5)}
-    return facts | {"seconds": round(seconds, 1)}
+    metadata = {"patches": side**2, "k_nearest": round(2 * len(near) / side**2, 1), "noise_rad": noise}
+    for name, subpixel_shift in (("left_rad", left), ("left_from_truth_rad", least)):
+        turned = np.exp(1j * subpixel_shift)
+        metadata[name] = round(float(np.sqrt(np.mean(np.angle(turned / turned.mean()) ** 2))), 3)
+    metadata |= {"agreement": round(found.agreement, 5), "agreement_from_truth": round(float(agreed), 5)}
+    return metadata | {"seconds": round(seconds, 1)}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from ptychoflow.core.scan import Geometry, Scan, Truth
+from ptychoflow.core.scan import Geometry, GroundTruth, Scan
 from ptychoflow.io.dataset import write_dataset
 from ptychoflow.physics.forward_model import expected_counts, shift_probe
 from ptychoflow.physics.patches import cut_windows, split_positions
@@ -59,9 +59,9 @@ def scan() -> Scan:
         probe=probe[None].astype(np.complex64),
         geometry=Geometry(pixel_size_m=5e-8, wavelength_m=1.4e-10, detector_distance_m=2.0),
         mask=mask,
-        truth=Truth(np.exp(1j * rng.uniform(-0.5, 0.5, (80, 90))).astype(np.complex64)),
+        truth=GroundTruth(np.exp(1j * rng.uniform(-0.5, 0.5, (80, 90))).astype(np.complex64)),
         name="sample",
-        facts={"photons_asked": 4e4},
+        metadata={"photons_asked": 4e4},
     )
 
 
@@ -76,10 +76,10 @@ def tiny_dataset(tmp_path_factory) -> Path:
     image = ((0.85 + 0.1 * np.tanh(amplitude)) * np.exp(0.8j * np.tanh(phase))).astype(np.complex64)
     grid = np.stack(np.meshgrid(np.arange(10), np.arange(10), indexing="ij"), -1).reshape(-1, 2)
     positions = 18 + 5 * grid + rng.uniform(-1, 1, (100, 2))
-    whole, rest = split_positions(torch.from_numpy(positions))
+    whole, subpixel_shift = split_positions(torch.from_numpy(positions))
     windows = cut_windows(torch.from_numpy(image), whole - 16, 32)
-    counts = rng.poisson(expected_counts(windows, shift_probe(torch.from_numpy(probe), rest)).numpy())
-    scan = Scan(counts, positions, probe, Geometry(5e-8, 1.4e-10, 2.0), truth=Truth(image), name="blobs")
+    counts = rng.poisson(expected_counts(windows, shift_probe(torch.from_numpy(probe), subpixel_shift)).numpy())
+    scan = Scan(counts, positions, probe, Geometry(5e-8, 1.4e-10, 2.0), truth=GroundTruth(image), name="blobs")
     folder = tmp_path_factory.mktemp("datasets") / "blobs"
     write_dataset(folder, scan)
     return folder

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ptychoflow.core.reconstruction import Reconstruction
-from ptychoflow.core.scan import Geometry, Scan, Truth
+from ptychoflow.core.scan import Geometry, GroundTruth, Scan
 from ptychoflow.io.dataset import write_dataset
 from ptychoflow.io.reconstruction_h5 import write_reconstruction
 from ptychoflow.metrics.data_consistency import expected_patterns
@@ -30,8 +30,10 @@ def make_scan(name: str = "star", truth: bool = True, photons: float = 1e4) -> S
     positions = raster + rng.uniform(-1, 1, raster.shape)
     image = sample(shape=SHAPE).astype(np.complex64)
     counts = rng.poisson(np.concatenate(list(expected_patterns(image, (0, 0), probe, positions)))).astype(np.uint16)
-    facts = {"nominal_geometry": True}
-    return Scan(counts, positions, probe, GEOMETRY, truth=Truth(image) if truth else None, name=name, facts=facts)
+    metadata = {"nominal_geometry": True}
+    return Scan(
+        counts, positions, probe, GEOMETRY, truth=GroundTruth(image) if truth else None, name=name, metadata=metadata
+    )
 
 
 def blurred(strength: float = 0.2, seed: int = 3) -> np.ndarray:
@@ -62,7 +64,7 @@ def refined_history(*objects: np.ndarray) -> dict:
     return {
         "history": {"epoch": epochs, "error": [0.1 / e for e in epochs], **clocks},
         "snapshots": np.stack(objects).astype(np.complex64),
-        "facts": {"snapshot_epochs": epochs},
+        "metadata": {"snapshot_epochs": epochs},
     }
 
 

@@ -60,7 +60,7 @@ def test_a_right_config_is_called_right():
 
 
 @pytest.mark.parametrize(
-    ("subject", "facts"),
+    ("subject", "metadata"),
     [
         ("training.learning_rate", ["Peak rate", "> 0", "default: 0.002", "read by: train", "_config.learning_rate"]),
         ("simulation.photons_per_pattern", ["unit: photons", "read by: simulate", "tensorflow: nphotons"]),
@@ -75,9 +75,9 @@ def test_a_right_config_is_called_right():
         ("object.big", ["`network.group_size`"]),
     ],
 )  # fmt: skip
-def test_a_setting_is_explained(subject, facts):
+def test_a_setting_is_explained(subject, metadata):
     said = answer("explain", subject)
-    assert not [fact for fact in facts if fact not in said]
+    assert not [fact for fact in metadata if fact not in said]
 
 
 @pytest.mark.parametrize(

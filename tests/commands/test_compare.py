@@ -14,7 +14,7 @@ from ptychoflow.commands.compare import better, compare
 from ptychoflow.commands.evaluate import evaluate
 from ptychoflow.commands.report import report
 from ptychoflow.config import Evaluation, Refinement
-from ptychoflow.io.provenance import provenance
+from ptychoflow.io.provenance import record_provenance
 from ptychoflow.io.reconstruction_h5 import write_reconstruction
 from ptychoflow.reporting.results import Column
 
@@ -23,9 +23,9 @@ from ..products import make_reconstruction, make_scan, write_products
 
 def _made_with(paths, image, epochs):
     """Write a refined object as so many epochs would have made it."""
-    made_by = provenance(Refinement(epochs=epochs), dataset=paths["dataset"])
-    facts = {"provenance": made_by, "seconds": 1.0 * epochs}
-    write_reconstruction(paths["refined"], make_reconstruction(make_scan(), image, facts=facts))
+    provenance = record_provenance(Refinement(epochs=epochs), dataset=paths["dataset"])
+    metadata = {"provenance": provenance, "seconds": 1.0 * epochs}
+    write_reconstruction(paths["refined"], make_reconstruction(make_scan(), image, metadata=metadata))
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_a_change_beside_the_noise_is_none():
         (lambda path: path.mkdir(), "holds no measures"),
         (lambda path: path.write_text("{}"), "evaluate again"),
     ],
-    ids=["missing", "empty", "not measures"],
+    ids=["missing", "uniform", "not measures"],
 )
 def test_what_cannot_be_compared_ends_in_one_line(runs, tmp_path, capsys, make, message):
     path = tmp_path / "other"

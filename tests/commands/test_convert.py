@@ -7,7 +7,7 @@ import pooch
 import pytest
 
 from ptychoflow.cli.main import main
-from ptychoflow.commands.convert import convert, locate
+from ptychoflow.commands.convert import convert, resolve_path
 from ptychoflow.config import Source
 from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.io.provenance import sha256
@@ -34,23 +34,23 @@ def test_a_measurement_becomes_a_scan_that_says_where_it_came_from(archive, tmp_
     convert(tmp_path / "a.cxi", Source(file="sample.npz", sha256=sha256(archive), geometry=GEOMETRY))
     read = read_scan(tmp_path / "a.cxi")
     np.testing.assert_array_equal(read.counts, scan.counts)
-    assert read.facts["provenance"]["inputs"]["measurement"]["sha256"] == sha256(archive)
-    assert read.facts["nominal_geometry"] is True
-    assert read.facts["photons_measured"] == pytest.approx(scan.counts.sum() / len(scan))
+    assert read.metadata["provenance"]["inputs"]["measurement"]["sha256"] == sha256(archive)
+    assert read.metadata["nominal_geometry"] is True
+    assert read.metadata["photons_measured"] == pytest.approx(scan.counts.sum() / len(scan))
 
 
 def test_a_path_is_taken_as_it_is_and_a_name_is_found_in_the_cache(archive):
-    assert locate(Source(file=str(archive))) == locate(Source(file="sample.npz")) == archive
+    assert resolve_path(Source(file=str(archive))) == resolve_path(Source(file="sample.npz")) == archive
 
 
 def test_what_is_nowhere_is_told_so(archive):
     with pytest.raises(FileNotFoundError, match=r"there is no other\.npz, nor in the data cache"):
-        locate(Source(file="other.npz"))
+        resolve_path(Source(file="other.npz"))
 
 
 def test_a_wrong_checksum_is_told_so(archive):
     with pytest.raises(ValueError, match=r"has SHA-256 .*, expected 0000"):
-        locate(Source(file="sample.npz", sha256="0" * 64))
+        resolve_path(Source(file="sample.npz", sha256="0" * 64))
 
 
 def test_a_missing_file_is_fetched_once_and_kept(archive, tmp_path, monkeypatch):
@@ -63,7 +63,7 @@ def test_a_missing_file_is_fetched_once_and_kept(archive, tmp_path, monkeypatch)
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     source = Source(file="new.npz", url="https://example.org/new.npz", sha256=sha256(archive))
-    assert locate(source) == locate(source) == archive.parent / "new.npz"
+    assert resolve_path(source) == resolve_path(source) == archive.parent / "new.npz"
     assert fetched == [(source.url, source.sha256)]
 
 
@@ -73,7 +73,7 @@ def test_a_failed_download_is_told_in_one_line(archive, monkeypatch):
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     with pytest.raises(ValueError, match=r"cannot be fetched \(no route\): put the file at .*new\.npz yourself"):
-        locate(Source(file="new.npz", url="https://example.org/new.npz"))
+        resolve_path(Source(file="new.npz", url="https://example.org/new.npz"))
 
 
 @pytest.mark.parametrize("size", [32, 16])
@@ -109,6 +109,6 @@ def test_a_measurement_with_an_address_is_read_from_the_copy_that_was_fetched(sc
     convert(tmp_path / "out.cxi", source, fetched=[tmp_path / "a" / "sample.cxi", copy])
     made = read_scan(tmp_path / "out.cxi")
     np.testing.assert_array_equal(made.counts[:, scan.mask], scan.counts[:, scan.mask])
-    assert made.facts["provenance"]["config"]["source"]["file"] == source.file
+    assert made.metadata["provenance"]["config"]["source"]["file"] == source.file
     with pytest.raises(FileNotFoundError, match=r"s3://beamline/a/sample\.cxi was not fetched: the workflow"):
         convert(tmp_path / "again.cxi", source)

@@ -8,9 +8,9 @@ import pytest
 
 from ptychoflow.commands.evaluate import evaluate
 from ptychoflow.config import Evaluation
-from ptychoflow.core.scan import Truth
+from ptychoflow.core.scan import GroundTruth
 from ptychoflow.io.dataset import write_dataset
-from ptychoflow.io.provenance import provenance
+from ptychoflow.io.provenance import record_provenance
 from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
 
 from ..metrics.objects import sample
@@ -37,16 +37,16 @@ def _read(path):
 
 def test_each_stage_is_measured_and_the_better_one_scores_better(measured):
     stages = _read(measured)["stages"]
-    assert list(stages) == ["empty", "network", "refined"]
-    psnr = [stages[name]["against_truth"]["phase_psnr_truth_range"] for name in ("empty", "network", "refined")]
+    assert list(stages) == ["uniform", "network", "refined"]
+    psnr = [stages[name]["against_truth"]["phase_psnr_truth_range"] for name in ("uniform", "network", "refined")]
     assert psnr == sorted(psnr)
-    r_factor = [stages[name]["r_factor"] for name in ("refined", "network", "empty")]
+    r_factor = [stages[name]["r_factor"] for name in ("refined", "network", "uniform")]
     assert r_factor == sorted(r_factor)
     assert stages["refined"]["noise_floor"] < stages["refined"]["r_factor"]
 
 
 def test_an_empty_object_scores_nothing(measured):
-    empty = _read(measured)["stages"]["empty"]
+    empty = _read(measured)["stages"]["uniform"]
     assert empty["spread"] == pytest.approx(0, abs=1e-6)
     assert empty["against_truth"]["correlation"] == 0
     assert empty["against_truth"]["frc"]["area"] < 0.1
@@ -62,7 +62,7 @@ def test_the_truth_itself_is_found_perfect_and_explains_the_counts(products, tmp
     assert found["against_truth"]["phase_psnr_truth_range"] > 100
     assert found["against_truth"]["frc"]["crossings"]["1/2"]["beyond_nyquist"]
     assert found["r_factor"] == pytest.approx(found["noise_floor"], rel=0.05)
-    assert found["seam"] == pytest.approx(1, abs=0.3)
+    assert found["raster_artifact_ratio"] == pytest.approx(1, abs=0.3)
 
 
 def test_how_refinement_went_is_told_in_seconds(measured):
@@ -149,7 +149,7 @@ def test_without_a_truth_the_counts_and_the_halves_are_the_judges(tmp_path):
 def test_the_baseline_has_no_network(products, tmp_path):
     evaluate(products["dataset"], tmp_path / "m.json", products["refined"])
     metrics = _read(tmp_path / "m.json")
-    assert list(metrics["stages"]) == ["empty", "refined"]
+    assert list(metrics["stages"]) == ["uniform", "refined"]
     assert metrics["split_half"] == {}
 
 
@@ -157,7 +157,7 @@ def test_the_baseline_has_no_network(products, tmp_path):
 def test_a_wrong_truth_is_refused(products, tmp_path, wrong):
     scan, right = make_scan(), make_scan().truth.object
     other = {"another object": sample(seed=9, shape=SHAPE), "turned": right[::-1, ::-1], "its conjugate": right.conj()}
-    write_dataset(tmp_path / "star", dataclasses.replace(scan, truth=Truth(other[wrong].astype(np.complex64))))
+    write_dataset(tmp_path / "star", dataclasses.replace(scan, truth=GroundTruth(other[wrong].astype(np.complex64))))
     with pytest.raises(ValueError, match=r"truth of star explains its counts worse .* than an empty image"):
         evaluate(tmp_path / "star", tmp_path / "m.json", products["refined"])
     assert not (tmp_path / "m.json").exists()
@@ -210,8 +210,8 @@ def test_what_does_not_belong_together_is_refused_and_leaves_nothing(products, t
 def test_a_reconstruction_of_another_dataset_is_told(products, tmp_path, caplog):
     write_dataset(tmp_path / "sun", make_scan("sun"))
     for dataset, told in ((products["dataset"], False), (tmp_path / "sun", True)):
-        facts = {"provenance": provenance(dataset=dataset)}
-        write_reconstruction(tmp_path / "r.h5", make_reconstruction(make_scan(), blurred(), facts=facts))
+        metadata = {"provenance": record_provenance(dataset=dataset)}
+        write_reconstruction(tmp_path / "r.h5", make_reconstruction(make_scan(), blurred(), metadata=metadata))
         evaluate(products["dataset"], tmp_path / "m.json", tmp_path / "r.h5")
         assert (f"r.h5 was made from another dataset than {products['dataset']} (sun)" in caplog.text) == told
 

@@ -83,10 +83,10 @@ def test_a_product_carries_the_names_of_every_version(paths):
 
 def test_the_light_of_each_pattern_goes_along_as_photons(paths, tmp_path):
     found = read_reconstruction(paths["refined"])
-    brightness = np.linspace(0.5, 1.5, len(found.positions)).astype(np.float32)
-    write_reconstruction(tmp_path / "a.h5", dataclasses.replace(found, brightness=brightness))
+    probe_scale = np.linspace(0.5, 1.5, len(found.positions)).astype(np.float32)
+    write_reconstruction(tmp_path / "a.h5", dataclasses.replace(found, probe_scale=probe_scale))
     product = read_product(tmp_path / "a.h5")
-    np.testing.assert_allclose(product.photon_counts, product.photons * brightness.astype(float) ** 2, rtol=1e-12)
+    np.testing.assert_allclose(product.photon_counts, product.photons * probe_scale.astype(float) ** 2, rtol=1e-12)
     assert read_product(paths["refined"]).photon_counts is None
 
 

@@ -17,7 +17,7 @@ from ptychoflow.inference import prediction
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.io.patch_store import read_patches
 from ptychoflow.models.checkpoint import Model, write_model
-from ptychoflow.networks.group_network import CanvasNetwork
+from ptychoflow.networks.group_network import GroupReconstructor
 
 CPU = Runtime(accelerator="cpu")
 FINE = Inference(dtype="float32")
@@ -27,7 +27,7 @@ FINE = Inference(dtype="float32")
 def model(tmp_path_factory) -> Path:
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("models") / "pinn.ckpt"
-    write_model(path, Model(CanvasNetwork(Network(base_channels=8, depth=2), window=24), 32, {}))
+    write_model(path, Model(GroupReconstructor(Network(base_channels=8, depth=2), window=24), 32, {}))
     return path
 
 
@@ -46,7 +46,7 @@ def test_every_pattern_is_in_a_group_and_each_patch_lies_amid_its_own(model, tin
     offset = found.positions - scan.positions[found.members].mean(1)
     assert np.abs(offset).max() <= 0.5
     assert found.size <= 24 and found.size % 2 == 0
-    assert set(found.facts["provenance"]["inputs"]) == {"model", "dataset"}
+    assert set(found.metadata["provenance"]["inputs"]) == {"model", "dataset"}
 
 
 def test_all_groups_are_those_that_cover_and_more(model, tiny_dataset, tmp_path):
@@ -123,12 +123,12 @@ def test_a_gpu_that_is_too_small_is_given_fewer_groups(pretended_gpu, model, tin
 )
 def test_batches_that_do_not_fit_are_halved_until_they_do(model, tiny_dataset, tmp_path, monkeypatch, caplog, refusal):
     infer(model, tiny_dataset, tmp_path / "whole", FINE, CPU)
-    solve, most = prediction.solve, 3
+    predict_groups, most = prediction.predict_groups, 3
 
     def refuse(network, batch):
         if len(batch.counts) > most:
             raise refusal
-        return solve(network, batch)
+        return predict_groups(network, batch)
 
     monkeypatch.setattr(prediction, "solve", refuse)
     infer(model, tiny_dataset, tmp_path / "parts", FINE, Runtime(accelerator="cpu", inference_batch_size=16))
@@ -242,7 +242,7 @@ def test_a_full_disk_is_told_before_anything_is_predicted(model, tiny_dataset, t
 def test_patches_take_the_place_of_patches_and_of_nothing_else(model, tiny_dataset, tmp_path):
     for dtype in ("float16", "float32"):
         infer(model, tiny_dataset, tmp_path / "patches", Inference(dtype=dtype), CPU)
-    assert read_patches(tmp_path / "patches").facts["dtype"] == "float32"
+    assert read_patches(tmp_path / "patches").metadata["dtype"] == "float32"
     write_dataset(tmp_path / "scan", open_dataset(tiny_dataset))
     with pytest.raises(ValueError, match="scan holds other files"):
         infer(model, tiny_dataset, tmp_path / "scan", FINE, CPU)

@@ -51,7 +51,7 @@ def test_a_dataset_holds_the_scan_and_nothing_in_pixels_that_do_not_count(path, 
     opened = open_dataset(tmp_path / "d")
     np.testing.assert_array_equal(opened.counts, _seen(scan))
     np.testing.assert_array_equal(opened.mask, scan.mask)
-    assert opened.facts["masked_pixels"] == 1
+    assert opened.metadata["masked_pixels"] == 1
     verify_dataset(tmp_path / "d")
     assert read_manifest(tmp_path / "d")["provenance"]["inputs"]["scan"]["name"] == "sample.cxi"
 
@@ -91,8 +91,8 @@ def test_cropping_keeps_the_centre_of_each_pattern(path, tmp_path, scan):
     pack(path, tmp_path / "d", Packing(crop=16), half="odd")
     opened = open_dataset(tmp_path / "d")
     np.testing.assert_array_equal(opened.counts, scan.counts[1::2, 8:24, 8:24])
-    assert opened.facts["cropped_from_px"] == 32
-    assert opened.facts["photons_measured"] == opened.counts.sum() / len(opened)
+    assert opened.metadata["cropped_from_px"] == 32
+    assert opened.metadata["photons_measured"] == opened.counts.sum() / len(opened)
 
 
 def test_binning_sums_and_takes_a_wider_dtype(tmp_path, scan):
@@ -101,7 +101,7 @@ def test_binning_sums_and_takes_a_wider_dtype(tmp_path, scan):
     pack(tmp_path / "sample.cxi", tmp_path / "d", Packing(binning=2))
     opened = open_dataset(tmp_path / "d")
     assert opened.counts.dtype == np.uint32 and (opened.counts == 240000).all() and opened.size == 16
-    assert opened.facts["photons_measured"] == 60000 * 32 * 32
+    assert opened.metadata["photons_measured"] == 60000 * 32 * 32
 
 
 def test_patterns_are_moved_to_where_the_probe_puts_them(tmp_path, scan):
@@ -114,7 +114,7 @@ def test_patterns_are_moved_to_where_the_probe_puts_them(tmp_path, scan):
     np.testing.assert_array_equal(auto.counts, told.counts)
     np.testing.assert_array_equal(auto.counts[:, 16, 16], counts[:, 19, 14])
     assert not auto.mask[-3:].any() and not auto.mask[:, :2].any() and auto.mask[:-3, 2:].all()
-    assert auto.facts["moved_px"] == [-3, 2]
+    assert auto.metadata["moved_px"] == [-3, 2]
 
 
 def _flawed(scan: Scan) -> Scan:

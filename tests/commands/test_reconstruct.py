@@ -18,7 +18,7 @@ from ptychoflow.config import Inference, Network, Runtime
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.models.checkpoint import Model, write_model
-from ptychoflow.networks.group_network import CanvasNetwork
+from ptychoflow.networks.group_network import GroupReconstructor
 
 CPU = Runtime(accelerator="cpu", threads=1)
 
@@ -27,7 +27,7 @@ CPU = Runtime(accelerator="cpu", threads=1)
 def model(tmp_path_factory) -> Path:
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("models") / "pinn.ckpt"
-    write_model(path, Model(CanvasNetwork(Network(base_channels=8, depth=2), window=24), 32, {}))
+    write_model(path, Model(GroupReconstructor(Network(base_channels=8, depth=2), window=24), 32, {}))
     return path
 
 
@@ -38,9 +38,9 @@ def test_it_makes_what_two_steps_make_and_nothing_else(model, tiny_dataset, tmp_
     once, steps = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("once", "steps"))
     for name in ("object", "weight", "coverage"):
         np.testing.assert_array_equal(getattr(once, name), getattr(steps, name))
-    assert once.origin == steps.origin and once.facts["patches"] == steps.facts["patches"]
+    assert once.origin == steps.origin and once.metadata["patches"] == steps.metadata["patches"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["once.h5", "patches", "steps.h5"]
-    assert set(once.facts["provenance"]["inputs"]) == {"model", "dataset"}
+    assert set(once.metadata["provenance"]["inputs"]) == {"model", "dataset"}
 
 
 def test_a_canvas_that_fits_nowhere_is_told_before_anything_is_predicted(model, tiny_dataset, tmp_path, monkeypatch):
@@ -55,7 +55,7 @@ def test_a_canvas_that_fits_nowhere_is_told_before_anything_is_predicted(model, 
 
 def test_times_are_kept_from_counts_to_canvas(model, tiny_dataset, tmp_path):
     reconstruct(model, tiny_dataset, tmp_path / "a.h5", runtime=CPU.model_copy(update={"inference_batch_size": 8}))
-    seconds = read_reconstruction(tmp_path / "a.h5").facts["inference"]["seconds"]
+    seconds = read_reconstruction(tmp_path / "a.h5").metadata["inference"]["seconds"]
     assert {
         "load",
         "host_to_device",
@@ -80,4 +80,4 @@ def test_two_processes_make_the_same_image(model, tiny_dataset, tmp_path):
     np.testing.assert_allclose(two.object, one.object, atol=1e-6)
     np.testing.assert_array_equal(two.coverage, one.coverage)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.h5", "two.h5"]
-    assert two.facts["inference"]["processes"] == 2
+    assert two.metadata["inference"]["processes"] == 2

@@ -20,9 +20,9 @@ from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.data_consistency import expected_patterns
 from ptychoflow.physics.forward_model import shift_probe, total_intensity
 from ptychoflow.refinement import resume as breaks
-from ptychoflow.refinement.engine import Fit, Free
-from ptychoflow.refinement.position_correction import position_steps
-from ptychoflow.runtime.distributed import Peers
+from ptychoflow.refinement.engine import RefinedVariables, RefinementEngine
+from ptychoflow.refinement.position_correction import position_updates
+from ptychoflow.runtime.distributed import DistributedContext
 
 
 def _phase_error(path, scan) -> float:
@@ -80,7 +80,11 @@ def test_a_wrong_probe_is_put_right(tiny_dataset, tmp_path):
     wrong = (scan.probe * np.exp(0.01j * (x**2 + y**2))).astype(np.complex64)
     write_dataset(tmp_path / "wrong", dataclasses.replace(scan, probe=wrong))
     for probe_start_epoch in (None, 2):
-        refine(tmp_path / "wrong", tmp_path / f"{probe_start_epoch}.h5", Refinement(epochs=15, probe_start_epoch=probe_start_epoch))
+        refine(
+            tmp_path / "wrong",
+            tmp_path / f"{probe_start_epoch}.h5",
+            Refinement(epochs=15, probe_start_epoch=probe_start_epoch),
+        )
     kept, found = (read_reconstruction(tmp_path / f"{name}.h5") for name in (None, 2))
     assert np.array_equal(kept.probe, wrong)
     assert found.history["error"][-1] < 0.7 * kept.history["error"][-1]
@@ -150,7 +154,7 @@ def test_a_wave_that_changes_as_by_a_motion_asks_for_that_motion():
     slopes = [(windows.roll(-1, axis) - windows.roll(1, axis)) / 2 for axis in (-2, -1)]
     moved = sum(move[:, None, None] * slope for move, slope in zip(moves.T, slopes, strict=True))
     change = probes * moved[:, None] / 2
-    steps = position_steps(total_intensity(probes), windows, (probes.conj() * change).sum(1))
+    steps = position_updates(total_intensity(probes), windows, (probes.conj() * change).sum(1))
     torch.testing.assert_close(steps, moves, rtol=0.05, atol=0.01)
 
 
@@ -186,10 +190,10 @@ def test_patterns_that_had_less_light_are_found(tiny_dataset, tmp_path):
     settings = {"epochs": 15, "batch_size": 8}
     found = read_reconstruction(_refined(tmp_path / "flicker", tmp_path / "a.h5", intensity_start_epoch=2, **settings))
     kept = read_reconstruction(_refined(tmp_path / "flicker", tmp_path / "b.h5", **settings))
-    assert set(np.argsort(found.brightness)[:8]) == set(dim)
-    assert np.mean(found.brightness**2) == pytest.approx(1, abs=1e-3)
+    assert set(np.argsort(found.probe_scale)[:8]) == set(dim)
+    assert np.mean(found.probe_scale**2) == pytest.approx(1, abs=1e-3)
     assert found.history["error"][-1] < 0.7 * kept.history["error"][-1]
-    assert kept.brightness is None
+    assert kept.probe_scale is None
 
 
 def test_a_fit_that_changes_nothing_more_stops(tiny_dataset, tmp_path):
@@ -197,7 +201,7 @@ def test_a_fit_that_changes_nothing_more_stops(tiny_dataset, tmp_path):
     found = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", **settings))
     assert found.history["epoch"][-1] < 40
     assert found.history["phase_change"][-1] < Refinement().convergence_tolerance <= max(found.history["phase_change"])
-    assert found.facts["snapshot_epochs"][-1] == found.history["epoch"][-1]
+    assert found.metadata["snapshot_epochs"][-1] == found.history["epoch"][-1]
     np.testing.assert_array_equal(found.snapshots[-1], found.object)
     far = read_reconstruction(_refined(tiny_dataset, tmp_path / "b.h5", settled=0, **settings))
     assert far.history["epoch"][-1] == 40
@@ -212,7 +216,7 @@ def test_a_broken_off_fit_goes_on_to_the_same_result(tiny_dataset, tmp_path, mon
     settings = {"epochs": 6, "probe_start_epoch": 2, "position_start_epoch": 2, "intensity_start_epoch": 2}
     whole = read_reconstruction(_refined(tiny_dataset, tmp_path / "whole.h5", **settings))
     monkeypatch.setattr(breaks, "EVERY_S", 0)
-    epoch, done = Fit.epoch, []
+    epoch, done = RefinementEngine.epoch, []
 
     def breaking(self, *arguments, **more):
         if len(done) == 3:
@@ -220,27 +224,27 @@ def test_a_broken_off_fit_goes_on_to_the_same_result(tiny_dataset, tmp_path, mon
         done.append(epoch(self, *arguments, **more))
         return done[-1]
 
-    monkeypatch.setattr(Fit, "epoch", breaking)
+    monkeypatch.setattr(RefinementEngine, "epoch", breaking)
     with pytest.raises(KeyboardInterrupt):
         _refined(tiny_dataset, tmp_path / "broken.h5", **settings)
-    monkeypatch.setattr(Fit, "epoch", epoch)
+    monkeypatch.setattr(RefinementEngine, "epoch", epoch)
     assert not (tmp_path / "broken.h5").exists()
     _refined(tiny_dataset, tmp_path / "other.h5", **settings | {"seed": 1})  # another fit does not go on from it
     broken = read_reconstruction(_refined(tiny_dataset, tmp_path / "broken.h5", **settings))
     np.testing.assert_array_equal(broken.object, whole.object)
     np.testing.assert_array_equal(broken.positions, whole.positions)
     assert broken.history["error"] == whole.history["error"]
-    assert broken.facts["snapshot_epochs"] == whole.facts["snapshot_epochs"]
+    assert broken.metadata["snapshot_epochs"] == whole.metadata["snapshot_epochs"]
     assert not list(tmp_path.glob(".*unfinished"))
 
 
 def test_a_state_of_other_settings_or_a_damaged_one_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(breaks, "EVERY_S", 0)
-    breaks.Unfinished(tmp_path / "a.h5", {"seed": 1}).save({"x": 1})
-    assert breaks.Unfinished(tmp_path / "a.h5", {"seed": 1}).read() == {"x": 1}
-    assert breaks.Unfinished(tmp_path / "a.h5", {"seed": 2}).read() is None
-    breaks.Unfinished(tmp_path / "a.h5", {}).path.write_bytes(b"damaged")
-    assert breaks.Unfinished(tmp_path / "a.h5", {"seed": 1}).read() is None
+    breaks.ResumableState(tmp_path / "a.h5", {"seed": 1}).save({"x": 1})
+    assert breaks.ResumableState(tmp_path / "a.h5", {"seed": 1}).read() == {"x": 1}
+    assert breaks.ResumableState(tmp_path / "a.h5", {"seed": 2}).read() is None
+    breaks.ResumableState(tmp_path / "a.h5", {}).path.write_bytes(b"damaged")
+    assert breaks.ResumableState(tmp_path / "a.h5", {"seed": 1}).read() is None
 
 
 def test_a_full_disk_gives_one_line_and_leaves_what_was_there(tiny_dataset, tmp_path, mount):
@@ -260,13 +264,13 @@ def test_a_refined_start_brings_its_probe_and_positions(tiny_dataset, tmp_path):
     again = read_reconstruction(tmp_path / "b.h5")
     np.testing.assert_array_equal(again.probe, first.probe)
     np.testing.assert_array_equal(again.positions, first.positions)
-    np.testing.assert_array_equal(again.brightness, first.brightness)
+    np.testing.assert_array_equal(again.probe_scale, first.probe_scale)
     assert again.history["error"][0] < 1.2 * first.history["error"][-1]
 
 
 @pytest.mark.parametrize("place", [float("nan"), -1e6, 1e6])
 def test_a_position_that_leaves_the_object_is_told_before_anything_is_read_there(tiny_dataset, place):
-    fit = Fit(open_dataset(tiny_dataset), Refinement())
+    fit = RefinementEngine(open_dataset(tiny_dataset), Refinement())
     state = fit.state()
     state["positions"] = state["positions"].clone()
     state["positions"][3, 1] = place
@@ -292,7 +296,7 @@ def test_two_processes_find_what_one_finds(tiny_dataset, tmp_path, batch_size):
         "each says it, or Lightning too"
     )
     one, two = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("one", "two"))
-    assert two.facts["devices"] == 2
+    assert two.metadata["devices"] == 2
     assert abs(one.object - two.object).max() < 1e-3
     assert abs(one.positions - two.positions).max() < 1e-3
     np.testing.assert_allclose(one.history["error"], two.history["error"], rtol=1e-4)
@@ -334,9 +338,9 @@ def test_no_step_waits_for_the_gpu(pretended_gpu, tiny_dataset):
     free = {"probe_start_epoch": 1, "position_start_epoch": 1, "intensity_start_epoch": 1, "probe_modes": 2}
     for batch_size in (5, 50):
         settings = Refinement(batch_size=batch_size, **free)
-        fit = Fit(open_dataset(tiny_dataset), settings, peers=Peers("cuda"))
+        fit = RefinementEngine(open_dataset(tiny_dataset), settings, ctx=DistributedContext("cuda"))
         pretended_gpu.forget()
-        fit.epoch(Free.in_epoch(1, settings))
+        fit.epoch(RefinedVariables.in_epoch(1, settings))
         assert len(pretended_gpu.waits) == 5, (
             "the order goes there; error, change of phase, products of modes and how far positions reach come back"
         )
@@ -357,7 +361,7 @@ def test_what_is_masked_does_not_matter(tiny_dataset, tmp_path):
 
 def test_snapshots_begin_with_the_start_and_end_with_the_result(tiny_dataset, tmp_path):
     found = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", epochs=4))
-    assert found.facts["snapshot_epochs"] == [0, 1, 2, 3, 4]
+    assert found.metadata["snapshot_epochs"] == [0, 1, 2, 3, 4]
     assert np.all(found.snapshots[0] == 1)
     np.testing.assert_array_equal(found.snapshots[-1], found.object)
 

@@ -98,7 +98,7 @@ def test_it_says_what_was_done_how_good_it_is_and_what_to_do_next(page):
 
 def test_every_stage_has_a_row_and_an_empty_image_stands_beside(page):
     rows = re.findall(r'<tr class="(\w+)', page.partition('id="measures"')[2].partition("</table>")[0])
-    assert rows == ["network", "refined", "refined", "empty"] * 2
+    assert rows == ["network", "refined", "refined", "uniform"] * 2
 
 
 def test_losses_patterns_probe_times_settings_and_versions_are_there(page):
@@ -113,7 +113,7 @@ def test_the_parts_of_a_prediction_are_told_where_they_are_known(measured, page,
     metrics = json.loads(path.read_text())
     timing = {"device": "cuda", "processes": 2, "patterns": 100, "groups": 33}
     timing |= {"seconds": {"load": 0.5, "total": 4.0}, "patterns_per_second": {"load": 200.0, "end_to_end": 25.0}}
-    metrics["made_by"]["network"] |= {"inference": timing, "seconds": {"assembly": 0.25}}
+    metrics["reconstructions"]["network"] |= {"inference": timing, "seconds": {"assembly": 0.25}}
     path.write_text(json.dumps(metrics))
     section = _report(tmp_path / "told", [path]).partition("by part")[2].partition("</table>")[0]
     for words in ("pinn/star, 100 patterns in 33 groups on 2 cuda", "0.5 · 200/s", "0.25 · 400/s", "25/s"):
@@ -141,7 +141,7 @@ def test_the_table_holds_every_measure_of_every_stage(measured, page, tmp_path):
     assert {(row["scan"], row["method"], row["stage"]) for row in rows} == {
         (scan, model, stage)
         for scan in ("star", "real")
-        for model, stages in {"pinn": ("network", "refined", "empty"), "flat": ("refined", "empty")}.items()
+        for model, stages in {"pinn": ("network", "refined", "uniform"), "flat": ("refined", "uniform")}.items()
         for stage in stages
     }
     star = next(row for row in rows if (row["scan"], row["method"], row["stage"]) == ("star", "pinn", "refined"))

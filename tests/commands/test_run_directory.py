@@ -69,8 +69,8 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(directory, tmp_pat
     ],
 )
 def test_bad_input_ends_with_2_in_one_line_and_an_event(directory, tiny_dataset, tmp_path, capsys, words, message):
-    (tmp_path / "empty").mkdir()
-    places = {"none": tmp_path / "none", "input": directory, "empty": tmp_path / "empty", "packed": tiny_dataset}
+    (tmp_path / "uniform").mkdir()
+    places = {"none": tmp_path / "none", "input": directory, "uniform": tmp_path / "uniform", "packed": tiny_dataset}
     words = [word.format(**places) for word in words]
     assert main(["batch", words[0], str(tmp_path / "out"), "--events", *words[1:]]) == 2
     said = capsys.readouterr()
@@ -103,8 +103,8 @@ def test_sigterm_leaves_a_partial_product_that_says_so(directory, tmp_path):
     names = [event["event"] for event in events]
     assert "cancelling" in names and names[-1] == "cancelled"
     product, found = read_product(tmp_path / "out" / "product.h5"), read_reconstruction(tmp_path / "out" / "product.h5")
-    assert "partial: stopped after epoch" in product.comments and "of 100000" in found.facts["partial"]
-    assert events[-1]["partial"] == found.facts["partial"] and len(product.losses) >= 2
+    assert "partial: stopped after epoch" in product.comments and "of 100000" in found.metadata["partial"]
+    assert events[-1]["partial"] == found.metadata["partial"] and len(product.losses) >= 2
 
 
 def test_asked_to_stop_before_there_is_anything_to_keep_it_stops_at_once():

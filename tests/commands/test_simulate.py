@@ -61,10 +61,10 @@ def test_a_scan_records_all_that_made_it(tmp_path):
     assert scan.truth.positions is None
     assert scan.mask is None
     assert scan.photons == pytest.approx(1e4, rel=1e-5)
-    assert scan.facts["photons_asked"] == 1e4
-    assert scan.facts["photons_measured"] == pytest.approx(scan.counts.sum() / len(scan))
-    assert scan.facts["beam_diameter_px"] == pytest.approx(14, rel=0.3)
-    assert scan.facts["provenance"]["config"]["seed"] == 3
+    assert scan.metadata["photons_asked"] == 1e4
+    assert scan.metadata["photons_measured"] == pytest.approx(scan.counts.sum() / len(scan))
+    assert scan.metadata["beam_diameter_px"] == pytest.approx(14, rel=0.3)
+    assert scan.metadata["provenance"]["config"]["seed"] == 3
     assert scan.geometry.detector_pixel_m(32) == pytest.approx(172e-6)
     assert scan.geometry.energy_ev == pytest.approx(8800)
 
@@ -104,7 +104,7 @@ def test_dead_pixels_and_beamstop_are_masked(tmp_path):
 def test_saturated_pixels_are_counted(tmp_path):
     scan = _simulate(tmp_path, detector={"saturation": 20})
     assert scan.counts.max() == 20
-    assert scan.facts["saturated_pixels_per_pattern"] == pytest.approx((scan.counts == 20).sum() / len(scan))
+    assert scan.metadata["saturated_pixels_per_pattern"] == pytest.approx((scan.counts == 20).sum() / len(scan))
 
 
 def test_a_refined_probe_brings_its_modes_and_lengths(tmp_path):
@@ -113,7 +113,7 @@ def test_a_refined_probe_brings_its_modes_and_lengths(tmp_path):
     ratio = np.sqrt(1e4 / np.sum(np.abs(found.probe) ** 2))
     np.testing.assert_allclose(scan.probe, found.probe * ratio, atol=1e-3)
     assert scan.geometry == found.geometry
-    assert "probe" in scan.facts["provenance"]["inputs"]
+    assert "probe" in scan.metadata["provenance"]["inputs"]
 
 
 def test_a_probe_may_come_from_a_file_or_another_scan(tmp_path):
@@ -123,7 +123,7 @@ def test_a_probe_may_come_from_a_file_or_another_scan(tmp_path):
     np.save(tmp_path / "probe.npy", first.probe)
     third = _simulate(tmp_path, probe={"name": "file", "file": str(tmp_path / "probe.npy"), "defocus_spread": 0.5})
     assert third.probe.shape == first.probe.shape
-    assert "probe_file" in third.facts["provenance"]["inputs"]
+    assert "probe_file" in third.metadata["provenance"]["inputs"]
 
 
 @pytest.mark.parametrize(

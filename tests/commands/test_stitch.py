@@ -8,10 +8,10 @@ import pytest
 
 from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Runtime, Stitching
-from ptychoflow.core.scan import Truth
+from ptychoflow.core.scan import GroundTruth
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.io.patch_store import ShardWriter, seal
-from ptychoflow.io.provenance import provenance
+from ptychoflow.io.provenance import record_provenance
 from ptychoflow.io.reconstruction_h5 import read_reconstruction
 
 
@@ -53,8 +53,8 @@ def test_perfect_patches_make_a_perfect_object(tiny_dataset, tmp_path, weighting
     patches = _write_patches(tmp_path / "patches", scan, turn=turn)
     stitch(tiny_dataset, patches, tmp_path / "a.h5", Stitching(weighting=weighting))
     assert _error(tmp_path / "a.h5", scan) < 1e-6
-    facts = read_reconstruction(tmp_path / "a.h5").facts
-    assert facts["patches"] == len(scan) and facts["components"] == 1 and facts["agreement"] > 0.9999
+    metadata = read_reconstruction(tmp_path / "a.h5").metadata
+    assert metadata["patches"] == len(scan) and metadata["components"] == 1 and metadata["agreement"] > 0.9999
 
 
 def test_patches_out_of_phase_are_a_mess_unless_they_are_synchronised(tiny_dataset, tmp_path):
@@ -62,7 +62,7 @@ def test_patches_out_of_phase_are_a_mess_unless_they_are_synchronised(tiny_datas
     patches = _write_patches(tmp_path / "patches", scan, turn=1.0)
     stitch(tiny_dataset, patches, tmp_path / "a.h5", Stitching(phase="none"))
     assert _error(tmp_path / "a.h5", scan) > 0.5
-    assert read_reconstruction(tmp_path / "a.h5").facts["agreement"] < 0.5
+    assert read_reconstruction(tmp_path / "a.h5").metadata["agreement"] < 0.5
 
 
 def _halved(scan):
@@ -71,7 +71,7 @@ def _halved(scan):
     shift = np.where(below, 200.0, 0.0)[:, None] * [1, 0]
     truth = np.ones((284, 84), np.complex64)
     truth[:84], truth[200:] = scan.truth.object, scan.truth.object
-    return replace(scan, positions=scan.positions + shift, truth=Truth(truth), name="halved")
+    return replace(scan, positions=scan.positions + shift, truth=GroundTruth(truth), name="halved")
 
 
 def test_parts_that_do_not_overlap_are_stitched_apart_and_told(tiny_dataset, tmp_path, caplog):
@@ -80,7 +80,7 @@ def test_parts_that_do_not_overlap_are_stitched_apart_and_told(tiny_dataset, tmp
     patches = _write_patches(tmp_path / "patches", scan, turn=1.0)
     stitch(tmp_path / "halved", patches, tmp_path / "a.h5")
     found = read_reconstruction(tmp_path / "a.h5")
-    assert found.facts["components"] == 2 and sum(found.facts["patches_of_components"]) == 100
+    assert found.metadata["components"] == 2 and sum(found.metadata["patches_of_components"]) == 100
     assert "2 parts of the scan do not overlap, the largest of" in caplog.text
     labels = [set(np.unique(found.component[rows][found.coverage[rows]])) for rows in (np.s_[:100], np.s_[-90:])]
     assert labels in ([{0}, {1}], [{1}, {0}])
@@ -98,7 +98,7 @@ def test_parts_that_touch_where_it_is_dim_do_not_blend(tiny_dataset, tmp_path):
     patches = _write_patches(tmp_path / "patches", chosen, turn=1.0)
     stitch(tmp_path / "two", patches, tmp_path / "a.h5", Stitching(weighting="uniform"))
     found = read_reconstruction(tmp_path / "a.h5")
-    if found.facts["components"] == 2:
+    if found.metadata["components"] == 2:
         assert all(_deviation(found, chosen, found.component == part) < 1e-5 for part in (0, 1))
     assert np.abs(found.object[found.coverage]).min() > 0.5
 
@@ -112,8 +112,8 @@ def test_patches_that_are_no_numbers_stop_unless_they_may_be_left_out(tiny_datas
         stitch(tiny_dataset, patches, tmp_path / "a.h5")
     assert not (tmp_path / "a.h5").exists()
     stitch(tiny_dataset, patches, tmp_path / "a.h5", Stitching(allow_missing_patches=True))
-    facts = read_reconstruction(tmp_path / "a.h5").facts
-    assert facts["patches"] == 98 and facts["patches_dropped"] == 2 and "they are left out" in caplog.text
+    metadata = read_reconstruction(tmp_path / "a.h5").metadata
+    assert metadata["patches"] == 98 and metadata["patches_dropped"] == 2 and "they are left out" in caplog.text
     assert _error(tmp_path / "a.h5", scan) < 1e-5
 
 
@@ -155,7 +155,7 @@ def test_patches_of_a_scan_that_only_looks_alike_are_refused(tiny_dataset, tmp_p
     write_dataset(tmp_path / "other", replace(scan, counts=scan.counts[::-1], name="other"))
     for dataset, ours in (("other", False), (tiny_dataset, True)):
         patches = _write_patches(tmp_path / "patches", scan)
-        seal(patches, provenance(dataset=tmp_path / dataset))
+        seal(patches, record_provenance(dataset=tmp_path / dataset))
         if ours:
             stitch(tiny_dataset, patches, tmp_path / "a.h5")
         else:

@@ -79,7 +79,7 @@ def test_training_lowers_the_loss_and_writes_model_and_record(tiny_dataset, tmp_
     assert record["provenance"]["inputs"]["blobs"]["sha256"]
     assert record["patterns_per_second"] > 0 and 0 <= record["data_wait_share"] < 1
     model = read_model(output)
-    assert model.size == 32 and model.facts["config"] == record["config"]
+    assert model.size == 32 and model.metadata["config"] == record["config"]
     assert record["parameters"] == sum(p.numel() for p in model.network.parameters())
     assert not list((tmp_path / "results" / "checkpoints" / "pinn").iterdir())
 
@@ -274,7 +274,7 @@ def test_precision_that_the_device_lacks_is_refused(tiny_dataset, tmp_path):
 
 def test_a_config_that_provokes_a_collapse_is_stopped_with_an_explanation(tiny_dataset, tmp_path, caplog):
     config = load_config(Path(__file__).parent / "collapse.yaml")
-    sections = [config.section(name, model="flattened") for name in ("network", "training")]
+    sections = [config.section(name, method="flattened") for name in ("network", "training")]
     with pytest.raises(ValueError, match=r"collapsed in epoch \d+: .* spread of .*training.regularisation"):
         train([tiny_dataset], tmp_path / "m" / "stopped.ckpt", *sections, CPU, OFF)
     assert not (tmp_path / "m" / "stopped.ckpt").exists()
@@ -493,7 +493,7 @@ def test_a_training_on_a_gpu_resumes_where_it_was_stopped(gpu, tiny_dataset, tmp
 @pytest.mark.parametrize(("sees", "where"), [("backprojection", "never"), ("object_estimate", "always")])
 def test_no_step_of_a_training_waits_for_the_gpu(pretended_gpu, tiny_dataset, tmp_path, monkeypatch, sees, where):
     monkeypatch.setattr("ptychoflow.training.trainer.terminal", lambda: io.StringIO())  # somebody looks
-    monkeypatch.setattr("ptychoflow.training.trainer.Bar.EVERY_S", 1e6)
+    monkeypatch.setattr("ptychoflow.training.trainer.ThrottledProgressBar.EVERY_S", 1e6)
     network = TINY.model_copy(update={"input": sees})
     waits = []
     for steps in (20, 26):  # after twenty of them they are logged
@@ -539,7 +539,10 @@ def test_the_speed_of_a_training_is_that_of_the_gpu(pretended_gpu, tiny_dataset,
 
 @pytest.mark.parametrize(
     ("sees", "remedy"),
-    [("backprojection", "raise runtime.gradient_accumulation_steps"), ("object_estimate", "set runtime.accelerator to cpu")],
+    [
+        ("backprojection", "raise runtime.gradient_accumulation_steps"),
+        ("object_estimate", "set runtime.accelerator to cpu"),
+    ],
 )
 def test_a_gpu_that_is_too_small_is_told_and_what_to_do(pretended_gpu, tiny_dataset, tmp_path, sees, remedy):
     pretended_gpu.largest = 1e5

@@ -45,7 +45,10 @@ def test_every_config_we_ship_is_valid(path):
 
 def test_a_scan_or_a_model_overrides_what_it_names_and_nothing_else():
     config = load_config(
-        _config(simulation={"photons_per_pattern": 5e5, "object": {"size": 300}}, training={"batch_size": 8, "learning_rate": 1.0})
+        _config(
+            simulation={"photons_per_pattern": 5e5, "object": {"size": 300}},
+            training={"batch_size": 8, "learning_rate": 1.0},
+        )
     )
     star = config.section("simulation", scan="star")
     assert (star.photons_per_pattern, star.object.name, star.object.size) == (1e4, "siemens_star", (300, 300))
@@ -110,7 +113,10 @@ def _method(**changes) -> dict:
     ("config", "message"),
     [
         (_config(trainig={}), "trainig: unknown key; did you mean training?"),
-        (_config(simulation={"photons_per_patern": 1}), "simulation.photons_per_patern: unknown key; did you mean photons_per_pattern?"),
+        (
+            _config(simulation={"photons_per_patern": 1}),
+            "simulation.photons_per_patern: unknown key; did you mean photons_per_pattern?",
+        ),
         (
             _method(training={"learning_rat": 1}),
             "methods.m.training.learning_rat: unknown key; did you mean learning_rate?",
@@ -197,8 +203,14 @@ def test_a_setting_has_one_reader():
     [
         ({"architecture": "fno", "attention": True}, "attention acts on unet, cnn, not on fno: remove it"),
         ({"architecture": "cnn", "fourier_modes": 4}, "fourier_modes acts on fno, not on cnn: remove it"),
-        ({"input": "amplitude", "cascades": 3}, "cascades acts on backprojection, object_estimate, not on amplitude: remove it"),
-        ({"input": "amplitude", "physics_iterations": 1}, "physics_iterations acts on backprojection, object_estimate, not on amplitude"),
+        (
+            {"input": "amplitude", "cascades": 3},
+            "cascades acts on backprojection, object_estimate, not on amplitude: remove it",
+        ),
+        (
+            {"input": "amplitude", "physics_iterations": 1},
+            "physics_iterations acts on backprojection, object_estimate, not on amplitude",
+        ),
         (
             {"input": "object_estimate", "output": "patches"},
             "output acts on backprojection, amplitude, not on object_estimate: remove it",

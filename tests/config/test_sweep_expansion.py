@@ -192,7 +192,11 @@ def test_scans_held_out_are_renamed_with_the_others():
             {"scans": ["sta"]},
             "sweeps.s.scans: no such name: sta; did you mean star?",
         ),
-        ({"simulation.photons_per_pattern": [1.0]}, {"scans": ["measured"]}, "over.simulation.photons_per_pattern changes nothing"),
+        (
+            {"simulation.photons_per_pattern": [1.0]},
+            {"scans": ["measured"]},
+            "over.simulation.photons_per_pattern changes nothing",
+        ),
         ({"training.physics_loss": {"a/b": "mae"}}, {}, "name the values"),
         (
             {"training.physics_loss": NAMED_ALIKE[0], "training.supervision": NAMED_ALIKE[1]},

@@ -23,7 +23,7 @@ def test_what_is_written_is_what_is_read(path, scan):
         assert getattr(read, name).dtype == getattr(scan, name).dtype
     np.testing.assert_array_equal(read.truth.object, scan.truth.object)
     assert read.geometry == pytest.approx(scan.geometry) or read.geometry == scan.geometry
-    assert (read.name, read.facts) == (scan.name, scan.facts)
+    assert (read.name, read.metadata) == (scan.name, scan.metadata)
 
 
 def test_other_programs_find_what_cxi_promises(path, scan):

@@ -51,8 +51,10 @@ def test_it_learns_and_what_it_corrects_is_nearer_to_the_truth_than_a_fit_as_lon
     untrained = tmp_path / "models" / "untrained.ckpt"
     train([tiny_dataset], untrained, NETWORK, RECIPE.model_copy(update={"learning_rate": 1e-12}), CPU, OFF)
     reconstruct(untrained, tiny_dataset, tmp_path / "fitted.h5", runtime=CPU)
-    corrected, fitted = (_phase_error(tmp_path / f"{name}.h5", tiny_dataset) for name in ("corrected", "fitted"))
-    assert corrected < 0.8 * fitted
+    refine_with_network, fitted = (
+        _phase_error(tmp_path / f"{name}.h5", tiny_dataset) for name in ("corrected", "fitted")
+    )
+    assert refine_with_network < 0.8 * fitted
 
 
 def test_it_learns_from_counts_alone(tiny_dataset, tmp_path):
@@ -71,7 +73,7 @@ def test_it_learns_from_counts_alone(tiny_dataset, tmp_path):
 def test_times_and_epochs_are_told(model, tiny_dataset, tmp_path):
     reconstruct(model, tiny_dataset, tmp_path / "a.h5", runtime=CPU)
     found = read_reconstruction(tmp_path / "a.h5")
-    timing = found.facts["inference"]
+    timing = found.metadata["inference"]
     assert {"refinement", "inference", "total"} == timing["seconds"].keys()
     assert timing["seconds"]["refinement"] + timing["seconds"]["inference"] <= timing["seconds"]["total"]
     assert timing["patterns_per_second"]["end_to_end"] == pytest.approx(100 / timing["seconds"]["total"])
@@ -100,7 +102,7 @@ def test_two_processes_make_the_same_image(model, tiny_dataset, tmp_path):
     assert done.returncode == 0, done.stderr
     one, two = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("one", "two"))
     np.testing.assert_allclose(two.object, one.object, atol=2e-4)
-    assert two.facts["inference"]["processes"] == 2
+    assert two.metadata["inference"]["processes"] == 2
 
 
 def test_a_training_that_was_stopped_resumes_to_the_same_weights(model, tiny_dataset, tmp_path, monkeypatch):
@@ -145,4 +147,4 @@ def test_a_gpu_corrects_as_the_cpu_does(gpu, model, tiny_dataset, tmp_path, prec
     reconstruct(model, tiny_dataset, tmp_path / "there.h5", Inference(precision=precision), runtime=runtime)
     here, there = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("here", "there"))
     assert np.abs(there.object - here.object)[here.coverage].mean() < (1e-3 if precision == "float32" else 0.02)
-    assert there.facts["inference"]["device"] == "cuda"
+    assert there.metadata["inference"]["device"] == "cuda"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ptychoflow.io.atomic import read_json, whole_file, whole_folder, write_json
-from ptychoflow.io.provenance import provenance, sha256
+from ptychoflow.io.atomic import atomic_dir, atomic_file, read_json, write_json
+from ptychoflow.io.provenance import record_provenance, sha256
 
 
 def test_a_file_appears_only_when_it_is_finished(tmp_path):
-    with whole_file(tmp_path / "deep" / "a.txt") as partial:
+    with atomic_file(tmp_path / "deep" / "a.txt") as partial:
         partial.write_text("new")
         assert not (tmp_path / "deep" / "a.txt").exists()
     assert (tmp_path / "deep" / "a.txt").read_text() == "new"
@@ -24,7 +24,7 @@ def test_a_file_appears_only_when_it_is_finished(tmp_path):
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
     (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(RuntimeError), whole_file(tmp_path / "a.txt") as partial:
+    with pytest.raises(RuntimeError), atomic_file(tmp_path / "a.txt") as partial:
         partial.write_text("half")
         raise RuntimeError
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
@@ -32,16 +32,16 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 def test_a_folder_is_replaced_whole(tmp_path):
     for word in ("old", "new"):
-        with whole_folder(tmp_path / "d", "*") as partial:
+        with atomic_dir(tmp_path / "d", "*") as partial:
             (partial / word).touch()
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["new"]
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_failed_folder_leaves_what_was_there(tmp_path):
-    with whole_folder(tmp_path / "d", "*") as partial:
+    with atomic_dir(tmp_path / "d", "*") as partial:
         (partial / "old").touch()
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "d", "*") as partial:
+    with pytest.raises(RuntimeError), atomic_dir(tmp_path / "d", "*") as partial:
         (partial / "half").touch()
         raise RuntimeError
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["old"]
@@ -53,21 +53,21 @@ def test_a_folder_that_holds_anything_else_is_not_replaced(tmp_path):
     for name in ("counts-1.npy", "thesis.tex"):
         (tmp_path / "home" / name).write_text("mine")
     told = pytest.raises(ValueError, match=r"home holds other files \(thesis\.tex\): name a new folder")
-    with told, whole_folder(tmp_path / "home", ["counts-*.npy"]):
+    with told, atomic_dir(tmp_path / "home", ["counts-*.npy"]):
         pass
     assert {path.name for path in (tmp_path / "home").iterdir()} == {"counts-1.npy", "thesis.tex"}
     (tmp_path / "home" / "thesis.tex").rename(tmp_path / "home" / ".snakemake_timestamp")
-    with whole_folder(tmp_path / "home", ["counts-*.npy"]):
+    with atomic_dir(tmp_path / "home", ["counts-*.npy"]):
         pass
     assert not list((tmp_path / "home").iterdir())
 
 
 def test_neither_takes_the_place_of_the_other(tmp_path):
     (tmp_path / "a").write_text("mine")
-    with pytest.raises(ValueError, match="a is a file: name a folder"), whole_folder(tmp_path / "a", "*"):
+    with pytest.raises(ValueError, match="a is a file: name a folder"), atomic_dir(tmp_path / "a", "*"):
         pass
     (tmp_path / "d").mkdir()
-    with pytest.raises(ValueError, match="d is a folder: name a file"), whole_file(tmp_path / "d"):
+    with pytest.raises(ValueError, match="d is a folder: name a file"), atomic_file(tmp_path / "d"):
         pass
     assert (tmp_path / "a").read_text() == "mine" and (tmp_path / "d").is_dir()
 
@@ -92,11 +92,11 @@ def _watched(monkeypatch, *names: str) -> list[tuple[str, Path]]:
 
 def test_what_takes_its_name_is_on_the_disk(tmp_path, monkeypatch):
     seen = _watched(monkeypatch, "fsync", "replace", "rename")
-    with whole_file(tmp_path / "a") as partial:
+    with atomic_file(tmp_path / "a") as partial:
         partial.write_text("new")
     assert seen == [("fsync", partial), ("replace", partial)]
     seen.clear()
-    with whole_folder(tmp_path / "d", "*") as partial:
+    with atomic_dir(tmp_path / "d", "*") as partial:
         (partial / "deep").mkdir()
         (partial / "deep" / "b").write_text("new")
     *flushed, last = seen
@@ -127,10 +127,10 @@ def test_what_a_killed_process_left_is_cleared_away_and_what_a_living_one_makes_
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert len(list(tmp_path.iterdir())) == 2
-    with whole_file(tmp_path / "a") as partial:
+    with atomic_file(tmp_path / "a") as partial:
         partial.touch()
     assert len(list(tmp_path.iterdir())) == 3
-    with whole_file(tmp_path / "a.even") as partial:
+    with atomic_file(tmp_path / "a.even") as partial:
         partial.touch()
     assert len(list(tmp_path.iterdir())) == 3
     living.kill()
@@ -139,7 +139,7 @@ def test_what_a_killed_process_left_is_cleared_away_and_what_a_living_one_makes_
 
 def test_a_full_disk_is_told_in_words_however_deep_it_was_met(tmp_path):
     told = pytest.raises(OSError, match=r"/d does not fit on the disk \(No space .*, .* GiB are free\): make room")
-    with told, whole_folder(tmp_path / "d", "*") as partial, whole_file(partial / "manifest.json"):
+    with told, atomic_dir(tmp_path / "d", "*") as partial, atomic_file(partial / "manifest.json"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list(tmp_path.iterdir())
 
@@ -158,17 +158,17 @@ def _hdf5_fails():
 @pytest.mark.parametrize("fails", [_torch_fails, _hdf5_fails])
 def test_a_quota_is_told_in_words_by_whatever_meets_it(tmp_path, fails):
     told = pytest.raises(OSError, match=r"/a does not fit on the disk \(Disk quota exceeded, ")
-    with told, whole_file(tmp_path / "a"):
+    with told, atomic_file(tmp_path / "a"):
         fails()
 
 
 def test_other_errors_stay_what_they_are(tmp_path):
-    with pytest.raises(RuntimeError, match="shapes differ"), whole_file(tmp_path / "a"):
+    with pytest.raises(RuntimeError, match="shapes differ"), atomic_file(tmp_path / "a"):
         raise RuntimeError("shapes differ")
 
 
 def test_what_cannot_fit_is_not_begun(tmp_path):
-    with pytest.raises(OSError, match="/a does not fit on the disk"), whole_file(tmp_path / "a", size=1 << 60):
+    with pytest.raises(OSError, match="/a does not fit on the disk"), atomic_file(tmp_path / "a", size=1 << 60):
         pytest.fail("begun")
     assert not list(tmp_path.iterdir())
 
@@ -177,19 +177,19 @@ def test_a_name_below_a_file_is_told_in_words(tmp_path):
     (tmp_path / "a").touch()
     with (
         pytest.raises(OSError, match=r"a/b cannot be written \(.*\): write where you may"),
-        whole_file(tmp_path / "a/b"),
+        atomic_file(tmp_path / "a/b"),
     ):
         pass
 
 
 def test_a_place_that_cannot_be_written_is_told_in_words(tmp_path):
     told = pytest.raises(OSError, match=r"a\.json cannot be written \(Permission denied\): write where you may")
-    with told, whole_file(tmp_path / "a.json") as partial:
+    with told, atomic_file(tmp_path / "a.json") as partial:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(partial))
 
 
 def test_an_input_that_cannot_be_read_keeps_its_own_error(tmp_path):
-    with pytest.raises(PermissionError, match="elsewhere"), whole_file(tmp_path / "d" / "a.json"):
+    with pytest.raises(PermissionError, match="elsewhere"), atomic_file(tmp_path / "d" / "a.json"):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "elsewhere"))
 
 
@@ -207,9 +207,9 @@ def test_broken_json_is_told_in_one_line(tmp_path, text):
 
 def test_provenance_names_code_settings_and_inputs(tmp_path):
     (tmp_path / "input.txt").write_text("x")
-    with whole_folder(tmp_path / "dataset", "*") as partial:
+    with atomic_dir(tmp_path / "dataset", "*") as partial:
         write_json(partial / "manifest.json", {})
-    record = provenance({"crop": 64}, text=tmp_path / "input.txt", dataset=tmp_path / "dataset", nothing=None)
+    record = record_provenance({"crop": 64}, text=tmp_path / "input.txt", dataset=tmp_path / "dataset", nothing=None)
     assert record["config"] == {"crop": 64}
     assert record["ptychoflow"][0].isdigit()
     assert record["inputs"]["text"] == {"name": "input.txt", "sha256": sha256(tmp_path / "input.txt")}

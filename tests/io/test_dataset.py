@@ -23,7 +23,7 @@ def test_what_is_written_is_what_opens(folder, scan):
     np.testing.assert_array_equal(opened.truth.object, scan.truth.object)
     assert opened.truth.origin == scan.truth.origin
     assert (opened.geometry, opened.name) == (scan.geometry, scan.name)
-    assert opened.facts == scan.facts | {"photons_measured": scan.counts.sum() / len(scan)}
+    assert opened.metadata == scan.metadata | {"photons_measured": scan.counts.sum() / len(scan)}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_failure_keeps_the_dataset_that_stood_there(folder, scan):
 def test_the_photons_measured_are_every_one_however_bright(tmp_path, scan, greatest):
     counts = np.random.default_rng(0).integers(0, greatest + 1, scan.counts.shape)
     write_dataset(tmp_path / "d", dataclasses.replace(scan, counts=counts))
-    assert open_dataset(tmp_path / "d").facts["photons_measured"] == counts.sum() / len(scan)
+    assert open_dataset(tmp_path / "d").metadata["photons_measured"] == counts.sum() / len(scan)
 
 
 def test_verify_finds_a_flipped_byte_that_opening_cannot_see(folder):

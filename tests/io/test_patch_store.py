@@ -34,7 +34,7 @@ def test_patches_of_two_processes_come_back_as_one_set(tmp_path):
     for before, after in zip(written, _read(tmp_path), strict=True):
         np.testing.assert_array_equal(before, after)
     patches = read_patches(tmp_path)
-    assert len(patches) == 12 and patches.size == 8 and patches.facts["provenance"] == {"by": "a test"}
+    assert len(patches) == 12 and patches.size == 8 and patches.metadata["provenance"] == {"by": "a test"}
     np.testing.assert_array_equal(patches.members, written[2])
 
 
@@ -89,7 +89,7 @@ def _spoil(folder, name, change):
         (lambda folder: _spoil(folder, "positions", lambda a: a * np.nan), "positions that are NaN"),
         (lambda folder: (folder / "manifest.json").write_text('{"format": 1, "shards": [], "size": 8}'), "no patches"),
     ],
-    ids=["empty", "members", "words", "planes", "nan", "nothing"],
+    ids=["uniform", "members", "words", "planes", "nan", "nothing"],
 )
 def test_arrays_that_are_no_patches_are_refused(tmp_path, damage, message):
     _write(tmp_path)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ptychoflow.config import Network
-from ptychoflow.networks.group_network import CanvasNetwork, lit_side, window_side
+from ptychoflow.networks.group_network import GroupReconstructor, lit_side, window_side
 from ptychoflow.physics.back_projection import backproject
 from ptychoflow.physics.forward_model import shift_probe
 
@@ -21,10 +21,10 @@ def _group(batch: int = 2, size: int = 32, patterns: int = 4):
     return torch.poisson(20 * torch.rand(batch, patterns, size, size, generator=rng), generator=rng), probes
 
 
-def _network(**settings) -> CanvasNetwork:
+def _network(**settings) -> GroupReconstructor:
     torch.manual_seed(0)
     steps = {} if settings.get("input") == "amplitude" else {"physics_iterations": 2}
-    return CanvasNetwork(Network(**SMALL | steps | settings), window=16)
+    return GroupReconstructor(Network(**SMALL | steps | settings), window=16)
 
 
 def test_there_is_a_canvas_after_each_pass():
@@ -118,7 +118,7 @@ def test_patterns_of_any_side_suit(architecture, size, levels):
     window = window_side(settings, torch.ones(1, size, size))
     counts, probes = torch.ones(1, 1, size, size), torch.ones(1, 1, 1, size, size, dtype=torch.complex64)
     with torch.no_grad():
-        assert CanvasNetwork(settings, window)(counts, probes)[0][0].shape == (1, size, size)
+        assert GroupReconstructor(settings, window)(counts, probes)[0][0].shape == (1, size, size)
 
 
 @pytest.mark.parametrize("patterns", [1, 2, 7, 16])

@@ -3,7 +3,7 @@
 import pytest
 
 from ptychoflow.config import IN_ONE, READS
-from ptychoflow.orchestration.resources import NEEDS, memory_mb, minutes, size_mb
+from ptychoflow.orchestration.resources import RESOURCES, memory_mb, minutes, size_mb
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def inputs(tmp_path):
 
 
 def test_every_step_is_estimated():
-    assert set(NEEDS) == {*READS, *IN_ONE}
+    assert set(RESOURCES) == {*READS, *IN_ONE}
 
 
 def test_folders_count_with_what_is_in_them(inputs):

@@ -9,7 +9,7 @@ import pytest
 
 from ptychoflow.io.provenance import code_version
 from ptychoflow.orchestration import staleness as origins
-from ptychoflow.orchestration.staleness import cache_of_this_code, other_code, source_of
+from ptychoflow.orchestration.staleness import cache_of_this_code, products_of_other_code, source_of
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def results(tmp_path):
 
     def write(version: str) -> None:
         made = {"provenance": {"ptychoflow": version}}
-        both = {"made_by": {"network": made, "refined": made}}
+        both = {"reconstructions": {"network": made, "refined": made}}
         for name, record in {
             "datasets/star/manifest.json": made,
             "networks/pinn.json": made,
             "patches/pinn/star/manifest.json": made,
             "metrics/pinn/star.json": made | both,
-            "metrics/flat/star.json": made | {"made_by": {"refined": made}},
+            "metrics/flat/star.json": made | {"reconstructions": {"refined": made}},
         }.items():
             path = tmp_path / "results" / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,14 +59,14 @@ def results(tmp_path):
 
 def test_products_of_this_code_are_left_in_peace(results, repository):
     results(repository("refine.py", "first"))
-    assert other_code(results.folder) == []
+    assert products_of_other_code(results.folder) == []
 
 
 def test_products_of_other_code_are_counted_and_the_remedy_told(results, repository):
     version = repository("refine.py", "first")
     results(version)
     repository("refine.py", "second")
-    assert other_code(results.folder) == [
+    assert products_of_other_code(results.folder) == [
         f"products of other code ({version}; refine.py differ): pack 1, train 1, infer 1, stitch 1, refine 2, "
         "evaluate 2; to make them again: --forcerun pack train infer stitch refine evaluate"
     ]
@@ -77,20 +77,20 @@ def test_a_commit_that_leaves_the_library_as_it_was_counts_for_nothing(results, 
     results(version)
     repository("refine.py", "second")
     repository("refine.py", "first")
-    assert other_code(results.folder) == []
+    assert products_of_other_code(results.folder) == []
 
 
 @pytest.mark.parametrize("version", ["0.0.1", "0.0.1+0123456789ab", "0.1.0+0123456789ab.dirty"])
 def test_code_that_cannot_be_compared_is_other_code(results, repository, version):
     repository("refine.py", "first")
     results(version)
-    assert len(other_code(results.folder)) == 1
+    assert len(products_of_other_code(results.folder)) == 1
 
 
 def test_damaged_records_are_left_to_the_step_that_reads_them(results, repository):
     results(repository("refine.py", "first"))
     (results.folder / "networks/pinn.json").write_text("{")
-    assert other_code(results.folder) == []
+    assert products_of_other_code(results.folder) == []
 
 
 def test_the_version_of_this_code_is_told_as_its_own():

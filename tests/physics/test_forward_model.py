@@ -33,8 +33,8 @@ def _positions(count: int = 7) -> torch.Tensor:
 
 
 def _diffract(image: torch.Tensor, probe: torch.Tensor, positions: torch.Tensor, **more) -> torch.Tensor:
-    whole, rest = split_positions(positions)
-    return expected_counts(cut_windows(image, whole - SIZE // 2, SIZE), shift_probe(probe, rest), **more)
+    whole, subpixel_shift = split_positions(positions)
+    return expected_counts(cut_windows(image, whole - SIZE // 2, SIZE), shift_probe(probe, subpixel_shift), **more)
 
 
 @pytest.mark.parametrize("modes", [1, 3])

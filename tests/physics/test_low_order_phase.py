@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ptychoflow.physics.forward_model import total_intensity
-from ptychoflow.physics.low_order_phase import tilt_equations
+from ptychoflow.physics.low_order_phase import phase_gradient_normal_equations
 from ptychoflow.physics.propagation import far_field_corner
 
 
@@ -16,5 +16,7 @@ def test_a_pattern_of_a_tilted_wave_asks_for_the_tilt():
     tilted = modes * torch.exp(1j * (slope[0] * y + slope[1] * x))
     wave = far_field_corner(modes)
     modulus = total_intensity(wave).sqrt().clamp_min(1e-6)
-    equations = tilt_equations(wave, modulus, total_intensity(far_field_corner(tilted)).sqrt() - modulus)
+    equations = phase_gradient_normal_equations(
+        wave, modulus, total_intensity(far_field_corner(tilted)).sqrt() - modulus
+    )
     np.testing.assert_allclose(np.linalg.solve(equations[0, :, :2], equations[0, :, 2]), slope, rtol=0.1)

@@ -96,10 +96,10 @@ def test_a_fraction_is_as_exact_far_from_the_origin_as_near_it():
 
 def test_positions_split_into_whole_pixels_and_a_rest():
     positions = torch.tensor([[3.7, -2.2], [0.4, 12.0]], dtype=torch.float64)
-    whole, rest = split_positions(positions)
+    whole, subpixel_shift = split_positions(positions)
     assert whole.tolist() == [[4, -2], [0, 12]]
-    assert rest.abs().max() <= 0.5
-    torch.testing.assert_close(whole + rest, positions)
+    assert subpixel_shift.abs().max() <= 0.5
+    torch.testing.assert_close(whole + subpixel_shift, positions)
 
 
 def test_a_gpu_cuts_and_places_the_same(gpu):

@@ -24,8 +24,8 @@ def _measured(pairs: np.ndarray, count: int, noise: float, seed: int = 1) -> tup
 
 def _left(factors: np.ndarray, phases: np.ndarray) -> float:
     """What is left of the phases after their removal, rad rms."""
-    rest = factors * np.exp(1j * phases)
-    return float(np.sqrt(np.mean(np.angle(rest * np.conj(rest.mean())) ** 2)))
+    subpixel_shift = factors * np.exp(1j * phases)
+    return float(np.sqrt(np.mean(np.angle(subpixel_shift * np.conj(subpixel_shift.mean())) ** 2)))
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 2), (1, 40), (5, 5), (60, 70)])
@@ -65,12 +65,12 @@ def test_with_twelve_neighbours_a_noise_of_a_radian_leaves_no_whirl():
 
 def _least(pairs: np.ndarray, overlap: np.ndarray, phases: np.ndarray) -> float:
     """What weighted least squares leave where the true phases are taken off first, rad rms."""
-    rest = np.angle(overlap * np.exp(-1j * (phases[pairs[:, 0]] - phases[pairs[:, 1]])))
+    subpixel_shift = np.angle(overlap * np.exp(-1j * (phases[pairs[:, 0]] - phases[pairs[:, 1]])))
     rows, weight = np.arange(len(pairs)), np.abs(overlap)
     slopes = coo_array((np.repeat([1.0, -1.0], len(pairs)), (np.tile(rows, 2), pairs.T.ravel()))).tocsr()
     normal = slopes.T @ (weight[:, None] * slopes) + 1e-9 * eye_array(len(phases))
     solve = splu(normal.tocsc(), "MMD_AT_PLUS_A", diag_pivot_thresh=0, options={"SymmetricMode": True}).solve
-    return float(np.std(solve(slopes.T @ (weight * rest))))
+    return float(np.std(solve(slopes.T @ (weight * subpixel_shift))))
 
 
 def test_parts_are_told_apart_and_the_largest_comes_first():

@@ -66,7 +66,9 @@ def test_our_forward_model_is_pty_chis(ptychi, modes, fraction):
     positions = np.round(positions * 64) / 64 if fraction else np.round(positions)
     image = rng.uniform(0.5, 1, SHAPE) * np.exp(1j * rng.uniform(-2, 2, SHAPE))
     theirs = _theirs(ptychi, image, _probe(modes), positions)
-    whole, rest = split_positions(torch.from_numpy(positions))
+    whole, subpixel_shift = split_positions(torch.from_numpy(positions))
     windows = cut_windows(torch.from_numpy(image), whole - SIZE // 2, SIZE)
-    ours = expected_counts(windows, shift_probe(torch.from_numpy(_probe(modes)), rest), propagate=torch.fft.fft2)
+    ours = expected_counts(
+        windows, shift_probe(torch.from_numpy(_probe(modes)), subpixel_shift), propagate=torch.fft.fft2
+    )
     assert abs(ours.numpy() / SIZE**2 - theirs).max() < 1e-5 * theirs.max()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ptychoflow.api import ConfigManager, PtychoDataLoader, PtychoModel
-from ptychoflow.api.inference import Found
+from ptychoflow.api.inference import ReconstructionResult
 from ptychoflow.cli.main import main
 from ptychoflow.commands.export import export
 from ptychoflow.core.reconstruction import Reconstruction
@@ -214,11 +214,11 @@ def test_patterns_of_another_size_are_refused_in_words(trained, tiny_dataset):
         _reconstruct(trained, counts, np.pad(scan.probe, ((0, 0), (16, 16), (16, 16))), scan.positions)
 
 
-def _found(shape, origin) -> Found:
+def _found(shape, origin) -> ReconstructionResult:
     y, x = np.indices(shape)
     image = np.exp(0.3j * np.sin(y / 5 + origin[0] / 5) * np.cos(x / 7 + origin[1] / 7)).astype(np.complex64)
     parts = (np.zeros((1, 8, 8)), np.zeros((1, 2)), None, np.ones(shape, np.float32), np.ones(shape, bool))
-    return Found(Reconstruction(image, origin, *parts), {})
+    return ReconstructionResult(Reconstruction(image, origin, *parts), {})
 
 
 @pytest.mark.parametrize(("origin", "middle"), [((3.0, 5.0), 39.5), ((3.3, 4.6), 40.0), ((-2.5, 1.5), 39.7)])

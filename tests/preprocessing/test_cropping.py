@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ptychoflow.core.scan import Geometry, Scan, Truth
+from ptychoflow.core.scan import Geometry, GroundTruth, Scan
 from ptychoflow.preprocessing.cropping import crop, resize_far_field
 
 
@@ -58,7 +58,7 @@ def test_the_cropped_truth_and_probe_explain_the_cropped_patterns():
     corners = np.array([[10, 14], [40, 60], [76, 30]])
     counts = [np.abs(_far_field(probe * image[a : a + 64, b : b + 64])) ** 2 for a, b in corners]
     geometry = Geometry(1e-8, 1e-10, 1.0)
-    whole = Scan(np.array(counts), corners + 32.0, probe[None], geometry, truth=Truth(image, (0.0, 0.0)))
+    whole = Scan(np.array(counts), corners + 32.0, probe[None], geometry, truth=GroundTruth(image, (0.0, 0.0)))
     cropped = crop(whole, 32)
     for pattern, position in zip(cropped.counts, cropped.positions, strict=True):
         a, b = (position - cropped.truth.origin - 16).astype(int)
@@ -67,5 +67,5 @@ def test_the_cropped_truth_and_probe_explain_the_cropped_patterns():
 
 
 def test_the_truth_may_start_anywhere(scan):
-    moved = dataclasses.replace(scan, truth=Truth(scan.truth.object, (3.0, -7.0)))
+    moved = dataclasses.replace(scan, truth=GroundTruth(scan.truth.object, (3.0, -7.0)))
     assert crop(moved, 16).truth.origin == (1.5, -3.5)

@@ -61,7 +61,7 @@ def test_binning_leaves_positions_and_pixel_size_and_widens_the_detector_pixel(s
     np.testing.assert_array_equal(binned.positions, scan.positions)
     assert binned.geometry == scan.geometry and binned.truth is scan.truth
     assert binned.geometry.detector_pixel_m(16) == pytest.approx(2 * scan.geometry.detector_pixel_m(32))
-    assert binned.facts["summed_px"] == 2
+    assert binned.metadata["summed_px"] == 2
 
 
 def test_cropping_and_binning_follow_each_other(scan):

@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 from scipy.io import savemat
 
-from ptychoflow.core.scan import ELEMENTARY_CHARGE_C, Geometry, Scan, Truth
+from ptychoflow.core.scan import ELEMENTARY_CHARGE_C, Geometry, GroundTruth, Scan
 from ptychoflow.io.scan_cxi import write_scan
 
 ROWS, COLUMNS, SIZE = 4, 6, 16
@@ -31,7 +31,7 @@ def make_scan() -> Scan:
     mask = np.ones((SIZE, SIZE), bool)
     mask[2, 3] = False
     counts = (rng.poisson(expected) * mask).astype(np.uint16)
-    return Scan(counts, positions, probe[None], geometry, mask, Truth(image), name="golden")
+    return Scan(counts, positions, probe[None], geometry, mask, GroundTruth(image), name="golden")
 
 
 def _metres(scan: Scan) -> np.ndarray:

@@ -55,7 +55,7 @@ def test_lengths_follow_whatever_a_format_tells_of_them(tmp_path, name):
     scan, found = read(tmp_path, name)
     assert found.geometry.pixel_size_m == pytest.approx(scan.geometry.pixel_size_m, rel=1e-6)
     assert found.geometry.wavelength_m == pytest.approx(scan.geometry.wavelength_m, rel=1e-4)
-    assert found.facts["nominal_geometry"] == (
+    assert found.metadata["nominal_geometry"] == (
         "geometry" in GOLDEN[name][2] or name in ("fold_slice", "matlab_v5", "matlab_v73", "named")
     )
 

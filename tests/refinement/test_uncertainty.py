@@ -55,7 +55,7 @@ def test_told_to_stop_while_it_is_estimated_the_fit_is_kept_without(tiny_dataset
     ]
     found = read_reconstruction(tmp_path / "a.h5")
     assert found.phase_uncertainty is None and len(found.history["epoch"]) == 3
-    assert found.facts["partial"] == "stopped before it was known how certain the phase is"
+    assert found.metadata["partial"] == "stopped before it was known how certain the phase is"
 
 
 def test_it_is_made_only_where_it_is_asked_for_and_unknown_outside(tiny_dataset, tmp_path, caplog):

@@ -21,5 +21,5 @@ STITCHED = {"synchronise": 0.1, "assembly": 0.2}
     ids=["predicted, then stitched", "in one go", "patches without times", "one number", "nothing told"],
 )
 def test_a_stage_takes_as_long_as_all_its_steps(told, seconds):
-    found = Result({"made_by": {"network": told}}, Path()).seconds("network")
+    found = Result({"reconstructions": {"network": told}}, Path()).seconds("network")
     assert found == (None if seconds is None else pytest.approx(seconds))

@@ -19,11 +19,11 @@ def _stage(r_factor=0.0065, psnr=28.0, correlation=0.97, **more):
         "twin_correlation": 0.2,
         "frc": curve,
     }
-    return {"r_factor": r_factor, "noise_floor": 0.006, "seam": 1.0, "against_truth": truth | more}
+    return {"r_factor": r_factor, "noise_floor": 0.006, "raster_artifact_ratio": 1.0, "against_truth": truth | more}
 
 
 def _result(network=True, refined=None, psnr=(10.0, 20.0, 25.0, 25.1, 25.2), method="pinn", truth=True):
-    stages = {"refined": refined or _stage(), "empty": _stage(0.1, 8.0, 0.0)}
+    stages = {"refined": refined or _stage(), "uniform": _stage(0.1, 8.0, 0.0)}
     if network:
         stages["network"] = _stage(0.02, 18.0, 0.9)
     if not truth:
@@ -33,9 +33,9 @@ def _result(network=True, refined=None, psnr=(10.0, 20.0, 25.0, 25.1, 25.2), met
     errors = [0.1 / (1 + k) for k in clock]
     progress = {"epoch": clock, "seconds": clock, "cpu_seconds": clock, "r_factor": errors, "snapshots": snapshots}
     scan = {"name": "star", "has_truth": truth, "nominal_geometry": True}
-    made_by = {"refined": {"seconds": 4.0}}
+    provenance = {"refined": {"seconds": 4.0}}
     metrics = {"method": method, "scan": scan, "stages": stages, "split_half": {}, "progress": progress}
-    return Result(metrics | {"made_by": made_by}, Path("arrays.npz"))
+    return Result(metrics | {"reconstructions": provenance}, Path("arrays.npz"))
 
 
 def _collapsed():
@@ -128,7 +128,7 @@ def test_what_was_refined_already_is_not_advised():
     result = _result(refined=_stage(0.02))
     assert "Not refined were the probe (refinement.probe_start_epoch), further modes" in str(advise([result], []))
     config = {"probe_start_epoch": 2, "probe_modes": 3, "position_start_epoch": None}
-    result.metrics["made_by"]["refined"]["provenance"] = {"config": config}
+    result.metrics["reconstructions"]["refined"]["provenance"] = {"config": config}
     assert "Not refined were the positions (refinement.position_start_epoch). Look" in str(advise([result], []))
 
 

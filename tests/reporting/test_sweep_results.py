@@ -14,9 +14,16 @@ from ptychoflow.reporting.sweep_results import collect, read_sweep, sweep_table
 
 def _result(method: str, scan: str, psnr: float, network: bool = True, truth: bool = True) -> Result:
     against = {"phase_psnr_truth_range": psnr, "frc": {"crossings": {"1/2": {"half_period_px": 40 / psnr}}}}
-    stage = {"r_factor": 1 / psnr, "noise_floor": 0.01, "seam": 1.0, "against_truth": against if truth else None}
-    stages = {"refined": stage, "empty": stage} | ({"network": stage} if network else {})
-    return Result({"method": method, "scan": {"name": scan}, "stages": stages, "split_half": {}, "made_by": {}}, Path())
+    stage = {
+        "r_factor": 1 / psnr,
+        "noise_floor": 0.01,
+        "raster_artifact_ratio": 1.0,
+        "against_truth": against if truth else None,
+    }
+    stages = {"refined": stage, "uniform": stage} | ({"network": stage} if network else {})
+    return Result(
+        {"method": method, "scan": {"name": scan}, "stages": stages, "split_half": {}, "reconstructions": {}}, Path()
+    )
 
 
 def _combination(base: str, method: str, scan: str, **values: str) -> dict:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ptychoflow.config import Runtime
-from ptychoflow.runtime.gpu import OWNERS, RANK, advising, device_kind, take_devices, visible_devices
+from ptychoflow.runtime.gpu import OWNERS, RANK, device_kind, out_of_memory_hint, take_devices, visible_devices
 
 from ..simulated_gpu import in_pretence, pretend
 
@@ -81,10 +81,10 @@ def test_a_step_takes_its_devices_where_the_config_says_gpu(tmp_path):
 def test_a_gpu_that_is_too_small_is_told_with_what_to_do():
     told = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.78 GiB. See documentation."
     short = r"^CUDA out of memory. Tried to allocate 2.00 GiB: ask for less$"
-    with pytest.raises(ValueError, match=short) as error, advising("ask for less"):
+    with pytest.raises(ValueError, match=short) as error, out_of_memory_hint("ask for less"):
         raise torch.OutOfMemoryError(told)
     assert str(error.value.__cause__) == told
-    with pytest.raises(RuntimeError, match="broken"), advising("ask for less"):
+    with pytest.raises(RuntimeError, match="broken"), out_of_memory_hint("ask for less"):
         raise RuntimeError("broken")
 
 

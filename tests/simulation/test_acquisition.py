@@ -54,8 +54,8 @@ def test_the_photons_measured_are_the_photons_asked_for(photons, modes):
     totals = scan.counts.sum((1, 2), dtype=np.float64)
     assert totals.mean() == pytest.approx(photons, abs=3 * np.sqrt(photons / len(scan)))
     assert scan.photons == pytest.approx(photons, rel=1e-5)
-    assert scan.facts["photons_asked"] == pytest.approx(photons, rel=1e-5)
-    assert scan.facts["photons_measured"] == pytest.approx(totals.mean())
+    assert scan.metadata["photons_asked"] == pytest.approx(photons, rel=1e-5)
+    assert scan.metadata["photons_measured"] == pytest.approx(totals.mean())
 
 
 @pytest.mark.parametrize("photons", [1e3, 1e5])

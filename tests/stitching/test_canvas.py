@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from ptychoflow.stitching.canvas import Canvas, Room
+from ptychoflow.stitching.canvas import Canvas, CanvasStorage
 
 GRID = np.zeros(2)
 
 
 @pytest.fixture
-def room(tmp_path) -> Room:
-    return Room(1e9, tmp_path)
+def room(tmp_path) -> CanvasStorage:
+    return CanvasStorage(1e9, tmp_path)
 
 
 def _weights(size: int) -> torch.Tensor:
@@ -25,7 +25,7 @@ def _patches(count: int, size: int, dtype: torch.dtype = torch.complex64) -> tor
     return torch.randn(count, size, size, dtype=dtype, generator=torch.Generator().manual_seed(0))
 
 
-def _filled(room: Room, patches, weights, positions, parts=1) -> Canvas:
+def _filled(room: CanvasStorage, patches, weights, positions, parts=1) -> Canvas:
     canvas = Canvas.around(positions, weights, GRID, room)
     for part in range(parts):
         canvas.add(patches[part::parts], torch.from_numpy(positions[part::parts].copy()))
@@ -107,7 +107,7 @@ def test_a_few_pixels_tell_the_floor(room, monkeypatch):
 
 def test_a_canvas_in_files_is_the_one_in_memory(tmp_path, room):
     positions, patches, weights = _places(40), _patches(40, 8), _weights(8)
-    small = Room(0, tmp_path / "files")
+    small = CanvasStorage(0, tmp_path / "files")
     small.folder.mkdir()
     ours, theirs = (_filled(each, patches, weights, positions).finish(each) for each in (small, room))
     assert isinstance(ours.object, np.memmap) and not isinstance(theirs.object, np.memmap)

@@ -26,8 +26,8 @@ from ptychoflow.io.dataset import open_dataset
 from ptychoflow.io.provenance import sha256
 from ptychoflow.models.checkpoint import Model, content_of
 from ptychoflow.models.model_folder import read_model_folder, write_model_folder
-from ptychoflow.networks.group_network import CanvasNetwork
-from ptychoflow.plugins.mlflow_pyfunc import Served
+from ptychoflow.networks.group_network import GroupReconstructor
+from ptychoflow.plugins.mlflow_pyfunc import PyfuncModel
 from ptychoflow.tracking.logged_model import example, write_mlflow_model
 from ptychoflow.tracking.run_store import artifacts, copy_run, open_store
 
@@ -262,7 +262,7 @@ def test_mlflow_serves_the_network_over_http(trained, tmp_path):
         request = urllib.request.Request(f"{uri}/invocations", asked, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as answer:
             found = json.load(answer)["predictions"]
-    expected = Served(read_model_folder(tmp_path / "model/data/network")).predict(example(32))
+    expected = PyfuncModel(read_model_folder(tmp_path / "model/data/network")).predict(example(32))
     np.testing.assert_allclose(found["object"], expected["object"], atol=1e-6)
 
 
@@ -317,7 +317,7 @@ def _config_with(folder: Path, **changes) -> bytes:
 
 
 def _weights_of_another(folder: Path) -> bytes:
-    other = CanvasNetwork(Network(base_channels=16, depth=2), 24)
+    other = GroupReconstructor(Network(base_channels=16, depth=2), 24)
     torch.save(content_of(Model(other, 32, {}))["weights"], folder / "other")
     return (folder / "other").read_bytes()
 

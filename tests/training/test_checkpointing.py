@@ -6,18 +6,18 @@ import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from ptychoflow.training.checkpointing import LOOK_EVERY, HalfTrained, HalfTrainedEpoch, half_trained_folder
+from ptychoflow.training.checkpointing import LOOK_EVERY, IntervalCheckpoint, LastCheckpoint, checkpoint_dir
 
 
 def test_a_half_trained_state_belongs_to_one_recipe(tmp_path):
     output = tmp_path / "results" / "models" / "pinn.ckpt"
-    first = half_trained_folder(output, {"config": {"a": 1, "b": 2}})
+    first = checkpoint_dir(output, {"config": {"a": 1, "b": 2}})
     assert first.parent == tmp_path / "results" / "checkpoints" / "pinn"
-    assert first == half_trained_folder(output, {"config": {"b": 2, "a": 1}})
-    assert first != half_trained_folder(output, {"config": {"a": 1, "b": 3}})
+    assert first == checkpoint_dir(output, {"config": {"b": 2, "a": 1}})
+    assert first != checkpoint_dir(output, {"config": {"a": 1, "b": 3}})
 
 
-def _looks(state: HalfTrained | HalfTrainedEpoch, processes: int, device: str, batches: int) -> list[int]:
+def _looks(state: LastCheckpoint | IntervalCheckpoint, processes: int, device: str, batches: int) -> list[int]:
     """Batches of an epoch after which this process asks the others."""
     looks = []
     strategy = SimpleNamespace(
@@ -35,7 +35,7 @@ def _looks(state: HalfTrained | HalfTrainedEpoch, processes: int, device: str, b
     return looks
 
 
-@pytest.mark.parametrize("kind", [HalfTrained, lambda folder: HalfTrainedEpoch(folder, minutes=30)])
+@pytest.mark.parametrize("kind", [LastCheckpoint, lambda folder: IntervalCheckpoint(folder, minutes=30)])
 def test_processes_on_gpus_ask_each_other_now_and_then_because_they_wait(tmp_path, kind):
     batches = 2 * LOOK_EVERY
     assert _looks(kind(tmp_path), 2, "cuda", batches) == [LOOK_EVERY - 1]
@@ -43,7 +43,7 @@ def test_processes_on_gpus_ask_each_other_now_and_then_because_they_wait(tmp_pat
 
 
 def test_a_process_alone_stops_after_the_step_in_which_it_was_told(tmp_path):
-    state = HalfTrained(tmp_path)
+    state = LastCheckpoint(tmp_path)
     assert _looks(state, 1, "cuda", 5) == []
     state._hear()
     with pytest.raises(SIGTERMException):

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from ptychoflow.config import Grouping, Inference, Network, Refinement, Runtime, Training, Validation
-from ptychoflow.inference.learned_refinement import corrections
+from ptychoflow.inference.learned_refinement import learned_updates
 from ptychoflow.io.dataset import open_dataset
-from ptychoflow.networks.object_network import ObjectNetwork, light_of
-from ptychoflow.refinement.engine import Fit
+from ptychoflow.networks.object_network import ObjectCorrector, light_of
+from ptychoflow.refinement.engine import RefinementEngine
 from ptychoflow.refinement.short_schedule import EPOCHS
 from ptychoflow.runtime.timing import Clock
 from ptychoflow.training import fit_datamodule as fitted
@@ -57,14 +57,14 @@ def test_each_epoch_shows_another_view_and_always_the_same(labelled):
 
 
 def test_without_witnesses_a_fit_is_given_every_pattern(labelled):
-    assert not labelled.batch(labelled.sampler().rows()[:24, :5]).unseen.any()
+    assert not labelled.batch(labelled.sampler().rows()[:24, :5]).held_out.any()
 
 
 def test_what_a_network_is_held_against_its_fit_was_not_given(tiny_dataset):
     data = _data(tiny_dataset, held_out_neighbours=2)
     rows = data.sampler().rows()
-    unseen = torch.cat([data.batch(rows, epoch).unseen for epoch in range(FITS * EPOCHS)])
-    assert abs(float(unseen.float().mean()) - 2 / 6) < 0.06
+    held_out = torch.cat([data.batch(rows, epoch).held_out for epoch in range(FITS * EPOCHS)])
+    assert abs(float(held_out.float().mean()) - 2 / 6) < 0.06
     # counts that the fit was not given do not show in its views
     scan = open_dataset(tiny_dataset)
     batch = data.batch(rows[:1])
@@ -73,13 +73,13 @@ def test_what_a_network_is_held_against_its_fit_was_not_given(tiny_dataset):
     counts[left_out] = 0
     other = FitData([scan.__class__(**vars(scan) | {"counts": counts})], 4, data.training, CPU)
     first = [pair._fitted[0]._plain[0][0] for pair in (data, other)]
-    assert torch.equal(*first) and batch.unseen.shape == (1, 6)
+    assert torch.equal(*first) and batch.held_out.shape == (1, 6)
 
 
 @in_pretence
 def test_each_process_fits_on_its_own_gpu(tiny_dataset, monkeypatch):
-    places, fit = [], fitted.Fit
-    monkeypatch.setattr(fitted, "Fit", lambda *given, peers: places.append(peers.device) or fit(*given, peers=peers))
+    places, fit = [], fitted.RefinementEngine
+    monkeypatch.setattr(fitted, "Fit", lambda *given, ctx: places.append(ctx.device) or fit(*given, ctx=ctx))
     for rank in ("0", "1"):
         monkeypatch.setenv("LOCAL_RANK", rank)
         with pretend(count=2):
@@ -87,9 +87,9 @@ def test_each_process_fits_on_its_own_gpu(tiny_dataset, monkeypatch):
     assert places == [torch.device("cuda", 0), torch.device("cuda", 1)]
 
 
-def _idle_network(**settings) -> ObjectNetwork:
+def _idle_network(**settings) -> ObjectCorrector:
     """One that changes nothing."""
-    network = ObjectNetwork(Network(input="object_estimate", base_channels=8, depth=2, **settings), 32)
+    network = ObjectCorrector(Network(input="object_estimate", base_channels=8, depth=2, **settings), 32)
     with torch.no_grad():
         for parameter in network.backbones[0].leave.parameters():
             parameter.zero_()
@@ -122,12 +122,12 @@ def test_no_correction_leaves_the_fit_alone(tiny_dataset):
     """An empty change, and one epoch a pass: what is left is the fit itself."""
     scan = open_dataset(tiny_dataset)
     network = _idle_network(passes=2)
-    fit, plain = Fit(scan, Refinement()), Fit(scan, Refinement())
-    errors = list(corrections(network, fit, Inference(), Clock()))
+    fit, plain = RefinementEngine(scan, Refinement()), RefinementEngine(scan, Refinement())
+    errors = list(learned_updates(network, fit, Inference(), Clock()))
     met = []
     for epoch in range(2):
         met.append(plain.epoch(done=epoch / EPOCHS).error)
-        plain.straighten()
+        plain.apply_low_order_phase()
     np.testing.assert_allclose(errors, met, rtol=1e-5)
     turned = fit.object * (fit.object.conj() * plain.object).sum().sgn()
     torch.testing.assert_close(turned, plain.object, rtol=1e-4, atol=1e-4)

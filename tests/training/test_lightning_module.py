@@ -8,11 +8,11 @@ from ptychoflow.config import Network, Stage, Training
 from ptychoflow.data.batch import Batch
 from ptychoflow.data.grouping import nearest_groups
 from ptychoflow.data.torch_dataset import read_batch
-from ptychoflow.networks.group_network import CanvasNetwork
+from ptychoflow.networks.group_network import GroupReconstructor
 from ptychoflow.networks.registry import ARCHITECTURES
 from ptychoflow.physics.data_fidelity import poisson_nll
-from ptychoflow.training.callbacks import Collapsed, CollapseGuard
-from ptychoflow.training.lightning_module import GroupTask, flatness, solve
+from ptychoflow.training.callbacks import CollapsedError, CollapseGuard
+from ptychoflow.training.lightning_module import GroupTask, flatness, predict_groups
 from ptychoflow.training.losses import diffract
 
 
@@ -25,7 +25,7 @@ def batch(scan):
 def _task(weight, labelled=True, network=None, freeze=False, **settings) -> GroupTask:
     torch.manual_seed(0)
     sees = {"physics_iterations": 2, "cascades": 2} if network is None else network
-    network = CanvasNetwork(Network(**{"group_size": 4, "base_channels": 8, "depth": 2} | sees), window=16)
+    network = GroupReconstructor(Network(**{"group_size": 4, "base_channels": 8, "depth": 2} | sees), window=16)
     training = Training(stages=(Stage(epochs=1, physics_weight=weight, freeze_encoder=freeze),), **settings)
     task = GroupTask(network, training, labelled, steps_per_epoch=10)
     task.log = lambda *args, **kwargs: None
@@ -101,9 +101,9 @@ def test_witnesses_are_not_seen_and_alone_make_up_the_data_error(scan):
     task = _task(1.0, held_out_neighbours=3)
     loss = task.training_step(batch, 0)["loss"]
     darker = batch._replace(counts=torch.cat([batch.counts[:, :4], 0.5 * batch.counts[:, 4:]], dim=1))
-    torch.testing.assert_close(solve(task.network, darker).canvas, solve(task.network, batch).canvas)
+    torch.testing.assert_close(predict_groups(task.network, darker).canvas, predict_groups(task.network, batch).canvas)
     assert task.training_step(darker, 0)["loss"] != loss
-    canvases, _, probes, _ = solve(task.network, batch)
+    canvases, _, probes, _ = predict_groups(task.network, batch)
     alone = [poisson_nll(batch.counts[:, 4:], diffract(canvas, probes[:, 4:]), batch.mask) for canvas in canvases]
     torch.testing.assert_close(loss, sum(alone))
 
@@ -116,19 +116,19 @@ def test_a_group_lies_in_the_middle_of_what_the_network_sees(scan):
 
 
 def test_the_untrained_network_leaves_the_estimate_nearly_as_it_is(batch):
-    solution = solve(_task(1.0).network, batch)
+    solution = predict_groups(_task(1.0).network, batch)
     assert (solution.canvases[0] - solution.estimate).abs().max() < 0.5
 
 
 def test_a_group_does_not_depend_on_its_batch(batch):
     network = _task(1.0).network
     with torch.no_grad():
-        alone = [solve(network, batch.part(slice(i, i + 1))).canvas for i in range(3)]
-        torch.testing.assert_close(solve(network, batch).canvas[:3], torch.cat(alone), rtol=1e-4, atol=1e-5)
+        alone = [predict_groups(network, batch.part(slice(i, i + 1))).canvas for i in range(3)]
+        torch.testing.assert_close(predict_groups(network, batch).canvas[:3], torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
 def test_flatness_tells_a_flat_canvas_from_one_like_the_estimate(batch):
-    solution = solve(_task(1.0).network, batch)
+    solution = predict_groups(_task(1.0).network, batch)
     estimate = solution.estimate
     same = flatness(estimate, estimate, solution.light)
     assert same["spread"] == pytest.approx(1, abs=1e-4) and same["correlation"] == pytest.approx(1, abs=1e-4)
@@ -147,7 +147,7 @@ def test_the_guard_stops_a_training_that_is_flat_twice():
     guard = CollapseGuard()
     for trainer in (_Trainer(0.01, 0.9), _Trainer(0.9, 0.9), _Trainer(0.9, 0.01)):
         guard.on_validation_end(trainer, None)
-    with pytest.raises(Collapsed, match=r"collapsed in epoch 4: .*lower training.learning_rate"):
+    with pytest.raises(CollapsedError, match=r"collapsed in epoch 4: .*lower training.learning_rate"):
         guard.on_validation_end(_Trainer(0.01, 0.01), None)
 
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from ptychoflow.physics.forward_model import expected_counts
-from ptychoflow.training.losses import diffract, supervised_loss, patch_error, physics_loss, scale_free_error, truth_error
+from ptychoflow.training.losses import (
+    diffract,
+    ground_truth_error,
+    patch_error,
+    physics_loss,
+    scale_free_error,
+    supervised_loss,
+)
 
 RNG = torch.Generator().manual_seed(0)
 
@@ -19,7 +26,7 @@ LIGHT = torch.rand(3, 8, 8, generator=RNG)
 def test_the_truth_up_to_a_phase_is_perfect():
     truth = _complex(3, 8, 8)
     turned = truth * torch.polar(torch.ones(3), torch.tensor([0.3, -2.0, 3.0]))[:, None, None]
-    assert truth_error(turned, truth, LIGHT).abs().max() < 1e-6
+    assert ground_truth_error(turned, truth, LIGHT).abs().max() < 1e-6
 
 
 def test_the_truth_error_is_the_least_over_all_phases():
@@ -27,12 +34,12 @@ def test_the_truth_error_is_the_least_over_all_phases():
     phases = torch.polar(torch.ones(2000), torch.linspace(0, 2 * torch.pi, 2000))[:, None, None, None]
     power = (LIGHT * truth.abs() ** 2).sum((-2, -1))
     tried = (LIGHT * (canvas * phases - truth).abs() ** 2).sum((-2, -1)) / power
-    torch.testing.assert_close(truth_error(canvas, truth, LIGHT), tried.min(0).values, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ground_truth_error(canvas, truth, LIGHT), tried.min(0).values, rtol=1e-4, atol=1e-5)
 
 
 def test_the_truth_error_knows_the_scale_and_the_patch_error_does_not():
     truth = _complex(3, 8, 8)
-    assert (truth_error(2 * truth, truth, LIGHT) - 1).abs().max() < 1e-5
+    assert (ground_truth_error(2 * truth, truth, LIGHT) - 1).abs().max() < 1e-5
     assert patch_error(2j * truth, truth, LIGHT).abs().max() < 1e-6
 
 
@@ -81,6 +88,6 @@ def test_gradients_are_finite_even_at_a_dark_canvas():
     canvas = torch.zeros(2, 8, 8, dtype=torch.complex64, requires_grad=True)
     truth, probes = _complex(2, 8, 8), _complex(2, 3, 1, 8, 8)
     counts, expected = torch.rand(2, 3, 8, 8, generator=RNG).round(), diffract(canvas, probes)
-    loss = truth_error(canvas, truth, LIGHT[:2]).sum() + scale_free_error(counts, expected, None).sum()
+    loss = ground_truth_error(canvas, truth, LIGHT[:2]).sum() + scale_free_error(counts, expected, None).sum()
     (loss + physics_loss("poisson", counts, expected, None)).backward()
     assert torch.isfinite(torch.view_as_real(canvas.grad)).all()

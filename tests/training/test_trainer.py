@@ -14,7 +14,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
 from ptychoflow.config import Runtime
-from ptychoflow.training.trainer import Bar, interruptible, launcher, make_trainer
+from ptychoflow.training.trainer import ThrottledProgressBar, interruptible, launcher, make_trainer
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "4", "RANK": "0", "LOCAL_RANK": "0"}
 SRUN = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
@@ -110,13 +110,13 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_the_one_before(tmp_path):
 
 
 def test_a_bar_tells_the_loss_but_looks_at_it_once_in_a_while(monkeypatch):
-    bar, trainer = Bar(), SimpleNamespace(callback_metrics={})
+    bar, trainer = ThrottledProgressBar(), SimpleNamespace(callback_metrics={})
     assert bar.get_metrics(trainer, None) == {}
     trainer.callback_metrics["loss"] = torch.tensor(0.5)
     assert bar.get_metrics(trainer, None) == {"loss": 0.5}
     trainer.callback_metrics["loss"] = torch.tensor(0.25)
     assert bar.get_metrics(trainer, None) == {"loss": 0.5}
-    monkeypatch.setattr(Bar, "EVERY_S", 0.0)
+    monkeypatch.setattr(ThrottledProgressBar, "EVERY_S", 0.0)
     assert bar.get_metrics(trainer, None) == {"loss": 0.25}
 
 

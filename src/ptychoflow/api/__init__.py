@@ -10,8 +10,16 @@ unless asked for: verbs work in a temporary folder that is gone when they are do
 
 from .config import ConfigManager
 from .data import Datagen, PtychoDataLoader
-from .inference import Found, InferenceEngine
+from .inference import InferenceEngine, ReconstructionResult
 from .model import PtychoModel
 from .training import Trainer
 
-__all__ = ["ConfigManager", "Datagen", "Found", "InferenceEngine", "PtychoDataLoader", "PtychoModel", "Trainer"]
+__all__ = [
+    "ConfigManager",
+    "Datagen",
+    "InferenceEngine",
+    "PtychoDataLoader",
+    "PtychoModel",
+    "ReconstructionResult",
+    "Trainer",
+]

@@ -118,11 +118,11 @@ class ConfigManager:
 
     def to_yaml(self, path: Path | str | None = None) -> str:
         """All settings as YAML text, also written to ``path`` where one is given."""
-        from ..io.atomic import whole_file
+        from ..io.atomic import atomic_file
 
         text = yaml.safe_dump(self.to_dict(), sort_keys=False)
         if path is not None:
-            with whole_file(Path(path)) as partial:
+            with atomic_file(Path(path)) as partial:
                 partial.write_text(text)
         return text
 

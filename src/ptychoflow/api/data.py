@@ -179,9 +179,9 @@ def _from_arrays(
     check_counts(counts)
     probe = np.asarray(probe, np.complex64)
     probe = probe[None] if probe.ndim == 2 else probe
-    facts = {} if geometry else {"geometry": "unknown: lengths are in units of an object pixel"}
+    metadata = {} if geometry else {"geometry": "unknown: lengths are in units of an object pixel"}
     lengths = geometry or Geometry(1.0, 1.0, 1.0)
     mask = None if mask is None else np.asarray(mask).astype(bool)
-    scan = Scan(counts, np.asarray(positions, np.float64), probe, lengths, mask, name="arrays", facts=facts)
+    scan = Scan(counts, np.asarray(positions, np.float64), probe, lengths, mask, name="arrays", metadata=metadata)
     check_light(scan, float(counts.sum(dtype=np.float64)) / len(counts))
     return scan

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Found:
+class ReconstructionResult:
     """What was reconstructed.
 
     Attributes:
@@ -94,7 +94,7 @@ class InferenceEngine:
             raise ValueError(f"patches in memory come from one device, not {config.runtime.devices}: use infer")
         return Prediction(self.model.model, scan, config.inference, config.runtime).run(None)[0].shard.held()
 
-    def predict_and_stitch(self, data: "PtychoDataLoader | Any", **arrays: Any) -> Found:
+    def predict_and_stitch(self, data: "PtychoDataLoader | Any", **arrays: Any) -> ReconstructionResult:
         """The whole object of one scan; nothing is written, unless several devices compute or memory is short.
 
         Args:
@@ -114,9 +114,11 @@ class InferenceEngine:
             if found is None:  # another process of several
                 raise SystemExit
             found = found.in_memory()
-        return Found(found, dict(found.facts["inference"]["seconds"]))
+        return ReconstructionResult(found, dict(found.metadata["inference"]["seconds"]))
 
-    def refine(self, data: "PtychoDataLoader | Any", start: "Found | Path | str | None" = None, **arrays: Any) -> Found:
+    def refine(
+        self, data: "PtychoDataLoader | Any", start: "ReconstructionResult | Path | str | None" = None, **arrays: Any
+    ) -> ReconstructionResult:
         """Fit the object of one scan to its counts.
 
         Args:
@@ -134,13 +136,13 @@ class InferenceEngine:
 
         with tempfile.TemporaryDirectory() as scratch, _one_folder(data, arrays) as dataset:
             begin, output = start, Path(scratch) / "refined.h5"
-            if isinstance(start, Found):
+            if isinstance(start, ReconstructionResult):
                 begin = Path(scratch) / "start.h5"
                 start.save(begin)
             begin = None if begin is None else Path(begin)
             refine(dataset, output, self.config.refinement, start=begin, runtime=self.config.runtime)
             found = read_reconstruction(output)
-        return Found(found, {"refine": float(found.facts["seconds"])})
+        return ReconstructionResult(found, {"refine": float(found.metadata["seconds"])})
 
 
 def _one_scan(data: Any, arrays: dict[str, Any]) -> "Scan":

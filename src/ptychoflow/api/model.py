@@ -41,8 +41,8 @@ class PtychoModel:
         loader = loader_of(data, config)
         settings, module = loader.config, loader.module()
         network = build_network(settings.network, settings.training, module)
-        facts = {"config": {name: settings.to_dict()[name] for name in ("network", "training")}}
-        return cls(Model(network.eval(), loader.scans[0].size, facts))
+        metadata = {"config": {name: settings.to_dict()[name] for name in ("network", "training")}}
+        return cls(Model(network.eval(), loader.scans[0].size, metadata))
 
     @classmethod
     def load(cls, path: Path | str) -> "PtychoModel":
@@ -90,7 +90,7 @@ class PtychoModel:
         Raises:
             ValueError: if that is not known.
         """
-        said = self.model.facts.get("config")
+        said = self.model.metadata.get("config")
         if not isinstance(said, dict):
             raise ValueError("this model does not say how it was trained")
         return ConfigManager(**said)
@@ -131,8 +131,8 @@ class PtychoModel:
             client = runs.open_store(destination)
         else:
             client = runs.open_store(destination, make=True)
-            facts = self.model.facts.get("config", {})
-            run_id = runs.new_run(client, destination, experiment or "ptychoflow", "ptychoflow", facts)
+            metadata = self.model.metadata.get("config", {})
+            run_id = runs.new_run(client, destination, experiment or "ptychoflow", "ptychoflow", metadata)
         keep_folder(client, run_id, runs.MODEL, lambda folder: write_mlflow_model(folder, self.model))
         if register is not None:
             runs.register(destination, run_id, register)

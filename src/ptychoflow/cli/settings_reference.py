@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..config import READS, Config, ConfigError
 from ..interop.ptychopinn.flat_config import suggestion
 from ..interop.ptychopinn.glossary import every_name, names_of, tell
-from ..io.atomic import whole_file, write_json
+from ..io.atomic import atomic_file, write_json
 
 INTRODUCTION = """# Settings
 
@@ -54,7 +54,7 @@ def settings(output: Path) -> None:
     if output.suffix != ".md":
         write_json(output, Config.model_json_schema())
         return
-    with whole_file(output) as partial:
+    with atomic_file(output) as partial:
         partial.write_text(page())
 
 
@@ -81,7 +81,7 @@ def explain(key: str) -> str:
     inside = [name for name in every if name.startswith(f"{key}.")]
     if inside:
         return "\n".join([f"{key} has", *(_in_a_line(name, every[name][1]) for name in inside)])
-    told = tell(key)
+    told = describe(key)
     if not told:
         raise ConfigError(f"{key}: no such setting{suggestion(key, [*every, *every_name()])}")
     return "\n".join(told)
@@ -96,7 +96,7 @@ def _in_a_line(key: str, row: Setting) -> str:
 def _explained(key: str, section: str, row: Setting) -> str:
     readers = [step for step, sections in READS.items() if section in sections]
     there = "; ".join(f"{side}: {', '.join(names)}" for side, names in names_of(key).items())
-    facts = {
+    metadata = {
         "values": row.values,
         "unit": row.unit or "none",
         "default": row.default.strip("`"),
@@ -104,7 +104,7 @@ def _explained(key: str, section: str, row: Setting) -> str:
         "PtychoPINN": there or "no such setting",
     }
     return "\n".join(
-        [key, f"  {row.meaning}", *(f"  {name}: {value}".replace("`", "") for name, value in facts.items())]
+        [key, f"  {row.meaning}", *(f"  {name}: {value}".replace("`", "") for name, value in metadata.items())]
     )
 
 

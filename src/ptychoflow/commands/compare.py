@@ -123,14 +123,14 @@ def _both(before: str, after: str) -> str:
 
 
 def _scan_settings(scan: dict) -> dict:
-    config = scan["facts"].get("provenance", {}).get("config") or {}
+    config = scan["metadata"].get("provenance", {}).get("config") or {}
     return config if "source" in config else {"simulation": config}
 
 
 def _stage_settings(result: Result) -> dict:
     settings = {"evaluation": result.metrics["provenance"]["config"]}
-    for stage, facts in result.metrics["made_by"].items():
-        settings[SECTIONS[stage]] = facts.get("provenance", {}).get("config")
+    for stage, metadata in result.metrics["reconstructions"].items():
+        settings[SECTIONS[stage]] = metadata.get("provenance", {}).get("config")
     return settings
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..config import Source
 from ..core.scan import Scan, check_counts
-from ..io.provenance import provenance
+from ..io.provenance import record_provenance
 from ..io.reconstruction_h5 import read_reconstruction
 from ..io.scan_cxi import write_scan
 from ..preprocessing.cropping import resize_far_field
-from ..readers.download import brought, locate
+from ..readers.download import resolve_path, with_local_copies
 from ..readers.registry import read_scan_of
 
 logger = logging.getLogger(__name__)
@@ -34,16 +34,16 @@ def convert(output: Path, source: Source, probe: Path | None = None, fetched: Se
         ValueError: if it is damaged, is not what its checksum says, or holds impossible values.
     """
     began = time.perf_counter()
-    local = brought(source, fetched)
-    path = locate(local)
+    local = with_local_copies(source, fetched)
+    path = resolve_path(local)
     scan = read_scan_of(path, local)
     logger.info("read %s: %d patterns of %d px, %s", path, len(scan), scan.size, scan.counts.dtype)
     if probe is not None:
         scan = _with_probe(scan, probe)
         logger.info("took the probe of %s: %d modes, %.4g photons", probe, len(scan.probe), scan.photons)
-    made_by = provenance({"source": source.model_dump(mode="json")}, measurement=path, probe=probe)
-    facts = scan.facts | {"provenance": made_by}
-    write_scan(output, dataclasses.replace(scan, facts=facts), _in_pieces(scan.counts))
+    provenance = record_provenance({"source": source.model_dump(mode="json")}, measurement=path, probe=probe)
+    metadata = scan.metadata | {"provenance": provenance}
+    write_scan(output, dataclasses.replace(scan, metadata=metadata), _in_pieces(scan.counts))
     logger.info("converted to %s in %.1f s", output, time.perf_counter() - began)
 
 
@@ -59,5 +59,5 @@ def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.nd
 def _with_probe(scan: Scan, path: Path) -> Scan:
     """The scan with a refined probe; where that was refined on a cropped detector, it is dark outside the crop."""
     probe = read_reconstruction(path).probe
-    facts = scan.facts | {"probe_source": path.name}
-    return dataclasses.replace(scan, probe=resize_far_field(probe, scan.size), facts=facts)
+    metadata = scan.metadata | {"probe_source": path.name}
+    return dataclasses.replace(scan, probe=resize_far_field(probe, scan.size), metadata=metadata)

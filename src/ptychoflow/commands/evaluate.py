@@ -15,20 +15,20 @@ from scipy.spatial import KDTree
 
 from ..config import HALVES, Evaluation
 from ..core.reconstruction import Reconstruction
-from ..core.scan import Scan, Truth
-from ..io.atomic import whole_folder, write_json
+from ..core.scan import GroundTruth, Scan
+from ..io.atomic import atomic_dir, write_json
 from ..io.dataset import open_dataset
-from ..io.provenance import made_of_another, provenance
+from ..io.provenance import different_input, record_provenance
 from ..io.reconstruction_h5 import read_reconstruction
 from ..metrics.alignment import Aligned, align, level, twin_correlation, window
-from ..metrics.data_consistency import Fit, expected_patterns, fit, seam
+from ..metrics.data_consistency import DataConsistency, expected_patterns, fit, raster_artifact_ratio
 from ..metrics.frc import ring_correlation
 from ..metrics.image import crop_to, measures, phase_error, psnr, rms, spread, unwrapped_phase, value_range
 from ..reporting.figures import FILES, draw_all
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 TRIED, WRONG = 64, 1.25
 """Patterns on which a truth is tried, and how much worse than an empty object's its misfit may be."""
 
@@ -54,7 +54,7 @@ class Stage:
 
     reconstruction: Reconstruction
     aligned: Aligned
-    fit: Fit
+    fit: DataConsistency
 
 
 def evaluate(
@@ -90,9 +90,9 @@ def evaluate(
     found = {name: _read(path, scan) for name, path in paths.items() if path is not None}
     logger.info("read %s: %d patterns; %s", dataset, len(scan), ", ".join(str(paths[name]) for name in found))
     apart = {"network": stitched_halves, "refined": halves}
-    made_by = provenance(evaluation, dataset=dataset, **paths, **_by_half(apart))
+    provenance = record_provenance(evaluation, dataset=dataset, **paths, **_by_half(apart))
     for name, each in found.items():
-        if (other := made_of_another(each.facts, made_by)) is not None:
+        if (other := different_input(each.metadata, provenance)) is not None:
             logger.warning(
                 "%s was made from another dataset than %s (%s): its counts and truth may be another object's",
                 *(paths[name], dataset, other),
@@ -100,7 +100,7 @@ def evaluate(
     _check_truth(scan, found["refined"])
     reference = _reference(scan, found["refined"])
     stages = {name: _judge(each, scan, reference, evaluation.max_shift_px) for name, each in found.items()}
-    stages["empty"] = _judge(_emptied(found["refined"]), scan, reference, 0.0)
+    stages["uniform"] = _judge(_emptied(found["refined"]), scan, reference, 0.0)
     patterns = _telling(stages["refined"].fit.per_pattern)
     metrics = {
         "format": FORMAT,
@@ -113,14 +113,14 @@ def evaluate(
             {"which": which, "index": j, "r_factor": float(stages["refined"].fit.per_pattern[j])}
             for which, j in patterns.items()
         ],
-        "made_by": {name: each.facts for name, each in found.items()},
-        "provenance": made_by,
+        "reconstructions": {name: each.metadata for name, each in found.items()},
+        "provenance": provenance,
         "versions": {"numpy": np.__version__, "scipy": scipy.__version__, "scikit-image": skimage.__version__}
         | {"torch": torch.__version__},
     }
     metrics = _finite(metrics)
     arrays = _arrays(stages, scan, reference, list(patterns.values()))
-    with whole_folder(Path(output).with_suffix(""), ("arrays.npz", *FILES)) as folder:
+    with atomic_dir(Path(output).with_suffix(""), ("arrays.npz", *FILES)) as folder:
         np.savez_compressed(folder / "arrays.npz", **arrays)
         draw_all(folder, arrays, metrics)
     write_json(output, metrics)
@@ -151,10 +151,10 @@ def _check_truth(scan: Scan, refined: Reconstruction) -> None:
     counts = np.stack([scan.counts[j] for j in some])
     positions = scan.positions if scan.truth.positions is None else scan.truth.positions
     misfit = {}
-    for name, image in {"truth": np.asarray(scan.truth.object), "empty": _emptied(refined).object}.items():
+    for name, image in {"truth": np.asarray(scan.truth.object), "uniform": _emptied(refined).object}.items():
         origin = scan.truth.origin if name == "truth" else refined.origin
         misfit[name] = fit(expected_patterns(image, origin, scan.probe, positions[some]), counts, scan.mask).r_factor
-    if misfit["truth"] > WRONG * misfit["empty"]:
+    if misfit["truth"] > WRONG * misfit["uniform"]:
         raise ValueError(
             f"the truth of {scan.name} explains its counts worse (R-factor {misfit['truth']:.3g}) than an empty image "
             f"({misfit['empty']:.3g}): give the object that the scan was made of, or pack the scan without a truth"
@@ -178,7 +178,7 @@ def _judge(each: Reconstruction, scan: Scan, reference: Reference, max_shift: fl
     aligned = align(
         each.object, each.origin, each.coverage, reference.object, reference.origin, max_shift, reference.coverage
     )
-    expected = expected_patterns(each.object, each.origin, each.probe, each.positions, each.brightness)
+    expected = expected_patterns(each.object, each.origin, each.probe, each.positions, each.probe_scale)
     return Stage(each, aligned, fit(expected, scan.counts, scan.mask))
 
 
@@ -205,7 +205,7 @@ def _measures(stage: Stage, scan: Scan, evaluation: Evaluation) -> dict:
         "r_factor_per_pattern": stage.fit.per_pattern.tolist(),
         "coverage_px": int(aligned.mask.sum()),
         "spread": spread(level(aligned.object, aligned.mask), aligned.mask),
-        "seam": seam(ratio, each.origin, each.positions, aligned.mask),
+        "raster_artifact_ratio": raster_artifact_ratio(ratio, each.origin, each.positions, aligned.mask),
         "against_truth": against_truth,
     }
 
@@ -248,7 +248,7 @@ def _progress(stages: dict[str, Stage], scan: Scan, evaluation: Evaluation) -> d
     columns = {name: list(history.get(name, [])) for name in ("epoch", "seconds", "cpu_seconds")}
     snapshots = {name: [] for name in ("epoch", "seconds", "cpu_seconds", "phase_psnr")}
     if scan.truth is not None and refined.snapshots is not None:
-        epochs = refined.facts["snapshot_epochs"]
+        epochs = refined.metadata["snapshot_epochs"]
         for epoch, image in zip(epochs, refined.snapshots, strict=True):
             snapshots["epoch"].append(epoch)
             snapshots["phase_psnr"].append(_phase_psnr(image, stages["refined"], scan.truth))
@@ -257,7 +257,7 @@ def _progress(stages: dict[str, Stage], scan: Scan, evaluation: Evaluation) -> d
     return columns | {"r_factor": list(history.get("error", [])), "snapshots": snapshots}
 
 
-def _phase_psnr(image: np.ndarray, stage: Stage, truth: Truth) -> float | None:
+def _phase_psnr(image: np.ndarray, stage: Stage, truth: GroundTruth) -> float | None:
     """Of an object on the way, placed where the final one was found to lie."""
     origin = np.subtract(stage.reconstruction.origin, stage.aligned.shift)
     aligned = align(image, tuple(origin), stage.reconstruction.coverage, np.asarray(truth.object), truth.origin)
@@ -284,8 +284,8 @@ def _describe(scan: Scan) -> dict:
         "has_truth": scan.truth is not None,
         "pixel_size_m": scan.geometry.pixel_size_m,
         "wavelength_m": scan.geometry.wavelength_m,
-        "nominal_geometry": bool(scan.facts.get("nominal_geometry", False)),
-        "facts": scan.facts,
+        "nominal_geometry": bool(scan.metadata.get("nominal_geometry", False)),
+        "metadata": scan.metadata,
     }
 
 
@@ -316,7 +316,7 @@ def _arrays(stages: dict[str, Stage], scan: Scan, reference: Reference, patterns
         spread = window(each.phase_uncertainty, corner - refined.aligned.corner, shape)[0]
         arrays["phase_uncertainty"] = spread.astype(np.float32)
     arrays["probe"] = each.probe.astype(np.complex64)
-    light = None if each.brightness is None else each.brightness[patterns]
+    light = None if each.probe_scale is None else each.probe_scale[patterns]
     expected = expected_patterns(each.object, each.origin, each.probe, each.positions[patterns], light)
     arrays["patterns_expected"] = np.concatenate(list(expected))
     measured = np.stack([scan.counts[j] for j in patterns]).astype(np.float32)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core.reconstruction import Reconstruction
-from ..core.scan import Scan, Truth
+from ..core.scan import GroundTruth, Scan
 from ..interop.ptychodus_directory import FILES, MODEL, write_standard
 from ..interop.ptychopinn.npz import write_npz
-from ..io.atomic import whole_file, whole_folder
+from ..io.atomic import atomic_dir, atomic_file
 from ..io.dataset import open_dataset, pieces
 from ..io.ptychodus_product import Product, half_pixel, write_product
 from ..io.reconstruction_h5 import product_of
@@ -140,7 +140,7 @@ def check_together(product: Product, scan: Scan) -> None:
 
 
 def _write_standard(output: Path, product: Product, patterns: Patterns, model: Path | None) -> None:
-    with whole_folder(output, FILES) as partial:
+    with atomic_dir(output, FILES) as partial:
         write_standard(partial, product, patterns.scan, patterns.chunks())
         if model is not None:
             shutil.copyfile(model, partial / MODEL)
@@ -153,7 +153,7 @@ def _write_product(output: Path, product: Product, patterns: Patterns | None, mo
 def _write_ptychopinn(output: Path, product: Product, patterns: Patterns, model: None) -> None:
     scan = patterns.scan
     positions = np.stack([product.y_m, product.x_m], axis=1) / product.pixel_m
-    truth = Truth(product.object[0], product.origin_px(scan.size))
+    truth = GroundTruth(product.object[0], product.origin_px(scan.size))
     scan = dataclasses.replace(scan, positions=positions, probe=product.probe[0], truth=truth)
     write_npz(output, scan, labels=False, chunks=patterns.chunks())
 
@@ -166,7 +166,7 @@ def _write_tiff(output: Path, product: Product, patterns: Patterns | None, model
     pages = np.stack([np.abs(image), np.angle(image)]).astype(np.float32)
     per_um = 1e-6 / product.pixel_m
     said = {"axes": "CYX", "unit": "um", "mode": "grayscale", "Labels": ["amplitude", "phase (rad)"]}
-    with whole_file(output) as partial:
+    with atomic_file(output) as partial:
         tifffile.imwrite(partial, pages, imagej=True, resolution=(per_um, per_um), metadata=said)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..config import Aberration, Detector, ObjectRecipe, ProbeRecipe, Recipe, Trajectory
-from ..io.atomic import whole_folder
+from ..io.atomic import atomic_dir
 from ..reporting.images import AMPLITUDE, FIT, PHASE, colour, colour_wave, log_counts
 from ..simulation.acquisition import Experiment
 from ..simulation.detector import detector_mask
@@ -118,7 +118,7 @@ class Entry:
 
 def gallery(output: Path) -> None:
     """Write the page ``README.md`` and its pictures into a folder, which appears whole or not at all."""
-    with whole_folder(output, ("README.md", "*.webp")) as folder:
+    with atomic_dir(output, ("README.md", "*.webp")) as folder:
         tables = {}
         for section, entries in SECTIONS.items():
             lines = []

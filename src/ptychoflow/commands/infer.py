@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ..config import Inference, Runtime
 from ..inference.prediction import Prediction
-from ..io.atomic import whole_folder, write_json
+from ..io.atomic import atomic_dir, write_json
 from ..io.dataset import open_dataset
 from ..io.patch_store import FILES, seal
-from ..io.provenance import provenance
+from ..io.provenance import record_provenance
 from ..models.checkpoint import read_model
 
 logger = logging.getLogger(__name__)
@@ -38,10 +38,10 @@ def infer(
     groups = len(prediction.data.rows)
     logger.info("read %s and %s: %d patterns in %d groups", model, dataset, len(scan), groups)
     with ExitStack() as stack:
-        writer, first = prediction.run(lambda: stack.enter_context(whole_folder(output, (*FILES, "timing.json"))))
+        writer, first = prediction.run(lambda: stack.enter_context(atomic_dir(output, (*FILES, "timing.json"))))
         if not first:
             return
-        seal(writer.folder, provenance(inference, model=model, dataset=dataset))
+        seal(writer.folder, record_provenance(inference, model=model, dataset=dataset))
         timing = prediction.timing(time.perf_counter() - began)
         write_json(writer.folder / "timing.json", timing)
     spent = ", ".join(f"{name} {value:.2g}" for name, value in timing["seconds"].items())

@@ -9,9 +9,9 @@ import numpy as np
 import yaml
 
 from ..config import Orientation, Source
-from ..io.atomic import whole_file, whole_folder, write_json
+from ..io.atomic import atomic_dir, atomic_file, write_json
 from ..preprocessing.scan_orientation import Finding
-from ..readers.download import locate
+from ..readers.download import resolve_path
 from ..readers.inspection import Inspection, format_name, inspect_file
 
 logger = logging.getLogger(__name__)
@@ -38,12 +38,12 @@ def inspect(source: Source, output: Path | None = None) -> str:
         ValueError: if it is no format known, or damaged.
     """
     began = time.perf_counter()
-    path = locate(source)
+    path = resolve_path(source)
     inspection = inspect_file(path, source)
     if output is not None:
-        with whole_folder(output, FILES) as partial:
+        with atomic_dir(output, FILES) as partial:
             write_json(partial / "inspection.json", as_data(inspection))
-            with whole_file(partial / "config.yaml") as file:
+            with atomic_file(partial / "config.yaml") as file:
                 file.write_text(ready_config(inspection))
             draw(inspection, partial / "inspection.png")
         logger.info("wrote %s: config.yaml is ready to run", output)
@@ -53,7 +53,7 @@ def inspect(source: Source, output: Path | None = None) -> str:
 
 def lines(inspection: Inspection) -> list[str]:
     """What was found, for people."""
-    found, detector, facts = inspection.found, inspection.detector, inspection.facts
+    found, detector, metadata = inspection.found, inspection.detector, inspection.metadata
     count, height, width = found.patterns.shape
     photons = "{:.4g} on average, {:.4g} to {:.4g}".format(*detector.photons)
     rows = [
@@ -65,9 +65,9 @@ def lines(inspection: Inspection) -> list[str]:
         ("bad pixels", f"{len(detector.hot)} hot, {len(detector.dead)} dead"),
         ("lengths", _lengths(inspection)),
     ]
-    if facts:
-        step, beam, overlap = facts["step_px"], facts["beam_diameter_px"], facts["overlap"]
-        rows.append(("scan", f"{_point(facts['extent_px'])} px, step {step:.2f} px"))
+    if metadata:
+        step, beam, overlap = metadata["step_px"], metadata["beam_diameter_px"], metadata["overlap"]
+        rows.append(("scan", f"{_point(metadata['extent_px'])} px, step {step:.2f} px"))
         rows.append(("overlap", f"{overlap:.0%} of the beam's area; the beam is {beam:.1f} px wide"))
     if inspection.finding is not None:
         rows.append(("orientation", _verdict(inspection.finding)))
@@ -100,7 +100,7 @@ def as_data(inspection: Inspection) -> dict:
         "source": inspection.source.model_dump(mode="json", exclude_defaults=True),
         "shape": list(inspection.found.patterns.shape),
         "detector": {key: value for key, value in vars(detector).items()} | {"noise": detector.noise},
-        "facts": inspection.facts,
+        "metadata": inspection.metadata,
         "orientation": None
         if finding is None
         else {
@@ -190,9 +190,9 @@ def _draw_images(panels, inspection: Inspection) -> None:
     import torch
 
     from ..preprocessing.position_transform import oriented
-    from ..preprocessing.trial_reconstruction import fit, lively_part
+    from ..preprocessing.trial_reconstruction import fit, most_structured_region
 
-    finding, part = inspection.finding, lively_part(inspection.scan, 240)
+    finding, part = inspection.finding, most_structured_region(inspection.scan, 240)
     best, worst = finding.best, finding.orientations[int(np.argmax(finding.errors))]
     positions = torch.from_numpy(np.stack([oriented(part.positions, o) for o in (best, worst)]))
     images = fit(part, positions, 8)[1].numpy()

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ..core.reconstruction import Reconstruction
-from ..core.scan import Truth
+from ..core.scan import GroundTruth
 from ..io.dataset import open_dataset, write_dataset
-from ..io.provenance import provenance
+from ..io.provenance import record_provenance
 from ..io.reconstruction_h5 import read_reconstruction
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,11 @@ def label(dataset: Path, reconstruction: Path, output: Path) -> None:
         counts=scan.counts if known.all() else scan.counts[known],
         positions=found.positions[known],
         probe=found.probe,
-        truth=Truth(found.object, found.origin),
-        facts=scan.facts | {"labels_from": found.name},
+        truth=GroundTruth(found.object, found.origin),
+        metadata=scan.metadata | {"labels_from": found.name},
     )
-    record = provenance(None, dataset=dataset, reconstruction=reconstruction)
-    write_dataset(output, labelled, made_by=lambda arrays: record)
+    record = record_provenance(None, dataset=dataset, reconstruction=reconstruction)
+    write_dataset(output, labelled, provenance=lambda arrays: record)
     logger.info("labelled %s: %d of %d patterns, object from %s", output, len(labelled), len(scan), found.name)
 
 

@@ -14,7 +14,7 @@ import xxhash
 from ..config import HALVES, Packing
 from ..core.scan import Scan, check_counts, smallest_dtype
 from ..io.dataset import CHECKSUM, PIECE, write_dataset
-from ..io.provenance import provenance
+from ..io.provenance import record_provenance
 from ..io.scan_cxi import iterate_counts, read_scan
 from ..preprocessing.detector_pixels import Pixels, Survey, displacement, survey
 from ..runtime.progress import track
@@ -45,12 +45,12 @@ def pack(scan: Path, output: Path, packing: Packing = Packing(), half: str | Non
     stream = _Stream(scan, whole, chosen, pixels)
     kept = pixels.of_scan(_keep(whole, chosen, half, Path(output).name))
 
-    def made_by(arrays: dict) -> dict:
-        record = provenance({"packing": packing.model_dump(mode="json"), "half": half})
+    def provenance(arrays: dict) -> dict:
+        record = record_provenance({"packing": packing.model_dump(mode="json"), "half": half})
         source = {"name": scan.name, "content": _fingerprint(whole, stream.checksum(arrays["counts"][CHECKSUM]))}
         return record | {"inputs": {"scan": source}}
 
-    write_dataset(output, kept, stream, made_by)
+    write_dataset(output, kept, stream, provenance)
     seconds = time.perf_counter() - began
     logger.info(
         "packed %s: %d patterns of %d px in %.1f s, %.2g GB/s",
@@ -129,14 +129,14 @@ def _keep(whole: Scan, chosen: np.ndarray, half: str | None, name: str) -> Scan:
     truth = whole.truth
     if truth is not None and truth.positions is not None:
         truth = dataclasses.replace(truth, positions=truth.positions[chosen])
-    facts = whole.facts | ({} if half is None else {"half": half})
+    metadata = whole.metadata | ({} if half is None else {"half": half})
     return dataclasses.replace(
         whole,
         counts=whole.counts[: np.sum(chosen)],
         positions=whole.positions[chosen],
         truth=truth,
         name=name,
-        facts=facts if half or chosen.all() else facts | {"patterns_left_out": int(np.sum(~chosen))},
+        metadata=metadata if half or chosen.all() else metadata | {"patterns_left_out": int(np.sum(~chosen))},
     )
 
 
@@ -163,7 +163,13 @@ def _fingerprint(scan: Scan, counts_checksum: str) -> str:
     """SHA-256 of all that a scan holds: of its counts by their checksum, of the rest byte by byte."""
     counts = [list(scan.counts.shape), scan.counts.dtype.name, counts_checksum]
     origin = None if scan.truth is None else scan.truth.origin
-    told = {"name": scan.name, "geometry": vars(scan.geometry), "facts": scan.facts, "counts": counts, "origin": origin}
+    told = {
+        "name": scan.name,
+        "geometry": vars(scan.geometry),
+        "metadata": scan.metadata,
+        "counts": counts,
+        "origin": origin,
+    }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     truth = () if scan.truth is None else (scan.truth.object, scan.truth.positions)
     for array in (scan.positions, scan.probe, scan.mask, *truth):

@@ -8,17 +8,17 @@ from pathlib import Path
 from ..config import Inference, Runtime, Stitching
 from ..core.reconstruction import Reconstruction, name_for
 from ..core.scan import Scan
-from ..inference.learned_refinement import corrected
+from ..inference.learned_refinement import refine_with_network
 from ..inference.prediction import Prediction
-from ..io.atomic import check_output, scratch_folder
+from ..io.atomic import check_output, staging_dir
 from ..io.dataset import open_dataset
 from ..io.patch_store import read_patches, seal
-from ..io.provenance import provenance
+from ..io.provenance import record_provenance
 from ..io.reconstruction_h5 import ENDINGS, write_reconstruction
 from ..models.checkpoint import Model, read_model
-from ..networks.object_network import ObjectNetwork
+from ..networks.object_network import ObjectCorrector
 from ..stitching.assembly import assemble
-from ..stitching.canvas import Room, memory_for
+from ..stitching.canvas import CanvasStorage, memory_for
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +52,13 @@ def reconstruct(
     check_output(output, *ENDINGS)
     scan, trained = open_dataset(dataset), read_model(model)
     logger.info("read %s and %s: %d patterns of %d px", model, dataset, len(scan), scan.size)
-    with scratch_folder(output) as scratch:
+    with staging_dir(output) as scratch:
         found = reconstruct_scan(trained, scan, scratch, inference, stitching, runtime, name_for(output, scan.name))
         if found is None:
             return
         settings = {"inference": inference.model_dump(mode="json"), "stitching": stitching.model_dump(mode="json")}
-        record = {"provenance": provenance(settings, model=model, dataset=dataset)}
-        write_reconstruction(output, dataclasses.replace(found, facts=found.facts | record))
+        record = {"provenance": record_provenance(settings, model=model, dataset=dataset)}
+        write_reconstruction(output, dataclasses.replace(found, metadata=found.metadata | record))
     logger.info("reconstructed %s: %s, in %.1f s", output, found.in_words(), time.perf_counter() - began)
 
 
@@ -77,10 +77,10 @@ def reconstruct_scan(
     that corrects a fit makes no patches: its object is that of the fit.
     """
     began = time.perf_counter()
-    if isinstance(trained.network, ObjectNetwork):
-        return corrected(trained, scan, inference, runtime, name)
+    if isinstance(trained.network, ObjectCorrector):
+        return refine_with_network(trained, scan, inference, runtime, name)
     prediction = Prediction(trained, scan, inference, runtime)
-    room = Room(memory_for(runtime), scratch / "canvas")
+    room = CanvasStorage(memory_for(runtime), scratch / "canvas")
     room.check(scan.positions, prediction.size)
     several = runtime.devices > 1
     writer, first = prediction.run((lambda: _made(scratch / "patches")) if several else None)
@@ -92,7 +92,7 @@ def reconstruct_scan(
     found = assemble(scan, patches, stitching, room, prediction.clock, name)
     timing = prediction.timing(time.perf_counter() - began)
     stitched = {bucket: timing["seconds"][bucket] for bucket in ("synchronise", "assembly")}
-    return dataclasses.replace(found, facts=found.facts | {"inference": timing, "seconds": stitched})
+    return dataclasses.replace(found, metadata=found.metadata | {"inference": timing, "seconds": stitched})
 
 
 def _made(folder: Path) -> Path:

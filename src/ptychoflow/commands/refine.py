@@ -14,19 +14,19 @@ from ..core.reconstruction import Reconstruction, name_for
 from ..core.scan import Scan
 from ..io.atomic import check_output
 from ..io.dataset import open_dataset
-from ..io.provenance import made_of_another, provenance
+from ..io.provenance import different_input, record_provenance
 from ..io.reconstruction_h5 import ENDINGS, read_reconstruction, write_reconstruction
-from ..refinement.engine import Fit
-from ..refinement.loop import Abandoned, Course
-from ..refinement.resume import Unfinished
+from ..refinement.engine import RefinementEngine
+from ..refinement.loop import RefinementCancelled, RefinementLoop
+from ..refinement.resume import ResumableState
 from ..refinement.uncertainty import phase_uncertainty
-from ..runtime.distributed import SMALLER, Peers
-from ..runtime.gpu import advising
+from ..runtime.distributed import HINT_SMALLER_PROBLEM, DistributedContext
+from ..runtime.gpu import out_of_memory_hint
 
 logger = logging.getLogger(__name__)
 
 
-@advising(SMALLER)
+@out_of_memory_hint(HINT_SMALLER_PROBLEM)
 def refine(
     dataset: Path,
     output: Path,
@@ -61,29 +61,29 @@ def refine(
     logger.info("read %s: %d patterns of %d px; starting from %s", dataset, len(scan), scan.size, start or "nothing")
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
-    peers = Peers.of(runtime)
-    made_by = provenance(refinement, dataset=dataset, start=start)
-    if begin is not None and (other := made_of_another(begin.facts, made_by)) is not None:
+    ctx = DistributedContext.of(runtime)
+    provenance = record_provenance(refinement, dataset=dataset, start=start)
+    if begin is not None and (other := different_input(begin.metadata, provenance)) is not None:
         logger.warning(
             "%s was made from another dataset than %s (%s): its object, probe and positions are taken for this one's",
             *(start, dataset, other),
         )
-    course = Course(Fit(scan, refinement, begin, peers), Unfinished(output, made_by))
+    course = RefinementLoop(RefinementEngine(scan, refinement, begin, ctx), ResumableState(output, provenance))
     course.fit.warn(scan.name)
     stopped = course.run(scan.name, go_on)
     partial = f"stopped after epoch {course.history['epoch'][-1]} of {refinement.epochs}" if stopped else ""
     coverage, spread = course.fit.covered(), None
     if refinement.uncertainty and not stopped:
         try:
-            spread = _spread(scan, course.fit, coverage, begin, peers, go_on)
-        except Abandoned:
+            spread = _spread(scan, course.fit, coverage, begin, ctx, go_on)
+        except RefinementCancelled:
             partial = "stopped before it was known how certain the phase is"
-    if peers.rank > 0:
+    if ctx.rank > 0:
         return
-    facts = {"start": None if start is None else Path(start).name, "patterns": len(scan), "devices": peers.count}
-    facts |= {"partial": partial} if partial else {}
-    facts["provenance"] = made_by
-    write_reconstruction(output, _result(course, scan, coverage, spread, output, facts))
+    metadata = {"start": None if start is None else Path(start).name, "patterns": len(scan), "devices": ctx.count}
+    metadata |= {"partial": partial} if partial else {}
+    metadata["provenance"] = provenance
+    write_reconstruction(output, _result(course, scan, coverage, spread, output, metadata))
     course.forget()
     error, epochs, seconds = (course.history[name][-1] for name in ("error", "epoch", "seconds"))
     logger.info("refined %s: R-factor %.4f after %d epochs, %.1f s", output, error, epochs, seconds)
@@ -91,34 +91,34 @@ def refine(
 
 def _spread(
     scan: Scan,
-    fit: Fit,
+    fit: RefinementEngine,
     coverage: np.ndarray,
     begin: Reconstruction | None,
-    peers: Peers,
+    ctx: DistributedContext,
     go_on: Callable[[dict[str, float]], bool],
 ) -> np.ndarray:
     """How far each pixel's phase is to be trusted, rad, from repetitions of a fit.
 
     Raises:
-        Abandoned: if ``go_on`` ends one of them.
+        RefinementCancelled: if ``go_on`` ends one of them.
     """
     began, numbers = time.perf_counter(), itertools.count(1)
 
-    def again(other: Scan) -> Fit:
-        repetition, number = Course(Fit(other, fit.settings, begin, peers)), next(numbers)
+    def again(other: Scan) -> RefinementEngine:
+        repetition, number = RefinementLoop(RefinementEngine(other, fit.settings, begin, ctx)), next(numbers)
         if repetition.run(f"a repetition of {scan.name}", lambda row: go_on(row | {"repetition": number})):
-            raise Abandoned
+            raise RefinementCancelled
         return repetition.fit
 
     spread = phase_uncertainty(scan, fit, coverage, again)
-    if peers.rank == 0:
+    if ctx.rank == 0:
         middle, took = np.median(spread[coverage]), time.perf_counter() - began
         logger.info("repeated the fit thrice, %.1f s: phases are certain to %.2g rad (median deviation)", took, middle)
     return spread
 
 
 def _result(
-    course: Course, scan: Scan, coverage: np.ndarray, spread: np.ndarray | None, output: Path, facts: dict
+    course: RefinementLoop, scan: Scan, coverage: np.ndarray, spread: np.ndarray | None, output: Path, metadata: dict
 ) -> Reconstruction:
     fit = course.fit
     spent = {name: course.history[name][-1] for name in ("seconds", "cpu_seconds")}
@@ -131,9 +131,9 @@ def _result(
         weight=fit.light().cpu().numpy(),
         coverage=coverage,
         phase_uncertainty=spread,
-        brightness=None if fit.steady else fit.brightness.cpu().numpy(),
+        probe_scale=None if fit.intensity_is_constant else fit.probe_scale.cpu().numpy(),
         name=name_for(output, scan.name),
         history=course.history,
         snapshots=torch.stack(course.snapshots).numpy(),
-        facts=facts | {"snapshot_epochs": course.kept} | spent,
+        metadata=metadata | {"snapshot_epochs": course.kept} | spent,
     )

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..io.atomic import whole_file
+from ..io.atomic import atomic_file
 from ..io.provenance import code_version
 from ..reporting.page import render
 from ..reporting.results import read_records, read_results, table_text
@@ -46,9 +46,9 @@ def report(
     logger.info("read %d files of measures, %d records of trainings", len(results), len(records))
     benchmarks = read_benchmarks(Path(metrics[0]).resolve().parents[2] / "benchmarks", results, records)
     page = render(title, results, records, varied, benchmarks, code_version())
-    with whole_file(output) as partial:
+    with atomic_file(output) as partial:
         partial.write_text(page, encoding="utf-8")
-    with whole_file(csv) as partial:
+    with atomic_file(csv) as partial:
         partial.write_text(table_text(results), encoding="utf-8")
     logger.info("wrote %s: %.1f MB in %.1f s", output, len(page) * 1e-6, time.perf_counter() - began)
 

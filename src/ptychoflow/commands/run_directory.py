@@ -98,9 +98,9 @@ class Events:
     def __init__(self, wanted: bool) -> None:
         self._wanted = wanted
 
-    def __call__(self, event: str, **facts: Any) -> None:
+    def __call__(self, event: str, **metadata: Any) -> None:
         if self._wanted:
-            print(json.dumps({"event": event, "time": round(time.time(), 3), **facts}), file=sys.stdout, flush=True)
+            print(json.dumps({"event": event, "time": round(time.time(), 3), **metadata}), file=sys.stdout, flush=True)
 
 
 class Stop:
@@ -142,7 +142,7 @@ def _announce(
     found = read_measurement(input, source)
     count, height, width = found.patterns.shape
     told = {"input": str(input), "output": str(output / PRODUCT), "steps": steps, "model": str(model or "")}
-    told |= {"format": found.facts["format"], "patterns": [count, height, width], "epochs": epochs}
+    told |= {"format": found.metadata["format"], "patterns": [count, height, width], "epochs": epochs}
     tell("plan" if dry_run else "started", **told)
     if dry_run:
         logger.info("would read %d patterns of %d x %d px (%s) from %s", count, height, width, told["format"], input)
@@ -174,7 +174,7 @@ def _reconstruct(
         stop.step("refine")
         stop.orderly = True
         refine(dataset, product, refinement, stitched if model is not None else None, runtime, go_on)
-        return str(read_reconstruction(product).facts.get("partial", ""))
+        return str(read_reconstruction(product).metadata.get("partial", ""))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config import Simulation
 from ..core.scan import Geometry, Scan, smallest_dtype
-from ..io.provenance import provenance
+from ..io.provenance import record_provenance
 from ..io.scan_cxi import write_scan
 from ..simulation.acquisition import Experiment, as_scan, nominal_geometry
 from ..simulation.detector import detector_mask
@@ -48,18 +48,20 @@ def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | 
     logger.info("made %s of %s px and %d positions", simulation.object.name, image.shape, len(true))
     mask = detector_mask(simulation.detector, simulation.size, seed)
     experiment = Experiment(image, modes, true, exposure_points(path), simulation.detector, mask, seed)
-    facts = {
+    metadata = {
         "photons_asked": simulation.photons_per_pattern,
         "beam_diameter_px": diameter,
         "nominal_geometry": True,
-        "provenance": provenance(simulation, probe=probe, **_files_named(simulation)),
+        "provenance": record_provenance(simulation, probe=probe, **_files_named(simulation)),
     }
-    scan = write_experiment(output, experiment, nominal, geometry, facts)
-    measured, seconds = scan.facts["photons_measured"], time.perf_counter() - began
+    scan = write_experiment(output, experiment, nominal, geometry, metadata)
+    measured, seconds = scan.metadata["photons_measured"], time.perf_counter() - began
     logger.info("simulated %s: %.4g counts per pattern, %s, %.1f s", output, measured, scan.counts.dtype, seconds)
 
 
-def write_experiment(path: Path, experiment: Experiment, nominal: np.ndarray, geometry: Geometry, facts: dict) -> Scan:
+def write_experiment(
+    path: Path, experiment: Experiment, nominal: np.ndarray, geometry: Geometry, metadata: dict
+) -> Scan:
     """Count the photons of an experiment into a scan file.
 
     The counts wait in a nameless file beside ``path`` until the greatest, and with it the smallest dtype, is known.
@@ -76,11 +78,11 @@ def write_experiment(path: Path, experiment: Experiment, nominal: np.ndarray, ge
             saturated += 0 if limit is None else int((block >= limit).sum())
             scratch.write(block)
         size, dtype = experiment.probe.shape[-1], smallest_dtype(np.asarray([greatest]))
-        facts = facts | {"photons_measured": total / len(experiment)}
+        metadata = metadata | {"photons_measured": total / len(experiment)}
         if limit is not None:
-            facts["saturated_pixels_per_pattern"] = saturated / len(experiment)
+            metadata["saturated_pixels_per_pattern"] = saturated / len(experiment)
         announced = np.broadcast_to(np.zeros((), dtype), (len(experiment), size, size))
-        scan = as_scan(experiment, announced, nominal, geometry, path.stem, facts)
+        scan = as_scan(experiment, announced, nominal, geometry, path.stem, metadata)
         scratch.seek(0)
         write_scan(path, scan, _read_back(scratch, size, dtype))
     return scan

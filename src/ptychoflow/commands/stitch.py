@@ -9,14 +9,14 @@ import torch
 
 from ..config import Runtime, Stitching
 from ..core.reconstruction import name_for
-from ..io.atomic import check_output, read_json, scratch_folder
+from ..io.atomic import check_output, read_json, staging_dir
 from ..io.dataset import open_dataset
 from ..io.patch_store import read_patches
-from ..io.provenance import made_of_another, provenance
+from ..io.provenance import different_input, record_provenance
 from ..io.reconstruction_h5 import ENDINGS, write_reconstruction
 from ..runtime.timing import Clock
 from ..stitching.assembly import assemble
-from ..stitching.canvas import Room, memory_for
+from ..stitching.canvas import CanvasStorage, memory_for
 
 logger = logging.getLogger(__name__)
 
@@ -44,19 +44,19 @@ def stitch(
     check_output(output, *ENDINGS)
     scan, found = open_dataset(dataset), read_patches(patches)
     logger.info("read %s and %s: %d patches of %d px", dataset, patches, len(found), found.size)
-    made_by = provenance(stitching, dataset=dataset, patches=patches)
-    if (other := made_of_another(found.facts, made_by)) is not None:
+    provenance = record_provenance(stitching, dataset=dataset, patches=patches)
+    if (other := different_input(found.metadata, provenance)) is not None:
         raise ValueError(
             f"{patches} was predicted from another dataset than {dataset} ({other}): run infer on this one"
         )
-    with scratch_folder(output) as scratch:
-        room = Room(memory_for(runtime), scratch / "canvas")
+    with staging_dir(output) as scratch:
+        room = CanvasStorage(memory_for(runtime), scratch / "canvas")
         result = assemble(scan, found, stitching, room, clock, name_for(output, scan.name))
         told = Path(patches) / "timing.json"
-        facts = {
+        metadata = {
             "inference": read_json(told) if told.is_file() else None,
             "seconds": clock.seconds(),
-            "provenance": made_by,
+            "provenance": provenance,
         }
-        write_reconstruction(output, dataclasses.replace(result, facts=result.facts | facts))
+        write_reconstruction(output, dataclasses.replace(result, metadata=result.metadata | metadata))
     logger.info("stitched %s: %s, in %.1f s", output, result.in_words(), time.perf_counter() - began)

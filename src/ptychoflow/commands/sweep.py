@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..io.atomic import whole_file
+from ..io.atomic import atomic_file
 from ..reporting.results import read_results
 from ..reporting.sweep_figures import draw_sweep
 from ..reporting.sweep_results import collect, sweep_table
@@ -28,8 +28,8 @@ def sweep(output: Path, metrics: Sequence[Path], figure: Path, combinations: Seq
     """
     points = collect(read_results(metrics), combinations)
     drawn = draw_sweep(points)
-    with whole_file(figure) as partial:
+    with atomic_file(figure) as partial:
         drawn.savefig(partial, dpi=200, format="png")
-    with whole_file(output) as partial:
+    with atomic_file(output) as partial:
         partial.write_text(sweep_table(points), encoding="utf-8")
     logger.info("collected %s: %d points from %d files of measures", output, len(points), len(metrics))

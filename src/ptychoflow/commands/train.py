@@ -19,20 +19,20 @@ from ..core.scan import Scan
 from ..data.datamodule import TrainingData
 from ..io.atomic import check_output, write_json
 from ..io.dataset import open_dataset
-from ..io.provenance import provenance
+from ..io.provenance import record_provenance
 from ..models.checkpoint import Model, read_model, write_model
-from ..networks.group_network import CanvasNetwork, window_side
-from ..networks.object_network import ObjectNetwork
+from ..networks.group_network import GroupReconstructor, window_side
+from ..networks.object_network import ObjectCorrector
 from ..physics.forward_model import intensity, shift_probe
-from ..runtime.gpu import advising, device_kind
+from ..runtime.gpu import device_kind, out_of_memory_hint
 from ..tracking.logged_model import write_mlflow_model
 from ..tracking.logger import Tracker
 from ..training.callbacks import CollapseGuard, Throughput, chosen
-from ..training.checkpointing import BestWeights, HalfTrained, HalfTrainedEpoch, half_trained_folder
+from ..training.checkpointing import BestWeights, IntervalCheckpoint, LastCheckpoint, checkpoint_dir
 from ..training.fit_datamodule import training_data
-from ..training.image_logger import Pictures
+from ..training.image_logger import ValidationImages
 from ..training.lightning_module import GroupTask
-from ..training.loss_history import Curves, by_stage, thin
+from ..training.loss_history import LossHistory, by_stage, thin
 from ..training.schedule import total_epochs
 from ..training.trainer import interruptible, make_trainer
 
@@ -84,14 +84,14 @@ def train(
     data = training_data(scans, network, training, runtime)
     task = _task(trained or build_network(network, training, data), training, runtime, data)
     origin = _origin(network, training, scans, datasets, start)
-    folder = half_trained_folder(output, {"config": origin["config"], "inputs": origin["provenance"]["inputs"]})
+    folder = checkpoint_dir(output, {"config": origin["config"], "inputs": origin["provenance"]["inputs"]})
     _log_beginning(scans, data, task)
-    curves, throughput, tracker = Curves(), Throughput(), Tracker(tracking, Path(output).stem)
+    curves, throughput, tracker = LossHistory(), Throughput(), Tracker(tracking, Path(output).stem)
     callbacks = [*watchers, curves, throughput, *_watching(training, runtime, data, folder)]
-    callbacks += [Pictures()] * (tracking.uri is not None)
+    callbacks += [ValidationImages()] * (tracking.uri is not None)
     trainer = _trainer(training, runtime, callbacks, tracker, data.steps_per_epoch)
     tracker.log_hyperparams(origin["config"])
-    _fit(trainer, task, data, folder / f"{HalfTrained.NAME}.ckpt")
+    _fit(trainer, task, data, folder / f"{LastCheckpoint.NAME}.ckpt")
     if not trainer.is_global_zero:
         return
     kept = _keep(trainer, task, training)
@@ -112,23 +112,23 @@ def train(
     _log_end(output, record)
 
 
-def build_network(network: Network, training: Training, data: TrainingData) -> CanvasNetwork | ObjectNetwork:
+def build_network(network: Network, training: Training, data: TrainingData) -> GroupReconstructor | ObjectCorrector:
     """A fresh network, its weights from the seed, its window and normalisation from the first groups of the data."""
     rows = data.sampler().rows()[:256, : 1 + network.group_size]
     batch = data.batch(rows)
     with torch.random.fork_rng(devices=[]):  # it is made on the processor
         torch.manual_seed(training.seed)
         if batch.view is not None:
-            fresh = ObjectNetwork(network, batch.view.shape[-1])
+            fresh = ObjectCorrector(network, batch.view.shape[-1])
             fresh.normalise(batch.view)
             return fresh
         probes = shift_probe(batch.probe[:, None], batch.relative)
-        fresh = CanvasNetwork(network, window_side(network, intensity(probes).sum((1, 2))))
+        fresh = GroupReconstructor(network, window_side(network, intensity(probes).sum((1, 2))))
     fresh.normalise(batch.counts, probes, batch.mask)
     return fresh
 
 
-def _trained(start: Path, network: Network, scans: Sequence[Scan]) -> CanvasNetwork | ObjectNetwork:
+def _trained(start: Path, network: Network, scans: Sequence[Scan]) -> GroupReconstructor | ObjectCorrector:
     """The network of a checkpoint, ready to be trained on, if it is what was asked for and suits the scans."""
     model = read_model(start)
     for name in network.model_fields_set:
@@ -144,7 +144,7 @@ def _trained(start: Path, network: Network, scans: Sequence[Scan]) -> CanvasNetw
 
 
 def _task(
-    network: CanvasNetwork | ObjectNetwork, training: Training, runtime: Runtime, data: TrainingData
+    network: GroupReconstructor | ObjectCorrector, training: Training, runtime: Runtime, data: TrainingData
 ) -> GroupTask:
     if runtime.compile:
         network.compile_backbones()
@@ -160,7 +160,7 @@ def _origin(
     config = {"network": network.model_dump(mode="json"), "training": training.model_dump(mode="json")}
     inputs = {scan.name: folder for scan, folder in zip(scans, datasets, strict=True)}
     inputs |= {} if start is None else {"start": start}
-    return {"config": config, "provenance": provenance(config, **inputs)}
+    return {"config": config, "provenance": record_provenance(config, **inputs)}
 
 
 def _check(scans: Sequence[Scan], training: Training, runtime: Runtime) -> None:
@@ -188,7 +188,7 @@ def _labelled(scans: Sequence[Scan], training: Training) -> bool | None:
 
 def _watching(training: Training, runtime: Runtime, data: TrainingData, folder: Path) -> list[lightning.Callback]:
     """What the settings ask for, what keeps the state, and, where there is something to validate on, what judges it."""
-    states = [HalfTrainedEpoch(folder, runtime.checkpoint_interval_min), HalfTrained(folder)]
+    states = [IntervalCheckpoint(folder, runtime.checkpoint_interval_min), LastCheckpoint(folder)]
     if not len(data.validation_rows):
         return [*chosen(training), *states]
     # the best weights so far are part of the state, so they come first
@@ -206,7 +206,7 @@ def _keep(trainer: lightning.Trainer, task: GroupTask, training: Training) -> di
     return {"kept": {"epoch": content["epoch"] + 1, "error": float(best.best_model_score)}}
 
 
-@advising("raise runtime.gradient_accumulation_steps, so that the groups of a step pass in parts")
+@out_of_memory_hint("raise runtime.gradient_accumulation_steps, so that the groups of a step pass in parts")
 def _fit(trainer: lightning.Trainer, task: GroupTask, data: TrainingData, latest: Path) -> None:
     """Train from where an earlier attempt stopped, if one did."""
     resumed = latest if latest.is_file() else None

@@ -17,21 +17,21 @@ class Reconstruction:
 
     Attributes:
         object: complex transmission, complex64, ``(H, W)``.
-        origin: position ``(y, x)`` of its pixel ``[0, 0]``, px, as in :class:`ptychoflow.core.scan.Truth`.
+        origin: position ``(y, x)`` of its pixel ``[0, 0]``, px, as in :class:`ptychoflow.core.scan.GroundTruth`.
         probe: modes, sqrt(photons), complex64, ``(M, N, N)``.
         positions: px, ``(J, 2)``, refined where they were.
         geometry: lengths.
         weight: light that each pixel received, photons, or the sum of stitching weights, float32, ``(H, W)``.
         coverage: True where the object is known, ``(H, W)``.
-        brightness: amplitude of each pattern's beam relative to the probe, ``(J,)``; None where it was taken as steady.
+        probe_scale: amplitude of each pattern's beam relative to the probe, ``(J,)``; None where it was taken as steady.
         component: which part of a scan that does not hang together each pixel shows, the largest first, -1 where none
             does, ``(H, W)``; phases of different parts cannot be compared. None for a single part.
         phase_uncertainty: standard deviation of the phase, rad, but for a ramp and a constant, ``(H, W)``; None where
             it was not asked for.
         name: ``method/scan``.
         history: one row per epoch: ``epoch``, ``seconds``, ``error`` and other plain numbers, as columns.
-        snapshots: the object at some of those epochs, ``(K, H, W)``; their epochs in ``facts["snapshot_epochs"]``.
-        facts: counts of patches, timing, settings, provenance: plain data.
+        snapshots: the object at some of those epochs, ``(K, H, W)``; their epochs in ``metadata["snapshot_epochs"]``.
+        metadata: counts of patches, timing, settings, provenance: plain data.
     """
 
     object: np.ndarray
@@ -41,13 +41,13 @@ class Reconstruction:
     geometry: Geometry
     weight: np.ndarray
     coverage: np.ndarray
-    brightness: np.ndarray | None = None
+    probe_scale: np.ndarray | None = None
     phase_uncertainty: np.ndarray | None = None
     name: str = "reconstruction"
     history: dict[str, list[float]] = field(default_factory=dict)
     snapshots: np.ndarray | None = None
     component: np.ndarray | None = None
-    facts: dict = field(default_factory=dict)
+    metadata: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("weight", "coverage", "component"):
@@ -66,11 +66,11 @@ class Reconstruction:
         """What was stitched, for the log."""
         known = int(np.count_nonzero(self.coverage))
         seen = f"{known} of {self.coverage.size} px known"
-        if "corrections" in self.facts:
-            return f"{self.facts['corrections']} corrections, R-factor {self.history['error'][-1]:.4f}, {seen}"
-        parts = self.facts["components"]
+        if "corrections" in self.metadata:
+            return f"{self.metadata['corrections']} corrections, R-factor {self.history['error'][-1]:.4f}, {seen}"
+        parts = self.metadata["components"]
         return (
-            f"{self.facts['patches']} patches agree to {self.facts['agreement']:.3f}, "
+            f"{self.metadata['patches']} patches agree to {self.metadata['agreement']:.3f}, "
             f"{seen}{f', in {parts} parts' if parts > 1 else ''}"
         )
 

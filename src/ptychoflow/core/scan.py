@@ -52,7 +52,7 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Truth:
+class GroundTruth:
     """The object a scan was simulated from.
 
     Attributes:
@@ -79,7 +79,7 @@ class Scan:
         mask: True where a detector pixel counts, ``(N, N)``; None where all do.
         truth: the object, where it is known.
         name: what the scan is called.
-        facts: anything else worth keeping, plain data: photons asked and measured, recipe, what is nominal.
+        metadata: anything else worth keeping, plain data: photons asked and measured, recipe, what is nominal.
     """
 
     counts: np.ndarray
@@ -87,9 +87,9 @@ class Scan:
     probe: np.ndarray
     geometry: Geometry
     mask: np.ndarray | None = None
-    truth: Truth | None = None
+    truth: GroundTruth | None = None
     name: str = "scan"
-    facts: dict = field(default_factory=dict)
+    metadata: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.counts.ndim != 3 or self.counts.shape[1] != self.counts.shape[2]:

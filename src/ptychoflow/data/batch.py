@@ -25,7 +25,7 @@ class Batch(NamedTuple):
         truth: the object around ``centre``, complex64, ``(B, N, N)``, 0 in scans without; None where no scan has one.
         labelled: True in scans with a truth, ``(B,)``.
         view: a fit of the scan around ``centre``, ``(B, 4, N, N)``, as ``networks.whole`` sees it; None for others.
-        unseen: True for members that this fit was not given, ``(B, C)``.
+        held_out: True for members that this fit was not given, ``(B, C)``.
         turn: how a network that learns is shown the views, as ``networks.whole`` counts turns.
     """
 
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     truth: Tensor | None
     labelled: Tensor
     view: Tensor | None = None
-    unseen: Tensor | None = None
+    held_out: Tensor | None = None
     turn: int = 0
 
     def part(self, here: slice) -> "Batch":

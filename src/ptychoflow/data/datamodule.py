@@ -20,7 +20,7 @@ from .validation_split import Split, split
 
 logger = logging.getLogger(__name__)
 
-ROOM = 0.5
+BATCH_BYTES = 0.5
 """Share of a device's free memory that counts may take; the rest is the network's."""
 AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 24}
 """Pixels of patterns to predict from at once: on a CPU the faster the better they stay in its cache."""
@@ -256,7 +256,7 @@ def belongs_on_device(scans: Sequence[Scan], runtime: Runtime, device: torch.dev
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return stored_bytes(scans) <= ROOM * free
+    return stored_bytes(scans) <= BATCH_BYTES * free
 
 
 def _as_read(reading: Reading) -> Reading:

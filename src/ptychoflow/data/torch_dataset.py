@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from ..core.arrays import as_tensor
 from ..core.scan import Scan
 from ..io.dataset import pieces
-from ..runtime.gpu import advising
+from ..runtime.gpu import out_of_memory_hint
 from .batch import Batch, ScanTable
 
 
@@ -87,7 +87,7 @@ class ResidentCounts:
         lengths, size = [len(scan) for scan in scans], scans[0].size
         self._dtype = as_tensor(np.empty(0, np.result_type(*(scan.counts.dtype for scan in scans)))).dtype
         # torch computes with few unsigned types, but moves any
-        with advising("set runtime.counts_on_device to never"):
+        with out_of_memory_hint("set runtime.counts_on_device to never"):
             self._patterns = torch.empty((sum(lengths), size, size), dtype=_signed(self._dtype), device=device)
         self._first = torch.tensor([0, *np.cumsum(lengths)[:-1]], device=device)
         done = 0

@@ -15,11 +15,11 @@ from ..data.batch import Batch
 from ..data.datamodule import PredictionData
 from ..io.patch_store import ShardWriter
 from ..models.checkpoint import Model
-from ..networks.group_network import CanvasNetwork, lit_side
+from ..networks.group_network import GroupReconstructor, lit_side
 from ..physics.forward_model import intensity, shift_probe
-from ..runtime.gpu import advising
+from ..runtime.gpu import out_of_memory_hint
 from ..runtime.timing import Clock, rates
-from ..training.lightning_module import solve
+from ..training.lightning_module import predict_groups
 from ..training.trainer import interruptible, make_trainer
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Predictor(lightning.LightningModule):
         at_once: groups that fit at once, as far as is known.
     """
 
-    def __init__(self, network: CanvasNetwork, size: int, clock: Clock) -> None:
+    def __init__(self, network: GroupReconstructor, size: int, clock: Clock) -> None:
         super().__init__()
         self.network, self.size, self.clock = network, size, clock
         self.at_once: int | None = None
@@ -69,7 +69,7 @@ class Predictor(lightning.LightningModule):
                 torch.cuda.empty_cache()
 
     def _squares(self, batch: Batch) -> Tensor:
-        canvas = solve(self.network, batch).canvas
+        canvas = predict_groups(self.network, batch).canvas
         first = canvas.shape[-1] // 2 - self.size // 2
         return canvas[:, first : first + self.size, first : first + self.size]
 
@@ -135,7 +135,7 @@ class Prediction:
 
     def __init__(self, trained: Model, scan: Scan, inference: Inference, runtime: Runtime) -> None:
         trained.check(scan)
-        if not isinstance(trained.network, CanvasNetwork):
+        if not isinstance(trained.network, GroupReconstructor):
             raise ValueError(
                 "the model corrects fits of whole scans, there are no patches to predict: use reconstruct, "
                 "or predict_and_stitch in Python"
@@ -154,7 +154,7 @@ class Prediction:
         _check_reach(scan, self.data.rows[:, 1:])
         self.size = _patch_size(inference, trained, self.data)
 
-    @advising("lower runtime.inference_batch_size, or set runtime.accelerator to cpu")
+    @out_of_memory_hint("lower runtime.inference_batch_size, or set runtime.accelerator to cpu")
     def run(self, open_folder: Callable[[], Path] | None) -> tuple[PatchWriter, bool]:
         """Predict; gives what holds this process's patches, and whether this process is the first.
 
@@ -186,8 +186,12 @@ class Prediction:
         for bucket, share in (("first_batch", first), ("inference", 1 - first)):
             if bucket in per_second:
                 per_second[bucket] *= share
-        facts = {"patterns": patterns, "groups": len(self.data.rows), "threads": torch.get_num_threads()} | self._facts
-        return facts | {"seconds": seconds | {"total": total}, "patterns_per_second": per_second}
+        metadata = {
+            "patterns": patterns,
+            "groups": len(self.data.rows),
+            "threads": torch.get_num_threads(),
+        } | self._facts
+        return metadata | {"seconds": seconds | {"total": total}, "patterns_per_second": per_second}
 
 
 def _is_out_of_memory(error: Exception) -> bool:

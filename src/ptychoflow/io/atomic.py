@@ -20,7 +20,7 @@ LEFT_BY_OTHERS = (".snakemake_timestamp", ".DS_Store")
 
 
 @contextmanager
-def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
+def atomic_file(path: Path, size: int = 0) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; it takes its name only when the block ends well.
 
     A step that is killed leaves whatever stood at ``path`` before; what it had begun is cleared away by the next one.
@@ -37,7 +37,7 @@ def whole_file(path: Path, size: int = 0) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file")
-    with scratch_folder(path) as place:
+    with staging_dir(path) as place:
         if size > shutil.disk_usage(place).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         yield place / path.name
@@ -64,7 +64,7 @@ def check_output(path: Path, *endings: str) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path, names: Sequence[str]) -> Iterator[Path]:
+def atomic_dir(path: Path, names: Sequence[str]) -> Iterator[Path]:
     """Give a temporary folder beside ``path`` to fill; it replaces ``path`` only when the block ends well.
 
     As for a file, what it holds is on the disk first.
@@ -80,7 +80,7 @@ def whole_folder(path: Path, names: Sequence[str]) -> Iterator[Path]:
     """
     path = Path(path)
     _check_replaceable(path, names)
-    with scratch_folder(path) as place:
+    with staging_dir(path) as place:
         fresh = place / "new"
         fresh.mkdir()
         yield fresh
@@ -113,7 +113,7 @@ def _to_disk(*paths: Path) -> None:
 
 def write_json(path: Path, data: object) -> None:
     """Write ``data`` as JSON, whole or not at all."""
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
@@ -138,7 +138,7 @@ def size_of(record: object) -> int:
     return (1 << 16) + sum(getattr(value, "nbytes", 0) for value in vars(record).values())
 
 
-def take_room(file: BinaryIO, size: int) -> None:
+def preallocate(file: BinaryIO, size: int) -> None:
     """Reserve the disk for a file about to be written, where the file system can: a full one shows at once.
 
     A memory map that meets it only later ends the process (SIGBUS).
@@ -156,22 +156,22 @@ def take_room(file: BinaryIO, size: int) -> None:
 
 
 @contextmanager
-def scratch_folder(path: Path) -> Iterator[Path]:
+def staging_dir(path: Path) -> Iterator[Path]:
     """A hidden folder beside ``path`` to work in, removed in the end; the next clears what a killed one left.
 
     Raises:
         OSError: in words, if the disk is full or the place cannot be written.
     """
-    with _in_words(path), _workshop(path) as place:
+    with _in_words(path), _staging(path) as place:
         yield place
 
 
 @contextmanager
-def _workshop(path: Path) -> Iterator[Path]:
+def _staging(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = _lock(path.parent, wait=True)
     try:
-        _clear_away(path)
+        _remove_stale(path)
         place = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         mine = _lock(place)
     finally:
@@ -183,7 +183,7 @@ def _workshop(path: Path) -> Iterator[Path]:
         _unlock(mine)
 
 
-def _clear_away(path: Path) -> None:
+def _remove_stale(path: Path) -> None:
     """Remove the workshops of processes that were killed: those that nobody holds a lock on."""
     left = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
     for place in path.parent.iterdir():

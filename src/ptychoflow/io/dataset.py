@@ -15,12 +15,12 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import xxhash
 
-from ..core.scan import Geometry, Scan, Truth, check_counts, check_light, smallest_dtype
+from ..core.scan import Geometry, GroundTruth, Scan, check_counts, check_light, smallest_dtype
 from ..runtime.progress import track
-from .atomic import read_json, take_room, whole_folder, write_json
-from .provenance import provenance
+from .atomic import atomic_dir, preallocate, read_json, write_json
+from .provenance import record_provenance
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Kind(NamedTuple):
@@ -49,7 +49,7 @@ def write_dataset(
     folder: Path,
     scan: Scan,
     chunks: Iterable[np.ndarray] | None = None,
-    made_by: Callable[[dict], dict] | None = None,
+    provenance: Callable[[dict], dict] | None = None,
 ) -> None:
     """Write a scan as a dataset folder, whole or not at all.
 
@@ -58,7 +58,7 @@ def write_dataset(
         scan: what to write; ``scan.counts`` gives the shape.
         chunks: the counts in pieces, in order and already checked, where they do not fit in memory; ``scan.counts``
             without it.
-        made_by: gives the provenance for the manifest, called with the description of the arrays when all are written.
+        provenance: gives the provenance for the manifest, called with the description of the arrays when all are written.
 
     Raises:
         ValueError: if the counts are impossible, all zero or not as many as announced.
@@ -67,7 +67,7 @@ def write_dataset(
     if chunks is None:
         check_counts(scan.counts)
         chunks = pieces(scan.counts)
-    with whole_folder(folder, ("manifest.json", *(f"{name}.npy" for name in ARRAYS))) as partial:
+    with atomic_dir(folder, ("manifest.json", *(f"{name}.npy" for name in ARRAYS))) as partial:
         arrays = {name: _write(partial / f"{name}.npy", array) for name, array in _small_arrays(scan).items()}
         arrays["counts"], total = _write_counts(partial / "counts.npy", chunks, scan.counts.shape)
         if total == 0:
@@ -78,9 +78,9 @@ def write_dataset(
             "name": scan.name,
             "geometry": vars(scan.geometry),
             "truth_origin": None if scan.truth is None else list(scan.truth.origin),
-            "facts": scan.facts | {"photons_measured": total / len(scan)},
+            "metadata": scan.metadata | {"photons_measured": total / len(scan)},
             "arrays": arrays,
-            "provenance": provenance() if made_by is None else made_by(arrays),
+            "provenance": record_provenance() if provenance is None else provenance(arrays),
         }
         write_json(partial / "manifest.json", manifest)
 
@@ -105,7 +105,7 @@ def open_dataset(folder: Path) -> Scan:
             mask=known.get("mask"),
             truth=_truth(arrays.get("truth"), manifest["truth_origin"], known.get("true_positions")),
             name=manifest["name"],
-            facts=manifest["facts"],
+            metadata=manifest["metadata"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder}/manifest.json is damaged ({error}): pack the scan again") from None
@@ -161,8 +161,8 @@ def _small_arrays(scan: Scan) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _truth(image: np.ndarray | None, origin: list[float] | None, positions: np.ndarray | None) -> Truth | None:
-    return None if image is None else Truth(image, tuple(map(float, origin)), positions)
+def _truth(image: np.ndarray | None, origin: list[float] | None, positions: np.ndarray | None) -> GroundTruth | None:
+    return None if image is None else GroundTruth(image, tuple(map(float, origin)), positions)
 
 
 class _ArrayFile:
@@ -174,7 +174,7 @@ class _ArrayFile:
         self._file, self._checksum = file, xxhash.xxh3_64()
         content = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
         np.lib.format.write_array_header_1_0(file, content)
-        take_room(file, file.tell() + self.dtype.itemsize * math.prod(self.shape))
+        preallocate(file, file.tell() + self.dtype.itemsize * math.prod(self.shape))
 
     def write(self, piece: np.ndarray) -> None:
         data = memoryview(np.ascontiguousarray(piece, self.dtype)).cast("B")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..core.arrays import as_tensor
-from .atomic import read_json, take_room, write_json
+from .atomic import preallocate, read_json, write_json
 
 FORMAT = 1
 KINDS = {"patches": (4, "f"), "positions": (2, "f"), "members": (2, "i")}
@@ -36,7 +36,7 @@ class ShardWriter:
             path = _path(folder, name, shard)
             array = np.lib.format.open_memmap(path, "w+", kind, (count, *shape))
             with path.open("r+b") as file:
-                take_room(file, path.stat().st_size)
+                preallocate(file, path.stat().st_size)
             return array
 
         self._count, self._done = count, 0
@@ -69,7 +69,7 @@ class ShardWriter:
         return PatchSet(self._positions, self._members, self._patches.shape[1], (self._patches,), {})
 
 
-def seal(folder: Path, made_by: dict) -> None:
+def seal(folder: Path, provenance: dict) -> None:
     """Write the manifest over all shards in a folder: from now on it counts as whole."""
     shards = [_describe(folder, path) for path in sorted(folder.glob("patches-*.npy"))]
     first = np.load(folder / shards[0]["patches"], mmap_mode="r", allow_pickle=False)
@@ -80,7 +80,7 @@ def seal(folder: Path, made_by: dict) -> None:
         "dtype": first.dtype.name,
         "shards": shards,
         "units": {"patches": "complex transmission as (real, imaginary)", "positions": "object pixels (y, x)"},
-        "provenance": made_by,
+        "provenance": provenance,
     }
     write_json(folder / "manifest.json", manifest)
 
@@ -94,14 +94,14 @@ class PatchSet:
         members: pattern indices of each patch's group, anchor first, ``(n, C)``.
         size: side of a patch, S; index ``k`` of a patch lies at ``k - S // 2`` from its position.
         shards: patches as ``(real, imaginary)`` pairs, memory-mapped, ``(m, S, S, 2)`` each.
-        facts: the manifest.
+        metadata: the manifest.
     """
 
     positions: np.ndarray
     members: np.ndarray
     size: int
     shards: tuple[np.ndarray, ...]
-    facts: dict
+    metadata: dict
 
     def __len__(self) -> int:
         return len(self.positions)

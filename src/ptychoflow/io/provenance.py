@@ -27,7 +27,7 @@ def code_version() -> str:
     return f"{__version__}+{commit}{'.dirty' if edited else ''}"
 
 
-def provenance(config: object = None, **inputs: Path | str | None) -> dict:
+def record_provenance(config: object = None, **inputs: Path | str | None) -> dict:
     """What made a product: code version, the settings of the step, and each input's name with its fingerprint."""
     return {
         "ptychoflow": code_version(),
@@ -36,10 +36,10 @@ def provenance(config: object = None, **inputs: Path | str | None) -> dict:
     }
 
 
-def made_of_another(facts: dict, made_by: dict) -> str | None:
-    """The dataset that a product was made from, if its facts tell of one and it is not that of ``made_by``."""
-    told = facts.get("provenance", {}).get("inputs", {}).get("dataset")
-    same = told is None or told["sha256"] == made_by["inputs"]["dataset"]["sha256"]
+def different_input(metadata: dict, provenance: dict) -> str | None:
+    """The dataset that a product was made from, if its facts tell of one and it is not that of ``provenance``."""
+    told = metadata.get("provenance", {}).get("inputs", {}).get("dataset")
+    same = told is None or told["sha256"] == provenance["inputs"]["dataset"]["sha256"]
     return None if same else told["name"]
 
 

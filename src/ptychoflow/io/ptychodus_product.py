@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from ..core.scan import ELEMENTARY_CHARGE_C
-from .atomic import size_of, whole_file
+from .atomic import atomic_file, size_of
 
 NUMBERS = {
     "distance_m": ("detector_object_distance_m",),
@@ -109,7 +109,7 @@ def write_product(path: Path, product: Product) -> None:
     """
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"{path.name} has no suffix of a product, expected one of {', '.join(WRITERS)}")
-    with whole_file(path, size_of(product)) as partial:
+    with atomic_file(path, size_of(product)) as partial:
         WRITERS[path.suffix.lower()](partial, product)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Geometry
-from .atomic import size_of, whole_file
+from .atomic import atomic_file, size_of
 from .ptychodus_product import Product, fill_hdf5, half_pixel
 
 ENDINGS = (".h5", ".hdf5")
@@ -17,7 +17,7 @@ ENDINGS = (".h5", ".hdf5")
 
 def write_reconstruction(path: Path, reconstruction: Reconstruction) -> None:
     """Write a ptychodus product (HDF5) with our arrays under ``/ptychoflow``, whole or not at all."""
-    with whole_file(path, size_of(reconstruction)) as partial, h5py.File(partial, "w") as file:
+    with atomic_file(path, size_of(reconstruction)) as partial, h5py.File(partial, "w") as file:
         fill_hdf5(file, product_of(reconstruction))
         _write_ours(file.create_group("ptychoflow"), reconstruction)
 
@@ -28,13 +28,13 @@ def product_of(reconstruction: Reconstruction) -> Product:
     ptychodus counts patch centres from ``(N - 1) / 2`` and we from ``N // 2``: the object's centre holds the half,
     so that positions are ours times the pixel size.
     """
-    geometry, history, facts = reconstruction.geometry, reconstruction.history, reconstruction.facts
+    geometry, history, metadata = reconstruction.geometry, reconstruction.history, reconstruction.metadata
     pixel = geometry.pixel_size_m
     half = half_pixel(reconstruction.probe.shape[-1])
     middle = [o + (side - 1) / 2 + half for o, side in zip(reconstruction.origin, reconstruction.object.shape)]
     y, x = reconstruction.positions.T * pixel
     losses = zip(history["epoch"], history["error"]) if "error" in history else ()
-    photons, brightness = float(np.sum(np.abs(reconstruction.probe) ** 2)), reconstruction.brightness
+    photons, probe_scale = float(np.sum(np.abs(reconstruction.probe) ** 2)), reconstruction.probe_scale
     return Product(
         probe=reconstruction.probe.astype(np.complex64)[None],
         object=np.asarray(reconstruction.object, np.complex64)[None],
@@ -44,11 +44,11 @@ def product_of(reconstruction: Reconstruction) -> Product:
         pixel_m=pixel,
         centre_m=(middle[0] * pixel, middle[1] * pixel),
         name=reconstruction.name,
-        comments="written by ptychoflow" + (f"; partial: {facts['partial']}" if "partial" in facts else ""),
+        comments="written by ptychoflow" + (f"; partial: {metadata['partial']}" if "partial" in metadata else ""),
         distance_m=geometry.detector_distance_m,
         energy_ev=geometry.energy_ev,
         photons=photons,
-        photon_counts=None if brightness is None else photons * np.asarray(brightness, np.float64) ** 2,
+        photon_counts=None if probe_scale is None else photons * np.asarray(probe_scale, np.float64) ** 2,
         losses=np.array([*losses], np.float64).reshape(-1, 2),
     )
 
@@ -70,7 +70,7 @@ def read_reconstruction(path: Path) -> Reconstruction:
 
 
 def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
-    group.attrs.update({"format": 1, "facts": json.dumps(reconstruction.facts), "origin": reconstruction.origin})
+    group.attrs.update({"format": 2, "metadata": json.dumps(reconstruction.metadata), "origin": reconstruction.origin})
     group.attrs.update(
         {"wavelength_m": reconstruction.geometry.wavelength_m, "pixel_size_m": reconstruction.geometry.pixel_size_m}
     )
@@ -81,8 +81,8 @@ def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
         group.create_dataset("component", data=reconstruction.component, compression="lzf")
     for name, column in reconstruction.history.items():
         group[f"history/{name}"] = np.asarray(column, np.float64)
-    if reconstruction.brightness is not None:
-        group["brightness"] = reconstruction.brightness.astype(np.float32)
+    if reconstruction.probe_scale is not None:
+        group["probe_scale"] = reconstruction.probe_scale.astype(np.float32)
     if reconstruction.phase_uncertainty is not None:
         spread = group.create_dataset("phase_uncertainty", data=reconstruction.phase_uncertainty, compression="lzf")
         spread.attrs["unit"] = "rad"
@@ -104,11 +104,11 @@ def _reconstruction_from(file: h5py.File) -> Reconstruction:
         ),
         weight=ours["weight"][()],
         coverage=ours["coverage"][()],
-        brightness=ours["brightness"][()] if "brightness" in ours else None,
+        probe_scale=ours["probe_scale"][()] if "probe_scale" in ours else None,
         phase_uncertainty=ours["phase_uncertainty"][()] if "phase_uncertainty" in ours else None,
         name=str(file.attrs["name"]),
         history={name: column[()].tolist() for name, column in ours.get("history", {}).items()},
         snapshots=ours["snapshots"][()] if "snapshots" in ours else None,
         component=ours["component"][()] if "component" in ours else None,
-        facts=json.loads(ours.attrs["facts"]),
+        metadata=json.loads(ours.attrs["metadata"]),
     )

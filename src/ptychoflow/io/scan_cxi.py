@@ -8,8 +8,8 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers the filters that detectors compress with)
 import numpy as np
 
-from ..core.scan import ELEMENTARY_CHARGE_C, Geometry, Scan, Truth, check_counts
-from .atomic import size_of, whole_file
+from ..core.scan import ELEMENTARY_CHARGE_C, Geometry, GroundTruth, Scan, check_counts
+from .atomic import atomic_file, size_of
 
 
 def write_scan(path: Path, scan: Scan, chunks: Iterator[np.ndarray] | None = None) -> None:
@@ -21,7 +21,7 @@ def write_scan(path: Path, scan: Scan, chunks: Iterator[np.ndarray] | None = Non
         chunks: the counts in pieces, in order, where they do not fit in memory; ``scan.counts`` itself without it.
     """
     size = size_of(scan) + (0 if scan.truth is None else size_of(scan.truth))
-    with whole_file(path, size) as partial, h5py.File(partial, "w") as file:
+    with atomic_file(path, size) as partial, h5py.File(partial, "w") as file:
         file["cxi_version"] = 160
         instrument = file.create_group("entry_1/instrument_1")
         source = instrument.create_group("source_1")
@@ -41,7 +41,7 @@ def write_scan(path: Path, scan: Scan, chunks: Iterator[np.ndarray] | None = Non
         file["entry_1/data_1/data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
         file["entry_1/data_1/translation"] = h5py.SoftLink("/entry_1/sample_1/geometry_1/translation")
         ours = file.create_group("entry_1/ptychoflow")
-        ours.attrs.update({"name": scan.name, "format": 1, "facts": json.dumps(scan.facts)})
+        ours.attrs.update({"name": scan.name, "format": 2, "metadata": json.dumps(scan.metadata)})
         ours.attrs.update({"wavelength_m": scan.geometry.wavelength_m, "pixel_size_m": scan.geometry.pixel_size_m})
         ours.create_dataset("probe", data=scan.probe.astype(np.complex64)).attrs["unit"] = "sqrt(photons)"
         ours.create_dataset("positions", data=scan.positions).attrs["unit"] = "object pixels (y, x)"
@@ -127,13 +127,13 @@ def _scan_from(file: h5py.File, counts: bool) -> Scan:
         mask=~bad if bad.any() else None,
         truth=None if truth is None else _truth_from(truth, ours.get("true_positions")),
         name=str(ours.attrs["name"]),
-        facts=json.loads(ours.attrs["facts"]),
+        metadata=json.loads(ours.attrs["metadata"]),
     )
 
 
-def _truth_from(image: h5py.Dataset, positions: h5py.Dataset | None) -> Truth:
+def _truth_from(image: h5py.Dataset, positions: h5py.Dataset | None) -> GroundTruth:
     origin = tuple(float(value) for value in image.attrs["origin"])
-    return Truth(image[()], origin, None if positions is None else positions[()].astype(np.float64))
+    return GroundTruth(image[()], origin, None if positions is None else positions[()].astype(np.float64))
 
 
 def _open(path: Path) -> h5py.File:

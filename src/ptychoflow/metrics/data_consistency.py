@@ -18,7 +18,7 @@ BLOCK = 32
 
 
 @dataclass(frozen=True)
-class Fit:
+class DataConsistency:
     """How well counts are explained, ``R = sum (sqrt(I) - sqrt(counts))^2 / sum(counts)``.
 
     Attributes:
@@ -37,7 +37,7 @@ def expected_patterns(
     origin: tuple[float, float],
     probe: np.ndarray,
     positions: np.ndarray,
-    brightness: np.ndarray | None = None,
+    probe_scale: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """Expected counts of patterns in blocks, float32, ``(<= BLOCK, N, N)``, zero frequency at the centre.
 
@@ -46,22 +46,22 @@ def expected_patterns(
         origin: position ``(y, x)`` of its pixel ``[0, 0]``, px.
         probe: modes, sqrt(photons), ``(M, N, N)``.
         positions: px, ``(J, 2)``.
-        brightness: amplitude of each pattern's beam relative to the probe, ``(J,)``; 1 without it.
+        probe_scale: amplitude of each pattern's beam relative to the probe, ``(J,)``; 1 without it.
     """
     size = probe.shape[-1]
-    whole, rest = split_positions(torch.from_numpy(np.asarray(positions, np.float64) - np.asarray(origin)))
+    whole, subpixel_shift = split_positions(torch.from_numpy(np.asarray(positions, np.float64) - np.asarray(origin)))
     corners, padded = _padded(image, whole - size // 2, size)
     modes = torch.from_numpy(np.ascontiguousarray(probe, np.complex64))
     for first in range(0, len(positions), BLOCK):
         part = slice(first, first + BLOCK)
-        probes = shift_probe(modes, rest[part])
-        if brightness is not None:
-            probes = probes * torch.from_numpy(brightness[part])[:, None, None, None]
+        probes = shift_probe(modes, subpixel_shift[part])
+        if probe_scale is not None:
+            probes = probes * torch.from_numpy(probe_scale[part])[:, None, None, None]
         expected = expected_counts(cut_windows(padded, corners[part], size), probes, propagate=far_field_corner)
         yield torch.fft.fftshift(expected, dim=(-2, -1)).numpy()
 
 
-def fit(expected: Iterator[np.ndarray], counts: np.ndarray, mask: np.ndarray | None = None) -> Fit:
+def fit(expected: Iterator[np.ndarray], counts: np.ndarray, mask: np.ndarray | None = None) -> DataConsistency:
     """Compare expected with measured counts.
 
     Args:
@@ -82,7 +82,7 @@ def fit(expected: Iterator[np.ndarray], counts: np.ndarray, mask: np.ndarray | N
         done += len(block)
     weights = np.maximum(photons, 1)  # a pattern without photons has an R of its own, see amplitude_error
     total = float(np.sum(weights))
-    return Fit(float(np.dot(r_factors, weights) / total), np.asarray(r_factors), noise / total)
+    return DataConsistency(float(np.dot(r_factors, weights) / total), np.asarray(r_factors), noise / total)
 
 
 def counting_noise(expected: np.ndarray) -> np.ndarray:
@@ -93,7 +93,9 @@ def counting_noise(expected: np.ndarray) -> np.ndarray:
     return np.where(roots < step * (len(table) - 1), np.interp(roots, step * np.arange(len(table)), table), many)
 
 
-def seam(image: np.ndarray, origin: tuple[float, float], positions: np.ndarray, mask: np.ndarray) -> float:
+def raster_artifact_ratio(
+    image: np.ndarray, origin: tuple[float, float], positions: np.ndarray, mask: np.ndarray
+) -> float:
     """How much more an object changes where its nearest scan position changes: 1 where the scan does not show through.
 
     The mean squared difference of neighbouring pixels across borders of the scan's Voronoi cells, over that within.

@@ -15,7 +15,7 @@ FINER = 4
 
 
 @dataclass(frozen=True)
-class Likeness:
+class ProbeSimilarity:
     """How alike two probes are where they are most alike.
 
     Attributes:
@@ -29,7 +29,7 @@ class Likeness:
     distance_m: float = 0.0
 
 
-def likeness(first: np.ndarray, second: np.ndarray) -> Likeness:
+def probe_similarity(first: np.ndarray, second: np.ndarray) -> ProbeSimilarity:
     """Compare two probes.
 
     ``sqrt(sum_mn |<P_m, Q_n>|^2 / sqrt(sum |<P_m, P_n>|^2 sum |<Q_m, Q_n>|^2))`` at the best shift: the overlap of what
@@ -51,21 +51,21 @@ def likeness(first: np.ndarray, second: np.ndarray) -> Likeness:
     top, place = _parabola(overlaps, peak)
     length = overlaps.shape[0]
     shift = tuple(float((p + length / 2) % length - length / 2) / FINER for p in place)
-    return Likeness(float(min(np.sqrt(top / (_norm(first) * _norm(second))), 1)), shift)
+    return ProbeSimilarity(float(min(np.sqrt(top / (_norm(first) * _norm(second))), 1)), shift)
 
 
 def likeness_at_any_focus(
     first: np.ndarray, second: np.ndarray, distances_m: Sequence[float], pixel_size_m: float, wavelength_m: float
-) -> Likeness:
-    """The greatest :func:`likeness` that the first probe has on its way, propagated by each of some distances."""
+) -> ProbeSimilarity:
+    """The greatest :func:`probe_similarity` that the first probe has on its way, propagated by each of some distances."""
     _check(first, second)
     found = []
     for distance_m in distances_m:
         propagate = near_field(first.shape[-1], pixel_size_m, wavelength_m, float(distance_m))
         there = propagate(torch.from_numpy(np.ascontiguousarray(first, np.complex128))).numpy()
-        found.append((likeness(there, second), float(distance_m)))
+        found.append((probe_similarity(there, second), float(distance_m)))
     best, distance_m = max(found, key=lambda each: each[0].value)
-    return Likeness(best.value, best.shift, distance_m)
+    return ProbeSimilarity(best.value, best.shift, distance_m)
 
 
 def clusters(likenesses: np.ndarray, least: float) -> np.ndarray:

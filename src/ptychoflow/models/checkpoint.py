@@ -9,11 +9,11 @@ import torch
 
 from ..config import Network, validate
 from ..core.scan import Scan, check_spread
-from ..io.atomic import whole_file
-from ..networks.group_network import CanvasNetwork
-from ..networks.object_network import ObjectNetwork
+from ..io.atomic import atomic_file
+from ..networks.group_network import GroupReconstructor
+from ..networks.object_network import ObjectCorrector
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same weights would come to another result, too: since 2 back-projection has Nesterov's momentum."""
 
 
@@ -24,12 +24,12 @@ class Model:
     Attributes:
         network: with its weights and its normalisation.
         size: side of the patterns, px.
-        facts: config, data fingerprints, version: plain data.
+        metadata: config, data fingerprints, version: plain data.
     """
 
-    network: CanvasNetwork | ObjectNetwork
+    network: GroupReconstructor | ObjectCorrector
     size: int
-    facts: dict
+    metadata: dict
 
     def check(self, scan: Scan) -> None:
         """Refuse a scan that the network cannot be asked about.
@@ -48,7 +48,7 @@ class Model:
 
 def write_model(path: Path, model: Model) -> None:
     """Write a network, whole or not at all: tensors and plain data only."""
-    with whole_file(path) as partial, partial.open("wb") as file:
+    with atomic_file(path) as partial, partial.open("wb") as file:
         torch.save(content_of(model), file)
 
 
@@ -76,7 +76,7 @@ def content_of(model: Model) -> dict:
         "window": model.network.window,
         "size": model.size,
         "weights": {name: value.detach().cpu() for name, value in model.network.state_dict().items()},
-        "facts": model.facts,
+        "metadata": model.metadata,
     }
 
 
@@ -98,9 +98,9 @@ def model_from(content: object, path: Path) -> Model:
         settings, window, size = validate(Network, content["network"]), int(content["window"]), int(content["size"])
         if not 0 < window <= size:
             raise ValueError(f"window of {window} px, patterns of {size}")
-        network = (ObjectNetwork if settings.input == "object_estimate" else CanvasNetwork)(settings, window)
+        network = (ObjectCorrector if settings.input == "object_estimate" else GroupReconstructor)(settings, window)
         network.load_state_dict(content["weights"])
-        return Model(network.eval(), size, content["facts"])
+        return Model(network.eval(), size, content["metadata"])
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = textwrap.shorten(str(error), 200)
         raise ValueError(f"{path} does not hold the network it names ({reason}): train the model again") from None

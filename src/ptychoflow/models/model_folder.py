@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from .. import __version__
-from ..io.atomic import read_json, whole_folder, write_json
+from ..io.atomic import atomic_dir, read_json, write_json
 from ..io.provenance import sha256
 from .checkpoint import Model, content_of, model_from
 
@@ -17,7 +17,7 @@ WEIGHTS, CONFIG, CHECKSUMS = "weights.pt", "config.yaml", "checksums.json"
 def write_model_folder(folder: Path, model: Model) -> None:
     """Write a network: its state dict in ``weights.pt``, everything else in ``config.yaml``; whole or not at all."""
     content = content_of(model)
-    with whole_folder(folder, (WEIGHTS, CONFIG, CHECKSUMS)) as partial:
+    with atomic_dir(folder, (WEIGHTS, CONFIG, CHECKSUMS)) as partial:
         with (partial / WEIGHTS).open("wb") as file:
             torch.save(content.pop("weights"), file)
         text = yaml.safe_dump(content | {"ptychoflow": __version__}, sort_keys=False)

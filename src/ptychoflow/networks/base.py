@@ -9,7 +9,7 @@ from ..config import Network
 from .registry import ARCHITECTURES, build
 
 
-class Backbones(nn.Module):
+class MultiBackbone(nn.Module):
     """One or more networks of an architecture, and the scale of what they see.
 
     Args:

@@ -7,13 +7,13 @@ from torch.nn.functional import pad
 from ..config import Network
 from ..physics.back_projection import Estimate, backproject
 from ..physics.forward_model import intensity
-from .base import Backbones
+from .base import MultiBackbone
 from .heads import HEADS
 from .patch_merging import merge
 from .registry import ARCHITECTURES
 
 
-class CanvasNetwork(Backbones):
+class GroupReconstructor(MultiBackbone):
     """Alternates physics and learning: back-projection improves a canvas, then a network of that pass corrects it.
 
     One canvas for the group: each pattern is later diffracted from it with its own moved probe, so overlapping patterns

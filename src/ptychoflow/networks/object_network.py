@@ -5,14 +5,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..config import Network
-from .base import Backbones
+from .base import MultiBackbone
 from .heads import HEADS
 
 TILE, MARGIN = 512, 32
 """Side of the squares in which a large object is corrected, and what is seen around each, px."""
 
 
-class ObjectNetwork(Backbones):
+class ObjectCorrector(MultiBackbone):
     """Corrects the object of a fit between two epochs: convolutions over all of it, however many patterns it has.
 
     It sees the object, how the last epoch changed it, where the counts would take it next, and how noisy they are:
@@ -68,7 +68,7 @@ def channels(view: Tensor) -> Tensor:
     return torch.stack([*parts, noise.real], dim=1)
 
 
-def view_of(image: Tensor, before: Tensor, slope: Tensor, light: Tensor) -> Tensor:
+def object_features(image: Tensor, before: Tensor, slope: Tensor, light: Tensor) -> Tensor:
     """A view of a fit, ``(4, H, W)``: blind to the phase offset of the object.
 
     Noise is what counting leaves on a pixel that so many photons passed, ``1 / (2 sqrt(light))``, half at most.

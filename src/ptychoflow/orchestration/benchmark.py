@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from ..io.atomic import whole_file
+from ..io.atomic import atomic_file
 
 RSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10
 """Of the unit in which the system tells the most memory a process held."""
@@ -25,7 +25,7 @@ def write_benchmark(path: Path) -> None:
         "max_rss": f"{spent.ru_maxrss / RSS_PER_MB:.2f}",
         "cpu_time": f"{spent.ru_utime + spent.ru_stime:.2f}",
     }
-    with whole_file(path) as partial, partial.open("w", newline="") as file:
+    with atomic_file(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(row), delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerow(row)

@@ -13,7 +13,7 @@ MORE_MEMORY, MORE_TIME = 1.5, 2.0
 
 
 @dataclass(frozen=True)
-class Need:
+class ResourceEstimate:
     """Memory and time of a step: what any run takes, and what each MB of its inputs adds.
 
     The numbers are about twice what ``results/benchmarks`` showed on scans of 64 px, two cores and no GPU.
@@ -25,19 +25,19 @@ class Need:
     minutes_per_mb: float
 
 
-NEEDS = {
-    "simulate": Need(1500, 3, 15, 0.1),
-    "convert": Need(2000, 3, 30, 0.1),
-    "pack": Need(800, 0.5, 5, 0.01),
-    "train": Need(3000, 4, 60, 4),
-    "infer": Need(2000, 2, 20, 0.5),
-    "reconstruct": Need(2500, 8, 30, 1),
-    "stitch": Need(1500, 6, 20, 0.5),
-    "refine": Need(1500, 30, 20, 1),
-    "evaluate": Need(1500, 20, 15, 0.5),
-    "export": Need(1500, 6, 15, 0.2),
-    "sweep": Need(1500, 1, 10, 0.1),
-    "report": Need(1500, 3, 15, 0.1),
+RESOURCES = {
+    "simulate": ResourceEstimate(1500, 3, 15, 0.1),
+    "convert": ResourceEstimate(2000, 3, 30, 0.1),
+    "pack": ResourceEstimate(800, 0.5, 5, 0.01),
+    "train": ResourceEstimate(3000, 4, 60, 4),
+    "infer": ResourceEstimate(2000, 2, 20, 0.5),
+    "reconstruct": ResourceEstimate(2500, 8, 30, 1),
+    "stitch": ResourceEstimate(1500, 6, 20, 0.5),
+    "refine": ResourceEstimate(1500, 30, 20, 1),
+    "evaluate": ResourceEstimate(1500, 20, 15, 0.5),
+    "export": ResourceEstimate(1500, 6, 15, 0.2),
+    "sweep": ResourceEstimate(1500, 1, 10, 0.1),
+    "report": ResourceEstimate(1500, 3, 15, 0.1),
 }
 
 
@@ -47,7 +47,7 @@ def memory_mb(step: str, inputs: Iterable[str | Path], attempt: int = 1) -> int:
     Raises:
         FileNotFoundError: if an input does not exist yet: the estimate is made when it does.
     """
-    need = NEEDS[step]
+    need = RESOURCES[step]
     megabytes = need.memory_mb + need.memory_per_mb * size_mb(inputs)
     return math.ceil(megabytes * MORE_MEMORY ** (attempt - 1) / 100) * 100
 
@@ -58,7 +58,7 @@ def minutes(step: str, inputs: Iterable[str | Path], attempt: int = 1) -> int:
     Raises:
         FileNotFoundError: if an input does not exist yet: the estimate is made when it does.
     """
-    need = NEEDS[step]
+    need = RESOURCES[step]
     return round((need.minutes + need.minutes_per_mb * size_mb(inputs)) * MORE_TIME ** (attempt - 1))
 
 

@@ -15,23 +15,23 @@ RECORDS = {
     "pack": ("datasets/*/manifest.json", ()),
     "train": ("networks/*.json", ()),
     "infer": ("patches/*/*/manifest.json", ()),
-    "stitch": ("metrics/*/*.json", ("made_by", "network")),
-    "refine": ("metrics/*/*.json", ("made_by", "refined")),
+    "stitch": ("metrics/*/*.json", ("reconstructions", "network")),
+    "refine": ("metrics/*/*.json", ("reconstructions", "refined")),
     "evaluate": ("metrics/*/*.json", ()),
 }
 """Where the provenance of each step's products is found, and under which keys of that file."""
 
 
-def other_code(results: Path) -> list[str]:
+def products_of_other_code(results: Path) -> list[str]:
     """A line for each other version of the code that made products: how many, what differs, how to make them again."""
     found: dict[str, dict[str, int]] = {}
-    for step, version in made_by(results):
+    for step, version in provenance(results):
         found.setdefault(version, {}).setdefault(step, 0)
         found[version][step] += 1
     return [_told(version, steps) for version, steps in sorted(found.items()) if differs(version) is not None]
 
 
-def made_by(results: Path) -> Iterator[tuple[str, str]]:
+def provenance(results: Path) -> Iterator[tuple[str, str]]:
     """Step and code version of every product that says so."""
     files: dict[str, list[dict]] = {}
     for step, (pattern, keys) in RECORDS.items():

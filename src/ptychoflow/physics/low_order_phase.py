@@ -21,7 +21,7 @@ RIDGE = 1e-3
 noise: from a network's 31 dB the photograph fell to 29 dB in 8 epochs at 1e-6 and rose to 33.7 dB at 1e-3 and 1e-2."""
 
 
-def tilt_equations(wave: Tensor, modulus: Tensor, miss: Tensor) -> Tensor:
+def phase_gradient_normal_equations(wave: Tensor, modulus: Tensor, miss: Tensor) -> Tensor:
     """How the amplitudes of patterns answer a slope of the object's phase, and the slope that they ask for.
 
     Args:

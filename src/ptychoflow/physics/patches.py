@@ -87,10 +87,10 @@ def extract_patches(image: Tensor, positions: Tensor, size: int) -> Tensor:
     Raises:
         ValueError: if a patch would reach outside the image.
     """
-    corners, rest = corners_and_rests(positions, size, image)
-    check_inside(corners, corners + size + (rest > 0), image.shape[-2:])
+    corners, subpixel_shift = corners_and_rests(positions, size, image)
+    check_inside(corners, corners + size + (subpixel_shift > 0), image.shape[-2:])
     windows = cut_windows(pad(image, (0, 1, 0, 1)), corners, size + 1)  # the row beyond the last has weight 0 there
-    down, right = rest[:, 0, None, None], rest[:, 1, None, None]
+    down, right = subpixel_shift[:, 0, None, None], subpixel_shift[:, 1, None, None]
     rows = (1 - down) * windows[:, :-1] + down * windows[:, 1:]
     return (1 - right) * rows[:, :, :-1] + right * rows[:, :, 1:]
 
@@ -112,18 +112,18 @@ def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) ->
         ValueError: if a patch would reach outside the image.
     """
     size = patches.shape[-1]
-    corners, rest = corners_and_rests(positions, size, patches)
-    check_inside(corners, corners + size + (rest > 0), shape)
-    windows = move_patches(patches, rest)
+    corners, subpixel_shift = corners_and_rests(positions, size, patches)
+    check_inside(corners, corners + size + (subpixel_shift > 0), shape)
+    windows = move_patches(patches, subpixel_shift)
     return add_windows(windows, corners, (shape[0] + 1, shape[1] + 1))[: shape[0], : shape[1]]
 
 
-def move_patches(patches: Tensor, rest: Tensor) -> Tensor:
-    """Patches ``(J, size, size)`` moved on by ``rest``, ``(J, 2)`` px from 0 to 1: ``(J, size + 1, size + 1)``."""
+def move_patches(patches: Tensor, subpixel_shift: Tensor) -> Tensor:
+    """Patches ``(J, size, size)`` moved on by ``subpixel_shift``, ``(J, 2)`` px from 0 to 1: ``(J, size + 1, size + 1)``."""
     # lerp is slow on complex numbers
     numbers = torch.view_as_real(patches) if patches.is_complex() else patches[..., None]
     framed = pad(numbers, (0, 0, 1, 1, 1, 1))
-    down, right = (rest[:, axis, None, None, None] for axis in (0, 1))
+    down, right = (subpixel_shift[:, axis, None, None, None] for axis in (0, 1))
     rows = torch.lerp(framed[:, :, 1:], framed[:, :, :-1], right)
     moved = torch.lerp(rows[:, 1:], rows[:, :-1], down)
     return torch.view_as_complex(moved) if patches.is_complex() else moved[..., 0]
@@ -132,8 +132,8 @@ def move_patches(patches: Tensor, rest: Tensor) -> Tensor:
 def corners_and_rests(positions: Tensor, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """First pixel of each patch, int64, and how far beyond it the patch begins, in the real dtype of ``like``."""
     whole = torch.floor(positions)
-    rest = (positions - whole).to(like.real.dtype if like.is_complex() else like.dtype)
-    return whole.long() - size // 2, rest
+    subpixel_shift = (positions - whole).to(like.real.dtype if like.is_complex() else like.dtype)
+    return whole.long() - size // 2, subpixel_shift
 
 
 def check_inside(first: Tensor, end: Tensor, shape: tuple[int, int]) -> None:

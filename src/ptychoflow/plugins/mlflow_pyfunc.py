@@ -12,7 +12,7 @@ from ..models.model_folder import read_model_folder
 Arrays = dict[str, np.ndarray]
 
 
-class Served:
+class PyfuncModel:
     """What ``mlflow.pyfunc.load_model`` gives for one of our networks."""
 
     def __init__(self, model: Model) -> None:
@@ -43,6 +43,6 @@ class Served:
         return {"object": image, "coverage": found.coverage, "origin": np.asarray(found.origin)}
 
 
-def _load_pyfunc(path: str) -> Served:
+def _load_pyfunc(path: str) -> PyfuncModel:
     """MLflow calls this with the folder that holds the network."""
-    return Served(read_model_folder(Path(path)))
+    return PyfuncModel(read_model_folder(Path(path)))

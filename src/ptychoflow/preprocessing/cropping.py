@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ..core.scan import Geometry, Scan, Truth
+from ..core.scan import Geometry, GroundTruth, Scan
 
 
 def crop(scan: Scan, size: int) -> Scan:
@@ -29,7 +29,7 @@ def crop(scan: Scan, size: int) -> Scan:
         mask=None if scan.mask is None else scan.mask[window, window],
         truth=None if scan.truth is None else _resample_truth(scan.truth, shrink),
         geometry=Geometry(geometry.pixel_size_m / shrink, geometry.wavelength_m, geometry.detector_distance_m),
-        facts=scan.facts | {"cropped_from_px": scan.size},
+        metadata=scan.metadata | {"cropped_from_px": scan.size},
     )
 
 
@@ -86,12 +86,12 @@ def far_field_of(probe: np.ndarray) -> np.ndarray:
     return np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, axes=axes), norm="ortho"), axes=axes)
 
 
-def _resample_truth(truth: Truth, shrink: float) -> Truth:
+def _resample_truth(truth: GroundTruth, shrink: float) -> GroundTruth:
     """The object on pixels ``1 / shrink`` as large, low-passed to what they can show; its first pixel stays put."""
     rows, columns = (_lanczos(side, shrink) for side in truth.object.shape)
     resampled = (rows @ truth.object @ columns.T).astype(np.complex64)
     positions = None if truth.positions is None else truth.positions * shrink
-    return Truth(resampled, tuple(float(value) * shrink for value in truth.origin), positions)
+    return GroundTruth(resampled, tuple(float(value) * shrink for value in truth.origin), positions)
 
 
 def _lanczos(side: int, shrink: float, lobes: int = 4) -> np.ndarray:

@@ -81,7 +81,7 @@ class Pixels:
             kept,
             counts=np.broadcast_to(np.zeros((), scan.counts.dtype), (len(scan), side, side)),
             mask=self.of_mask(),
-            facts=kept.facts | {name: value for name, value in done.items() if np.any(value)},
+            metadata=kept.metadata | {name: value for name, value in done.items() if np.any(value)},
         )
 
     def _counts_left(self) -> np.ndarray:

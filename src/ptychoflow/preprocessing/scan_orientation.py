@@ -16,20 +16,20 @@ from scipy.spatial import cKDTree
 from ..config import Orientation
 from ..core.scan import Scan
 from .position_transform import oriented
-from .trial_reconstruction import centroid, fit, lively_part
+from .trial_reconstruction import centroid, fit, most_structured_region
 
 EIGHT = tuple(
     Orientation(transpose=swap, flip_y=flip_y, flip_x=flip_x)
     for swap, flip_y, flip_x in itertools.product((False, True), repeat=3)
 )
 """The ways to lay a rectangle on another."""
-EFFORTS = ((80, 4), (160, 6), (320, 8))
+SEARCH_SCHEDULE = ((80, 4), (160, 6), (320, 8))
 """Patterns and passes to try, more while the patterns do not yet agree."""
-SURE = 6.0
+CONFIDENT_SIGMA = 6.0
 """Standard errors by which the best must beat the next."""
-CLEARLY = 3.0
+SEPARATION_SIGMA = 3.0
 """Standard errors by which another rotation must fit better to be taken."""
-TURNS = (-10.0, -5.0, 0.0, 5.0, 10.0)
+ROTATION_OFFSETS = (-10.0, -5.0, 0.0, 5.0, 10.0)
 """Rotations around the best one through which the parabola goes, degrees."""
 SAME_DEGREES = 20.0
 """Orientations that differ by less are one answer."""
@@ -59,7 +59,7 @@ class Finding:
     @property
     def sure(self) -> bool:
         """Whether that is enough to rely on."""
-        return self.sigma >= SURE
+        return self.sigma >= CONFIDENT_SIGMA
 
 
 def find_orientation(scan: Scan, rotations: bool = False) -> Finding:
@@ -75,7 +75,7 @@ def find_orientation(scan: Scan, rotations: bool = False) -> Finding:
     if len(scan) < 4:
         raise ValueError(f"{scan.name} has {len(scan)} patterns: four at least are needed to see how they lie")
     tried = (*EIGHT, *(suggested_rotations(scan) if rotations else ()))
-    for count, epochs in EFFORTS:
+    for count, epochs in SEARCH_SCHEDULE:
         finding = _try(scan, tried, count, epochs)
         if finding.sure or count >= len(scan):
             break
@@ -122,7 +122,7 @@ def gradients(positions: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _try(scan: Scan, tried: tuple[Orientation, ...], count: int, epochs: int) -> Finding:
-    part = lively_part(scan, count)
+    part = most_structured_region(scan, count)
     positions = torch.from_numpy(np.stack([oriented(part.positions, orientation) for orientation in tried]))
     errors = fit(part, positions, epochs)[0].numpy()
     best = int(errors.mean(1).argmin())
@@ -142,13 +142,13 @@ def _apart(one: Orientation, other: Orientation) -> float:
 
 def _sharpened(scan: Scan, finding: Finding) -> Finding:
     """The best rotation, moved to where a parabola through its neighbours' errors is least if that is better."""
-    turns = np.array(TURNS)
-    turned = [_wrapped(finding.best.rotation_deg + turn) for turn in TURNS]
+    turns = np.array(ROTATION_OFFSETS)
+    turned = [_wrapped(finding.best.rotation_deg + turn) for turn in ROTATION_OFFSETS]
     near = tuple(finding.best.model_copy(update={"rotation_deg": angle}) for angle in turned)
-    found = _try(scan, near, *EFFORTS[-1])
+    found = _try(scan, near, *SEARCH_SCHEDULE[-1])
     bend, slope, _ = np.polyfit(turns, found.errors, 2)
-    here = found.sigmas[TURNS.index(0.0)]
-    if bend <= 0 or here < CLEARLY:
+    here = found.sigmas[ROTATION_OFFSETS.index(0.0)]
+    if bend <= 0 or here < SEPARATION_SIGMA:
         return finding
     turn = float(np.clip(-slope / (2 * bend), turns[0], turns[-1]))
     angle = round(_wrapped(finding.best.rotation_deg + turn), 1)

@@ -13,19 +13,19 @@ from ..core.scan import Scan
 from ..physics.propagation import far_field_corner, far_field_corner_inverse
 from .cropping import crop
 
-LOOKED_AT = 1024
+N_SAMPLED = 1024
 """Patterns among which the liveliest place is looked for."""
 LIGHT_KEPT = 0.95
 SMALLEST, LARGEST = 32, 128
 STEP, SMOOTHING = 0.3, 0.3
 
 
-def lively_part(scan: Scan, count: int) -> Scan:
+def most_structured_region(scan: Scan, count: int) -> Scan:
     """The ``count`` patterns around the place where patterns differ most, the beam centred, cut to where the light is.
 
     An empty or far corner of a sample tells nothing about how the scan lies.
     """
-    some = np.unique(np.linspace(0, len(scan) - 1, LOOKED_AT).astype(int))
+    some = np.unique(np.linspace(0, len(scan) - 1, N_SAMPLED).astype(int))
     amplitudes = np.sqrt(scan.counts[some].astype(np.float32))
     liveliness = ((amplitudes - amplitudes.mean(0)) ** 2).sum((1, 2))
     tree, share = cKDTree(scan.positions[some]), max(1, min(len(some), count * len(some) // len(scan)))

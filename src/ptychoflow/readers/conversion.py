@@ -6,7 +6,7 @@ import logging
 import numpy as np
 
 from ..config import MeasuredGeometry, Source
-from ..core.scan import ELEMENTARY_CHARGE_C, LIGHT_M_S, PLANCK_J_S, Geometry, Scan, Truth, smallest_dtype
+from ..core.scan import ELEMENTARY_CHARGE_C, LIGHT_M_S, PLANCK_J_S, Geometry, GroundTruth, Scan, smallest_dtype
 from ..preprocessing.cropping import resize_far_field
 from ..preprocessing.position_transform import oriented
 from ..preprocessing.probe_guess import guess_probe, in_photons
@@ -30,7 +30,7 @@ def scan_from(found: Measurement, source: Source) -> Scan:
         ValueError: saying what is missing or impossible, and where to give it.
     """
     found = with_positions(found, source)
-    view = view_of(found, source)
+    view = object_features(found, source)
     counts = _counts(found, view)
     geometry, nominal = geometry_of(found, source.geometry or MeasuredGeometry(), view.size)
     mean = np.asarray(look(counts) if isinstance(counts, Stack) else counts).mean(0, dtype=np.float64)
@@ -43,7 +43,7 @@ def scan_from(found: Measurement, source: Source) -> Scan:
         mask=None if mask.all() else mask,
         truth=_truth(found, view) if source.object_is_ground_truth or found.object_is_ground_truth else None,
         name=found.name,
-        facts=found.facts | {"nominal_geometry": nominal, "photons_measured": float(mean.sum())},
+        metadata=found.metadata | {"nominal_geometry": nominal, "photons_measured": float(mean.sum())},
     )
 
 
@@ -69,11 +69,11 @@ def with_positions(found: Measurement, source: Source) -> Measurement:
         raise ValueError("positions hold NaN or infinity only")
     logger.warning("%d of %d patterns have no position: they are left out", np.sum(~known), len(known))
     kept = np.flatnonzero(known)
-    facts = found.facts | {"patterns_without_position": int(np.sum(~known))}
-    return dataclasses.replace(found, positions=positions[kept], patterns=found.patterns.take(kept), facts=facts)
+    metadata = found.metadata | {"patterns_without_position": int(np.sum(~known))}
+    return dataclasses.replace(found, positions=positions[kept], patterns=found.patterns.take(kept), metadata=metadata)
 
 
-def view_of(found: Measurement, source: Source) -> View:
+def object_features(found: Measurement, source: Source) -> View:
     """How the patterns are to be seen: the light decides what the format leaves open, and ``source`` beats both.
 
     Raises:
@@ -176,14 +176,14 @@ def _probe(found: Measurement, source: Source, view: View, geometry: Geometry, m
     return probe.astype(np.complex64) if found.probe_in_photons else in_photons(probe, float(mean.sum()))
 
 
-def _truth(found: Measurement, view: View) -> Truth:
+def _truth(found: Measurement, view: View) -> GroundTruth:
     if found.object is None:
         raise ValueError(f"{found.file} holds no object: remove source.object_is_ground_truth")
     if not view.whole:
         raise ValueError(
             "source.size and object_is_ground_truth do not go together: cut with packing.crop, which also resamples"
         )
-    return Truth(found.object.astype(np.complex64), found.object_origin)
+    return GroundTruth(found.object.astype(np.complex64), found.object_origin)
 
 
 def _how_to_give() -> str:

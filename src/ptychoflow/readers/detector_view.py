@@ -7,7 +7,7 @@ import numpy as np
 from ..core.scan import check_counts
 from .lazy_stack import Stack
 
-LOOKED_AT = 64
+N_SAMPLED = 64
 """Patterns that are looked at to find the light and the dead pixels."""
 
 
@@ -68,7 +68,7 @@ class View:
 
 def look(patterns: Stack) -> np.ndarray:
     """Some patterns from all over the scan, ``(K, H, W)``."""
-    return patterns[np.unique(np.linspace(0, len(patterns) - 1, LOOKED_AT).astype(int))]
+    return patterns[np.unique(np.linspace(0, len(patterns) - 1, N_SAMPLED).astype(int))]
 
 
 def dead_pixels(sample: np.ndarray) -> np.ndarray:

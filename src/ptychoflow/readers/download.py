@@ -11,7 +11,7 @@ from ..io.provenance import sha256
 logger = logging.getLogger(__name__)
 
 
-def brought(source: Source, copies: Sequence[Path]) -> Source:
+def with_local_copies(source: Source, copies: Sequence[Path]) -> Source:
     """A source whose files lie here: ``s3://bucket/scan.h5`` becomes the copy that ends with ``bucket/scan.h5``.
 
     Raises:
@@ -32,7 +32,7 @@ def brought(source: Source, copies: Sequence[Path]) -> Source:
     return source.model_copy(update={name: local(getattr(source, name)) for name in ("file", "positions", "probe")})
 
 
-def locate(source: Source) -> Path:
+def resolve_path(source: Source) -> Path:
     """The measurement on disk: the path as given, else in the data cache, else fetched into it; its checksum holds.
 
     Raises:

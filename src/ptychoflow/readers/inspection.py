@@ -12,7 +12,7 @@ from ..core.scan import Scan
 from ..preprocessing.detector_statistics import Detector, beam_diameter, disc_overlap, look_at_detector, typical_step
 from ..preprocessing.scan_orientation import Finding, find_orientation
 from ..preprocessing.trial_reconstruction import centroid
-from .conversion import geometry_of, scan_from, view_of
+from .conversion import geometry_of, object_features, scan_from
 from .detector_view import look
 from .position_table import TEXTS
 from .raw_scan import Measurement
@@ -37,7 +37,7 @@ class Inspection:
         detector: what its patterns say.
         scan: the scan, where it could be made; its positions as in the file.
         finding: how they lie, where that could be tried.
-        facts: further findings, plain data, in the order to tell them.
+        metadata: further findings, plain data, in the order to tell them.
         missing: what is missing and how to give it.
         warnings: what looks wrong.
     """
@@ -48,7 +48,7 @@ class Inspection:
     detector: Detector
     scan: Scan | None = None
     finding: Finding | None = None
-    facts: dict = field(default_factory=dict)
+    metadata: dict = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -66,7 +66,7 @@ def inspect_file(path: Path, source: Source | None = None) -> Inspection:
     """
     source = source or Source(file=str(path))
     found = read_measurement(path, source)
-    source = source.model_copy(update={"format": found.facts["format"]})
+    source = source.model_copy(update={"format": found.metadata["format"]})
     missing = []
     if found.positions is None:
         name = _file_with_positions(path, len(found.patterns))
@@ -90,18 +90,18 @@ def _with_scan(inspection: Inspection) -> Inspection:
     scan = scan_from(inspection.found, source.model_copy(update={"orientation": Orientation()}))
     step, diameter = typical_step(scan.positions), beam_diameter(scan.probe)
     finding = find_orientation(scan, rotations=scan.geometry.wavelength_m < ELECTRONS_M) if len(scan) > 3 else None
-    facts = {
+    metadata = {
         "step_px": step,
         "beam_diameter_px": diameter,
         "overlap": disc_overlap(step, diameter),
         "extent_px": np.ptp(scan.positions, axis=0).tolist(),
         "repeated_positions": int(len(scan) - len(np.unique(scan.positions, axis=0))),
     }
-    warnings = [*inspection.warnings, *_doubts(detector), *_doubts_about_scan(facts, scan, finding)]
+    warnings = [*inspection.warnings, *_doubts(detector), *_doubts_about_scan(metadata, scan, finding)]
     if finding is not None and (finding.sure or finding.best == Orientation()):
         source = source.model_copy(update={"orientation": finding.best})
     return dataclasses.replace(
-        inspection, source=source, scan=scan, finding=finding, facts=facts, warnings=tuple(warnings)
+        inspection, source=source, scan=scan, finding=finding, metadata=metadata, warnings=tuple(warnings)
     )
 
 
@@ -141,7 +141,7 @@ def _with_lengths(found: Measurement, source: Source) -> tuple[Measurement, Sour
 
 
 def _detector(found: Measurement, source: Source) -> Detector:
-    view = view_of(found, source)
+    view = object_features(found, source)
     counts = view.counts(found.patterns)
     step = max(1, len(counts) // 256)
     sample = counts[::step] if step > 1 else counts[:]
@@ -174,18 +174,20 @@ def _doubts(detector: Detector) -> list[str]:
     return doubts
 
 
-def _doubts_about_scan(facts: dict, scan: Scan, finding: Finding | None) -> list[str]:
+def _doubts_about_scan(metadata: dict, scan: Scan, finding: Finding | None) -> list[str]:
     doubts = []
-    if facts["overlap"] < 0.4:
-        doubts.append(f"neighbours overlap by {facts['overlap']:.0%} only: expect artefacts, or a wrong length or unit")
-    if facts["step_px"] < 0.5:
+    if metadata["overlap"] < 0.4:
         doubts.append(
-            f"the step is {facts['step_px']:.2g} px: is the unit of the positions right (source.position_unit)?"
+            f"neighbours overlap by {metadata['overlap']:.0%} only: expect artefacts, or a wrong length or unit"
         )
-    if facts["beam_diameter_px"] > 0.75 * scan.size:
+    if metadata["step_px"] < 0.5:
+        doubts.append(
+            f"the step is {metadata['step_px']:.2g} px: is the unit of the positions right (source.position_unit)?"
+        )
+    if metadata["beam_diameter_px"] > 0.75 * scan.size:
         doubts.append("the probe nearly fills its frame: cut less of the detector, or the probe is only a guess")
-    if facts["repeated_positions"] > len(scan) // 10:
-        doubts.append(f"{facts['repeated_positions']} positions are repeated")
+    if metadata["repeated_positions"] > len(scan) // 10:
+        doubts.append(f"{metadata['repeated_positions']} positions are repeated")
     if finding is not None and not finding.sure:
         doubts.append(
             f"how the scan lies is not sure ({finding.sigma:.1f} standard errors): look at the table, or give a probe"
@@ -195,5 +197,5 @@ def _doubts_about_scan(facts: dict, scan: Scan, finding: Finding | None) -> list
 
 def format_name(inspection: Inspection) -> str:
     """The format in words."""
-    name = inspection.found.facts["format"]
+    name = inspection.found.metadata["format"]
     return f"{READERS[name].summary} ({name})" if name in READERS else name

@@ -34,7 +34,7 @@ class Measurement:
         aperture_rad: half angle of the beam, rad.
         name: what the scan is called.
         file: what messages call the file.
-        facts: anything else worth keeping, plain data.
+        metadata: anything else worth keeping, plain data.
     """
 
     patterns: Stack
@@ -57,4 +57,4 @@ class Measurement:
     aperture_rad: float | None = None
     name: str = "scan"
     file: str = "the measurement"
-    facts: dict = field(default_factory=dict)
+    metadata: dict = field(default_factory=dict)

@@ -17,7 +17,7 @@ from .formats.cxi import is_cxi, is_nxcxi, read_cxi
 from .formats.emd import is_emd, read_emd
 from .formats.fold_slice import is_fold_slice, read_fold_slice
 from .formats.hxn import is_hxn, read_hxn
-from .formats.image_stack import is_pile, read_pile
+from .formats.image_stack import is_image_stack, read_pile
 from .formats.matlab import is_matlab, read_matlab
 from .formats.nexus import is_nexus, read_nexus
 from .formats.npz import holds, read_named_npz, read_ptychodus_npz, read_ptychopinn, read_slac
@@ -29,7 +29,7 @@ from .npz_archive import open_npy
 from .position_table import TEXTS, read_position_table
 from .raw_scan import Measurement
 from .safe_hdf5 import is_hdf5
-from .sandbox import try_first
+from .sandbox import read_in_subprocess
 
 DAMAGE = (OSError, KeyError, IndexError, TypeError, OverflowError, ArithmeticError, RuntimeError, struct.error)
 """What libraries raise over damaged files, besides ValueError; a missing file stays what it is."""
@@ -63,7 +63,7 @@ READERS: dict[str, Format] = {
     "slac_npz": Format("PtychoPINN, SLAC orientation", "npz", holds("diffraction", "xcoords_start"), read_slac),
     "npz": Format("named arrays with units", "npz", holds("patterns", "position_y_m", "position_x_m"), read_named_npz),
     "ptychodus_npz": Format("ptychodus patterns", "npz", holds("patterns"), read_ptychodus_npz),
-    "stack": Format("npy array, TIFF, folder of TIFFs", "pile", is_pile, read_pile),
+    "stack": Format("npy array, TIFF, folder of TIFFs", "pile", is_image_stack, read_pile),
 }
 """Formats by their names in the config, the particular before the general."""
 
@@ -76,14 +76,14 @@ def read_scan_of(path: Path, source: Source) -> Scan:
         ValueError: if it is damaged, hostile, not known, or does not say enough; the message names the remedy.
     """
     if _may_crash(path, source):
-        try_first(lambda: _read_scan(path, source), path)
+        read_in_subprocess(lambda: _read_scan(path, source), path)
     return _read_scan(path, source)
 
 
 def read_measurement(path: Path, source: Source) -> Measurement:
     """What a file holds, with positions and probe from the other files that ``source`` names; errors as above."""
     if _may_crash(path, source):
-        try_first(lambda: look(_read_measurement(path, source).patterns), path)
+        read_in_subprocess(lambda: look(_read_measurement(path, source).patterns), path)
     return _read_measurement(path, source)
 
 
@@ -91,7 +91,7 @@ def read_product_of(path: Path) -> Product:
     """A ptychodus product of any version and form; errors as above."""
     try:
         if path.is_file():
-            try_first(lambda: read_product(path), path)
+            read_in_subprocess(lambda: read_product(path), path)
         return read_product(path)
     except DAMAGE as error:
         raise _as_input_error(error, path) from error
@@ -109,7 +109,7 @@ def _read_scan(path: Path, source: Source) -> Scan:
         scan = scan_from(_read_measurement(path, source), source)
     except DAMAGE as error:
         raise _as_input_error(error, path) from error
-    return dataclasses.replace(scan, facts={"source": path.name} | scan.facts)
+    return dataclasses.replace(scan, metadata={"source": path.name} | scan.metadata)
 
 
 def _read_measurement(path: Path, source: Source) -> Measurement:
@@ -125,7 +125,7 @@ def _read_measurement(path: Path, source: Source) -> Measurement:
         if source.probe is not None:
             probe, in_photons = read_probe(_beside(path, source.probe))
             found = dataclasses.replace(found, probe=probe, probe_in_photons=in_photons)
-        return dataclasses.replace(found, file=path.name, facts=found.facts | {"format": name})
+        return dataclasses.replace(found, file=path.name, metadata=found.metadata | {"format": name})
     except DAMAGE as error:
         raise _as_input_error(error, path) from error
 

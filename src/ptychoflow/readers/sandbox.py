@@ -15,7 +15,7 @@ LIMIT_BYTES = 6 << 30
 """Memory that the child may take beyond what the parent had."""
 
 
-def try_first(read: Callable[[], object], path: Path) -> None:
+def read_in_subprocess(read: Callable[[], object], path: Path) -> None:
     """Run ``read`` in a child process and see whether it comes back; what it gives is thrown away.
 
     Where processes cannot be forked nothing is tried.

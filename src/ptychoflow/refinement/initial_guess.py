@@ -28,14 +28,14 @@ class Start:
         origin: position of its pixel ``[0, 0]``, px.
         probe: modes, ``(M, N, N)``.
         positions: px, ``(J, 2)``.
-        brightness: amplitude of each pattern's beam relative to the probe, ``(J,)``.
+        probe_scale: amplitude of each pattern's beam relative to the probe, ``(J,)``.
     """
 
     object: Tensor
     origin: tuple[float, float]
     probe: Tensor
     positions: np.ndarray
-    brightness: np.ndarray
+    probe_scale: np.ndarray
 
 
 def begin(scan: Scan, settings: Refinement, found: Reconstruction | None) -> Start:
@@ -49,13 +49,13 @@ def begin(scan: Scan, settings: Refinement, found: Reconstruction | None) -> Sta
     if found is not None:
         _check(scan, found)
     positions = scan.positions if found is None else found.positions
-    known = None if found is None else found.brightness
+    known = None if found is None else found.probe_scale
     margin = int(np.ceil(settings.max_position_shift_px)) + 1 if settings.position_start_epoch else 0
     image, origin = _empty(scan, margin) if found is None else _grown(found, scan.size, margin)
     probe = torch.from_numpy((scan if found is None else found).probe.astype(np.complex64))
     probe = probe if settings.probe_modes is None else more_modes(probe, settings.probe_modes, MODE_SHARE)
-    brightness = np.ones(len(scan)) if known is None else known
-    return Start(image, origin, probe, np.array(positions), brightness.astype(np.float32))
+    probe_scale = np.ones(len(scan)) if known is None else known
+    return Start(image, origin, probe, np.array(positions), probe_scale.astype(np.float32))
 
 
 def _empty(scan: Scan, margin: int) -> tuple[Tensor, tuple[float, float]]:

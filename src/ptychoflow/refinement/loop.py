@@ -7,17 +7,17 @@ from collections.abc import Callable
 import numpy as np
 
 from ..runtime.progress import track
-from .engine import Fit, Free, Pass
-from .resume import Unfinished
+from .engine import EpochStats, RefinedVariables, RefinementEngine
+from .resume import ResumableState
 
 logger = logging.getLogger(__name__)
 
 
-class Abandoned(Exception):
+class RefinementCancelled(Exception):
     """A repetition of a fit was told to stop."""
 
 
-class Course:
+class RefinementLoop:
     """A fit from its first epoch to its last: what it was like on the way, and whether to go on.
 
     Args:
@@ -29,7 +29,7 @@ class Course:
         snapshots: the object at some epochs, those in ``kept``.
     """
 
-    def __init__(self, fit: Fit, unfinished: Unfinished | None = None) -> None:
+    def __init__(self, fit: RefinementEngine, unfinished: ResumableState | None = None) -> None:
         self.fit, self._unfinished = fit, unfinished
         self.history = {name: [] for name in ("epoch", "seconds", "cpu_seconds", "error", "phase_change")}
         self.kept, self.snapshots = [0], [fit.object.cpu().clone()]
@@ -47,7 +47,7 @@ class Course:
         began -= self._spent
         last = settings.epochs
         for epoch in track(range(len(self.history["epoch"]) + 1, last + 1), "refining"):
-            free, smooth = Free.in_epoch(epoch, settings), epoch <= settings.low_order_phase_epochs
+            free, smooth = RefinedVariables.in_epoch(epoch, settings), epoch <= settings.low_order_phase_epochs
             done = self.fit.epoch(free, (epoch - 1) / max(last - 1, 1), smooth)
             if not np.isfinite(done.error):
                 raise ValueError(f"the fit of {name} diverged in epoch {epoch}: lower refinement.step_size")
@@ -67,7 +67,7 @@ class Course:
         """What it made is written: nobody will go on from its state."""
         self._unfinished.forget()
 
-    def _settled(self, done: Pass, epoch: int) -> bool:
+    def _settled(self, done: EpochStats, epoch: int) -> bool:
         """Whether neither the phase nor the error changes any more, though everything to fit has been let free."""
         settings = self.fit.settings
         all_free = max(
@@ -78,7 +78,7 @@ class Course:
         change = abs(done.error - self.history["error"][-1]) / max(done.error, 1e-30)
         return done.phase_change < settings.convergence_tolerance and change < settings.convergence_tolerance
 
-    def _note(self, epoch: int, done: Pass, keep: bool) -> None:
+    def _note(self, epoch: int, done: EpochStats, keep: bool) -> None:
         row = (epoch, *self._spent.tolist(), done.error, done.phase_change)
         for column, value in zip(self.history.values(), row, strict=True):
             column.append(value)

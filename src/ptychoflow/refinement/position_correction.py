@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..physics.kernels.pie import motion_equations
+from ..physics.kernels.pie import position_normal_equations
 
 LONGEST_PX = 0.5
 """Longest step along an axis."""
@@ -11,7 +11,7 @@ RIDGE = 0.01
 """Added to the equations, relative to their diagonal: where the object is flat a position stays."""
 
 
-def position_steps(light: Tensor, windows: Tensor, pull: Tensor) -> Tensor:
+def position_updates(light: Tensor, windows: Tensor, pull: Tensor) -> Tensor:
     """A Gauss-Newton step of each pattern's position, px, ``(b, 2)``.
 
     A position that moves by d sees ``O(r + d)``: the exit wave changes by ``d P grad O``. Not by ``-d O grad P``, which
@@ -23,7 +23,7 @@ def position_steps(light: Tensor, windows: Tensor, pull: Tensor) -> Tensor:
         windows: the object under it, ``(b, N, N)``.
         pull: ``sum_m conj(P_m) change_m`` with the change of the exit wave that its counts ask for, ``(b, N, N)``.
     """
-    equations = motion_equations(light, windows, pull)
+    equations = position_normal_equations(light, windows, pull)
     matrices, sides = equations[..., :2] / 2, equations[..., 2:]
     diagonal = matrices.diagonal(dim1=1, dim2=2)
     diagonal += RIDGE * diagonal.mean(-1, keepdim=True) + 1e-20

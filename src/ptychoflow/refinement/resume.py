@@ -7,24 +7,24 @@ from pathlib import Path
 
 import torch
 
-from ..io.atomic import whole_file
+from ..io.atomic import atomic_file
 
 EVERY_S = 60
 """Seconds between saved states."""
 
 
-class Unfinished:
+class ResumableState:
     """The state of a fit on its way to ``output``.
 
     Args:
         output: what the fit makes.
-        made_by: provenance; a state that was made by anything else is not gone on from.
+        provenance: provenance; a state that was made by anything else is not gone on from.
     """
 
-    def __init__(self, output: Path, made_by: dict) -> None:
+    def __init__(self, output: Path, provenance: dict) -> None:
         output = Path(output)
         self.path = output.with_name(f".{output.name}.unfinished")
-        self._key = json.dumps(made_by, sort_keys=True)
+        self._key = json.dumps(provenance, sort_keys=True)
         self._saved = time.monotonic()
 
     def read(self) -> dict | None:
@@ -41,7 +41,7 @@ class Unfinished:
         """Keep a state, whole or not at all, if the last one was kept long ago."""
         if time.monotonic() - self._saved < EVERY_S:
             return
-        with whole_file(self.path) as partial, partial.open("wb") as file:
+        with atomic_file(self.path) as partial, partial.open("wb") as file:
             torch.save({"key": self._key, "state": state}, file)
         self._saved = time.monotonic()
 

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from ..core.scan import Scan
 from ..metrics.alignment import align
 from ..metrics.data_consistency import expected_patterns
-from .engine import Fit
+from .engine import RefinementEngine
 
 NEAR_PX = 3.0
 """Standard deviation of the neighbourhood over which errors are averaged, px."""
@@ -29,7 +29,9 @@ UNKNOWN = np.pi / np.sqrt(3)
 """Standard deviation of a phase of which nothing is known, rad."""
 
 
-def phase_uncertainty(scan: Scan, fit: Fit, coverage: np.ndarray, again: Callable[[Scan], Fit]) -> np.ndarray:
+def phase_uncertainty(
+    scan: Scan, fit: RefinementEngine, coverage: np.ndarray, again: Callable[[Scan], RefinementEngine]
+) -> np.ndarray:
     """Standard deviation of the phase at each pixel, rad, ``(H, W)``, a ramp and a constant apart.
 
     Of normal errors it is ``sqrt(pi / 2)`` times their mean size, which few large ones, at an edge, raise less than
@@ -50,7 +52,12 @@ def phase_uncertainty(scan: Scan, fit: Fit, coverage: np.ndarray, again: Callabl
 
 
 def _repeated(
-    scan: Scan, fit: Fit, truth: np.ndarray, coverage: np.ndarray, again: Callable[[Scan], Fit], seed: int
+    scan: Scan,
+    fit: RefinementEngine,
+    truth: np.ndarray,
+    coverage: np.ndarray,
+    again: Callable[[Scan], RefinementEngine],
+    seed: int,
 ) -> np.ndarray:
     """What is found where this was the truth, freed of ramp and scale; where nothing is known, the truth."""
     found = again(_simulated(scan, fit, truth, seed))
@@ -58,11 +65,11 @@ def _repeated(
     return np.where(aligned.mask, aligned.object, truth).astype(truth.dtype)
 
 
-def _simulated(scan: Scan, fit: Fit, truth: np.ndarray, seed: int) -> Scan:
+def _simulated(scan: Scan, fit: RefinementEngine, truth: np.ndarray, seed: int) -> Scan:
     """The scan with other counts: Poisson draws of what this object gives under the fit's probe and positions."""
-    probe, positions, brightness = (part.cpu().numpy() for part in (fit.probe, fit.positions, fit.brightness))
+    probe, positions, probe_scale = (part.cpu().numpy() for part in (fit.probe, fit.positions, fit.probe_scale))
     rng = np.random.default_rng((seed, 6))
-    expected: Iterator[np.ndarray] = expected_patterns(truth, fit.origin, probe, positions, brightness)
+    expected: Iterator[np.ndarray] = expected_patterns(truth, fit.origin, probe, positions, probe_scale)
     counts = np.concatenate([rng.poisson(block).astype(np.uint32) for block in expected])
     return dataclasses.replace(scan, counts=counts, truth=None)
 

@@ -67,7 +67,7 @@ def ring_curves(metrics: dict) -> dict[str, dict]:
     curves = {
         f"{stage} and truth": found["against_truth"]["frc"]
         for stage, found in metrics["stages"].items()
-        if stage != "empty" and found["against_truth"]
+        if stage != "uniform" and found["against_truth"]
     }
     return curves | {f"{stage}, even and odd": found["frc"] for stage, found in metrics["split_half"].items()}
 

@@ -18,7 +18,7 @@ from .sweep_results import Point
 from .timings import PARTS, Parts, Timing, parts_of_prediction, told_by_steps
 
 HERE = Path(__file__).parent
-STAGE_NAMES = {"network": "network", "refined": "refined", "empty": ""}
+STAGE_NAMES = {"network": "network", "refined": "refined", "uniform": ""}
 
 
 def render(
@@ -131,7 +131,7 @@ def _scan_facts(scan: dict, shape_px: tuple[int, int]) -> str:
 
 
 def _origin(scan: dict) -> str:
-    labels = scan["facts"].get("labels_from")
+    labels = scan["metadata"].get("labels_from")
     if labels:
         return f"measured; its truth is what {labels} found"
     return "simulated, so the truth is known" if scan["has_truth"] else "measured, no truth"
@@ -163,16 +163,16 @@ def _cells(row: dict, group: Sequence[dict], columns: Sequence[Column]) -> dict:
         value, spread = row[column.key], row.get(f"{column.key}_spread")
         text = "–" if value is None else f"{value:{column.digits}}"
         text += "" if spread is None else f" ± {spread:{column.digits}}"
-        rivals = [r[column.key] for r in group if r["stage"] != "empty" and f"{column.key}_spread" not in r]
+        rivals = [r[column.key] for r in group if r["stage"] != "uniform" and f"{column.key}_spread" not in r]
         known = [rival for rival in rivals if rival is not None]
         top = {"low": min, "high": max}.get(column.better)
-        best = top is not None and len(known) > 1 and value == top(known) and row["stage"] != "empty"
+        best = top is not None and len(known) > 1 and value == top(known) and row["stage"] != "uniform"
         cells.append({"text": text, "best": best})
     return row | {"label": STAGE_NAMES[row["stage"]], "cells": cells}
 
 
 def _model(record: dict) -> dict:
-    facts = [
+    metadata = [
         f"{record['parameters'] / 1e6:.2f} M parameters" if "parameters" in record else "",
         f"{record['steps']} steps in {duration(record['seconds'])}" if "steps" in record else "",
         f"{record['patterns_per_second']:.0f} patterns/s" if "patterns_per_second" in record else "",
@@ -181,7 +181,7 @@ def _model(record: dict) -> dict:
         if "groups" in record
         else "",
     ]
-    return {"name": record["method"], "facts": "; ".join(filter(None, facts)) + ".", "charts": loss_charts(record)}
+    return {"name": record["method"], "facts": "; ".join(filter(None, metadata)) + ".", "charts": loss_charts(record)}
 
 
 def _stage_starts(curves: dict) -> list[tuple[float, str]]:
@@ -212,20 +212,20 @@ def _parts(found: Sequence[Parts]) -> dict:
     rows = []
     for each in found:
         cells = [f"{each.seconds[n]:.2g} · {each.rates[n]:,.0f}/s" if n in each.rates else "–" for n in names]
-        patterns = f"{each.facts['patterns']} patterns"
-        patterns += f" in {each.facts['groups']} groups" if "groups" in each.facts else ""
-        of = f"{each.of}, {patterns} on {each.facts['processes']} {each.facts['device']}"
+        patterns = f"{each.metadata['patterns']} patterns"
+        patterns += f" in {each.metadata['groups']} groups" if "groups" in each.metadata else ""
+        of = f"{each.of}, {patterns} on {each.metadata['processes']} {each.metadata['device']}"
         rows.append({"of": of, "cells": [*cells, f"{each.rates['end_to_end']:.0f}/s"]})
     return {"columns": [*(name.replace("_", " ") for name in names), "prediction in all"], "rows": rows}
 
 
 def _versions(results: Sequence[Result], records: Sequence[dict], version: str) -> str:
-    made_by = {each["provenance"]["ptychoflow"] for each in [*(r.metrics for r in results), *records]}
+    makers = {each["provenance"]["ptychoflow"] for each in [*(r.metrics for r in results), *records]}
     libraries: dict[str, str] = {}
     for each in [*(result.metrics for result in results), *records]:
         libraries |= each.get("versions", {})
     words = ", ".join(f"{name} {number}" for name, number in sorted(libraries.items()))
-    return f"Made by ptychoflow {', '.join(sorted(made_by))}; this page by {version}. With {words}."
+    return f"Made by ptychoflow {', '.join(sorted(makers))}; this page by {version}. With {words}."
 
 
 def _settings(results: Sequence[Result], records: Sequence[dict]) -> list[dict]:
@@ -237,8 +237,10 @@ def _settings(results: Sequence[Result], records: Sequence[dict]) -> list[dict]:
     for name, found in by_scan(results).items():
         settings.append({"name": f"scan {name}", "text": _text(found[0].metrics["scan"])})
     for result in results:
-        made_by = {stage: facts.get("provenance") for stage, facts in result.metrics["made_by"].items()}
-        text = _text({"made by": made_by, "evaluate": result.metrics["provenance"]})
+        provenance = {
+            stage: metadata.get("provenance") for stage, metadata in result.metrics["reconstructions"].items()
+        }
+        text = _text({"made by": provenance, "evaluate": result.metrics["provenance"]})
         settings.append({"name": f"{result.method}/{result.scan}", "text": text})
     return settings
 

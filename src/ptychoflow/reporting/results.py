@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..io.atomic import read_json
 
-FORMAT = 2
+FORMAT = 3
 """Of the measures that this version reads."""
 
 
@@ -61,7 +61,7 @@ class Result:
 
     def seconds(self, stage: str) -> float | None:
         """What a stage took, s, where it says so: prediction and stitching, or refinement."""
-        told = self.metrics["made_by"].get(stage, {})
+        told = self.metrics["reconstructions"].get(stage, {})
         seconds, predicted = told.get("seconds"), (told.get("inference") or {}).get("seconds", {})
         if not isinstance(seconds, dict):
             return seconds
@@ -104,7 +104,7 @@ COLUMNS = (
     ),
     Column("frc_truth", "FRC ½ (px)", "half period at which correlation with the truth falls below 1/2", ".2f", "low"),
     Column("frc_halves", "split-half ½ (px)", "half period at which even and odd patterns agree to 1/2", ".2f", "low"),
-    Column("seam", "seams", "change across borders of scan cells over that within; 1 is none", ".2f"),
+    Column("raster_artifact_ratio", "seams", "change across borders of scan cells over that within; 1 is none", ".2f"),
     Column("seconds", "time (s)", "wall clock of prediction and stitching, or of refinement", ".1f"),
 )
 
@@ -161,7 +161,7 @@ def rows(results: Sequence[Result], records: Sequence[dict] = ()) -> list[dict]:
     for scan, found in by_scan(results).items():
         table += [stage_row(result, stage) for result in found for stage in result.stages]
         table += _over_seeds(found, records)
-        table.append(stage_row(found[0], "empty") | {"method": "an empty image", "scan": scan, "seconds": None})
+        table.append(stage_row(found[0], "uniform") | {"method": "an empty image", "scan": scan, "seconds": None})
     return table
 
 
@@ -182,9 +182,9 @@ def stage_row(result: Result, stage: str) -> dict:
         "phase_ssim": truth.get("phase_ssim_truth_range"),
         "amplitude_psnr": truth.get("amplitude_psnr_truth_range"),
         "correlation": truth.get("correlation"),
-        "frc_truth": _half_period(truth) if stage != "empty" else None,
+        "frc_truth": _half_period(truth) if stage != "uniform" else None,
         "frc_halves": _half_period(halves),
-        "seam": found["seam"] if stage != "empty" else None,
+        "raster_artifact_ratio": found["raster_artifact_ratio"] if stage != "uniform" else None,
         "seconds": result.seconds(stage),
     }
 
@@ -194,7 +194,7 @@ def table_text(results: Sequence[Result]) -> str:
     flat = [
         {"scan": result.scan, "method": result.method, "stage": stage} | dict(_flatten(result, stage))
         for result in results
-        for stage in [*result.stages, "empty"]
+        for stage in [*result.stages, "uniform"]
     ]
     text = io.StringIO()
     names = list(dict.fromkeys(name for row in flat for name in row))

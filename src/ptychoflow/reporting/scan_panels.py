@@ -43,7 +43,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Bar:
+class ThrottledProgressBar:
     """A colour bar: its colours as a CSS gradient, and what is written under its ends and its middle."""
 
     gradient: str
@@ -56,7 +56,7 @@ class Panel:
 
     title: str
     pictures: Sequence[Picture] = ()
-    bars: Sequence[Bar] = ()
+    bars: Sequence[ThrottledProgressBar] = ()
     charts: Sequence[Chart] = ()
     note: str = ""
 
@@ -91,8 +91,8 @@ def patterns(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Panel
         beside = f"pattern {pattern['index']}, R {pattern['r_factor']:.4f}, up to {10 ** scale[1] - 1:.3g} counts"
         shown.append(Picture([_small(part, detail) for part in parts], f"{pattern['which']} fit", beside))
     bars = [
-        Bar(gradient(FIT), ("0", "log counts", "most")),
-        Bar(gradient(ERROR), (f"−{label(SIGMAS)} σ", "measured less expected", f"+{label(SIGMAS)} σ")),
+        ThrottledProgressBar(gradient(FIT), ("0", "log counts", "most")),
+        ThrottledProgressBar(gradient(ERROR), (f"−{label(SIGMAS)} σ", "measured less expected", f"+{label(SIGMAS)} σ")),
     ]
     note = (
         f"Left measured, middle expected from {results[0].method} after refinement, on one scale; right their "
@@ -132,7 +132,7 @@ def uncertainty(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Pa
         parts = [colour(phase, mask, *phase_colours(phase, mask)), colour(spread, mask, (0.0, most), FIT)]
         words = f"{np.sqrt(np.mean(spread[mask] ** 2)):.3f} rad rms{_inside(found, mask)}"
         shown.append(Picture([_small(part, detail) for part in parts], result.method, words, True))
-    bar = Bar(gradient(FIT), ("0", "one standard deviation (rad)", label(float(f"{most:.2g}"))))
+    bar = ThrottledProgressBar(gradient(FIT), ("0", "one standard deviation (rad)", label(float(f"{most:.2g}"))))
     return Panel("How far to trust the phase", shown, [bar], note=TRUST)
 
 

@@ -12,7 +12,11 @@ FOUND_NOTHING, AT_THE_NOISE = 0.8, 1.25
 there is nothing left to find in the counts."""
 
 
-FREEDOMS = {"probe_start_epoch": "the probe", "probe_modes": "further modes of it", "position_start_epoch": "the positions"}
+FREEDOMS = {
+    "probe_start_epoch": "the probe",
+    "probe_modes": "further modes of it",
+    "position_start_epoch": "the positions",
+}
 """Settings of refinement that leave more of the experiment free, by what they free."""
 MOST_NAMES = 4
 """Scans or methods that are named one by one; of more, the first three."""
@@ -218,7 +222,7 @@ def _advise(result: Result) -> Iterator[str]:
             "What is left of the phase error varies slowly, which the counts barely feel. A better start, more overlap "
             "or more refinement helps; more photons do not."
         )
-    if result.from_network and result.metrics["stages"]["network"]["seam"] > 3:
+    if result.from_network and result.metrics["stages"]["network"]["raster_artifact_ratio"] > 3:
         yield "Patches show their borders in the stitched object. Train longer, or keep more of each patch."
     if not result.has_truth and not result.metrics["split_half"]:
         yield "Set evaluation.split_half to learn up to which resolution halves of the patterns agree."
@@ -226,14 +230,14 @@ def _advise(result: Result) -> Iterator[str]:
 
 def _untried(result: Result) -> str:
     """What refinement was not asked to find, in a sentence; nothing where it was asked for everything."""
-    config = result.metrics["made_by"]["refined"].get("provenance", {}).get("config") or {}
+    config = result.metrics["reconstructions"]["refined"].get("provenance", {}).get("config") or {}
     left = [f"{what} (refinement.{key})" for key, what in FREEDOMS.items() if config.get(key) is None]
     return f"Not refined were {_list(left)}. " if left else ""
 
 
 def _empty(result: Result) -> float:
     """What an empty image scores: its R-factor."""
-    return result.metrics["stages"]["empty"]["r_factor"]
+    return result.metrics["stages"]["uniform"]["r_factor"]
 
 
 def _still_improving(result: Result) -> bool:

@@ -79,27 +79,27 @@ class Parts:
         of: ``method/scan``.
         seconds: of each of ``PARTS`` that was measured.
         rates: patterns per second of those, and ``end_to_end`` of the prediction.
-        facts: device, processes, patterns and, where it was made from them, groups.
+        metadata: device, processes, patterns and, where it was made from them, groups.
     """
 
     of: str
     seconds: dict[str, float]
     rates: dict[str, float]
-    facts: dict
+    metadata: dict
 
 
 def parts_of_prediction(results: Sequence[Result]) -> list[Parts]:
     """The times that ``infer``, ``stitch`` and ``reconstruct`` keep, of each result that came from a network."""
     found = []
     for result in results:
-        told = result.metrics["made_by"].get("network", {})
+        told = result.metrics["reconstructions"].get("network", {})
         timing = told.get("inference")
         if timing:
             seconds = timing["seconds"] | told["seconds"]
             stitching = {part: timing["patterns"] / told["seconds"][part] for part in told["seconds"]}
-            facts = {name: timing[name] for name in ("device", "processes", "patterns", "groups") if name in timing}
+            metadata = {name: timing[name] for name in ("device", "processes", "patterns", "groups") if name in timing}
             name = f"{result.method}/{result.scan}"
-            found.append(Parts(name, seconds, timing["patterns_per_second"] | stitching, facts))
+            found.append(Parts(name, seconds, timing["patterns_per_second"] | stitching, metadata))
     return found
 
 

@@ -9,12 +9,12 @@ from torch import Tensor
 from ..config import Runtime
 from .gpu import device_kind
 
-SMALLER = "set runtime.accelerator to cpu, or packing.binning or packing.crop to smaller patterns"
+HINT_SMALLER_PROBLEM = "set runtime.accelerator to cpu, or packing.binning or packing.crop to smaller patterns"
 """What to do where a device has no room for a fit, which keeps every pattern there."""
 
 
 @dataclass(frozen=True)
-class Peers:
+class DistributedContext:
     """This process among those that work on one fit; alone on the CPU by default.
 
     Attributes:
@@ -28,7 +28,7 @@ class Peers:
     count: int = 1
 
     @classmethod
-    def of(cls, runtime: Runtime) -> "Peers":
+    def of(cls, runtime: Runtime) -> "DistributedContext":
         """One process per device; called for several, it starts the others, which run this program from its beginning.
 
         Raises:

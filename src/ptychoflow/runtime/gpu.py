@@ -81,7 +81,7 @@ def visible_devices() -> list[str]:
 
 
 @contextmanager
-def advising(remedy: str) -> Iterator[None]:
+def out_of_memory_hint(remedy: str) -> Iterator[None]:
     """Say what to do where the memory of a GPU is too small for a block, or for a function that this decorates.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import Detector, NominalGeometry, Simulation, Trajectory
-from ..core.scan import Geometry, Scan, Truth, smallest_dtype
+from ..core.scan import Geometry, GroundTruth, Scan, smallest_dtype
 from ..io.scan_cxi import write_scan
 from ..physics.forward_model import expected_counts, probe_spectrum, shift_spectrum
 from ..physics.patches import cut_windows, extract_patches, split_positions
@@ -77,9 +77,11 @@ class Experiment:
         block = _block_size(per_pattern, torch.device(device))
         for first in range(0, len(self), block):
             places = torch.from_numpy(self.positions[first : first + block, None] + self.exposures).to(device)
-            whole, rest = split_positions(places.flatten(0, 1))
+            whole, subpixel_shift = split_positions(places.flatten(0, 1))
             windows = cut_windows(image, whole - size // 2, size)
-            yield self._detected(expected_counts(windows, shift_spectrum(spectrum, rest), propagate=propagate))
+            yield self._detected(
+                expected_counts(windows, shift_spectrum(spectrum, subpixel_shift), propagate=propagate)
+            )
 
     def _detected(self, counts: Tensor) -> Tensor:
         """What the detector expects of the light of each exposure, ``(b K, N, N)``: their mean, blurred, ``(b, N, N)``.
@@ -155,8 +157,8 @@ def from_simulation(
     counts = np.concatenate(list(experiment.counts(device)))
     nominal = positions if nominal_positions is None else nominal_positions
     geometry = geometry or nominal_geometry(Simulation().geometry, probe.shape[-1])
-    facts = {"photons_asked": _light(probe), "photons_measured": float(counts.sum(dtype=np.float64) / len(counts))}
-    return as_scan(experiment, counts.astype(smallest_dtype(counts)), nominal, geometry, name, facts)
+    metadata = {"photons_asked": _light(probe), "photons_measured": float(counts.sum(dtype=np.float64) / len(counts))}
+    return as_scan(experiment, counts.astype(smallest_dtype(counts)), nominal, geometry, name, metadata)
 
 
 def simulate_multiple_experiments(
@@ -211,12 +213,12 @@ def as_scan(
     nominal_positions: np.ndarray,
     geometry: Geometry,
     name: str,
-    facts: dict,
+    metadata: dict,
 ) -> Scan:
     """The scan of an experiment: positions as recorded, and in its truth the object and where the beam really was."""
     astray = not np.array_equal(nominal_positions, experiment.positions)
-    truth = Truth(experiment.object, positions=experiment.positions if astray else None)
-    return Scan(counts, nominal_positions, experiment.probe, geometry, experiment.mask, truth, name, facts)
+    truth = GroundTruth(experiment.object, positions=experiment.positions if astray else None)
+    return Scan(counts, nominal_positions, experiment.probe, geometry, experiment.mask, truth, name, metadata)
 
 
 def cut_labels(scan: Scan) -> np.ndarray:

@@ -11,18 +11,18 @@ from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
 from ..io.patch_store import PatchSet
 from ..runtime.timing import Clock
-from .canvas import Canvas, Room, Stitched
+from .canvas import Canvas, CanvasStorage, Stitched
 from .phases import find_phases
 from .weights import patch_weights
 
 logger = logging.getLogger(__name__)
 
-ROOM = 1 << 22
+BATCH_BYTES = 1 << 22
 """Bytes of patches to hold at a time: few enough for a processor's cache."""
 
 
 def assemble(
-    scan: Scan, patches: PatchSet, stitching: Stitching, room: Room, clock: Clock, name: str
+    scan: Scan, patches: PatchSet, stitching: Stitching, room: CanvasStorage, clock: Clock, name: str
 ) -> Reconstruction:
     """Stitch the patches of a scan.
 
@@ -46,7 +46,7 @@ def assemble(
     parts = _parts(usable, phases.components, stitching)
     with clock("assembly"):
         stitched, part = _stitch(scan, patches, phases.factors, parts, usable, weights, room)
-    facts = {
+    metadata = {
         "patches": len(usable),
         "patches_dropped": len(patches) - len(usable),
         "components": len(parts),
@@ -63,7 +63,7 @@ def assemble(
         coverage=stitched.coverage,
         name=name,
         component=part,
-        facts=facts,
+        metadata=metadata,
     )
 
 
@@ -137,7 +137,7 @@ def _stitch(
     parts: list[np.ndarray],
     usable: np.ndarray,
     weights: Tensor,
-    room: Room,
+    room: CanvasStorage,
 ) -> tuple[Stitched, np.ndarray | None]:
     """All parts on one area, and which part each pixel shows; None for a single one.
 
@@ -179,5 +179,5 @@ def _lay_over(stitched: Stitched, label: np.ndarray, part: Stitched, number: int
 
 def _pieces(count: int, patches: PatchSet) -> list[np.ndarray]:
     """Indices from 0 to ``count``, as many at a time as there is room for."""
-    step = max(1, ROOM // (8 * patches.size**2))
+    step = max(1, BATCH_BYTES // (8 * patches.size**2))
     return [np.arange(first, min(first + step, count)) for first in range(0, count, step)]

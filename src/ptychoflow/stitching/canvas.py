@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import Runtime
-from ..io.atomic import take_room
+from ..io.atomic import preallocate
 from ..physics.kernels.accumulate import divide_, splat_, spread
 
 FLOOR = 1e-3
@@ -25,7 +25,7 @@ SAMPLE = 1 << 15
 
 
 @dataclass(frozen=True)
-class Room:
+class CanvasStorage:
     """Where large arrays may lie.
 
     Attributes:
@@ -47,7 +47,7 @@ class Room:
         path = self.folder / f"{name}-{len(list(self.folder.iterdir()))}"
         array = np.memmap(path, dtype, "w+", shape=shape)
         with path.open("r+b") as file:
-            take_room(file, array.nbytes)
+            preallocate(file, array.nbytes)
         return array
 
     def check(self, positions: np.ndarray, size: int) -> None:
@@ -123,7 +123,9 @@ class Canvas:
         self.patches = 0
 
     @classmethod
-    def around(cls, positions: np.ndarray, weights: Tensor, grid: np.ndarray, room: Room, margin: int = 0) -> "Canvas":
+    def around(
+        cls, positions: np.ndarray, weights: Tensor, grid: np.ndarray, room: CanvasStorage, margin: int = 0
+    ) -> "Canvas":
         """An empty canvas on which patches fit at all ``positions``.
 
         Args:
@@ -156,7 +158,7 @@ class Canvas:
         self.patches += other.patches
         return self
 
-    def finish(self, room: Room) -> Stitched:
+    def finish(self, room: CanvasStorage) -> Stitched:
         """The weighted mean, band by band. It takes the place of the sum: nothing can be added after this."""
         weight = room.array("weight", self.hits.shape, np.float32)
         coverage = room.array("coverage", self.hits.shape, np.bool_)

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..io.patch_store import PatchSet
 from ..physics.phase_synchronisation import Synchronised, neighbour_pairs, overlaps, synchronise
 
-ROOM = 1 << 26
+BATCH_BYTES = 1 << 26
 """Bytes of patches to hold at a time."""
 
 
@@ -37,7 +37,7 @@ def _overlaps(patches: PatchSet, usable: np.ndarray, weights: np.ndarray, pairs:
     turn = np.empty(len(usable), np.int64)
     turn[KDTree(positions).indices] = np.arange(len(usable))
     order = np.argsort(turn[pairs[:, 0]], kind="stable")
-    step = max(8, ROOM // (12 * patches.size**2))
+    step = max(8, BATCH_BYTES // (12 * patches.size**2))
     for first in range(0, len(pairs), step):
         here = order[first : first + step]
         needed, local = np.unique(pairs[here], return_inverse=True)

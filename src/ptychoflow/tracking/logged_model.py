@@ -37,7 +37,7 @@ def write_mlflow_model(folder: Path, model: Model) -> None:
 
 
 def example(size: int) -> dict[str, np.ndarray]:
-    """An empty object under a Gaussian beam on a small grid, as :meth:`Served.predict` takes it."""
+    """An empty object under a Gaussian beam on a small grid, as :meth:`PyfuncModel.predict` takes it."""
     y, x = np.indices((size, size)) - size // 2
     probe = 100 * np.exp(-(y**2 + x**2) / (size / 4) ** 2)
     wave = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe), norm="ortho"))

@@ -146,7 +146,7 @@ def recorded_config(uri: str, run_id: str) -> dict[str, dict[str, Any]]:
     find_run(client, uri, run_id)
     kept = {item.path for item in client.list_artifacts(run_id)}
     if MODEL in kept or RECORD not in kept:
-        return model_of_run(uri, run_id).facts.get("config", {})
+        return model_of_run(uri, run_id).metadata.get("config", {})
     with tempfile.TemporaryDirectory() as scratch:
         return read_json(Path(client.download_artifacts(run_id, RECORD, scratch)))["config"]
 

@@ -13,7 +13,7 @@ from .lightning_module import ERROR
 logger = logging.getLogger(__name__)
 
 
-class Collapsed(ValueError):
+class CollapsedError(ValueError):
     """A network whose output has gone flat: more training does not bring it back."""
 
 
@@ -106,7 +106,7 @@ class CollapseGuard(Callback):
                 "training.regularisation, let the network see back-projections, or check the probe"
             )
             if self._stop:
-                raise Collapsed(told)
+                raise CollapsedError(told)
             logger.warning("%s", told)
 
     def state_dict(self) -> dict:

@@ -19,7 +19,7 @@ from .lightning_module import ERROR
 logger = logging.getLogger(__name__)
 
 
-def half_trained_folder(output: Path, recipe: dict) -> Path:
+def checkpoint_dir(output: Path, recipe: dict) -> Path:
     """Where a training keeps its state until it is done: by model name and everything that shapes the result.
 
     It lies outside the workflow's outputs, which are deleted when a job is killed.
@@ -33,7 +33,7 @@ LOOK_EVERY = 20
 """Batches after which processes on GPUs ask each other whether to stop or keep a state: they wait for their devices."""
 
 
-class HalfTrained(ModelCheckpoint):
+class LastCheckpoint(ModelCheckpoint):
     """Keeps the latest state of an unfinished training: after every epoch, and when a process of it is told to stop.
 
     All processes stop together, between two steps, where the state is whole; at the end of an epoch after validation,
@@ -82,17 +82,17 @@ class HalfTrained(ModelCheckpoint):
         self._told = True
 
 
-class HalfTrainedEpoch(ModelCheckpoint):
+class IntervalCheckpoint(ModelCheckpoint):
     """Keeps the same state in the middle of an epoch.
 
     Args:
-        folder: where :class:`HalfTrained` keeps it.
+        folder: where :class:`LastCheckpoint` keeps it.
         minutes: from one to the next.
     """
 
     def __init__(self, folder: Path, minutes: float) -> None:
         interval = timedelta(minutes=minutes)
-        super().__init__(folder, HalfTrained.NAME, train_time_interval=interval, enable_version_counter=False)
+        super().__init__(folder, LastCheckpoint.NAME, train_time_interval=interval, enable_version_counter=False)
 
     def on_train_batch_end(
         self, trainer: Trainer, task: LightningModule, outputs: object, batch: object, index: int

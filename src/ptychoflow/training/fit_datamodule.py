@@ -16,11 +16,11 @@ from ..core.scan import Scan
 from ..data.batch import Batch, ScanTable
 from ..data.datamodule import TrainingData
 from ..data.torch_dataset import Reading
-from ..networks.object_network import ObjectNetwork, view_of
-from ..refinement.engine import Fit
+from ..networks.object_network import ObjectCorrector, object_features
+from ..refinement.engine import RefinementEngine
 from ..refinement.short_schedule import EPOCHS, one_epoch
-from ..runtime.distributed import SMALLER, Peers
-from ..runtime.gpu import advising, device_kind
+from ..runtime.distributed import HINT_SMALLER_PROBLEM, DistributedContext
+from ..runtime.gpu import device_kind, out_of_memory_hint
 from .trainer import launcher
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ FITS = 3
 """Fits to learn from of each scan where a part of the patterns is left out of each."""
 
 
-@advising(SMALLER)
+@out_of_memory_hint(HINT_SMALLER_PROBLEM)
 def training_data(scans: Sequence[Scan], network: Network, training: Training, runtime: Runtime) -> TrainingData:
     """What a network of these settings learns from.
 
@@ -61,7 +61,7 @@ class FitData(TrainingData):
         super().__init__(scans, group_size, training, runtime)
         began = time.perf_counter()
         own = launcher(runtime.devices, runtime.nodes).local_rank()  # no trainer has given out the devices yet
-        self._peers = Peers(torch.device("cuda", own) if device_kind(runtime) == "cuda" else "cpu")
+        self._peers = DistributedContext(torch.device("cuda", own) if device_kind(runtime) == "cuda" else "cpu")
         share = group_size / self.members
         self._fitted = [_Fitted(scan, share, [training.seed, n], self._peers) for n, scan in enumerate(scans)]
         self._corrected: dict[str, Any] = {"epoch": 0, "weights": None}
@@ -104,15 +104,15 @@ class FitData(TrainingData):
         scan, members = rows[:, 0], rows[:, 1:]
         centre, _ = self._table.place(scan, members)
         chosen, size = zip(scan.tolist(), centre.tolist(), members, strict=True), self._table.size
-        views, unseen = zip(*(self._fitted[n].cut(place, group, epoch, size) for n, place, group in chosen))
-        return _Shown(torch.stack(views), torch.stack(unseen), int(members[:, 0].sum()) % 8)
+        views, held_out = zip(*(self._fitted[n].cut(place, group, epoch, size) for n, place, group in chosen))
+        return _Shown(torch.stack(views), torch.stack(held_out), int(members[:, 0].sum()) % 8)
 
 
 class _Shown(NamedTuple):
     """What a batch has beside groups, as :class:`Batch` says."""
 
     view: Tensor
-    unseen: Tensor
+    held_out: Tensor
     turn: int
 
     def on(self, batch: Batch) -> Batch:
@@ -126,15 +126,15 @@ class _Fitted:
         scan: to fit.
         share: of its patterns that a fit is given.
         seed: of the choice of patterns and their order.
-        peers: where to compute.
+        ctx: where to compute.
     """
 
-    def __init__(self, scan: Scan, share: float, seed: list[int], peers: Peers) -> None:
-        self._scan, self._seed, self._peers = scan, seed, peers
+    def __init__(self, scan: Scan, share: float, seed: list[int], ctx: DistributedContext) -> None:
+        self._scan, self._seed, self._peers = scan, seed, ctx
         self._given = round(share * len(scan))
         self._plain = self._shown = self._views()
 
-    def follow(self, network: ObjectNetwork, epoch: int) -> None:
+    def follow(self, network: ObjectCorrector, epoch: int) -> None:
         """Show as many views of fits that a network corrects on their way; what they are given hangs on the epoch."""
         self._shown = self._plain + self._views(network, epoch)
 
@@ -149,20 +149,20 @@ class _Fitted:
         y, x = (torch.arange(c, c + size).clamp(0, side - 1) for c, side in zip(corner, seen.shape[1:], strict=True))
         return seen[:, y[:, None], x], ~given[members]
 
-    def _views(self, network: ObjectNetwork | None = None, epoch: int = 0) -> list[tuple[Tensor, np.ndarray, Tensor]]:
+    def _views(self, network: ObjectCorrector | None = None, epoch: int = 0) -> list[tuple[Tensor, np.ndarray, Tensor]]:
         """What is seen after each epoch of fits, where it begins, and what they were given; corrected ones only."""
         scan, views = self._scan, []
-        rest = np.zeros(2) if scan.truth is None else np.mod(scan.truth.origin, 1.0)
+        subpixel_shift = np.zeros(2) if scan.truth is None else np.mod(scan.truth.origin, 1.0)
         for number in range(FITS if self._given < len(scan) else 1):
             rng = np.random.default_rng([*self._seed, number, epoch])
             chosen = np.sort(rng.permutation(len(scan))[: self._given])
-            part = replace(scan, counts=scan.counts[chosen], positions=scan.positions[chosen] - rest)
-            fit = Fit(part, Refinement(seed=int(rng.integers(1 << 31))), peers=self._peers)
-            origin, light = np.add(fit.origin, rest), fit.light()
+            part = replace(scan, counts=scan.counts[chosen], positions=scan.positions[chosen] - subpixel_shift)
+            fit = RefinementEngine(part, Refinement(seed=int(rng.integers(1 << 31))), ctx=self._peers)
+            origin, light = np.add(fit.origin, subpixel_shift), fit.light()
             given = torch.from_numpy(np.isin(np.arange(len(scan)), chosen))
             for done in range(EPOCHS):
                 before, _ = one_epoch(fit, done)
-                seen = view_of(fit.object, before, fit.slope(), light)
+                seen = object_features(fit.object, before, fit.slope(), light)
                 if network is None or done:  # nothing has corrected the first
                     views.append((seen.cpu(), origin, given))
                 if network is not None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from ..physics.back_projection import backproject
-from .lightning_module import GroupTask, Solution, solve
+from .lightning_module import GroupPrediction, GroupTask, predict_groups
 
 GROUPS = 4
 """Groups in a picture."""
@@ -15,7 +15,7 @@ GAP = 2
 """Black between two pictures, px."""
 
 
-class Pictures(Callback):
+class ValidationImages(Callback):
     """After each validation, amplitude and phase as the network found them beside the truth, or the back-projection."""
 
     def __init__(self) -> None:
@@ -26,11 +26,11 @@ class Pictures(Callback):
         if index == 0 and trainer.is_global_zero:
             few = batch.part(slice(GROUPS))
             with torch.no_grad():
-                pixels = picture(solve(task.network, few), few)
+                pixels = picture(predict_groups(task.network, few), few)
             trainer.logger.log_picture(pixels, f"validation/epoch_{trainer.current_epoch + 1:04d}.png")
 
 
-def picture(solution: Solution, batch: Batch) -> np.ndarray:
+def picture(solution: GroupPrediction, batch: Batch) -> np.ndarray:
     """Grey values ``(H, W)``: a column for each group; amplitude found and known, then phase found and known.
 
     What is known is the truth where the scan has one, else the back-projection alone. Both lie on one scale, which the

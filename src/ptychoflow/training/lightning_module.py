@@ -11,12 +11,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..config import Regularisation, Training
 from ..data.batch import Batch
-from ..networks.group_network import CanvasNetwork
-from ..networks.object_network import ObjectNetwork, light_of
+from ..networks.group_network import GroupReconstructor
+from ..networks.object_network import ObjectCorrector, light_of
 from ..physics.back_projection import backproject
 from ..physics.data_fidelity import amplitude_error
 from ..physics.forward_model import intensity, shift_probe
-from .losses import diffract, supervised_loss, patch_error, physics_loss, scale_free_error, truth_error
+from .losses import diffract, ground_truth_error, patch_error, physics_loss, scale_free_error, supervised_loss
 from .regularisation import regularisation
 from .schedule import lr_factor, physics_weight, stage_at
 
@@ -26,7 +26,7 @@ ERROR = "validation/error"
 """What a validation is judged by: the patch error where there is a truth, else the data error."""
 
 
-class Solution(NamedTuple):
+class GroupPrediction(NamedTuple):
     """What the network makes of a batch.
 
     Attributes:
@@ -47,15 +47,15 @@ class Solution(NamedTuple):
         return self.canvases[-1]
 
 
-def solve(network: CanvasNetwork | ObjectNetwork, batch: Batch) -> Solution:
+def predict_groups(network: GroupReconstructor | ObjectCorrector, batch: Batch) -> GroupPrediction:
     """Run the network on the groups of a batch; their held_out_neighbours it does not see."""
     probes, seen = shift_probe(batch.probe[:, None], batch.relative), network.settings.group_size
     if batch.view is not None:
         turned = network(batch.view, batch.turn if network.training else 0)
-        return Solution([turned], batch.view[:, 0], probes, light_of(batch.view))
+        return GroupPrediction([turned], batch.view[:, 0], probes, light_of(batch.view))
     canvases, estimate = network(batch.counts[:, :seen], probes[:, :seen], batch.mask, batch.relative[:, :seen])
     start = None if estimate is None else estimate.canvas
-    return Solution(canvases, start, probes, intensity(probes[:, :seen]).sum((1, 2)))
+    return GroupPrediction(canvases, start, probes, intensity(probes[:, :seen]).sum((1, 2)))
 
 
 class GroupTask(lightning.LightningModule):
@@ -71,7 +71,7 @@ class GroupTask(lightning.LightningModule):
 
     def __init__(
         self,
-        network: CanvasNetwork | ObjectNetwork,
+        network: GroupReconstructor | ObjectCorrector,
         training: Training,
         labelled: bool | None,
         steps_per_epoch: int,
@@ -84,7 +84,7 @@ class GroupTask(lightning.LightningModule):
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
         settings = self.training_settings
         weight = physics_weight(settings.stages, self.epoch_after(index))
-        solution = solve(self.network, batch)
+        solution = predict_groups(self.network, batch)
         passes = [self._losses(batch, solution, canvas, weight) for canvas in solution.canvases]
         # each pass has parameters of its own, so that a sum trains each on its own loss
         loss = sum((1 - weight) * parts.get("supervised", 0.0) + weight * parts.get("physics", 0.0) for parts in passes)
@@ -110,7 +110,7 @@ class GroupTask(lightning.LightningModule):
                 parameter.grad = None
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        solution = solve(self.network, batch)
+        solution = predict_groups(self.network, batch)
         counts, probes, mask = self._judged(batch, solution)
         estimate = self._estimate(batch, solution.probes) if solution.estimate is None else solution.estimate
         measures = {
@@ -159,17 +159,17 @@ class GroupTask(lightning.LightningModule):
             batch.counts[:, :seen].sqrt(), probes[:, :seen], batch.mask, self.network.settings.physics_iterations
         ).canvas
 
-    def _judged(self, batch: Batch, solution: Solution) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _judged(self, batch: Batch, solution: GroupPrediction) -> tuple[Tensor, Tensor, Tensor | None]:
         """Counts of the patterns that canvases are held against, their probes and mask: held_out_neighbours, where there are."""
         if not self.training_settings.held_out_neighbours:
             return batch.counts, solution.probes, batch.mask
-        if batch.unseen is not None:
-            unseen = batch.unseen[:, :, None, None].float()
-            return batch.counts, solution.probes, unseen if batch.mask is None else unseen * batch.mask
+        if batch.held_out is not None:
+            held_out = batch.held_out[:, :, None, None].float()
+            return batch.counts, solution.probes, held_out if batch.mask is None else held_out * batch.mask
         first = self.network.settings.group_size
         return batch.counts[:, first:], solution.probes[:, first:], batch.mask
 
-    def _losses(self, batch: Batch, solution: Solution, canvas: Tensor, weight: float) -> dict[str, Tensor]:
+    def _losses(self, batch: Batch, solution: GroupPrediction, canvas: Tensor, weight: float) -> dict[str, Tensor]:
         """Guide and physics loss of the canvases of one pass, those that count."""
         losses, expected = {}, None
         counts, probes, mask = self._judged(batch, solution)
@@ -178,9 +178,9 @@ class GroupTask(lightning.LightningModule):
         if weight < 1:
             to_truth = to_counts = None
             if self.labelled is not False:
-                to_truth = truth_error(canvas, batch.truth, solution.light)
+                to_truth = ground_truth_error(canvas, batch.truth, solution.light)
                 if batch.view is not None:  # half way to the share that is left: bright scans count beside dim ones
-                    shown = truth_error(solution.estimate, batch.truth, solution.light)
+                    shown = ground_truth_error(solution.estimate, batch.truth, solution.light)
                     to_truth = to_truth * (shown + SMALL_ERROR).rsqrt()
             if self.labelled is not True:
                 to_counts = scale_free_error(counts, expected, mask)

@@ -10,7 +10,7 @@ from .lightning_module import GroupTask
 from .schedule import physics_weight, stage_at
 
 
-class Curves(Callback):
+class LossHistory(Callback):
     """The losses of every step and the measures of every validation, as plain columns.
 
     Attributes:
@@ -85,7 +85,7 @@ def by_stage(columns: dict[str, list[float]]) -> list[dict[str, float | None]]:
         steps = np.flatnonzero(stages == stage)
         tenth = max(1, len(steps) // 10)
         row = {"stage": int(stage), "steps": len(steps)}
-        for part in Curves.PARTS:
+        for part in LossHistory.PARTS:
             row[f"{part}_first"] = _mean([columns[part][i] for i in steps[:tenth]])
             row[f"{part}_last"] = _mean([columns[part][i] for i in steps[-tenth:]])
         summary.append(row)

@@ -23,7 +23,7 @@ def physics_loss(name: str, counts: Tensor, expected: Tensor, mask: Tensor | Non
     return LOSSES[name](counts, expected, mask)
 
 
-def truth_error(canvas: Tensor, truth: Tensor, light: Tensor) -> Tensor:
+def ground_truth_error(canvas: Tensor, truth: Tensor, light: Tensor) -> Tensor:
     """``min_phi sum D |O e^(i phi) - T|^2 / sum D |T|^2`` of each group, ``(B,)``: only the phase offset is free.
 
     Args:

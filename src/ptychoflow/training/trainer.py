@@ -23,7 +23,7 @@ from lightning.pytorch.plugins.environments import (
 )
 
 from ..config import Runtime
-from ..io.atomic import whole_file
+from ..io.atomic import atomic_file
 from ..runtime.gpu import device_kind
 from ..runtime.progress import terminal
 
@@ -58,13 +58,13 @@ def make_trainer(
     for chatty in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     screen, several = terminal(), runtime.devices * nodes > 1
-    bar = [] if screen is None else [Bar(leave=True, console_kwargs={"file": screen})]
+    bar = [] if screen is None else [ThrottledProgressBar(leave=True, console_kwargs={"file": screen})]
     return lightning.Trainer(
         accelerator=device_kind(runtime),
         devices=runtime.devices,
         strategy="ddp" if several else runtime.strategy,
         num_nodes=nodes,
-        plugins=[launcher(runtime.devices, nodes), WholeCheckpoints()],
+        plugins=[launcher(runtime.devices, nodes), AtomicCheckpointIO()],
         callbacks=[*callbacks, *bar],
         enable_progress_bar=bool(bar),
         enable_model_summary=False,
@@ -90,7 +90,7 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from None
 
 
-class Bar(RichProgressBar):
+class ThrottledProgressBar(RichProgressBar):
     """Tells the loss, but looks at it once a second: who looks at a number on a GPU waits for all that comes before."""
 
     EVERY_S = 1.0
@@ -107,7 +107,7 @@ class Bar(RichProgressBar):
         return self._told
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside the one before and renames it, on the disk.
 
     Lightning itself writes to the temporary folder and moves that, which on another disk is a copy: a training that is
@@ -116,7 +116,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: None = None) -> None:
         """Write a training's state, whole or not at all."""
-        with whole_file(Path(path)) as partial, partial.open("wb") as file:
+        with atomic_file(Path(path)) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
 
 

@@ -6,14 +6,14 @@ import torch
 from ptychoflow.physics.forward_model import total_intensity
 from ptychoflow.physics.kernels.pie import (
     add_windows_,
-    change_of_,
-    modulus_and_miss,
-    motion_equations,
-    pull_and_light,
-    rpie_steps_,
+    exit_wave_update_,
+    modulus_and_residual,
+    object_update_terms,
+    position_normal_equations,
+    rpie_object_updates_,
     take_windows,
 )
-from ptychoflow.physics.low_order_phase import tilt_equations
+from ptychoflow.physics.low_order_phase import phase_gradient_normal_equations
 
 SHAPE, COUNT = (23, 31), 5  # not square
 SIZES = pytest.mark.parametrize(("modes", "size"), [(1, 16), (3, 9)])  # the second fills no vector
@@ -63,7 +63,9 @@ def test_what_has_gaps_is_taken_for_what_it_says():
     image, every_other = _random(*SHAPE), torch.arange(6)[::2]
     windows = take_windows(image, _first(9)[::2], 9)
     assert torch.equal(windows[1], image[14:, :9])
-    torch.testing.assert_close(*(modulus_and_miss(waves, amplitude, r)[1] for r in (every_other, every_other.clone())))
+    torch.testing.assert_close(
+        *(modulus_and_residual(waves, amplitude, r)[1] for r in (every_other, every_other.clone()))
+    )
 
 
 @SIZES
@@ -71,7 +73,7 @@ def test_a_miss_is_what_the_pattern_has_more_than_the_modes_together(modes, size
     waves = _random(COUNT, modes, size, size)
     waves[0, :, 0, 0] = 0
     amplitude, rows = _random(9, size, size, seed=1).abs(), torch.tensor([3, 0, 8, 1, 5])
-    modulus, miss = modulus_and_miss(waves, amplitude, rows)
+    modulus, miss = modulus_and_residual(waves, amplitude, rows)
     torch.testing.assert_close(modulus, (waves.abs() ** 2).sum(1).sqrt().clamp_min(1e-6))
     torch.testing.assert_close(miss, amplitude[rows] - modulus)
 
@@ -80,8 +82,8 @@ def test_a_miss_is_what_the_pattern_has_more_than_the_modes_together(modes, size
 def test_the_change_takes_waves_to_the_measured_amplitude(modes, size):
     waves, amplitude = _random(COUNT, modes, size, size), _random(COUNT, size, size, seed=1).abs()
     before = waves.clone()
-    modulus, miss = modulus_and_miss(waves, amplitude, torch.arange(COUNT))
-    changed = before + change_of_(waves, modulus, miss)
+    modulus, miss = modulus_and_residual(waves, amplitude, torch.arange(COUNT))
+    changed = before + exit_wave_update_(waves, modulus, miss)
     torch.testing.assert_close(total_intensity(changed).sqrt(), amplitude, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(changed / changed.abs(), before / before.abs(), atol=1e-3, rtol=0)
 
@@ -90,12 +92,12 @@ def test_the_change_takes_waves_to_the_measured_amplitude(modes, size):
 def test_a_step_is_the_pull_over_the_damped_light(modes, size):
     probes, changes = _random(COUNT, modes, size, size), _random(COUNT, modes, size, size, seed=1)
     rates = torch.linspace(0.1, 1, COUNT)
-    pull, light = pull_and_light(probes, changes)
+    pull, light = object_update_terms(probes, changes)
     torch.testing.assert_close(pull, (probes.conj() * changes).sum(1))
     torch.testing.assert_close(light, (probes.abs() ** 2).sum(1))
     floor = 0.8 * light + 0.2 * light.flatten(1).max(1).values[:, None, None]
     expected = rates[:, None, None] * pull / floor
-    torch.testing.assert_close(rpie_steps_(pull, light, rates, 0.2), expected)
+    torch.testing.assert_close(rpie_object_updates_(pull, light, rates, 0.2), expected)
 
 
 @SIZES
@@ -108,7 +110,7 @@ def test_tilt_equations_are_the_normal_equations_of_the_central_differences(mode
     )
     answers = (reach * answers / modulus[:, None]).flatten(2)
     expected = torch.cat([answers @ answers.mT, answers @ miss.flatten(1)[..., None]], -1)
-    torch.testing.assert_close(tilt_equations(wave, modulus, miss), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(phase_gradient_normal_equations(wave, modulus, miss), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [9, 16])
@@ -118,4 +120,4 @@ def test_motion_equations_are_the_normal_equations_of_the_central_differences(si
     slopes = torch.stack([(windows.roll(-1, axis) - windows.roll(1, axis)) / 2 for axis in (-2, -1)], 1).flatten(2)
     matrix = ((slopes * light.flatten(1)[:, None]) @ slopes.mH).real
     expected = torch.cat([matrix, (slopes.conj() @ pull.flatten(1)[..., None]).real], -1)
-    torch.testing.assert_close(motion_equations(light, windows, pull), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(position_normal_equations(light, windows, pull), expected, rtol=1e-4, atol=1e-4)

@@ -92,7 +92,7 @@ def test_patterns_without_a_position_are_left_out_and_counted(tmp_path, scan, ar
     (tmp_path / "a.npz").write_bytes(_archive(arrays))
     read = read_tike_npz(tmp_path / "a.npz", GEOMETRY)
     np.testing.assert_array_equal(read.counts, np.delete(scan.counts, 5, axis=0))
-    assert read.facts["patterns_without_position"] == 1
+    assert read.metadata["patterns_without_position"] == 1
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.1, 0.9, 0.999])

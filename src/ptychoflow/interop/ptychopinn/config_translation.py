@@ -30,11 +30,11 @@ from .flat_config import (
     torch_names,
 )
 from .stage_shorthand import MAKES, parts_from_settings, settings_from_parts
-from .value_codecs import Unsayable
+from .value_codecs import UntranslatableValue
 
 logger = logging.getLogger(__name__)
 
-SPOKEN_OF = {"training": ("simulation", "network", "training"), "inference": ("network", "inference", "stitching")}
+SECTIONS_OF = {"training": ("simulation", "network", "training"), "inference": ("network", "inference", "stitching")}
 """The sections of ours that each of the TensorFlow configs speaks of."""
 SECTIONS: dict[str, type[Section]] = {
     name: field.annotation
@@ -42,11 +42,11 @@ SECTIONS: dict[str, type[Section]] = {
     if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 
-Said = dict[str, dict[str, Any]]
-Named = Mapping[str, tuple[Row, Name]]
+Sections = dict[str, dict[str, Any]]
+FieldIndex = Mapping[str, tuple[Row, Name]]
 
 
-def from_reference_json(path: Path, leave_out: Iterable[str] = ()) -> Said:
+def from_reference_json(path: Path, leave_out: Iterable[str] = ()) -> Sections:
     """Read one of the reference's JSON profiles.
 
     Args:
@@ -69,7 +69,7 @@ def from_reference_json(path: Path, leave_out: Iterable[str] = ()) -> Said:
     return from_torch(profile, leave_out, chosen=True)
 
 
-def from_torch(config: Mapping[str, Any], leave_out: Iterable[str] = (), chosen: bool = False) -> Said:
+def from_torch(config: Mapping[str, Any], leave_out: Iterable[str] = (), chosen: bool = False) -> Sections:
     """Sections of ours from the torch dataclasses.
 
     Args:
@@ -87,7 +87,7 @@ def from_torch(config: Mapping[str, Any], leave_out: Iterable[str] = (), chosen:
     return _taken_over(fields, torch_names(), leave_out, chosen)
 
 
-def from_tensorflow(config: Any, leave_out: Iterable[str] = ()) -> Said:
+def from_tensorflow(config: Any, leave_out: Iterable[str] = ()) -> Sections:
     """Sections of ours from a TensorFlow TrainingConfig or InferenceConfig, or its ``dataclasses.asdict``.
 
     Raises:
@@ -98,7 +98,7 @@ def from_tensorflow(config: Any, leave_out: Iterable[str] = ()) -> Said:
     return _taken_over(fields, tensorflow_names(kind), leave_out, chosen=False)
 
 
-def from_legacy(cfg: Mapping[str, Any], leave_out: Iterable[str] = ()) -> Said:
+def from_legacy(cfg: Mapping[str, Any], leave_out: Iterable[str] = ()) -> Sections:
     """Sections of ours from the reference's dictionary ``params.cfg``, the whole or a part.
 
     Raises:
@@ -107,7 +107,7 @@ def from_legacy(cfg: Mapping[str, Any], leave_out: Iterable[str] = ()) -> Said:
     return _taken_over(dict(cfg), legacy_names(), leave_out, chosen=False)
 
 
-def to_torch(sections: Mapping[str, Any] | Config, leave_out: Iterable[str] = (), **arguments: Any) -> Said:
+def to_torch(sections: Mapping[str, Any] | Config, leave_out: Iterable[str] = (), **arguments: Any) -> Sections:
     """The sections of a reference profile that say what our settings say.
 
     Args:
@@ -118,7 +118,7 @@ def to_torch(sections: Mapping[str, Any] | Config, leave_out: Iterable[str] = ()
     Raises:
         ConfigError: naming every setting that was changed from its default and has no word there.
     """
-    profile: Said = {}
+    profile: Sections = {}
     for key, value in _in_words(sections, torch_names(), tuple(SECTIONS), leave_out, arguments).items():
         section, _, field = key.partition(".")
         profile.setdefault(section, {})[field] = value
@@ -141,11 +141,11 @@ def to_tensorflow(
     Raises:
         ConfigError: naming every setting that was changed from its default and has no word there.
     """
-    if kind not in SPOKEN_OF:
-        raise ConfigError(f"kind is {kind!r}, expected {' or '.join(SPOKEN_OF)}")
+    if kind not in SECTIONS_OF:
+        raise ConfigError(f"kind is {kind!r}, expected {' or '.join(SECTIONS_OF)}")
     names = tensorflow_names(kind)
     form: dict[str, Any] = {"model": {}}
-    for field, value in _in_words(sections, names, SPOKEN_OF[kind], leave_out, arguments).items():
+    for field, value in _in_words(sections, names, SECTIONS_OF[kind], leave_out, arguments).items():
         (form["model"] if names[field][1].place == "model" else form)[field] = value
     return form
 
@@ -168,7 +168,7 @@ def update_legacy_dict(cfg: dict[str, Any], config: Any) -> None:
     cfg.update(to_legacy(config) if ours else legacy_items(config))
 
 
-def _taken_over(fields: Mapping[str, Any], names: Named, leave_out: Iterable[str], chosen: bool) -> Said:
+def _taken_over(fields: Mapping[str, Any], names: FieldIndex, leave_out: Iterable[str], chosen: bool) -> Sections:
     """Our settings out of theirs; every problem is told at once."""
     leave_out = tuple(leave_out)
     check_known(leave_out, [*names, *fields])
@@ -181,14 +181,14 @@ def _taken_over(fields: Mapping[str, Any], names: Named, leave_out: Iterable[str
             problems.append(f"{key}: unknown{suggestion(key, names)}")
             continue
         try:
-            ours, plain, idle = _heard(*names[key], value, chosen)
+            ours, plain, idle = _translate(*names[key], value, chosen)
         except ValueError as error:
             problems.append(f"{key} {value!r}: {error}")
             continue
         if ours is not None:
             heard.setdefault(ours, []).append((key, plain, idle))
-    said = {ours: _agreed(voices, chosen, problems) for ours, voices in heard.items()}
-    idle = frozenset(ours for ours, voices in heard.items() if all(voice[2] for voice in voices))
+    said = {ours: _agreed(values, chosen, problems) for ours, values in heard.items()}
+    idle = frozenset(ours for ours, values in heard.items() if all(voice[2] for voice in values))
     try:
         settings = settings_from_parts(said, idle)
     except ValueError as error:
@@ -198,7 +198,7 @@ def _taken_over(fields: Mapping[str, Any], names: Named, leave_out: Iterable[str
     return _validated(settings, heard)
 
 
-def _heard(row: Row, name: Name, value: Any, chosen: bool) -> tuple[str | None, Any, bool]:
+def _translate(row: Row, name: Name, value: Any, chosen: bool) -> tuple[str | None, Any, bool]:
     """What a field says: our key (None if it says what happens anyway), the value, and whether it is only a default."""
     plain = name.codec.inward(tuple(value) if isinstance(value, list) else value)
     idle = name.default is not None and same(plain, name.codec.inward(name.default))
@@ -210,28 +210,28 @@ def _heard(row: Row, name: Name, value: Any, chosen: bool) -> tuple[str | None, 
     raise ValueError(f"{row.because}{here}")
 
 
-def _agreed(voices: list[tuple[str, Any, bool]], chosen: bool, problems: list[str]) -> Any:
+def _agreed(values: list[tuple[str, Any, bool]], chosen: bool, problems: list[str]) -> Any:
     """The one value that several fields say; a default yields to a choice."""
-    loud = voices if chosen else [voice for voice in voices if not voice[2]] or voices[:1]
+    loud = values if chosen else [voice for voice in values if not voice[2]] or values[:1]
     if any(not same(value, loud[0][1]) for _, value, _ in loud):
         problems.append(f"{' and '.join(key for key, _, _ in loud)} contradict each other: make them agree")
     return loud[0][1]
 
 
-def _validated(settings: Mapping[str, Any], heard: Mapping[str, list]) -> Said:
-    said: Said = nested(settings)
+def _validated(settings: Mapping[str, Any], heard: Mapping[str, list]) -> Sections:
+    said: Sections = nested(settings)
     for name, section in said.items():
         if name in SECTIONS:
             try:
                 validate(SECTIONS[name], section, f"{name}.")
             except ConfigError as error:
-                fields = [voice[0] for ours, voices in heard.items() for voice in voices if ours in str(error)]
+                fields = [voice[0] for ours, values in heard.items() for voice in values if ours in str(error)]
                 raise ConfigError(f"{error}{', from ' + ' and '.join(fields) if fields else ''}") from None
     return said
 
 
 def _in_words(
-    sections: Mapping[str, Any] | Config, names: Named, scope: tuple, leave_out: Iterable[str], arguments: dict
+    sections: Mapping[str, Any] | Config, names: FieldIndex, scope: tuple, leave_out: Iterable[str], arguments: dict
 ) -> dict[str, Any]:
     """Their fields by name with what our settings say; what was chosen and cannot be said is an error."""
     leave_out = tuple(leave_out)
@@ -241,9 +241,9 @@ def _in_words(
     given = {} if isinstance(sections, Config) else sections.get("arguments", {})
     settings = {key: value for key, value in settings.items() if key.partition(".")[0] in scope}
     settings |= {f"arguments.{name}": value for name, value in {**given, **arguments}.items()}
-    parts, mute = parts_from_settings(whole["training"], whole["network"].group_size)
-    mute |= _lost_parts(parts, {row.ours for row, _ in names.values()})
-    words, said = {}, {key for settings in MAKES.values() for key in settings if key not in mute}
+    parts, unsupported = parts_from_settings(whole["training"], whole["network"].group_size)
+    unsupported |= _lost_parts(parts, {row.ours for row, _ in names.values()})
+    words, said = {}, {key for settings in MAKES.values() for key in settings if key not in unsupported}
     for field, (row, name) in names.items():
         value = (settings | parts).get(row.ours)
         try:
@@ -252,9 +252,11 @@ def _in_words(
             elif value is not None and not covers(leave_out, row.ours):
                 said.add(row.ours)
                 words[field] = name.codec.outward(value)
-        except Unsayable as reason:
-            mute[row.ours] = str(reason)
-    _check_said({key: value for key, value in settings.items() if key not in said or key in mute}, mute, leave_out)
+        except UntranslatableValue as reason:
+            unsupported[row.ours] = str(reason)
+    _check_said(
+        {key: value for key, value in settings.items() if key not in said or key in unsupported}, unsupported, leave_out
+    )
     return words
 
 
@@ -264,15 +266,17 @@ def _lost_parts(parts: Mapping[str, Any], known: set[str | None]) -> dict[str, s
     return {key: "there are no words for all of it" for part in lost for key in MAKES[part]}
 
 
-def _check_said(unsaid: Mapping[str, Any], mute: Mapping[str, str], leave_out: tuple[str, ...]) -> None:
+def _check_said(unsaid: Mapping[str, Any], unsupported: Mapping[str, str], leave_out: tuple[str, ...]) -> None:
     """Refuse to lose a choice; tell which defaults of ours the other side answers with its own."""
     defaults = flat({name: section.model_dump() for name, section in _whole({}).items()})
     unsaid = {key: value for key, value in unsaid.items() if not covers(leave_out, key)}
     chosen = {key: value for key, value in unsaid.items() if value is not None and value != defaults.get(key)}
     if chosen:
-        told = [f"{key} {value!r}{': ' + mute[key] if key in mute else ''}" for key, value in chosen.items()]
+        told = [
+            f"{key} {value!r}{': ' + unsupported[key] if key in unsupported else ''}" for key, value in chosen.items()
+        ]
         raise ConfigError(f"no word in the reference for {'; '.join(told)}; leave out what may be lost")
-    kept = [key for key in unsaid if key in mute]
+    kept = [key for key in unsaid if key in unsupported]
     if kept:
         logger.warning("no word in the reference for our default of %s: it uses its own", ", ".join(kept))
 

@@ -46,7 +46,7 @@ def names_of(key: str) -> dict[str, list[str]]:
     return {side: list(dict.fromkeys(fields)) for side, fields in found.items() if fields}
 
 
-def tell(word: str) -> list[str]:
+def describe(word: str) -> list[str]:
     """What became of the fields of the reference that are called so, a line each; empty if none is."""
     lines = []
     for row in ROWS:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from ...config import NAME, ConfigError, load_config
-from .config_translation import SECTIONS, Said, from_legacy, from_reference_json, from_tensorflow
+from .config_translation import SECTIONS, Sections, from_legacy, from_reference_json, from_tensorflow
 from .flat_config import TORCH_SECTIONS, tensorflow_names
 
 HEADER = (
@@ -39,7 +39,7 @@ def migrate(source: Path, leave_out: Iterable[str] = ()) -> str:
     return HEADER.format(source=Path(source).name) + note + yaml.safe_dump(_plain(config), sort_keys=False)
 
 
-def _read(source: Path, leave_out: tuple[str, ...]) -> Said:
+def _read(source: Path, leave_out: tuple[str, ...]) -> Sections:
     if not source.is_file():
         raise FileNotFoundError(f"there is no file {source}")
     try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...config import MeasuredGeometry, Source
 from ...core.scan import Scan
-from ...io.atomic import whole_file
+from ...io.atomic import atomic_file
 from ...readers.conversion import scan_from
 from ...readers.formats.npz import read_ptychopinn
 from ...readers.npz_archive import open_npz
@@ -38,7 +38,7 @@ def write_npz(
         chunks: the counts in pieces, in order; ``scan.counts`` without it.
     """
     count, size = len(scan), scan.size
-    with whole_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+    with atomic_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         pieces = [scan.counts] if chunks is None else chunks
         _write_array(archive, "diff3d", (count, size, size), np.float32, (_in_unit(piece, domain) for piece in pieces))
         for name, array in _small_arrays(scan, domain).items():

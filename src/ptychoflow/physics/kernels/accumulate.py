@@ -35,8 +35,8 @@ def splat_(image: Tensor, patches: Tensor, positions: Tensor, weights: Tensor, h
     size = patches.shape[-1]
     if _splat_compiled(image, patches, positions, weights, hits):
         return
-    corners, rests = corners_and_rests(positions, size, image)
-    check_inside(corners, corners + size + (rests > 0), image.shape)
+    corners, subpixel_shifts = corners_and_rests(positions, size, image)
+    check_inside(corners, corners + size + (subpixel_shifts > 0), image.shape)
     flat, window = image.view(-1), window_pixels(size + 1, image.shape[1]).to(image.device)
     step = max(1, CACHE // (2 * (size + 2) ** 2) if image.device.type == "cpu" else len(patches))
     for first in range(0, len(patches), step):
@@ -44,11 +44,13 @@ def splat_(image: Tensor, patches: Tensor, positions: Tensor, weights: Tensor, h
         pixels = corners[here, :1] * image.shape[1] + corners[here, 1:] + window
         # the last row and column of one at the edge may lie outside, where they hold nothing
         pixels = pixels.clamp_max_(len(flat) - 1)
-        flat.index_add_(0, pixels.flatten(), move_patches(patches[here] * weights, rests[here]).flatten())
+        flat.index_add_(0, pixels.flatten(), move_patches(patches[here] * weights, subpixel_shifts[here]).flatten())
     at = (corners[:, 0] + size // 2) * image.shape[1] + corners[:, 1] + size // 2
     for down in (0, 1):
         for right in (0, 1):
-            share = (rests[:, 0] if down else 1 - rests[:, 0]) * (rests[:, 1] if right else 1 - rests[:, 1])
+            share = (subpixel_shifts[:, 0] if down else 1 - subpixel_shifts[:, 0]) * (
+                subpixel_shifts[:, 1] if right else 1 - subpixel_shifts[:, 1]
+            )
             pixels = (at + down * image.shape[1] + right).clamp_max(image.numel() - 1)  # beyond, the share is 0
             hits.view(-1).index_add_(0, pixels, share)
 

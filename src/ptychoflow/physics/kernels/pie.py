@@ -51,7 +51,7 @@ def add_windows_(image: Tensor, first: Tensor, windows: Tensor) -> None:
     image.view(-1).index_add_(0, _pixels(image, first, size), windows.flatten())
 
 
-def modulus_and_miss(waves: Tensor, amplitude: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def modulus_and_residual(waves: Tensor, amplitude: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """``sqrt(sum_m |wave_m|^2)`` and what the measured amplitude has more than that, ``(b, N, N)`` each.
 
     Args:
@@ -68,7 +68,7 @@ def modulus_and_miss(waves: Tensor, amplitude: Tensor, rows: Tensor) -> tuple[Te
     return modulus, amplitude[rows] - modulus
 
 
-def change_of_(waves: Tensor, modulus: Tensor, miss: Tensor) -> Tensor:
+def exit_wave_update_(waves: Tensor, modulus: Tensor, miss: Tensor) -> Tensor:
     """The change of waves ``(b, M, N, N)`` that gives the measured amplitude: ``wave miss / modulus``; in place."""
     if (loop := loops_for(waves)) is not None and waves.is_contiguous():
         call(loop.change, *waves.shape[:2], modulus.shape[1:].numel(), modulus, miss, waves)
@@ -76,13 +76,13 @@ def change_of_(waves: Tensor, modulus: Tensor, miss: Tensor) -> Tensor:
     return waves.mul_((miss / modulus)[:, None])
 
 
-def rpie_steps_(pull: Tensor, light: Tensor, rates: Tensor, alpha: float) -> Tensor:
+def rpie_object_updates_(pull: Tensor, light: Tensor, rates: Tensor, alpha: float) -> Tensor:
     """Steps of the object along its pull, ``rate pull / ((1 - alpha) light + alpha max(light))``, in place.
 
     rPIE: Maiden et al. 2017, Optica 4, 736, eq. 18.
 
     Args:
-        pull: as :func:`pull_and_light` has it, ``(b, N, N)``.
+        pull: as :func:`object_update_terms` has it, ``(b, N, N)``.
         light: likewise.
         rates: step of each pattern, ``(b,)``.
         alpha: how much of the brightest pixel's light the dim ones are damped by.
@@ -93,7 +93,7 @@ def rpie_steps_(pull: Tensor, light: Tensor, rates: Tensor, alpha: float) -> Ten
     return pull.mul_(rates[:, None, None] / torch.lerp(light, light.amax((1, 2), keepdim=True), alpha))
 
 
-def pull_and_light(probes: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
+def object_update_terms(probes: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
     """``sum_m conj(P_m) change_m`` and ``sum_m |P_m|^2`` of probes and changes ``(b, M, N, N)``, ``(b, N, N)`` each."""
     if (loop := loops_for(probes)) is not None:
         pull = probes.new_empty(len(probes), *probes.shape[2:])
@@ -104,7 +104,7 @@ def pull_and_light(probes: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
     return (probes.conj() * changes).sum(1), total_intensity(probes)
 
 
-def motion_equations(light: Tensor, windows: Tensor, pull: Tensor) -> Tensor:
+def position_normal_equations(light: Tensor, windows: Tensor, pull: Tensor) -> Tensor:
     """Normal equations of the motion of windows that their pull asks for: matrix and right-hand side, ``(b, 2, 3)``.
 
     They are sums of ``light Re conj(d_i) d_j`` and ``Re conj(d_i) pull``, with central differences d of a window.

@@ -19,7 +19,7 @@ from ...io.ptychodus_product import half_pixel
 if TYPE_CHECKING:
     from lightning import Callback
 
-    from ...api import Found, PtychoModel
+    from ...api import PtychoModel, ReconstructionResult
     from ...core.scan import Scan
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ def train_on(folder: Path, output: Path, configs: Any, watchers: "Sequence[Callb
         train(folders, path, ours.network, ours.training, ours.runtime, ours.tracking, watchers=watchers)
     model = read_model(path)
     told = {"mode": configs.model_config.mode, **{name: sections[name] for name in ("inference", "stitching")}}
-    write_model(path, dataclasses.replace(model, facts=model.facts | {"ptychodus": told}))
+    write_model(path, dataclasses.replace(model, metadata=model.metadata | {"ptychodus": told}))
 
 
 def training_scans(folder: Path, labelled: bool) -> "list[Scan]":
@@ -143,7 +143,7 @@ def configs_of(path: Path) -> tuple[dict, dict, dict, dict]:
     from ...models.checkpoint import read_model
 
     model = read_model(path)
-    told = model.facts.get("ptychodus", {})
+    told = model.metadata.get("ptychodus", {})
     patches = model.network.settings.group_size
     inference = {"patch_weighting": "uniform"} if told.get("stitching", {}).get("weighting") == "uniform" else {}
     if "patch_crop_px" in told.get("inference", {}):
@@ -188,7 +188,7 @@ def reconstruct(
     return on_grid(found, positions, size)
 
 
-def on_grid(found: "Found", positions: np.ndarray, size: int) -> np.ndarray:
+def on_grid(found: "ReconstructionResult", positions: np.ndarray, size: int) -> np.ndarray:
     """What was found, on the grid whose pixel ``[0, 0]`` lies at position 0, as large as the object it was counted on.
 
     ptychodus puts the middle of the result where the middle of its object was. It does not tell how large that was, but

@@ -74,7 +74,7 @@ def _read_ours(file: Hdf5) -> Measurement:
     truth = file.array(f"{OURS}/truth", 2, kinds="c") if f"{OURS}/truth" in file else None
     origin = np.asarray(file.attribute(f"{OURS}/truth", "origin")).reshape(-1) if truth is not None else (0.0, 0.0)
     try:
-        facts = json.loads(str(file.attribute(OURS, "facts")))
+        metadata = json.loads(str(file.attribute(OURS, "metadata")))
     except json.JSONDecodeError as error:
         raise ValueError(f"{file.path.name}: facts are no JSON ({error}): make the scan again") from None
     return Measurement(
@@ -91,7 +91,7 @@ def _read_ours(file: Hdf5) -> Measurement:
         object_origin=(float(origin[0]), float(origin[1])),
         object_is_ground_truth=truth is not None,
         name=str(file.attribute(OURS, "name")),
-        facts=facts if isinstance(facts, dict) else {},
+        metadata=metadata if isinstance(metadata, dict) else {},
     )
 
 

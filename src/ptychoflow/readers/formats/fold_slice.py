@@ -37,5 +37,5 @@ def read_fold_slice(path: Path, dataset: str | None = None) -> Measurement:
             wavelength_m=file.number("/lambda", unit="m"),
             pixel_size_m=file.number("/dx", unit="m"),
             name=base,
-            facts={"tomography_angle_deg": file.number("/angle", otherwise=0.0)},
+            metadata={"tomography_angle_deg": file.number("/angle", otherwise=0.0)},
         )

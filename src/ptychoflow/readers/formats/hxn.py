@@ -29,5 +29,5 @@ def read_hxn(path: Path, dataset: str | None = None) -> Measurement:
             detector_distance_m=file.number("/z_m", unit="m"),
             detector_pixel_m=file.number("/ccd_pixel_um", unit="um"),
             name=path.stem,
-            facts={"tomography_angle_deg": file.number("/angle", otherwise=0.0)},
+            metadata={"tomography_angle_deg": file.number("/angle", otherwise=0.0)},
         )

@@ -13,7 +13,7 @@ TIFFS = (".tif", ".tiff")
 LARGEST_SIDE = 1 << 14
 
 
-def is_pile(path: Path) -> bool:
+def is_image_stack(path: Path) -> bool:
     """Whether it is an npy array, a TIFF, or a folder with TIFFs."""
     return path.suffix.lower() in (".npy", *TIFFS) or (path.is_dir() and bool(_tiffs(path)))
 

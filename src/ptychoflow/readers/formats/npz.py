@@ -69,7 +69,7 @@ def read_named_npz(path: Path, dataset: str | None = None) -> Measurement:
             defocus_m=archive.number("defocus_m"),
             aperture_rad=milliradians * 1e-3 if milliradians else None,  # mrad to rad
             name=path.stem,
-            facts=archive.numbers(),
+            metadata=archive.numbers(),
         )
 
 
