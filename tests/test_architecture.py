@@ -12,6 +12,8 @@ from importlinter.cli import lint_imports
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "ptychoflow"
+DRAWING = ROOT / "docs" / "development" / "import_graph.py"
+FOLDERS = sorted({path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")})
 COMPOSED = {"run_directory"}
 """Commands that call other commands one after the other."""
 HEAVY = ("h5py", "lightning", "matplotlib", "mlflow", "scipy", "skimage", "snakemake", "torch")
@@ -51,6 +53,31 @@ def test_commands_never_import_each_other(graph):
         assert not graph.find_modules_directly_imported_by(command) & (commands - {command}), command
 
 
+def test_picture_of_the_imports_is_of_this_code():
+    sys.path.insert(0, str(DRAWING.parent))
+    from import_graph import draw, read_imports
+
+    imports = read_imports(ROOT / "src")
+    assert not imports.cycles and not imports.module_cycles
+    again = "python docs/development/import_graph.py docs/development/imports-after.svg"
+    assert (DRAWING.parent / "imports-after.svg").read_text() == draw(imports), f"draw it again: {again}"
+
+
+def test_picture_of_the_imports_shows_cycles_between_packages(tmp_path):
+    (tmp_path / "ptychoflow").mkdir()
+    for name, line in {"__init__": "", "a": "from . import b", "b": "def f():\n    from . import a", "c": ""}.items():
+        (tmp_path / f"ptychoflow/{name}.py").write_text(line)
+    drawn = subprocess.run(
+        [sys.executable, DRAWING, tmp_path / "out.svg", "--source", tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "2 arrows, 1 cycle through 2 packages" in drawn.stdout
+    assert "[['ptychoflow.a', 'ptychoflow.b']]" in drawn.stdout
+    assert (tmp_path / "out.svg").read_text().count('fill="none" stroke="#c62828"') == 2
+
+
 def test_library_imports_itself_relatively():
     absolute = [
         path
@@ -80,9 +107,7 @@ def test_help_loads_no_heavy_package(words):
     assert not loaded & set(HEAVY)
 
 
-@pytest.mark.parametrize(
-    "folder", sorted({path.parent.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}), ids=str
-)
+@pytest.mark.parametrize("folder", FOLDERS, ids=str)
 def test_python_runs_from_within_a_package(folder):
     """No module shadows one of the standard library that others need."""
     done = subprocess.run(
