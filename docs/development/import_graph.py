@@ -17,7 +17,7 @@ from pathlib import Path
 import grimp
 
 PACKAGE = "ptychoflow"
-BOX_HEIGHT, GAP, ROW, MARGIN, LETTER = 34, 16, 92, 24, 7.2
+BOX_HEIGHT, GAP, ROW, MARGIN, LETTER = 30, 18, 88, 24, 8.0
 """Lengths in px: height of a box, space between boxes, distance of rows, border, width of a letter."""
 ROW_WIDTH = 1150
 """Boxes of one layer that are wider than this together are broken into two lines."""
@@ -49,7 +49,7 @@ class ImportGraph:
         cycles = _plural(len(self.cycles), "cycle") + (f" through {inside} packages" if inside else "")
         return (
             f"{len(self.modules) - alone} packages and {_plural(alone, 'module')} beside them, "
-            f"{sum(self.modules.values())} modules in all, {len(self.arrows)} arrows, {cycles}"
+            f"{len(self.arrows)} arrows, {cycles}"
         )
 
 
@@ -134,20 +134,20 @@ class Box:
 
 def _place(graph: ImportGraph) -> tuple[dict[str, Box], float, float]:
     """Boxes in rows, each under the middle of those that import it; with width and height of the picture."""
-    lines = [line for row in reversed(layers_of(graph)) for line in _lines(row, graph)]
-    width = 2 * MARGIN + max(_line_width(line, graph) for line in lines)
+    lines = [line for row in reversed(layers_of(graph)) for line in _lines(row)]
+    width = 2 * MARGIN + max(_line_width(line) for line in lines)
     boxes: dict[str, Box] = {}
     for number, line in enumerate(lines):
         wanted = {name: _middle_of_importers(name, graph, boxes, width / 2) for name in line}
-        x = (width - _line_width(line, graph)) / 2
+        x = (width - _line_width(line)) / 2
         for name in sorted(line, key=lambda name: (wanted[name], name)):
-            boxes[name] = Box(x, MARGIN + number * ROW, _box_width(name, graph))
+            boxes[name] = Box(x, MARGIN + number * ROW, _box_width(name))
             x += boxes[name].width + GAP
     return boxes, width, 2 * MARGIN + (len(lines) - 1) * ROW + BOX_HEIGHT + 24
 
 
-def _lines(row: list[str], graph: ImportGraph) -> Iterator[list[str]]:
-    count = 1 + int(_line_width(row, graph) // ROW_WIDTH)
+def _lines(row: list[str]) -> Iterator[list[str]]:
+    count = 1 + int(_line_width(row) // ROW_WIDTH)
     yield from (row[start::count] for start in range(count))
 
 
@@ -156,16 +156,12 @@ def _middle_of_importers(name: str, graph: ImportGraph, boxes: dict[str, Box], o
     return sum(above) / len(above) if above else otherwise
 
 
-def _line_width(line: list[str], graph: ImportGraph) -> float:
-    return sum(_box_width(name, graph) + GAP for name in line) - GAP
+def _line_width(line: list[str]) -> float:
+    return sum(_box_width(name) + GAP for name in line) - GAP
 
 
-def _box_width(name: str, graph: ImportGraph) -> float:
-    return 20 + LETTER * max(len(name), len(_count(name, graph)))
-
-
-def _count(name: str, graph: ImportGraph) -> str:
-    return _plural(graph.modules[name], "module")
+def _box_width(name: str) -> float:
+    return 20 + LETTER * len(name)
 
 
 def _plural(number: int, noun: str) -> str:
@@ -178,10 +174,8 @@ def _box(name: str, graph: ImportGraph, box: Box) -> str:
     return (
         f'<rect x="{box.x:.1f}" y="{box.y}" width="{box.width:.1f}" height="{BOX_HEIGHT}" rx="5" fill="{fill}" '
         f'stroke="{color}"/>'
-        f'<text x="{box.middle:.1f}" y="{box.y + 15}" font-size="13" text-anchor="middle" fill="{DARK}">'
+        f'<text x="{box.middle:.1f}" y="{box.y + 20}" font-size="13" text-anchor="middle" fill="{DARK}">'
         f"{escape(name)}</text>"
-        f'<text x="{box.middle:.1f}" y="{box.y + 28}" font-size="10" text-anchor="middle" fill="{DARK}">'
-        f"{_count(name, graph)}</text>"
     )
 
 
@@ -235,7 +229,7 @@ def main(words: list[str] | None = None) -> None:
     arguments = parser.parse_args(words)
     graph = read_imports(arguments.source)
     arguments.output.write_text(draw(graph))
-    print(graph.summary())
+    print(f"{graph.summary()}; {sum(graph.modules.values())} modules in all")
     print("cycles between modules:", [sorted(cycle) for cycle in graph.module_cycles] or "none")
 
 
