@@ -138,6 +138,10 @@ def test_the_image_copies_what_is_there_and_has_the_versions_of_the_environments
     assert copied and all((ROOT / name).exists() for name in copied)
     assert f"python={re.search(r'^FROM python:([0-9.]+)-slim$', text, re.MULTILINE)[1]}" in _environment("gpu")[0]
     assert "--constraint /opt/ptychoflow/envs/constraints.txt" in text
-    assert set(re.findall(r"snakemake-[\w-]+", text)) <= CONSTRAINTS.keys(), "a version is not pinned"
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    installed = re.search(r"'/opt/ptychoflow\[([\w,]+)\]'", text)[1].split(",")
+    assert {"all", "storage"} <= set(installed) <= extras.keys()
+    packages = {name for extra in installed for name in extras[extra]} - {"ptychoflow[train,workflow]"}
+    assert packages and packages <= CONSTRAINTS.keys(), "a version is not pinned"
     profile = yaml.safe_load((ROOT / "profiles/kubernetes/config.yaml").read_text())
     assert f"--tag {profile['container-image']} " in text
