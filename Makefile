@@ -1,6 +1,7 @@
 # make run                             the default configuration
 # make run CONFIG=config/siemens.yaml  another one
-# make test, make lint, make clean
+# make test, make coverage, make lint, make clean
+# make docs                            the documentation site, offline, in build/site
 # make test-ptychodus                  released ptychodus trains, reconstructs and shows with our engine: minutes
 # make paper, make paper-miniature     the four figures of config/paper.yaml, or the same from small scans
 # make test-kill                       the miniature killed at 20 random moments
@@ -23,7 +24,7 @@ PTYCHODUS := $(VENV)/ptychodus
 PTYCHODUS_PIP := $(PTYCHODUS)/bin/python -m pip install --quiet --constraint envs/constraints.txt \
     --constraint envs/ptychodus.txt
 
-.PHONY: run paper paper-miniature test test-conda test-kill test-ptychodus test-slurm test-storage lint clean
+.PHONY: run paper paper-miniature docs test test-conda test-kill test-ptychodus test-slurm test-storage coverage lint clean
 
 run: $(VENV)/ready
 	snakemake --cores $(CORES) --rerun-incomplete --configfile $(CONFIG) $(ARGS)
@@ -56,10 +57,18 @@ test-storage: $(VENV)/ready-to-test
 	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[storage,kubernetes]' 'moto[s3]'
 	PTYCHOFLOW_STORAGE=1 OMP_NUM_THREADS=1 pytest -v tests/storage $(ARGS)
 
+docs: $(VENV)/ready-to-document
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+coverage: $(VENV)/ready-to-test
+	OMP_NUM_THREADS=1 pytest -n auto --dist loadgroup --cov --cov-report term:skip-covered $(ARGS)
+
 lint: $(VENV)/ready-to-test
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
+	mypy
+	lint-imports
 	snakemake --lint
 
 clean:
@@ -70,12 +79,16 @@ $(VENV)/ready: envs/constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; old = sys.version_info < (3, 11); \
 	    sys.exit(f"ptychoflow needs Python 3.11 or newer, $(PYTHON) is {sys.version.split()[0]}: make PYTHON=python3.12" if old else 0)'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable .
+	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[all]'
 	@touch $@
 
 $(VENV)/ready-to-test: $(VENV)/ready
-	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[test]'
+	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[all,lint,test]'
 	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --no-deps ptychi  # our peer; it asks for torchvision
+	@touch $@
+
+$(VENV)/ready-to-document: $(VENV)/ready
+	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[docs]'
 	@touch $@
 
 $(PTYCHODUS)/ready: envs/ptychodus.txt $(VENV)/ready-to-test

@@ -65,10 +65,14 @@ def test_constraints_name_versions_that_every_machine_finds():
     assert "+" not in (ENVS / "constraints.txt").read_text(), "local versions are found on few machines"
 
 
-def test_the_environments_hold_what_the_project_needs():
-    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    needed = {re.split("[><=]", name)[0] for name in needed}
-    assert _packages("gpu") | _packages("analysis") == needed - {"snakemake"}
+def test_the_environments_hold_the_core_and_that_of_gpus_what_trains():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    core, train = (
+        {re.split("[><=]", name)[0] for name in names}
+        for names in (project["dependencies"], project["optional-dependencies"]["train"])
+    )
+    assert _packages("analysis") == core
+    assert _packages("gpu") == core | train
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -134,6 +138,10 @@ def test_the_image_copies_what_is_there_and_has_the_versions_of_the_environments
     assert copied and all((ROOT / name).exists() for name in copied)
     assert f"python={re.search(r'^FROM python:([0-9.]+)-slim$', text, re.MULTILINE)[1]}" in _environment("gpu")[0]
     assert "--constraint /opt/ptychoflow/envs/constraints.txt" in text
-    assert set(re.findall(r"snakemake-[\w-]+", text)) <= CONSTRAINTS.keys(), "a version is not pinned"
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    installed = re.search(r"'/opt/ptychoflow\[([\w,]+)\]'", text)[1].split(",")
+    assert {"all", "storage"} <= set(installed) <= extras.keys()
+    packages = {name for extra in installed for name in extras[extra]} - {"ptychoflow[train,workflow]"}
+    assert packages and packages <= CONSTRAINTS.keys(), "a version is not pinned"
     profile = yaml.safe_load((ROOT / "profiles/kubernetes/config.yaml").read_text())
     assert f"--tag {profile['container-image']} " in text

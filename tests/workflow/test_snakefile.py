@@ -27,6 +27,17 @@ def test_the_rules_are_formatted():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])
+def test_default_target_is_the_report_from_the_root_and_where_the_catalogue_looks(tmp_path, snakefile):
+    """Through `include` a workflow loses its default target; then nothing would be done, with exit code 0."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / snakefile, "--directory", tmp_path]
+    command += ["--configfile", ROOT / "config/config.yaml", "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    planned = done.stdout + done.stderr
+    assert done.returncode == 0, planned
+    assert re.search(r"^report +1$", planned, re.MULTILINE)
+
+
 def test_every_step_is_a_rule_of_the_same_name(workflow):
     done = workflow.run("--list-rules")
     assert set(done.stdout.split()) >= {*READS, "all"}

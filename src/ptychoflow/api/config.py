@@ -81,9 +81,9 @@ class ConfigManager:
             FileNotFoundError: if there is none.
             ValueError: if it is no model of ours, or does not say how it was trained.
         """
-        from .model import PtychoModel
+        from ..models.checkpoint import read_model
 
-        return PtychoModel.load(path).config
+        return trained_with(read_model(Path(path)).metadata)
 
     @classmethod
     def from_mlflow(cls, run_id: str, tracking_uri: str) -> "ConfigManager":
@@ -148,3 +148,18 @@ class ConfigManager:
     def __repr__(self) -> str:
         said = {name: section.model_dump(exclude_defaults=True) for name, section in self._sections.items()}
         return f"ConfigManager({', '.join(f'{name}={what}' for name, what in said.items() if what)})"
+
+
+def trained_with(metadata: Mapping[str, Any]) -> ConfigManager:
+    """Return the settings that a network was trained with.
+
+    Args:
+        metadata: what its checkpoint says of the training.
+
+    Raises:
+        ValueError: if they do not hold the settings of a training.
+    """
+    sections = metadata.get("config")
+    if not isinstance(sections, dict):
+        raise ValueError("this model does not say how it was trained")
+    return ConfigManager(**sections)

@@ -144,6 +144,18 @@ def loader_of(data: "PtychoDataLoader | Any", config: ConfigManager | None, **ar
     return data if config is None else data.with_config(config)
 
 
+def one_scan(data: "PtychoDataLoader | Any", arrays: dict[str, Any]) -> "Scan":
+    """Return the scan of data that hold exactly one.
+
+    Raises:
+        ValueError: if they hold several.
+    """
+    scans = loader_of(data, None, **arrays).scans
+    if len(scans) != 1:
+        raise ValueError(f"{len(scans)} scans came: reconstruct them one by one")
+    return scans[0]
+
+
 def _as_scan(item: Any, arrays: Mapping[str, Any]) -> "Scan":
     import numpy as np
 

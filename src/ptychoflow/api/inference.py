@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .config import ConfigManager
-from .data import PtychoDataLoader, loader_of
-from .model import PtychoModel
+from .data import PtychoDataLoader, loader_of, one_scan
+from .model import PtychoModel, predict_patches
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..core.reconstruction import Reconstruction
-    from ..core.scan import Scan
     from ..io.patch_store import PatchSet
 
 
@@ -87,12 +86,7 @@ class InferenceEngine:
             ValueError: if the patterns are of another size than those the network was trained on, or several devices
                 are asked for: patches of several processes meet on disk, by the verb ``infer``.
         """
-        from ..inference.prediction import Prediction
-
-        config, scan = self.config, _one_scan(data, arrays)
-        if config.runtime.devices > 1:
-            raise ValueError(f"patches in memory come from one device, not {config.runtime.devices}: use infer")
-        return Prediction(self.model.model, scan, config.inference, config.runtime).run(None)[0].shard.held()
+        return predict_patches(self.model.model, self.config, data, arrays)
 
     def predict_and_stitch(self, data: "PtychoDataLoader | Any", **arrays: Any) -> ReconstructionResult:
         """The whole object of one scan; nothing is written, unless several devices compute or memory is short.
@@ -106,7 +100,7 @@ class InferenceEngine:
         """
         from ..commands.reconstruct import reconstruct_scan
 
-        config, scan = self.config, _one_scan(data, arrays)
+        config, scan = self.config, one_scan(data, arrays)
         with tempfile.TemporaryDirectory() as scratch:
             found = reconstruct_scan(
                 self.model.model, scan, Path(scratch), config.inference, config.stitching, config.runtime
@@ -145,17 +139,9 @@ class InferenceEngine:
         return ReconstructionResult(found, {"refine": float(found.metadata["seconds"])})
 
 
-def _one_scan(data: Any, arrays: dict[str, Any]) -> "Scan":
-    """Data that are one scan."""
-    scans = loader_of(data, None, **arrays).scans
-    if len(scans) != 1:
-        raise ValueError(f"{len(scans)} scans came: reconstruct them one by one")
-    return scans[0]
-
-
 @contextmanager
 def _one_folder(data: Any, arrays: dict[str, Any]) -> Iterator[Path]:
     """The dataset folder of data that are one scan."""
-    _one_scan(data, arrays)
+    one_scan(data, arrays)
     with loader_of(data, None, **arrays).folders() as (folder,):
         yield folder

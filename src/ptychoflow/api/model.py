@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .config import ConfigManager
-from .data import PtychoDataLoader, loader_of
+from .config import ConfigManager, trained_with
+from .data import PtychoDataLoader, loader_of, one_scan
 
 if TYPE_CHECKING:
     from ..io.patch_store import PatchSet
@@ -90,10 +90,7 @@ class PtychoModel:
         Raises:
             ValueError: if that is not known.
         """
-        said = self.model.metadata.get("config")
-        if not isinstance(said, dict):
-            raise ValueError("this model does not say how it was trained")
-        return ConfigManager(**said)
+        return trained_with(self.model.metadata)
 
     def save(self, path: Path | str) -> None:
         """Write a checkpoint, whole or not at all: tensors and plain data only."""
@@ -140,6 +137,25 @@ class PtychoModel:
 
     def predict(self, data: "PtychoDataLoader | Any", **arrays: Any) -> "PatchSet":
         """The object patch under every pattern of a scan; see :meth:`InferenceEngine.predict`."""
-        from .inference import InferenceEngine
+        return predict_patches(self.model, ConfigManager(), data, arrays)
 
-        return InferenceEngine(self).predict(data, **arrays)
+
+def predict_patches(model: "Model", config: ConfigManager, data: Any, arrays: dict[str, Any]) -> "PatchSet":
+    """Predict the object patches whose groups hold every pattern of one scan, in memory.
+
+    Args:
+        model: the network.
+        config: sections ``inference`` and ``runtime``.
+        data: as :class:`PtychoDataLoader` takes it.
+        arrays: ``positions``, ``probe`` and so on, with an array of counts.
+
+    Raises:
+        ValueError: if the patterns are of another size than those the network was trained on, or several devices are
+            asked for.
+    """
+    from ..inference.prediction import Prediction
+
+    scan = one_scan(data, arrays)
+    if config.runtime.devices > 1:
+        raise ValueError(f"patches in memory come from one device, not {config.runtime.devices}: use infer")
+    return Prediction(model, scan, config.inference, config.runtime).run(None)[0].shard.held()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from .extras import missing_extra
+
 BAD_INPUT, INTERRUPTED, CUT_OFF, TERMINATED = 2, 130, 141, 143
 ABOUT = """Ptychography as a workflow. Each verb is one step: it reads files, makes one product, and says on stderr
 what it did. A product appears whole or not at all; it replaces an earlier one of its kind, never another folder. The
@@ -328,6 +330,12 @@ def main(words: list[str] | None = None) -> int:
         if show_traceback:
             raise
         print(f"ptychoflow {verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except ModuleNotFoundError as error:
+        remedy = missing_extra(error)
+        if show_traceback or remedy is None:
+            raise
+        print(f"ptychoflow {verb}: {remedy}", file=sys.stderr)
         return BAD_INPUT
 
 

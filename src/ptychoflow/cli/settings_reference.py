@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..config import READS, Config, ConfigError
 from ..interop.ptychopinn.flat_config import suggestion
-from ..interop.ptychopinn.glossary import every_name, names_of, tell
+from ..interop.ptychopinn.glossary import describe, every_name, names_of
 from ..io.atomic import atomic_file, write_json
 
 INTRODUCTION = """# Settings

@@ -17,7 +17,6 @@ from ..io.reconstruction_h5 import ENDINGS, read_reconstruction
 from ..readers.registry import read_measurement
 from .convert import convert
 from .pack import pack
-from .reconstruct import reconstruct
 from .refine import refine
 
 logger = logging.getLogger(__name__)
@@ -164,6 +163,8 @@ def _reconstruct(
         pack(place / "scan.cxi", dataset, packing)
         (place / "scan.cxi").unlink()
         if model is not None:
+            from .reconstruct import reconstruct  # needs lightning, which the core does not have
+
             stop.step("reconstruct")
             reconstruct(model, dataset, stitched, inference, stitching, runtime)
 

@@ -1,0 +1,1 @@
+"""Domain types, the scan and the reconstruction, with their invariants; no files, no settings."""

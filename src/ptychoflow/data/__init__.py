@@ -1,0 +1,1 @@
+"""Groups of overlapping patterns as batches: grouping, sampling, the validation split, the Lightning datamodule."""

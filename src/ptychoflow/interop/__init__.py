@@ -1,0 +1,1 @@
+"""Translations between this library and other programs: their settings, names and folders."""

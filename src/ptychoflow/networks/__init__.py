@@ -1,0 +1,1 @@
+"""Network architectures and what they see and say; the physics around them comes from ``physics``."""

@@ -1,0 +1,1 @@
+"""What the Snakefile asks of the library: resources of a step, stale products, benchmark records."""

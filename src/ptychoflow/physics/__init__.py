@@ -1,0 +1,1 @@
+"""The physics of a scan, batched and differentiable: propagation, forward model, object and probe updates."""

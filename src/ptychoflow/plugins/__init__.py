@@ -1,0 +1,1 @@
+"""What drives this library from outside: ptychodus and MLflow."""

@@ -1,0 +1,1 @@
+"""Iterative refinement by rPIE: the engine, its epochs, position correction, resuming, uncertainty."""

@@ -13,7 +13,7 @@ from .resume import ResumableState
 logger = logging.getLogger(__name__)
 
 
-class RefinementCancelled(Exception):
+class RefinementCancelled(Exception):  # noqa: N818  (no error: somebody asked for it)
     """A repetition of a fit was told to stop."""
 
 

@@ -104,7 +104,7 @@ def figures(result: Result) -> list[Figure]:
     shown = [Figure(f"{result.refined['r_factor']:.4f}", "R-factor", beside)]
     if result.has_truth:
         network = f"network alone {_db(result, 'network')}, " if result.from_network else ""
-        beside = f"{network}an empty image {_db(result, 'empty')}"
+        beside = f"{network}an empty image {_db(result, 'uniform')}"
         mean = result.against_truth("refined", "phase_mae_rad")
         shown.insert(0, Figure(_db(result, "refined"), f"phase PSNR, mean error {mean:.3f} rad", beside))
     if "refined" in result.metrics["split_half"]:

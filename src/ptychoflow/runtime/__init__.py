@@ -1,0 +1,1 @@
+"""Where a step runs: GPUs, process group, progress bars, timing. It changes no result."""

@@ -1,0 +1,1 @@
+"""Simulated scans: objects, probes, scan paths, and a detector that counts photons."""

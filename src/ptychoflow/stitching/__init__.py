@@ -1,0 +1,1 @@
+"""Object patches joined to one object: phase synchronisation, weights, canvas."""

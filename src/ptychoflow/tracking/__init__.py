@@ -1,0 +1,1 @@
+"""Trainings kept by MLflow: runs, metrics, registered models."""

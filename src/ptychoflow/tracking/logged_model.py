@@ -32,7 +32,7 @@ def write_mlflow_model(folder: Path, model: Model) -> None:
             data_path=str(network),
             signature=_signature(model.size),
             input_example=example(model.size),
-            pip_requirements=[f"ptychoflow=={__version__}", f"torch=={torch.__version__.partition('+')[0]}"],
+            pip_requirements=[f"ptychoflow[train]=={__version__}", f"torch=={torch.__version__.partition('+')[0]}"],
         )
 
 

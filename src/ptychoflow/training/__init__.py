@@ -1,0 +1,1 @@
+"""Training of networks by Lightning: losses, schedule, callbacks, checkpoints."""

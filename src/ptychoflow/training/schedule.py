@@ -29,7 +29,7 @@ def stage_at(stages: Sequence[Stage], epoch: float) -> tuple[int, float]:
 
 
 def physics_weight(stages: Sequence[Stage], epoch: float) -> float:
-    """w of ``(1 - w) L_guide + w L_physics``: the stage's own, or its ramp from 0 to 1."""
+    """Weight w of ``(1 - w) L_guide + w L_physics``: the stage's own, or its ramp from 0 to 1."""
     index, passed = stage_at(stages, epoch)
     weight = stages[index].physics_weight
     return RAMPS[weight](passed) if isinstance(weight, str) else weight

@@ -1,0 +1,1 @@
+"""Settings, names and archives of PtychoPINN, translated in both directions."""

@@ -30,7 +30,7 @@ from .flat_config import (
     torch_names,
 )
 from .stage_shorthand import MAKES, parts_from_settings, settings_from_parts
-from .value_codecs import UntranslatableValue
+from .value_codecs import UntranslatableError
 
 logger = logging.getLogger(__name__)
 
@@ -252,7 +252,7 @@ def _in_words(
             elif value is not None and not covers(leave_out, row.ours):
                 said.add(row.ours)
                 words[field] = name.codec.outward(value)
-        except UntranslatableValue as reason:
+        except UntranslatableError as reason:
             unsupported[row.ours] = str(reason)
     _check_said(
         {key: value for key, value in settings.items() if key not in said or key in unsupported}, unsupported, leave_out

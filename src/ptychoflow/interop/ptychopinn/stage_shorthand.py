@@ -5,7 +5,7 @@ from typing import Any
 
 from ...config import Shorthand, Training
 from ...training.schedule import RAMPS, total_epochs
-from .value_codecs import UntranslatableValue
+from .value_codecs import UntranslatableError
 
 CONSTANT_RATE = ("Default", "MultiStage", "Adaptive")
 GROUPING = {
@@ -63,7 +63,7 @@ def parts_from_settings(training: Training, group_size: int) -> tuple[dict[str, 
     for part, say in (("stages", _say_stages), ("schedule", _say_rate), ("grouping", _say_grouping)):
         try:
             parts |= say(training)
-        except UntranslatableValue as reason:
+        except UntranslatableError as reason:
             unsupported |= dict.fromkeys(MAKES[part], str(reason))
     return parts, unsupported
 
@@ -170,29 +170,29 @@ def _say_stages(training: Training) -> dict[str, Any]:
     parts = {"stages.mode": "pinn", "stages.epochs": total_epochs(stages)}
     if last is not None:
         if last.physics_weight != (0 if supervision == "ground_truth" else 1):
-            raise UntranslatableValue("fine-tuning there goes on with the counts, or with the truth where that was all")
+            raise UntranslatableError("fine-tuning there goes on with the counts, or with the truth where that was all")
         parts |= {"stages.epochs_fine_tune": last.epochs, "stages.fine_tune_gamma": last.lr_factor}
     if any(stage.freeze_encoder for stage in stages):
-        raise UntranslatableValue("the encoder there is frozen at the end alone")
+        raise UntranslatableError("the encoder there is frozen at the end alone")
     only = stages[0] if len(stages) == 1 and stages[0].lr_factor == 1 else None
     if only is not None and only.physics_weight == 1:
         return parts
     if only is not None and only.physics_weight == 0 and supervision == "ground_truth":
         return parts | {"stages.mode": "supervised"}
     if supervision != "amplitude":
-        raise UntranslatableValue(
+        raise UntranslatableError(
             f"a supervision of {supervision!r} in a staged training has no word there, 'amplitude' has"
         )
     lengths, ramp, factor = [0, 0, 0], "cosine", 0.1
     for stage in stages:
         place = {0.0: 0, 1.0: 2}.get(stage.physics_weight, 1 if isinstance(stage.physics_weight, str) else None)
         if place is None or any(lengths[place:]) or (place == 0 and stage.lr_factor != 1):
-            raise UntranslatableValue("stages there are at most three: guide, ramp, physics")
+            raise UntranslatableError("stages there are at most three: guide, ramp, physics")
         lengths[place] = stage.epochs
         if place:
             ramp = stage.physics_weight if place == 1 else ramp
             if place == 2 and lengths[1] and stage.lr_factor != factor:
-                raise UntranslatableValue("ramp and physics share one lr_factor there")
+                raise UntranslatableError("ramp and physics share one lr_factor there")
             factor = stage.lr_factor
     named = {f"stages.stage_{n}_epochs": length for n, length in enumerate(lengths, 1)}
     return parts | named | {"stages.physics_weight_schedule": ramp, "stages.stage_3_lr_factor": factor}
@@ -203,7 +203,7 @@ def _say_rate(training: Training) -> dict[str, Any]:
         return {"schedule.scheduler": "Default", "schedule.optimizer": "adamw"}
     epochs = training.warmup_fraction * total_epochs(training.stages)
     if abs(epochs - round(epochs)) > 1e-9:
-        raise UntranslatableValue(f"a warm-up of {epochs:.3g} epochs has no word there, whole epochs have")
+        raise UntranslatableError(f"a warm-up of {epochs:.3g} epochs has no word there, whole epochs have")
     return {
         "schedule.scheduler": "WarmupCosine",
         "schedule.lr_warmup_epochs": round(epochs),
@@ -217,7 +217,7 @@ def _say_grouping(training: Training) -> dict[str, Any]:
     if grouping.method == "nearest":
         return {"grouping.K": grouping.k_nearest}
     if grouping.max_distance_px is None:
-        raise UntranslatableValue("there is always a greatest distance there: say max_distance_px")
+        raise UntranslatableError("there is always a greatest distance there: say max_distance_px")
     return {
         "grouping.neighbor_function": grouping.method,
         "grouping.K_quadrant" if grouping.method == "quadrant" else "grouping.K": grouping.k_nearest,

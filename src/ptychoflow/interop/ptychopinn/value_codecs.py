@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
-class UntranslatableValue(ValueError):
+class UntranslatableError(ValueError):
     """A value that the other side has no word for."""
 
 
@@ -26,7 +26,7 @@ def words(table: dict[Any, Any]) -> Codec:
 
     def outward(meaning: Any) -> Any:
         if meaning not in back:
-            raise UntranslatableValue(f"there are only {', '.join(map(repr, back))}")
+            raise UntranslatableError(f"there are only {', '.join(map(repr, back))}")
         return back[meaning]
 
     return Codec(inward, outward)
@@ -51,32 +51,32 @@ def _square(pair: Any) -> int:
 
 def _side(pair: tuple[int, int]) -> int:
     if pair[0] != pair[1]:
-        raise UntranslatableValue("there are only squares")
+        raise UntranslatableError("there are only squares")
     return pair[0]
 
 
 def _side_of_group(group_size: int) -> int:
     side = round(group_size**0.5)
     if side * side != group_size:
-        raise UntranslatableValue(f"{group_size} patterns are no square grid")
+        raise UntranslatableError(f"{group_size} patterns are no square grid")
     return side
 
 
 def _filters(width: int) -> int:
     if width % 16:
-        raise UntranslatableValue("expected a multiple of 16")
+        raise UntranslatableError("expected a multiple of 16")
     return width // 16
 
 
 def _stated(value: Any) -> Any:
     if value is None:
-        raise UntranslatableValue("there is no word for None")
+        raise UntranslatableError("there is no word for None")
     return value
 
 
 def _power_of_two(value: int) -> int:
     if value & (value - 1):
-        raise UntranslatableValue("expected a power of two")
+        raise UntranslatableError("expected a power of two")
     return value
 
 

@@ -1,0 +1,1 @@
+"""The engine of ptychodus's PtychoPINN backend, and the start of ptychodus with it."""

@@ -1,0 +1,1 @@
+"""The names that ptychodus imports from ``ptycho_torch.api``."""
