@@ -4,8 +4,4 @@
 include: "workflow/Snakefile"
 
 
-rule default:
-    """Make what `all` makes: `include` takes no default target along."""
-    default_target: True
-    input:
-        rules.all.input,
+workflow.default_target = rules.all.rule.name  # `include` takes no default target along
