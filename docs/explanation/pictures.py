@@ -239,11 +239,11 @@ def probe_retrieval() -> Figure:
     guess = make_probe(ProbeRecipe(), SIZE, 1e6, np.random.default_rng(0))
     started = replace(scan, probe=guess)
     kept = [error for _, error in refined(started, Refinement(epochs=40))]
-    errors = []
-    for fit, error in refined(started, Refinement(epochs=40, probe_from=2)):
-        errors.append(error)
+    probes, errors = zip(
+        *((fit.probe[0].numpy(), error) for fit, error in refined(started, Refinement(epochs=40, probe_from=2)))
+    )
     figure, axes = panels(4, height=2.3, width_ratios=(1, 1, 1, 1.3))
-    waves = {"true probe": scan.probe[0], "guess": guess[0], "refined, 40 epochs": fit.probe[0].numpy()}
+    waves = {"true probe": scan.probe[0], "guess": guess[0], "refined, 40 epochs": probes[-1]}
     for axis, (label, wave) in zip(axes, waves.items()):
         show(axis, coloured(wave * np.conj((wave * scan.probe[0].conj()).sum())), label)
     axes[3].semilogy(range(1, 41), kept, label="probe kept")
@@ -271,10 +271,8 @@ def phase_synchronisation() -> Figure:
     seen = (total > 1e-3 * total.median()).numpy()
     figure, axes = panels(3, height=2.5)
     show(axes[0], np.angle(image.numpy()), "ground truth, phase")
-    for axis, factors, label in (
-        (axes[1], 1.0, "as predicted"),
-        (axes[2], torch.from_numpy(found.factors)[:, None, None], "synchronised"),
-    ):
+    solved = torch.from_numpy(found.factors)[:, None, None]
+    for axis, factors, label in ((axes[1], 1.0, "as predicted"), (axes[2], solved, "synchronised")):
         sums = place_patches(patches * factors * weight, positions, tuple(image.shape))
         mean = (sums / total.clamp_min(1e-12)).numpy()
         mean = mean * np.conj((mean * image.numpy().conj())[seen].sum())
@@ -307,6 +305,8 @@ def group_of(
     """Return counts, probes and centre of a pattern in the middle and its nearest ones, as networks see them."""
     middle = scan.positions.mean(0) if number is None else scan.positions[number]
     members = np.argsort(np.linalg.norm(scan.positions - middle, axis=1))[: size + more]
+    if more:  # members and held-out neighbours are drawn alike
+        members = np.random.default_rng(0).permutation(members)
     centre = np.round(scan.positions[members[:size]].mean(0))
     counts = torch.from_numpy(np.fft.ifftshift(scan.counts[members].astype(np.float32), axes=(1, 2)))
     probes = shift_probe(torch.from_numpy(scan.probe), torch.from_numpy(scan.positions[members] - centre))
@@ -339,7 +339,7 @@ def learned_refinement() -> Figure:
 @drawing
 def held_out_neighbours() -> Figure:
     """Draw data errors of a group's own patterns and of held-out neighbours by steps of back-projection."""
-    scan = simulated_scan(kind="dead_leaves", photons=1e4, side=176)
+    scan = simulated_scan(kind="dead_leaves", photons=2e3, step_px=6.0, side=160)
     steps = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80)
     own, held_out, truth_errors = (np.zeros(len(steps)) for _ in range(3))
     numbers = np.argsort(np.linalg.norm(scan.positions - scan.positions.mean(0), axis=1))[:24]
