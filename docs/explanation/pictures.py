@@ -80,7 +80,7 @@ def refined(scan: Scan, settings: Refinement) -> Iterator[tuple[Fit, float]]:
     fit = Fit(scan, settings)
     for epoch in range(1, settings.epochs + 1):
         done = (epoch - 1) / max(settings.epochs - 1, 1)
-        stats = fit.epoch(Free.in_epoch(epoch, settings), done, epoch <= settings.smooth_epochs)
+        stats = fit.epoch(Free.in_epoch(epoch, settings), done, epoch <= settings.low_order_phase_epochs)
         yield fit, stats.error
 
 
@@ -168,7 +168,7 @@ def rpie() -> Figure:
         ("step 0.3, alpha 1", (0.3, 0.3), (1.0, 1.0)),
         ("annealed, 1.5 to 0.3", (1.5, 0.3), (0.1, 1.0)),
     ):
-        values = psnr_by_epoch(scan, Refinement(epochs=20, step=step, alpha=alpha))
+        values = psnr_by_epoch(scan, Refinement(epochs=20, step_size=step, alpha=alpha))
         axes[2].plot(range(1, 21), values, label=label)
     axes[2].set(xlabel="epoch", ylabel="phase PSNR, dB", title="20 epochs")
     axes[2].legend(fontsize=7)
@@ -182,7 +182,7 @@ def low_order_phase() -> Figure:
     figure, axes = panels(3, height=2.5)
     pairs = []
     for epochs in (0, 2):
-        *_, (fit, _) = refined(scan, Refinement(epochs=2, smooth_epochs=epochs))
+        *_, (fit, _) = refined(scan, Refinement(epochs=2, low_order_phase_epochs=epochs))
         pairs.append(against_ground_truth(scan, fit))
     show_phase(axes[0], replace(pairs[0], object=pairs[0].truth), "ground truth, phase", 0.8)
     for axis, pair, label in zip(axes[1:], pairs, ("rPIE alone", "with low-order phase")):
@@ -198,7 +198,7 @@ def mixed_state_probe() -> Figure:
     scan = replace(scan, probe=single)
     ends = {}
     for count in (1, 2, 3, 4):
-        *_, (fit, error) = refined(scan, Refinement(epochs=25, probe_from=2, modes=count))
+        *_, (fit, error) = refined(scan, Refinement(epochs=25, probe_start_epoch=2, probe_modes=count))
         ends[count] = fit.probe.numpy(), error
     found = ends[3][0]
     figure, axes = panels(4, height=2.3, width_ratios=(1, 1, 1, 1.3))
@@ -221,7 +221,7 @@ def position_refinement() -> Figure:
         return difference - difference.mean(0)
 
     distances = [off(scan.positions).std()]
-    for fit, _ in refined(scan, Refinement(epochs=25, smooth_epochs=12, positions_from=2)):
+    for fit, _ in refined(scan, Refinement(epochs=25, low_order_phase_epochs=12, position_start_epoch=2)):
         distances.append(off(fit.positions.numpy()).std())
     figure, axes = panels(3, height=2.6, width_ratios=(1, 1, 1.3))
     for axis, positions, label in ((axes[0], scan.positions, "recorded"), (axes[1], fit.positions.numpy(), "refined")):
@@ -240,7 +240,7 @@ def probe_retrieval() -> Figure:
     started = replace(scan, probe=guess)
     kept = [error for _, error in refined(started, Refinement(epochs=40))]
     probes, errors = zip(
-        *((fit.probe[0].numpy(), error) for fit, error in refined(started, Refinement(epochs=40, probe_from=2)))
+        *((fit.probe[0].numpy(), error) for fit, error in refined(started, Refinement(epochs=40, probe_start_epoch=2)))
     )
     figure, axes = panels(4, height=2.3, width_ratios=(1, 1, 1, 1.3))
     waves = {"true probe": scan.probe[0], "guess": guess[0], "refined, 40 epochs": probes[-1]}
@@ -452,7 +452,7 @@ def convergence() -> Figure:
     figure, axes = panels(3, height=2.5)
     for label, epochs in (("rPIE alone", 0), ("with low-order phase", 12)):
         rows = []
-        for fit, error in refined(scan, Refinement(epochs=30, smooth_epochs=epochs)):
+        for fit, error in refined(scan, Refinement(epochs=30, low_order_phase_epochs=epochs)):
             pair = against_ground_truth(scan, fit)
             found = measures(pair.object, pair.truth, pair.mask, 9.0)
             rows.append((error, found["phase_rms_rad"], found["phase_low_frequency_rms_rad"]))

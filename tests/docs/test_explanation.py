@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from ptychoflow import config
+
 DOCS = Path(__file__).parents[2] / "docs"
 EXPLANATION = DOCS / "explanation"
 METHODS = sorted(page for page in EXPLANATION.glob("*.md") if page.stem not in ("index", "bibliography"))
@@ -69,6 +71,14 @@ def test_named_modules_exist():
 
 def _is_package(name: str) -> bool:
     return hasattr(import_module(name), "__path__") if name in sys.modules or importlib.util.find_spec(name) else False
+
+
+def test_named_settings_exist():
+    sections = "refinement|training|network|inference|stitching|evaluation|runtime|simulation|packing"
+    named = [match for page in METHODS for match in re.findall(rf"`({sections})\.([a-z_]+)`", page.read_text())]
+    assert len(named) > 20
+    for section, key in named:
+        assert key in getattr(config, section.capitalize()).model_fields, f"{section}.{key} is no setting"
 
 
 @pytest.mark.parametrize(
