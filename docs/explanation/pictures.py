@@ -24,14 +24,14 @@ from ptychoflow.metrics.alignment import Aligned, align
 from ptychoflow.metrics.data_consistency import counting_noise
 from ptychoflow.metrics.frc import THRESHOLDS, ring_correlation
 from ptychoflow.metrics.image import measures, phase_error
-from ptychoflow.networks.object_network import view_of
+from ptychoflow.networks.object_network import object_features
 from ptychoflow.physics.back_projection import backproject
 from ptychoflow.physics.data_fidelity import amplitude_error
 from ptychoflow.physics.forward_model import expected_counts, intensity, shift_probe
 from ptychoflow.physics.patches import cut_windows, extract_patches, place_patches, split_positions
 from ptychoflow.physics.phase_synchronisation import neighbour_pairs, overlaps, synchronise
 from ptychoflow.physics.propagation import far_field_corner
-from ptychoflow.refinement.engine import Fit, Free
+from ptychoflow.refinement.engine import RefinedVariables, RefinementEngine
 from ptychoflow.refinement.short_schedule import one_epoch
 from ptychoflow.refinement.uncertainty import phase_uncertainty
 from ptychoflow.simulation.acquisition import from_simulation
@@ -75,18 +75,18 @@ def simulated_scan(
     return from_simulation(true, probe, image, nominal_positions=nominal, seed=seed)
 
 
-def refined(scan: Scan, settings: Refinement) -> Iterator[tuple[Fit, float]]:
+def refined(scan: Scan, settings: Refinement) -> Iterator[tuple[RefinementEngine, float]]:
     """Refine from a uniform object; yield the state after each epoch, and the R-factor that the epoch met."""
-    fit = Fit(scan, settings)
+    engine = RefinementEngine(scan, settings)
     for epoch in range(1, settings.epochs + 1):
         done = (epoch - 1) / max(settings.epochs - 1, 1)
-        stats = fit.epoch(Free.in_epoch(epoch, settings), done, epoch <= settings.low_order_phase_epochs)
-        yield fit, stats.error
+        stats = engine.epoch(RefinedVariables.in_epoch(epoch, settings), done, epoch <= settings.low_order_phase_epochs)
+        yield engine, stats.error
 
 
-def against_ground_truth(scan: Scan, fit: Fit) -> Aligned:
+def against_ground_truth(scan: Scan, engine: RefinementEngine) -> Aligned:
     """Align an object with its ground truth."""
-    return align(fit.object.numpy(), fit.origin, fit.covered(), scan.truth.object, scan.truth.origin)
+    return align(engine.object.numpy(), engine.origin, engine.covered(), scan.truth.object, scan.truth.origin)
 
 
 def phase_psnr(pair: Aligned) -> float:
@@ -96,7 +96,7 @@ def phase_psnr(pair: Aligned) -> float:
 
 def psnr_by_epoch(scan: Scan, settings: Refinement) -> list[float]:
     """Phase PSNR after each epoch, dB."""
-    return [phase_psnr(against_ground_truth(scan, fit)) for fit, _ in refined(scan, settings)]
+    return [phase_psnr(against_ground_truth(scan, engine)) for engine, _ in refined(scan, settings)]
 
 
 # --- drawing ---
@@ -182,8 +182,8 @@ def low_order_phase() -> Figure:
     figure, axes = panels(3, height=2.5)
     pairs = []
     for epochs in (0, 2):
-        *_, (fit, _) = refined(scan, Refinement(epochs=2, low_order_phase_epochs=epochs))
-        pairs.append(against_ground_truth(scan, fit))
+        *_, (engine, _) = refined(scan, Refinement(epochs=2, low_order_phase_epochs=epochs))
+        pairs.append(against_ground_truth(scan, engine))
     show_phase(axes[0], replace(pairs[0], object=pairs[0].truth), "ground truth, phase", 0.8)
     for axis, pair, label in zip(axes[1:], pairs, ("rPIE alone", "with low-order phase")):
         show_phase(axis, pair, f"{label}, 2 epochs\n{phase_psnr(pair):.1f} dB", 0.8)
@@ -198,8 +198,8 @@ def mixed_state_probe() -> Figure:
     scan = replace(scan, probe=single)
     ends = {}
     for count in (1, 2, 3, 4):
-        *_, (fit, error) = refined(scan, Refinement(epochs=25, probe_start_epoch=2, probe_modes=count))
-        ends[count] = fit.probe.numpy(), error
+        *_, (engine, error) = refined(scan, Refinement(epochs=25, probe_start_epoch=2, probe_modes=count))
+        ends[count] = engine.probe.numpy(), error
     found = ends[3][0]
     figure, axes = panels(4, height=2.3, width_ratios=(1, 1, 1, 1.3))
     powers = (np.abs(found) ** 2).sum((1, 2))
@@ -221,10 +221,13 @@ def position_refinement() -> Figure:
         return difference - difference.mean(0)
 
     distances = [off(scan.positions).std()]
-    for fit, _ in refined(scan, Refinement(epochs=25, low_order_phase_epochs=12, position_start_epoch=2)):
-        distances.append(off(fit.positions.numpy()).std())
+    for engine, _ in refined(scan, Refinement(epochs=25, low_order_phase_epochs=12, position_start_epoch=2)):
+        distances.append(off(engine.positions.numpy()).std())
     figure, axes = panels(3, height=2.6, width_ratios=(1, 1, 1.3))
-    for axis, positions, label in ((axes[0], scan.positions, "recorded"), (axes[1], fit.positions.numpy(), "refined")):
+    for axis, positions, label in (
+        (axes[0], scan.positions, "recorded"),
+        (axes[1], engine.positions.numpy(), "refined"),
+    ):
         axis.plot(*off(positions).T[::-1], ".", markersize=3)
         axis.set(title=f"{label} - true", xlabel="x, px", xlim=(-6, 6), ylim=(6, -6), aspect="equal")
     axes[2].semilogy(distances, ".-")
@@ -240,7 +243,10 @@ def probe_retrieval() -> Figure:
     started = replace(scan, probe=guess)
     kept = [error for _, error in refined(started, Refinement(epochs=40))]
     probes, errors = zip(
-        *((fit.probe[0].numpy(), error) for fit, error in refined(started, Refinement(epochs=40, probe_start_epoch=2)))
+        *(
+            (engine.probe[0].numpy(), error)
+            for engine, error in refined(started, Refinement(epochs=40, probe_start_epoch=2))
+        )
     )
     figure, axes = panels(4, height=2.3, width_ratios=(1, 1, 1, 1.3))
     waves = {"true probe": scan.probe[0], "guess": guess[0], "refined, 40 epochs": probes[-1]}
@@ -317,11 +323,11 @@ def group_of(
 def learned_refinement() -> Figure:
     """Draw what the network of learned refinement sees after the second epoch."""
     scan = simulated_scan(photons=1e5)
-    fit = Fit(scan, Refinement())
+    engine = RefinementEngine(scan, Refinement())
     for epoch in range(2):
-        before, _ = one_epoch(fit, epoch)
-    view = view_of(fit.object, before, fit.slope(), fit.light()).numpy()
-    mask = fit.covered()
+        before, _ = one_epoch(engine, epoch)
+    view = object_features(engine.object, before, engine.slope(), engine.light()).numpy()
+    mask = engine.covered()
     figure, axes = panels(4, height=2.4)
     for axis, image, label, colours in (
         (axes[0], np.angle(view[0]), "object, phase", "viridis"),
@@ -373,13 +379,13 @@ def uncertainty() -> Figure:
     scan = simulated_scan(photons=2e4, side=160)
     settings = Refinement(epochs=15)
 
-    def refine_again(other: Scan) -> Fit:
-        *_, (fit, _) = refined(other, settings)
-        return fit
+    def refine_again(other: Scan) -> RefinementEngine:
+        *_, (engine, _) = refined(other, settings)
+        return engine
 
-    fit = refine_again(scan)
-    deviation = phase_uncertainty(scan, fit, fit.covered(), refine_again)
-    pair = against_ground_truth(scan, fit)
+    engine = refine_again(scan)
+    deviation = phase_uncertainty(scan, engine, engine.covered(), refine_again)
+    pair = against_ground_truth(scan, engine)
     error = phase_error(pair.object, pair.truth)
     error = np.abs(error - error[pair.mask].mean())
     within = np.mean(error[pair.mask] < deviation[pair.mask])
@@ -402,12 +408,12 @@ def resolution() -> Figure:
     for axis, photons in zip(axes, (1e3, 1e5)):
         scan = simulated_scan(photons=photons, step_px=5.0, kind="dead_leaves")
         halves = [part_of(scan, np.arange(first, len(scan), 2)) for first in (0, 1)]
-        fits = []
+        engines = []
         for half in halves:
-            *_, (fit, _) = refined(half, Refinement(epochs=12))
-            fits.append(fit)
-        coverages = [fit.covered() for fit in fits]
-        one, other = fits
+            *_, (engine, _) = refined(half, Refinement(epochs=12))
+            engines.append(engine)
+        coverages = [engine.covered() for engine in engines]
+        one, other = engines
         pair = align(
             one.object.numpy(), one.origin, coverages[0], other.object.numpy(), other.origin,
             truth_coverage=coverages[1],
@@ -434,11 +440,11 @@ def overlap() -> Figure:
     steps, values = (4.0, 6.0, 8.0, 10.0, 12.0, 15.0), []
     for step in steps:
         scan = simulated_scan(photons=1e6, step_px=step)
-        *_, (fit, _) = refined(scan, Refinement(epochs=20))
-        values.append(phase_psnr(against_ground_truth(scan, fit)))
+        *_, (engine, _) = refined(scan, Refinement(epochs=20))
+        values.append(phase_psnr(against_ground_truth(scan, engine)))
         if step in (6.0, 15.0):
             axis = axes[0 if step == 6.0 else 1]
-            show(axis, np.log10(fit.light().numpy() + 1), f"illumination, step {step:g} px", "magma")
+            show(axis, np.log10(engine.light().numpy() + 1), f"illumination, step {step:g} px", "magma")
     diameter = light_diameter(np.abs(scan.probe[0]) ** 2)
     axes[2].plot(steps, values, "o-")
     axes[2].set(xlabel="step, px", title=f"phase PSNR, dB (beam {diameter:.0f} px)")
@@ -452,8 +458,8 @@ def convergence() -> Figure:
     figure, axes = panels(3, height=2.5)
     for label, epochs in (("rPIE alone", 0), ("with low-order phase", 12)):
         rows = []
-        for fit, error in refined(scan, Refinement(epochs=30, low_order_phase_epochs=epochs)):
-            pair = against_ground_truth(scan, fit)
+        for engine, error in refined(scan, Refinement(epochs=30, low_order_phase_epochs=epochs)):
+            pair = against_ground_truth(scan, engine)
             found = measures(pair.object, pair.truth, pair.mask, 9.0)
             rows.append((error, found["phase_rms_rad"], found["phase_low_frequency_rms_rad"]))
         for axis, column in zip(axes, zip(*rows)):
@@ -507,11 +513,11 @@ def simulation() -> Figure:
 def metrics() -> Figure:
     """Draw an object before and after its ambiguities are removed, and its error."""
     scan = simulated_scan(photons=1e5)
-    *_, (fit, _) = refined(scan, Refinement(epochs=12))
-    found = fit.object.numpy()
+    *_, (engine, _) = refined(scan, Refinement(epochs=12))
+    found = engine.object.numpy()
     y, x = np.indices(found.shape)
     found = (found * 0.8 * np.exp(1j * (0.6 + 0.02 * x - 0.01 * y))).astype(np.complex64)
-    pair = align(found, fit.origin, fit.covered(), scan.truth.object, scan.truth.origin)
+    pair = align(found, engine.origin, engine.covered(), scan.truth.object, scan.truth.origin)
     error = np.where(pair.mask, phase_error(pair.object, pair.truth), 0)
     figure, axes = panels(4, height=2.4)
     show(axes[0], cut_to(np.where(pair.mask, np.angle(found), 0), pair.mask), "with scale and ramp")

@@ -46,7 +46,7 @@ def test_each_picture_has_a_page_and_a_function_that_draws_it(pictures):
     assert pages == set(pictures.DRAWINGS) == {picture.stem for picture in EXPLANATION.glob("*.webp")}
 
 
-@pytest.mark.parametrize("name", ["forward-model", "low-order-phase"])
+@pytest.mark.parametrize("name", ["forward-model", "group-networks", "learned-refinement", "low-order-phase"])
 def test_pictures_are_drawn_anew(name, pictures, tmp_path):
     (path,) = pictures.draw([name], tmp_path)
     assert 1000 < path.stat().st_size < GREATEST_BYTES
