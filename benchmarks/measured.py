@@ -1,6 +1,6 @@
 r"""How soon real scans come out: network and refinement, a flat start, and pty-chi's LSQ-ML and rPIE.
 
-    python benchmarks/measured.py --output docs/measured \
+    python benchmarks/measured.py --output docs/results/measured \
         --scan config/siemens.yaml results siemens siemens_rpie siemens_pinn siemens_learned \
         --scan config/siemens_full.yaml results siemens_full siemens_modes \
         --scan config/rotavirus.yaml results rotavirus rotavirus_rpie rotavirus_pinn

@@ -1,7 +1,8 @@
 """How soon a good image is there: two networks and refinement, a flat start, and pty-chi's LSQ-ML and rPIE.
 
     make run && make run CONFIG=config/learned_refinement.yaml
-    python benchmarks/refinement.py results/networks/pinn.ckpt results/networks/fit.ckpt --output docs/refinement
+    python benchmarks/refinement.py results/networks/pinn.ckpt results/networks/learned.ckpt \\
+        --output docs/results/refinement
 
 The first network predicts groups of patterns, the second corrects a fit of the whole scan. Fresh objects are simulated
 in the beam of the default config, at several distances between positions and numbers of photons. Every engine gets the

@@ -25,7 +25,7 @@ def _ratios(found: Reconstruction, scan: Scan) -> np.ndarray:
 
 @pytest.mark.parametrize("photons", [1e4, 1e6])
 def test_two_thirds_lie_within_one_and_most_within_two_standard_deviations(photons, tmp_path):
-    """On each object within 5 points, at each number of photons; docs/refinement.md has others, worse ones too."""
+    """On each object within 5 points, at each number of photons; docs/results/coverage.md has other objects."""
     shares = []
     for kind in ("siemens_star", "gaussian_random_field"):
         recipe = {"object": {"name": kind, "size": 176}, "photons": photons, "seed": 5}

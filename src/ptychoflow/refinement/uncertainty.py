@@ -24,7 +24,7 @@ NEAR_PX = 3.0
 """Standard deviation of the neighbourhood over which errors are averaged, px."""
 INFLATION = 1.03
 """What was still missing on dead leaves, lines, a photograph and two other kinds, 1e4 to 1e6 photons.
-`docs/refinement.md` tells the coverage on objects that it was not set with."""
+`docs/results/coverage.md` tells the coverage on objects that it was not set with."""
 UNKNOWN = np.pi / np.sqrt(3)
 """Standard deviation of a phase of which nothing is known, rad."""
 

@@ -22,7 +22,7 @@ TRUST = (
     "model itself cannot make. On scans simulated to measure it, 63 to 78 % of an object's pixels lay within 1 and 93 "
     "to 98 % within 1.96 of it, 71 and 95 % over all; asked are 68 and 95 %."
 )
-"""What the map of uncertainty is, and what it was measured to be worth: docs/refinement.md."""
+"""What the map of uncertainty is, and what it was measured to be worth: docs/results/coverage.md."""
 
 
 @dataclass(frozen=True)
