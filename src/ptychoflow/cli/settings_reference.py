@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import READS, Config, ConfigError
-from ..interop.ptychopinn.flat_config import suggestion
+from ..core.suggestions import did_you_mean
 from ..interop.ptychopinn.glossary import describe, every_name, names_of
 from ..io.atomic import atomic_file, write_json
 
@@ -83,7 +83,7 @@ def explain(key: str) -> str:
         return "\n".join([f"{key} has", *(_in_a_line(name, every[name][1]) for name in inside)])
     told = describe(key)
     if not told:
-        raise ConfigError(f"{key}: no such setting{suggestion(key, [*every, *every_name()])}")
+        raise ConfigError(f"{key}: no such setting{did_you_mean(key, [*every, *every_name()])}")
     return "\n".join(told)
 
 

@@ -5,7 +5,7 @@ scan or a model overrides what it names. What cannot change a result (devices, w
 and ``tracking`` and reruns nothing.
 """
 
-from .base import HALVES, NAME, ConfigError, Recipe, Section, merge, nearest, whole_scan
+from .base import HALVES, NAME, ConfigError, Recipe, Section, merge, whole_scan
 from .loading import load_config, step_sections, validate
 from .reconstruction import Evaluation, Inference, Refinement, Stitching
 from .root import IN_ONE, READS, Config, MethodEntry, Sweep
@@ -64,7 +64,6 @@ __all__ = [
     "Validation",
     "load_config",
     "merge",
-    "nearest",
     "step_sections",
     "validate",
     "whole_scan",
