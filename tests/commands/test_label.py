@@ -91,7 +91,7 @@ def test_what_is_no_label_ends_in_one_line(measured, tmp_path, capsys, reconstru
     ones = np.ones(SHAPE)
     write_reconstruction(tmp_path / "other.h5", make_reconstruction(scan, ones, positions=scan.positions[1:]))
     write_reconstruction(tmp_path / "empty.h5", make_reconstruction(scan, ones, coverage=np.zeros(SHAPE, bool)))
-    words = ["label", str(measured["dataset"]), str(tmp_path / reconstruction), str(tmp_path / "out")]
+    words = ["dataset", "label", str(measured["dataset"]), str(tmp_path / reconstruction), str(tmp_path / "out")]
     assert main(words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

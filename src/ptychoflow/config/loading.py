@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ..core.suggestions import did_you_mean
 from .base import ConfigError, Section
-from .root import BATCH, IN_ONE, READS, Config
+from .root import IN_ONE, OTHER_COMMANDS, READS, Config
 from .scans import Source
 from .training import Shorthand, Training
 
@@ -45,7 +45,7 @@ def validate(schema: type[Section], data: Any, where: str = "") -> Any:
 
 def step_sections(step: str, data: dict) -> dict[str, Section]:
     """The sections a step reads, from the JSON its rule hands over; defaults for what is not there."""
-    names = BATCH if step == "batch" else (READS | IN_ONE)[step]
+    names = (READS | IN_ONE | OTHER_COMMANDS)[step]
     known = {name: Config.model_fields[name].annotation if name != "source" else Source for name in names}
     for name in data:
         if name not in known:

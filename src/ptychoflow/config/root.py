@@ -87,9 +87,12 @@ IN_ONE = {"reconstruct": (*READS["infer"], *READS["stitch"])}
 
 """What steps read that do the work of several."""
 
-BATCH = ("source", "packing", "inference", "stitching", "refinement")
+OTHER_COMMANDS = {
+    "inspect": READS["convert"],
+    "run-directory": ("source", "packing", "inference", "stitching", "refinement"),
+}
 
-"""The sections that `batch` reads, which is no step of the workflow but several of them."""
+"""What commands read whose settings no step hands over."""
 
 
 class Config(Section):

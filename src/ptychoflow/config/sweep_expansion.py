@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from . import NAME, READS, Config, ConfigError, MethodEntry, Sweep, merge, nearest, validate
+from ..core.suggestions import did_you_mean
+from . import NAME, READS, Config, ConfigError, MethodEntry, Sweep, merge, validate
 
 SCAN_STEPS = ("simulate", "convert", "pack")
 METHOD_STEPS = ("train", "infer", "stitch", "refine")
