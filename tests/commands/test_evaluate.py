@@ -203,7 +203,7 @@ def test_a_run_makes_the_same_measures_again(products, measured, tmp_path):
 def test_what_does_not_belong_together_is_refused_and_leaves_nothing(products, tmp_path, change, message):
     write_reconstruction(tmp_path / "r.h5", make_reconstruction(make_scan(), blurred(), **change))
     with pytest.raises(ValueError, match=message):
-        evaluate(products["dataset"], tmp_path / "out" / "m.json", tmp_path / "r.h5")
+        evaluate(products["dataset"], tmp_path / "out" / "m.json", refined=tmp_path / "r.h5")
     assert not (tmp_path / "out").exists()
 
 
