@@ -7,17 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
-from cyclopts import App, CycloptsError, Group, Parameter
-from cyclopts.exceptions import (
-    CoercionError,
-    MissingArgumentError,
-    UnknownCommandError,
-    UnknownOptionError,
-    UnusedCliTokensError,
-)
+from cyclopts import App, Group, Parameter
 
 from .. import __version__
-from ..core.suggestions import did_you_mean
 from .commands_table import COMMANDS, FAMILIES, GROUPS, Command
 from .help_format import PlainHelp
 from .signatures import CommandSignature, read_description, read_help, read_signature
@@ -99,12 +91,13 @@ def __getattr__(name: str) -> App:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     signature, text = read_signature(command.function), read_help(command.function)
     parameters = command_parameters(command)
+    signature_of_command = inspect.Signature(parameters)
 
     def invoke(*arguments: Any, **options: Any) -> Invocation:
-        bound = inspect.Signature(parameters).bind(*arguments, **options)
+        bound = signature_of_command.bind(*arguments, **options)
         return Invocation(command, signature, bound.arguments)
 
-    invoke.__signature__ = inspect.Signature(parameters)
+    vars(invoke)["__signature__"] = signature_of_command
     app = App(
         name=name.rpartition(" ")[2],
         usage=usage(command, parameters),
@@ -159,34 +152,6 @@ def metavar(parameter: inspect.Parameter) -> str:
 
 def _is_optional(kind: Any) -> bool:
     return type(None) in get_args(kind)
-
-
-def usage_error(error: CycloptsError) -> str:
-    """Return one line on wrong usage: what was expected, what was found, what to do."""
-    text = _explain(error)
-    chain = " ".join(("ptychoflow", *(error.command_chain or ())))
-    return f"{text} (see {chain} --help)"
-
-
-def _explain(error: CycloptsError) -> str:
-    if isinstance(error, UnknownCommandError):
-        word = error.unused_tokens[0]
-        kind, known = "command", [name for name in error.app if not name.startswith("-")]
-        if word.startswith("-"):
-            kind, known = "option", ["--help", "--version"]
-        return f"{word}: no such {kind}{did_you_mean(word, known)}"
-    if isinstance(error, UnknownOptionError):
-        option = (error.token.keyword or error.token.value).partition("=")[0]
-        known = [name for each in error.argument_collection for name in each.names if name.startswith("--")]
-        return f"{option}: no such option{did_you_mean(option, [*known, '--help'])}"
-    if isinstance(error, MissingArgumentError):
-        meaning = error.argument.parameter.help.partition(";")[0]
-        return f"{error.argument.name}: expected {meaning}; got {len(error.tokens_so_far) or 'no'} values"
-    if isinstance(error, UnusedCliTokensError):
-        return f"{error.unused_tokens[0]}: expected no further argument"
-    if isinstance(error, CoercionError) and error.argument is not None and error.token is not None:
-        return f"{error.argument.name}: expected {error.argument.parameter.metavar}, got {error.token.value!r}"
-    return " ".join(str(error).split())
 
 
 def common_options(command: Command, signature: CommandSignature) -> list[inspect.Parameter]:

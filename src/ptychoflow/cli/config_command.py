@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from ..config import READS, Config, ConfigError, load_config
+from ..config import READS, Config, ConfigError, Section, load_config
 from ..config.sweep_expansion import plan
 from ..core.suggestions import did_you_mean
 from ..interop.ptychopinn import glossary, migrate_config
@@ -37,7 +37,7 @@ def show(config: Path, scan: str | None = None, method: str | None = None) -> st
             raise ConfigError(f"{config} has no {kind} {name}{did_you_mean(name, known)}")
     if scan is None and method is None:
         return _as_yaml(_filled_in(loaded))
-    sections = {}
+    sections: dict[str, Section | None] = {}
     for step, names in READS.items():
         owner = {"scan": scan} if step in STEPS_OF_A_SCAN else {"method": method}
         if None not in owner.values():

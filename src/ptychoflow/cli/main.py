@@ -12,9 +12,10 @@ from typing import Any
 
 from cyclopts import CycloptsError
 
-from .app import Invocation, make_app, usage_error
+from .app import Invocation, make_app
 from .exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, TERMINATED
 from .extras import missing_extra
+from .usage_errors import usage_error
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -32,7 +33,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         function, given, _ = app.parse_args(words, print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        print(" ".join(("ptychoflow", *(error.command_chain or ()))) + f": {usage_error(error)}", file=sys.stderr)
+        print(usage_error(error), file=sys.stderr)
         return BAD_INPUT
     answer = function(*given.args, **given.kwargs)
     if isinstance(answer, Invocation):
@@ -110,9 +111,11 @@ def _settings(invocation: Invocation, values: dict[str, Any]) -> dict[str, Any]:
 
     command, signature = invocation.command, invocation.signature
     run_settings = {name: values.pop(name, None) for name in RUN_SECTIONS if name in signature.sections}
-    measurement = None if command.file_argument is None else str(values[command.file_argument])
-    if command.file_argument not in {parameter.name for parameter in signature.parameters}:
-        values.pop(command.file_argument, None)
+    measurement = None
+    if command.file_argument is not None:
+        measurement = str(values[command.file_argument])
+        if command.file_argument not in {parameter.name for parameter in signature.parameters}:
+            del values[command.file_argument]
     return step_settings(
         command.name,
         signature.sections,

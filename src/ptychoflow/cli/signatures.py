@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 PACKAGE = Path(__file__).parents[1]
 TYPES = {
@@ -57,8 +57,11 @@ def read_signature(function: str) -> CommandSignature:
 
     A required parameter is a positional argument unless it stands behind ``*``; one with a default is an option.
     """
+    definition = ast.parse(_head(function)[0]).body[0]
+    assert isinstance(definition, ast.FunctionDef)
     parameters, sections = [], []
-    for argument, default, kind in _parameters(ast.parse(_head(function)[0]).body[0].args):
+    for argument, default, kind in _parameters(definition.args):
+        assert argument.annotation is not None, f"{function}: {argument.arg} has no type"
         annotation = ast.unparse(argument.annotation)
         if annotation == argument.arg.capitalize():
             sections.append(argument.arg)
@@ -79,8 +82,8 @@ def read_help(function: str) -> CommandHelp:
     options = _options(function)
     return CommandHelp(
         read_description(function),
-        {each.arg_name: plain(each.description, options) for each in docstring.params},
-        "\n".join(inspect.cleandoc(each.description) for each in docstring.examples),
+        {each.arg_name: plain(each.description or "", options) for each in docstring.params},
+        "\n".join(inspect.cleandoc(each.description or "") for each in docstring.examples),
     )
 
 
@@ -115,11 +118,12 @@ def _head(function: str) -> re.Match:
     return head
 
 
-def _parameters(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None, object]]:
+def _parameters(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None, Any]]:
     """Yield each parameter with its default and its kind on the command line."""
     kinds = inspect.Parameter
     required = len(arguments.args) - len(arguments.defaults)
-    for argument, default in zip(arguments.args, [None] * required + arguments.defaults):
+    defaults = [*([None] * required), *arguments.defaults]
+    for argument, default in zip(arguments.args, defaults):
         yield argument, default, kinds.POSITIONAL_ONLY
     if arguments.vararg is not None:
         yield arguments.vararg, None, kinds.VAR_POSITIONAL

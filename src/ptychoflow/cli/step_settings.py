@@ -31,7 +31,7 @@ def step_settings(
         FileNotFoundError: if ``config`` is neither JSON text nor a file.
         ValueError: naming each wrong setting, what was expected and what was found.
     """
-    from ..config import Runtime, Tracking, step_sections, validate
+    from ..config import Runtime, Section, Tracking, step_sections, validate
 
     settings = read_settings(config, "--config")
     named = {name: read_settings(text, f"--{name}") for name, text in (run_settings or {}).items()}
@@ -41,7 +41,7 @@ def step_settings(
         layered |= assigned(layered, keys, value)
     if measurement is not None:
         settings["source"] = settings.get("source", {}) | {"file": measurement}
-    schemas = {"runtime": Runtime, "tracking": Tracking}
+    schemas: dict[str, type[Section]] = {"runtime": Runtime, "tracking": Tracking}
     return step_sections(step, settings) | {
         name: validate(schemas[name], named.get(name, {}), f"{name}.") for name in RUN_SECTIONS if name in sections
     }
