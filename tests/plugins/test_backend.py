@@ -15,7 +15,6 @@ from ptychoflow.api.inference import ReconstructionResult
 from ptychoflow.cli.main import main
 from ptychoflow.commands.export import export
 from ptychoflow.core.reconstruction import Reconstruction
-from ptychoflow.interop import ptychodus_directory as ptychodus
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.plugins.ptychodus import backend, launcher
 from ptychoflow.plugins.ptychodus.launcher import FACADE

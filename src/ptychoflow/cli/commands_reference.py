@@ -3,7 +3,7 @@
 import inspect
 from pathlib import Path
 
-from ..io.atomic import check_output, atomic_file
+from ..io.atomic import atomic_file, check_output
 from .app import ABOUT, command_parameters, metavar, option_name, usage
 from .commands_table import COMMANDS, GROUPS, Command
 from .signatures import read_help
