@@ -1,6 +1,6 @@
 """The one schema: every setting of every step, with its unit, range and default.
 
-A setting has one reader. Sections are named for the verb or noun that reads them; defaults stand at the top level, a
+A setting has one reader. Sections are named for the command or noun that reads them; defaults stand at the top level, a
 scan or a model overrides what it names. What cannot change a result (devices, workers, tracking) stands in ``runtime``
 and ``tracking`` and reruns nothing.
 """

@@ -1,7 +1,7 @@
 """Settings of PtychoPINN taken over into ours and said in its words.
 
 Our side is sections by name with what was said of them, ``{"training": {"learning_rate": 1e-3}}``, and ``arguments``:
-what verbs take as arguments (``train_data``, ``test_data``, ``model``, ``output``, ``model_name``, ``notes``). Whatever
+what commands take as arguments (``train_data``, ``test_data``, ``model``, ``output``, ``model_name``, ``notes``). Whatever
 the other side says is taken over or refused with the reason, all at once; ``leave_out`` names what to drop on purpose.
 A profile holds choices only; a whole config of theirs, in which nobody chose most values, may also hold its defaults.
 What is not said keeps our default.
