@@ -42,8 +42,6 @@ def _row(entry: "HelpEntry", width: int) -> str:
     names = ", ".join(entry.display_labels)
     name = f"  {names} {entry.metavar}" if entry.metavar and not entry.positional_label else f"  {names}"
     meaning = _as_text(entry.description)
-    if entry.choices and not entry.positional_label:
-        meaning += f" [{', '.join(entry.choices)}]"
     if entry.required and not entry.positional_label:
         meaning += " [required]"
     indent = " " * NAME_COLUMN
