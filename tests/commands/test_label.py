@@ -68,7 +68,7 @@ def test_a_network_trains_on_it_as_on_a_simulated_one(tiny_dataset, tmp_path):
     training = Training(supervision="ground_truth", stages=[Stage(epochs=1)])
     settings = {"network": Network(base_channels=8, depth=2), "training": training, "tracking": Tracking(uri=None)}
     settings["runtime"] = Runtime(accelerator="cpu", threads=1)
-    with pytest.raises(ValueError, match=r"training\.guide is truth, but blobs has none"):
+    with pytest.raises(ValueError, match=r"training\.supervision is truth, but blobs has none"):
         train([tmp_path / "measured"], tmp_path / "models" / "m.ckpt", **settings)
     losses = []
     for folder in (tmp_path / "labelled", tiny_dataset):
