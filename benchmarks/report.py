@@ -40,7 +40,7 @@ def main() -> None:
         folder = Path(place)
         paths = repeat(arguments.metrics, arguments.count, folder)
         began, processor = time.perf_counter(), time.process_time()
-        report(folder / "report.html", paths, folder / "metrics.csv")
+        report(folder / "report.html", paths, csv=folder / "metrics.csv")
         seconds, processor = time.perf_counter() - began, time.process_time() - processor
         size = (folder / "report.html").stat().st_size * 1e-6
         print(f"{len(paths)} reconstructions: {size:.1f} MB, {seconds:.1f} s, {processor:.1f} s of processor time")

@@ -1,4 +1,4 @@
-"""The verbs as objects: what the documentation promises, from arrays to arrays, with no side effect."""
+"""The commands as objects: what the documentation promises, from arrays to arrays, with no side effect."""
 
 import json
 import re

@@ -40,8 +40,8 @@ def runs(tmp_path_factory):
         _made_with(paths, truth * np.exp(1j * rng.normal(0, error, truth.shape)), epochs)
         evaluation = Evaluation(taper_px=epochs)
         metrics = folder / "metrics" / "pinn" / "star.json"
-        evaluate(paths["dataset"], metrics, paths["refined"], paths["stitched"], evaluation=evaluation)
-        report(folder / "report.html", [metrics], folder / "metrics.csv")
+        evaluate(paths["dataset"], metrics, refined=paths["refined"], stitched=paths["stitched"], evaluation=evaluation)
+        report(folder / "report.html", [metrics], csv=folder / "metrics.csv")
         folders.append(folder)
     return folders
 

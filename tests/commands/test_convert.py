@@ -106,7 +106,7 @@ def test_a_measurement_with_an_address_is_read_from_the_copy_that_was_fetched(sc
     copy.parent.mkdir(parents=True)
     write_scan(copy, scan)
     source = Source(file="s3://beamline/a/sample.cxi")
-    convert(tmp_path / "out.cxi", source, fetched=[tmp_path / "a" / "sample.cxi", copy])
+    convert(tmp_path / "out.cxi", source, local_copy=[tmp_path / "a" / "sample.cxi", copy])
     made = read_scan(tmp_path / "out.cxi")
     np.testing.assert_array_equal(made.counts[:, scan.mask], scan.counts[:, scan.mask])
     assert made.metadata["provenance"]["config"]["source"]["file"] == source.file

@@ -57,7 +57,7 @@ def test_the_truth_itself_is_found_perfect_and_explains_the_counts(products, tmp
     scan = make_scan()
     image = 3j * scan.truth.object  # the scale is free against the truth, not against the counts
     write_reconstruction(tmp_path / "r.h5", make_reconstruction(scan, image / 3))
-    evaluate(products["dataset"], tmp_path / "m.json", tmp_path / "r.h5")
+    evaluate(products["dataset"], tmp_path / "m.json", refined=tmp_path / "r.h5")
     found = _read(tmp_path / "m.json")["stages"]["refined"]
     assert found["against_truth"]["phase_psnr_truth_range"] > 100
     assert found["against_truth"]["frc"]["crossings"]["1/2"]["beyond_nyquist"]
@@ -95,7 +95,7 @@ def test_an_uncertainty_is_shown_beside_its_phase_and_the_error(tmp_path):
     refined = read_reconstruction(paths["refined"])
     spread = np.add.outer(np.arange(SHAPE[0]), 0.01 * np.arange(SHAPE[1])).astype(np.float32)
     write_reconstruction(paths["refined"], dataclasses.replace(refined, phase_uncertainty=spread))
-    evaluate(paths["dataset"], tmp_path / "m.json", paths["refined"])
+    evaluate(paths["dataset"], tmp_path / "m.json", refined=paths["refined"])
     assert (tmp_path / "m" / "uncertainty.png").is_file()
     with np.load(tmp_path / "m" / "arrays.npz", allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays["phase_uncertainty"], spread[6:50, 7:54])  # where the coverage reaches
@@ -147,7 +147,7 @@ def test_without_a_truth_the_counts_and_the_halves_are_the_judges(tmp_path):
 
 
 def test_the_baseline_has_no_network(products, tmp_path):
-    evaluate(products["dataset"], tmp_path / "m.json", products["refined"])
+    evaluate(products["dataset"], tmp_path / "m.json", refined=products["refined"])
     metrics = _read(tmp_path / "m.json")
     assert list(metrics["stages"]) == ["uniform", "refined"]
     assert metrics["split_half"] == {}
@@ -159,7 +159,7 @@ def test_a_wrong_truth_is_refused(products, tmp_path, wrong):
     other = {"another object": sample(seed=9, shape=SHAPE), "turned": right[::-1, ::-1], "its conjugate": right.conj()}
     write_dataset(tmp_path / "star", dataclasses.replace(scan, truth=GroundTruth(other[wrong].astype(np.complex64))))
     with pytest.raises(ValueError, match=r"truth of star explains its counts worse .* than an empty image"):
-        evaluate(tmp_path / "star", tmp_path / "m.json", products["refined"])
+        evaluate(tmp_path / "star", tmp_path / "m.json", refined=products["refined"])
     assert not (tmp_path / "m.json").exists()
 
 
@@ -168,7 +168,7 @@ def test_a_poor_probe_makes_no_truth_wrong(tmp_path):
     blunt = np.ones_like(scan.probe) * np.abs(scan.probe).max() / 3
     write_dataset(tmp_path / "star", dataclasses.replace(scan, probe=blunt))
     write_reconstruction(tmp_path / "r.h5", make_reconstruction(scan, scan.truth.object, probe=blunt))
-    evaluate(tmp_path / "star", tmp_path / "m.json", tmp_path / "r.h5")
+    evaluate(tmp_path / "star", tmp_path / "m.json", refined=tmp_path / "r.h5")
     assert _read(tmp_path / "m.json")["stages"]["refined"]["r_factor"] > 0.3
 
 
@@ -179,7 +179,7 @@ def test_registration_is_a_setting(products, tmp_path):
     psnr = {}
     for max_shift in (0.0, 2.0):
         evaluation = Evaluation(max_shift_px=max_shift)
-        evaluate(products["dataset"], tmp_path / "m.json", tmp_path / "r.h5", evaluation=evaluation)
+        evaluate(products["dataset"], tmp_path / "m.json", refined=tmp_path / "r.h5", evaluation=evaluation)
         against = _read(tmp_path / "m.json")["stages"]["refined"]["against_truth"]
         psnr[max_shift] = against["phase_psnr_truth_range"]
     assert against["shift_px"] == pytest.approx([0, 1], abs=0.02)
@@ -203,7 +203,7 @@ def test_a_run_makes_the_same_measures_again(products, measured, tmp_path):
 def test_what_does_not_belong_together_is_refused_and_leaves_nothing(products, tmp_path, change, message):
     write_reconstruction(tmp_path / "r.h5", make_reconstruction(make_scan(), blurred(), **change))
     with pytest.raises(ValueError, match=message):
-        evaluate(products["dataset"], tmp_path / "out" / "m.json", tmp_path / "r.h5")
+        evaluate(products["dataset"], tmp_path / "out" / "m.json", refined=tmp_path / "r.h5")
     assert not (tmp_path / "out").exists()
 
 
@@ -212,10 +212,10 @@ def test_a_reconstruction_of_another_dataset_is_told(products, tmp_path, caplog)
     for dataset, told in ((products["dataset"], False), (tmp_path / "sun", True)):
         metadata = {"provenance": record_provenance(dataset=dataset)}
         write_reconstruction(tmp_path / "r.h5", make_reconstruction(make_scan(), blurred(), metadata=metadata))
-        evaluate(products["dataset"], tmp_path / "m.json", tmp_path / "r.h5")
+        evaluate(products["dataset"], tmp_path / "m.json", refined=tmp_path / "r.h5")
         assert (f"r.h5 was made from another dataset than {products['dataset']} (sun)" in caplog.text) == told
 
 
 def test_a_missing_file_is_named(products, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.h5"):
-        evaluate(products["dataset"], tmp_path / "m.json", tmp_path / "nowhere.h5")
+        evaluate(products["dataset"], tmp_path / "m.json", refined=tmp_path / "nowhere.h5")

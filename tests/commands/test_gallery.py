@@ -13,13 +13,13 @@ from ptychoflow.simulation.probes import PROBES
 from ptychoflow.simulation.scan_paths import TRAJECTORIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "simulation"
-AGAIN = "run: ptychoflow gallery docs/simulation"
+AGAIN = "run: ptychoflow docs gallery docs/simulation"
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("gallery") / "simulation"
-    assert main(["gallery", str(folder)]) == 0
+    assert main(["docs", "gallery", str(folder)]) == 0
     return folder
 
 

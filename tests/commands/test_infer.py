@@ -1,4 +1,4 @@
-"""Inference as a verb: every pattern in a group, the same patches however they are computed."""
+"""Inference as a command: every pattern in a group, the same patches however they are computed."""
 
 import json
 import os

@@ -68,7 +68,7 @@ def test_a_network_trains_on_it_as_on_a_simulated_one(tiny_dataset, tmp_path):
     training = Training(supervision="ground_truth", stages=[Stage(epochs=1)])
     settings = {"network": Network(base_channels=8, depth=2), "training": training, "tracking": Tracking(uri=None)}
     settings["runtime"] = Runtime(accelerator="cpu", threads=1)
-    with pytest.raises(ValueError, match=r"training\.guide is truth, but blobs has none"):
+    with pytest.raises(ValueError, match=r"training\.supervision is truth, but blobs has none"):
         train([tmp_path / "measured"], tmp_path / "models" / "m.ckpt", **settings)
     losses = []
     for folder in (tmp_path / "labelled", tiny_dataset):
@@ -91,7 +91,7 @@ def test_what_is_no_label_ends_in_one_line(measured, tmp_path, capsys, reconstru
     ones = np.ones(SHAPE)
     write_reconstruction(tmp_path / "other.h5", make_reconstruction(scan, ones, positions=scan.positions[1:]))
     write_reconstruction(tmp_path / "empty.h5", make_reconstruction(scan, ones, coverage=np.zeros(SHAPE, bool)))
-    words = ["label", str(measured["dataset"]), str(tmp_path / reconstruction), str(tmp_path / "out")]
+    words = ["dataset", "label", str(measured["dataset"]), str(tmp_path / reconstruction), str(tmp_path / "out")]
     assert main(words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -28,7 +28,7 @@ def measured(tmp_path_factory):
         output = folder / "metrics" / "pinn" / f"{scan}.json"
         evaluate(output=output, **paths)
         baseline = folder / "metrics" / "flat" / f"{scan}.json"
-        evaluate(paths["dataset"], baseline, paths["refined"])
+        evaluate(paths["dataset"], baseline, refined=paths["refined"])
         _rename(baseline, method="flat")
     return folder
 
@@ -65,7 +65,7 @@ def _rename(path, **names):
 
 
 def _report(folder, metrics, networks=(), **more) -> str:
-    report(folder / "report.html", metrics, folder / "metrics.csv", networks, **more)
+    report(folder / "report.html", metrics, csv=folder / "metrics.csv", networks=networks, **more)
     return (folder / "report.html").read_text()
 
 

@@ -34,7 +34,7 @@ def _events(capsys) -> list[dict]:
 
 
 def test_a_directory_becomes_a_product_and_events_tell_how(directory, tmp_path, tiny_dataset, capsys):
-    assert main(["batch", str(directory), str(tmp_path / "out"), "--events", "--config", QUICK]) == 0
+    assert main(["run-directory", str(directory), str(tmp_path / "out"), "--events", "--config", QUICK]) == 0
     events = _events(capsys)
     assert [e["event"] for e in events] == ["started", "step", "step", "step", "epoch", "epoch", "finished"]
     assert events[0]["steps"] == ["convert", "pack", "refine"] and events[0]["patterns"] == [100, 32, 32]
@@ -49,12 +49,12 @@ def test_a_directory_becomes_a_product_and_events_tell_how(directory, tmp_path, 
 def test_a_model_in_the_directory_is_what_it_starts_with(directory, tmp_path, tiny_dataset, capsys, sees):
     config = ConfigManager(network={"input": sees, "base_channels": 8, "depth": 2, "cascades": 1})
     PtychoModel.new(PtychoDataLoader(tiny_dataset, config)).save(directory / "model.ckpt")
-    assert main(["batch", str(directory), str(tmp_path / "out"), "--events", "--config", QUICK]) == 0
+    assert main(["run-directory", str(directory), str(tmp_path / "out"), "--events", "--config", QUICK]) == 0
     assert _events(capsys)[0]["steps"] == ["convert", "pack", "reconstruct", "refine"]
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(directory, tmp_path, capsys):
-    assert main(["batch", str(directory), str(tmp_path / "out"), "--dry-run", "--events"]) == 0
+    assert main(["run-directory", str(directory), str(tmp_path / "out"), "--dry-run", "--events"]) == 0
     (event,) = _events(capsys)
     assert event["event"] == "plan" and event["format"] == "ptychodus" and not (tmp_path / "out").exists()
 
@@ -72,7 +72,7 @@ def test_bad_input_ends_with_2_in_one_line_and_an_event(directory, tiny_dataset,
     (tmp_path / "uniform").mkdir()
     places = {"none": tmp_path / "none", "input": directory, "uniform": tmp_path / "uniform", "packed": tiny_dataset}
     words = [word.format(**places) for word in words]
-    assert main(["batch", words[0], str(tmp_path / "out"), "--events", *words[1:]]) == 2
+    assert main(["run-directory", words[0], str(tmp_path / "out"), "--events", *words[1:]]) == 2
     said = capsys.readouterr()
     assert message in said.err and json.loads(said.out.splitlines()[-1])["event"] == "error"
     assert not (tmp_path / "out").exists()
@@ -80,13 +80,13 @@ def test_bad_input_ends_with_2_in_one_line_and_an_event(directory, tiny_dataset,
 
 def test_an_output_that_cannot_be_written_is_told_at_once(directory, tmp_path, capsys):
     (tmp_path / "out").write_text("mine")
-    assert main(["batch", str(directory), str(tmp_path / "out"), "--events"]) == 2
+    assert main(["run-directory", str(directory), str(tmp_path / "out"), "--events"]) == 2
     assert "out/product.h5 cannot be written (" in capsys.readouterr().err
     assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_sigterm_leaves_a_partial_product_that_says_so(directory, tmp_path):
-    words = ["batch", directory, tmp_path / "out", "--events"]
+    words = ["run-directory", directory, tmp_path / "out", "--events"]
     words += ["--config", '{"refinement": {"epochs": 100000, "convergence_tolerance": 0}}']
     command = [sys.executable, "-m", "ptychoflow", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -136,6 +136,6 @@ def test_stopped_while_reading_it_ends_with_130_and_no_product(directory, tmp_pa
 
     monkeypatch.setattr(f"ptychoflow.commands.run_directory.{reading}", slow)
     before = signal.getsignal(signal.SIGINT)
-    assert main(["batch", str(directory), str(tmp_path / "out"), "--events"]) == 130
+    assert main(["run-directory", str(directory), str(tmp_path / "out"), "--events"]) == 130
     assert _events(capsys)[-1] == {"event": "cancelled", "product": None} | {"time": pytest.approx(time.time(), abs=60)}
     assert not (tmp_path / "out").exists() and signal.getsignal(signal.SIGINT) == before

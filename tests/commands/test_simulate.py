@@ -1,4 +1,4 @@
-"""The verb writes a scan that follows its settings, whole or not at all, and in bounded memory."""
+"""The command writes a scan that follows its settings, whole or not at all, and in bounded memory."""
 
 import json
 import subprocess
@@ -154,7 +154,7 @@ def test_a_probe_that_does_not_fit_the_patterns_is_told(tmp_path):
 
 @pytest.mark.parametrize("settings", [{}, {"trajectory": {"step_px": 9.0, "error_px": 0.5}}], ids=["nominal", "astray"])
 def test_stitching_the_labels_of_a_simulated_scan_gives_its_truth(tmp_path, settings):
-    """The labels that a network learns from, through the verb that stitches what it predicts."""
+    """The labels that a network learns from, through the command that stitches what it predicts."""
     _simulate(tmp_path, **settings)
     pack(tmp_path / "scan.cxi", tmp_path / "dataset")
     scan = open_dataset(tmp_path / "dataset")

@@ -1,4 +1,4 @@
-"""Training as a verb: one checkpoint and one record, resumed exactly, refused early where it cannot work."""
+"""Training as a command: one checkpoint and one record, resumed exactly, refused early where it cannot work."""
 
 import io
 import json

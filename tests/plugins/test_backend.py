@@ -15,9 +15,8 @@ from ptychoflow.api.inference import ReconstructionResult
 from ptychoflow.cli.main import main
 from ptychoflow.commands.export import export
 from ptychoflow.core.reconstruction import Reconstruction
-from ptychoflow.interop import ptychodus_directory as ptychodus
 from ptychoflow.io.dataset import open_dataset, write_dataset
-from ptychoflow.plugins.ptychodus import backend
+from ptychoflow.plugins.ptychodus import backend, launcher
 from ptychoflow.plugins.ptychodus.launcher import FACADE
 
 FIELDS = {"DataConfig": 18, "ModelConfig": 33, "TrainingConfig": 34, "InferenceConfig": 6, "DatagenConfig": 0}
@@ -159,7 +158,7 @@ def test_a_model_that_the_workflow_trained_is_one_that_ptychodus_takes(tmp_path,
 def test_ptychodus_is_started_with_our_engine_first_on_its_path(monkeypatch):
     started = []
     monkeypatch.setattr(os, "execve", lambda *what: started.append(what))
-    monkeypatch.setattr(ptychodus, "_python", lambda: Path("/somewhere/python"))
+    monkeypatch.setattr(launcher, "_python", lambda: Path("/somewhere/python"))
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     assert main(["ptychodus", "--", "-b", "train", "-i", "in"]) == 0
     ((program, words, environment),) = started

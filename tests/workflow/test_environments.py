@@ -20,7 +20,7 @@ CALLED = {"yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image", "markups
 """Modules whose package has another name."""
 NOT_OURS = {"ptychodus"}
 """Imported only where ptychodus itself is at work."""
-MODULES = {"inspect": "inspect_file", "batch": "run_directory"}
+MODULES = {"inspect": "inspect_file", "run-directory": "run_directory"}
 """Modules of commands that are not called as their command."""
 
 

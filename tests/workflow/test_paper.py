@@ -36,7 +36,7 @@ def _smaller(config: dict) -> dict:
 
 
 def _commands(dry_run: str) -> list[list[str]]:
-    """The verbs and their arguments that a dry run with ``--printshellcmds`` shows, in the order of the jobs."""
+    """The commands and their arguments that a dry run with ``--printshellcmds`` shows, in the order of the jobs."""
     found = re.findall(r"python -m ptychoflow (.*) > \S+ 2>&1", dry_run)
     known = {"$PTYCHOFLOW_RUNTIME": '{"accelerator": "cpu"}', "$PTYCHOFLOW_TRACKING": '{"uri": null}'}
     return [[known.get(word, word) for word in shlex.split(line)] for line in found]

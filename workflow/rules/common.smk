@@ -82,9 +82,9 @@ def files_named(wildcards):
     return [storage(name) if "://" in name else name for name in names if "://" in name or Path(name).is_file()]
 
 
-def fetched(wildcards, input):
+def local_copies(wildcards, input):
     """Where the files with an address were put, for the step that reads them."""
-    return f"--fetched {input.files}" if any("://" in name for name in CONFIG.files(wildcards.scan)) else ""
+    return f"--local-copy {input.files}" if any("://" in name for name in CONFIG.files(wildcards.scan)) else ""
 
 
 def measurement(wildcards, input):

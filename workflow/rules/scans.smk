@@ -55,9 +55,9 @@ rule convert:
     params:
         config=settings("convert"),
         probe=option("probe"),
-        fetched=fetched,
+        local_copies=local_copies,
     shell:
-        "python -m ptychoflow convert {output.scan} {params.probe} {params.fetched} --config {params.config:q}"
+        "python -m ptychoflow convert {output.scan} {params.probe} {params.local_copies} --config {params.config:q}"
         " > {log} 2>&1"
 
 

@@ -1,7 +1,7 @@
-"""The verbs as objects, for notebooks and other programs: settings, scans, networks and reconstructions in memory.
+"""The commands as objects, for notebooks and other programs: settings, scans, networks and reconstructions in memory.
 
 Importing this is quick; torch and the rest come with the first object that needs them. Nothing is tracked or written
-unless asked for: verbs work in a temporary folder that is gone when they are done.
+unless asked for: commands work in a temporary folder that is gone when they are done.
 
     model = PtychoModel.load("pinn.ckpt")
     found = InferenceEngine(model).predict_and_stitch(counts, positions=positions, probe=probe)

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from ..config import Config, ConfigError, Section, Tracking, load_config, merge, validate
-from ..interop.ptychopinn.flat_config import suggestion
+from ..core.suggestions import did_you_mean
 
 SECTIONS: dict[str, type[Section]] = {
     name: known.annotation
@@ -110,7 +110,7 @@ class ConfigManager:
         if name not in SECTIONS:
             if name in Config.model_fields:
                 raise ConfigError(f"config: {name} belongs to a workflow; here are only {', '.join(SECTIONS)}")
-            raise ConfigError(f"config: {name}: unknown section{suggestion(name, SECTIONS)}")
+            raise ConfigError(f"config: {name}: unknown section{did_you_mean(name, SECTIONS)}")
         if isinstance(said, SECTIONS[name]):
             return said
         part = validate(SECTIONS[name], said, f"{name}.").model_dump(exclude_unset=True)

@@ -84,7 +84,7 @@ class InferenceEngine:
 
         Raises:
             ValueError: if the patterns are of another size than those the network was trained on, or several devices
-                are asked for: patches of several processes meet on disk, by the verb ``infer``.
+                are asked for: patches of several processes meet on disk, by the command ``infer``.
         """
         return predict_patches(self.model.model, self.config, data, arrays)
 

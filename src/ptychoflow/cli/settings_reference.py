@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import READS, Config, ConfigError
-from ..interop.ptychopinn.flat_config import suggestion
+from ..core.suggestions import did_you_mean
 from ..interop.ptychopinn.glossary import describe, every_name, names_of
-from ..io.atomic import atomic_file, write_json
+from ..io.atomic import atomic_file, check_output, write_json
 
 INTRODUCTION = """# Settings
 
@@ -21,7 +21,7 @@ step that reads it and what follows from that step, nothing else.
 Lengths end in `_m` or `_px`, energies in `_ev`, angles in `_rad`. Where a name has settings of its own, the bare name
 is short for them: `object: siemens_star` means `object: {name: siemens_star}`.
 
-This page comes from the schema: `ptychoflow settings config/README.md`.
+This page comes from the schema: `ptychoflow config reference config/README.md`.
 """
 
 LIMITS = {
@@ -49,13 +49,43 @@ class Setting(NamedTuple):
     default: str
 
 
-def settings(output: Path) -> None:
-    """Write every setting with meaning, unit, range and default: Markdown for a name in ``.md``, else a JSON schema."""
-    if output.suffix != ".md":
-        write_json(output, Config.model_json_schema())
-        return
+def reference(output: Path) -> None:
+    """Write the reference of every setting, a Markdown page.
+
+    Reads nothing. Makes a page with the meaning, unit, range, default and PtychoPINN name of each setting.
+
+    Args:
+        output: the page, ``.md``.
+
+    Raises:
+        ValueError: if the output has another suffix.
+        OSError: if it cannot be written.
+
+    Example:
+        ptychoflow config reference config/README.md
+    """
+    check_output(output, ".md")
     with atomic_file(output) as partial:
         partial.write_text(page())
+
+
+def schema(output: Path) -> None:
+    """Write the JSON schema with which editors complete and check a configuration.
+
+    Reads nothing. Makes a JSON schema.
+
+    Args:
+        output: the schema, ``.json``.
+
+    Raises:
+        ValueError: if the output has another suffix.
+        OSError: if it cannot be written.
+
+    Example:
+        ptychoflow config schema config/config.schema.json
+    """
+    check_output(output, ".json")
+    write_json(output, Config.model_json_schema())
 
 
 def page() -> str:
@@ -83,7 +113,7 @@ def explain(key: str) -> str:
         return "\n".join([f"{key} has", *(_in_a_line(name, every[name][1]) for name in inside)])
     told = describe(key)
     if not told:
-        raise ConfigError(f"{key}: no such setting{suggestion(key, [*every, *every_name()])}")
+        raise ConfigError(f"{key}: no such setting{did_you_mean(key, [*every, *every_name()])}")
     return "\n".join(told)
 
 

@@ -39,9 +39,10 @@ class Pair:
 
 
 def compare(first: Path, second: Path) -> str:
-    """What changed from one run to another, in words and numbers.
+    """Compare two runs: settings, code and data that differ, and metrics that changed.
 
-    Results are matched by method and scan; where each side holds a single one, those are compared whatever their names.
+    Reads two folders of results, reports or files of metrics. Makes text. Results are matched by method and scan; where
+    each side holds a single one, those are compared whatever their names.
 
     Args:
         first: a folder of results, a report, or a file of measures.
@@ -50,6 +51,9 @@ def compare(first: Path, second: Path) -> str:
     Raises:
         FileNotFoundError: if one of them is not there.
         ValueError: if one holds no measures of this version, or the two have nothing in common.
+
+    Example:
+        ptychoflow compare results last_week/report.html
     """
     a, b = read_run(first), read_run(second)
     matched = _match(a, b)

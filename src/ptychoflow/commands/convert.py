@@ -20,21 +20,27 @@ from ..readers.registry import read_scan_of
 logger = logging.getLogger(__name__)
 
 
-def convert(output: Path, source: Source, probe: Path | None = None, fetched: Sequence[Path] = ()) -> None:
-    """Convert a measurement to a CXI scan.
+def convert(output: Path, source: Source, probe: Path | None = None, local_copy: Sequence[Path] = ()) -> None:
+    """Convert a measurement to a scan, downloading it where needed.
+
+    Reads the file of another program, which section ``source`` describes. Makes a CXI file. The folder in
+    ``PTYCHOFLOW_DATA`` is searched first and keeps what is downloaded.
 
     Args:
-        output: the scan; it appears whole or not at all.
+        output: the scan, ``.cxi``.
         source: what to read.
         probe: a reconstruction whose refined probe replaces the one in the measurement.
-        fetched: copies of the files that the source names by an address, such as ``s3://bucket/scan.h5``.
+        local_copy: copies of the files that the source names by an address, such as ``s3://bucket/scan.h5``.
 
     Raises:
         FileNotFoundError: if the measurement is nowhere and there is no address to fetch it from.
         ValueError: if it is damaged, is not what its checksum says, or holds impossible values.
+
+    Example:
+        ptychoflow convert siemens.cxi --config source.yaml
     """
     began = time.perf_counter()
-    local = with_local_copies(source, fetched)
+    local = with_local_copies(source, local_copy)
     path = resolve_path(local)
     scan = read_scan_of(path, local)
     logger.info("read %s: %d patterns of %d px, %s", path, len(scan), scan.size, scan.counts.dtype)

@@ -60,29 +60,34 @@ class Stage:
 def evaluate(
     dataset: Path,
     output: Path,
+    *,
     refined: Path,
     stitched: Path | None = None,
     halves: tuple[Path, Path] | None = None,
     stitched_halves: tuple[Path, Path] | None = None,
     evaluation: Evaluation = Evaluation(),
 ) -> None:
-    """Measure reconstructions of one scan; write a JSON file and, in a folder of the same stem, figures and arrays.
+    """Evaluate the reconstructions of a scan.
 
-    Measured are what the network made, what refinement made of it, and, to compare with, an empty object: what a
-    reconstruction that found nothing would score.
+    Reads a dataset and its reconstructions. Makes a JSON file of metrics and, in a folder of the same stem, figures
+    and arrays. Evaluated are the network's reconstruction, the refined one and, as a baseline, a uniform object: the
+    score of a reconstruction that found nothing.
 
     Args:
         dataset: the scan.
-        output: the measures.
+        output: the metrics, ``.json``.
         refined: the refined reconstruction.
         stitched: the network's reconstruction that it started from.
-        halves: refined from even and from odd patterns.
-        stitched_halves: what the network made of even and of odd patterns.
-        evaluation: how to measure.
+        halves: the refined reconstructions of even and of odd patterns.
+        stitched_halves: the network's reconstructions of even and of odd patterns.
+        evaluation: how to evaluate.
 
     Raises:
         FileNotFoundError: if the dataset or a reconstruction is missing.
         ValueError: if one is damaged, is not of this scan, or covers nothing.
+
+    Example:
+        ptychoflow evaluate datasets/star star.json --refined refined.h5 --stitched star.h5
     """
     began = time.perf_counter()
     scan = open_dataset(dataset)

@@ -40,7 +40,10 @@ class Patterns:
 
 
 def export(source: Path, output: Path, scan: Path | None = None, model: Path | None = None) -> None:
-    """Write a reconstruction or a scan in the form that the name of the output says.
+    """Export a reconstruction or a scan to the formats of other programs.
+
+    Reads a reconstruction, a product of ptychodus, a dataset or a scan. Makes what the name of the output says. The
+    command ``convert`` goes the other way.
 
     Args:
         source: a reconstruction, a product of ptychodus (HDF5, NPZ or CXI), a dataset folder or a scan; a scan is
@@ -54,6 +57,9 @@ def export(source: Path, output: Path, scan: Path | None = None, model: Path | N
     Raises:
         FileNotFoundError: if something is missing.
         ValueError: if it is damaged, does not belong together, or the form is none that is known.
+
+    Example:
+        ptychoflow export refined.h5 for-ptychodus --scan datasets/star --model pinn.ckpt
     """
     began = time.perf_counter()
     form = form_of(output)

@@ -39,7 +39,7 @@ ptychoflow simulate cells.cxi --config '{{"simulation": {{"object": "polyhedra",
 
 [config/README.md](../../config/README.md#scans) has every setting with unit, range and default;
 [docs/api/Datagen.md](../api/Datagen.md) does the same from Python, also with arrays of your own. This page and its
-pictures come from the code: `ptychoflow gallery docs/simulation`.
+pictures come from the code: `ptychoflow docs gallery docs/simulation`.
 
 What holds for every simulated scan:
 
@@ -117,7 +117,17 @@ class Entry:
 
 
 def gallery(output: Path) -> None:
-    """Write the page ``README.md`` and its pictures into a folder, which appears whole or not at all."""
+    """Draw everything that can be simulated.
+
+    Reads nothing. Makes a folder: a Markdown page, ``README.md``, with a picture and the settings of each object,
+    probe, scan path and detector.
+
+    Args:
+        output: the folder.
+
+    Example:
+        ptychoflow docs gallery docs/simulation
+    """
     with atomic_dir(output, ("README.md", "*.webp")) as folder:
         tables = {}
         for section, entries in SECTIONS.items():

@@ -19,18 +19,24 @@ logger = logging.getLogger(__name__)
 def infer(
     model: Path, dataset: Path, output: Path, inference: Inference = Inference(), runtime: Runtime = Runtime()
 ) -> None:
-    """Predict patches of a scan; every pattern is in the group of at least one of them.
+    """Predict object patches of a scan with a network.
+
+    Reads a checkpoint and a dataset. Makes a folder of patches, one part for each process; every pattern is in the
+    group of at least one patch.
 
     Args:
         model: a checkpoint that ``train`` wrote.
         dataset: the scan, of patterns as large as those the network was trained on.
-        output: folder of patches; it appears whole or not at all.
+        output: the folder of patches.
         inference: groups, what to keep of each patch, precision.
         runtime: devices, workers, groups at once.
 
     Raises:
         FileNotFoundError: if the model or the dataset is missing.
         ValueError: if either is damaged, or they do not suit each other.
+
+    Example:
+        ptychoflow infer pinn.ckpt datasets/star patches/star --set runtime.devices=2
     """
     began = time.perf_counter()
     scan = open_dataset(dataset)

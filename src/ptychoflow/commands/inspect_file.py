@@ -23,7 +23,11 @@ EFFORTLESS = (64, 128, 256)
 
 
 def inspect(source: Source, output: Path | None = None) -> str:
-    """Say what a file is and how to read it.
+    """Inspect a measurement: its format, what is missing, and how its scan lies on the detector.
+
+    Reads a measurement of any format. Makes text: what the file holds, what is missing and how to give it, and the
+    orientation of the positions that fits best. With ``output`` it makes a folder with a config that is ready to run,
+    the findings as JSON and a picture.
 
     Args:
         source: the file, and what is already known about it.
@@ -36,6 +40,9 @@ def inspect(source: Source, output: Path | None = None) -> str:
     Raises:
         FileNotFoundError: if the file is nowhere.
         ValueError: if it is no format known, or damaged.
+
+    Example:
+        ptychoflow inspect measurement.h5 --output inspections/measurement
     """
     began = time.perf_counter()
     path = resolve_path(source)

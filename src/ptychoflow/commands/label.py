@@ -16,19 +16,25 @@ logger = logging.getLogger(__name__)
 
 
 def label(dataset: Path, reconstruction: Path, output: Path) -> None:
-    """Write a dataset with the same counts, and with object, probe and positions of a reconstruction.
+    """Label a measured dataset with its reconstruction, to train networks on.
 
-    The three belong together: what one of them leaves open, a scale or a shift, another one takes up. Patterns whose
-    beam centre lies where the object is not known are left out, as they would teach what nobody knows.
+    Reads a dataset and its reconstruction. Makes a dataset with the same counts and, as ground truth, the object, probe
+    and positions of the reconstruction.
+
+    The three belong together: a scale or shift that one of them leaves open, another one takes up. Patterns whose beam
+    centre lies where the object is not known are left out.
 
     Args:
         dataset: the scan.
-        reconstruction: of this scan, as ``refine`` or ``stitch`` wrote it.
+        reconstruction: the reconstruction of this scan, as ``refine`` or ``stitch`` wrote it.
         output: the dataset folder to make.
 
     Raises:
         FileNotFoundError: if the dataset or the reconstruction is missing.
         ValueError: if one is damaged, or the reconstruction is not of this scan.
+
+    Example:
+        ptychoflow dataset label datasets/siemens refined/rpie/siemens.h5 datasets/siemens_labelled
     """
     scan, found = open_dataset(dataset), read_reconstruction(reconstruction)
     if len(found.positions) != len(scan) or found.probe.shape[-1] != scan.size:

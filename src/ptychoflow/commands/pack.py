@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import xxhash
@@ -22,19 +23,25 @@ from ..runtime.progress import track
 logger = logging.getLogger(__name__)
 
 
-def pack(scan: Path, output: Path, packing: Packing = Packing(), half: str | None = None) -> None:
-    """Pack a scan file into a dataset folder.
+def pack(scan: Path, output: Path, packing: Packing = Packing(), half: Literal["even", "odd"] | None = None) -> None:
+    """Pack a scan into a dataset, a folder of memory-mapped arrays.
+
+    Reads a CXI file in pieces. Makes a dataset with a manifest and checksums, cropped or binned where asked.
 
     Args:
         scan: a CXI file that ``simulate`` or ``convert`` wrote.
-        output: the folder; it appears whole or not at all, and the dataset is called as it is.
+        output: the dataset folder; its name is that of the dataset.
         packing: what to keep of each pattern.
-        half: ``even`` or ``odd`` keeps every second pattern, from the first or the second on; None keeps all.
+        half: keep every second pattern, from the first (``even``) or the second (``odd``) on, for split-half metrics;
+            all without it.
 
     Raises:
         FileNotFoundError: if there is no scan.
         ValueError: if the scan is damaged, holds impossible counts or is smaller than the crop.
         OSError: if the disk is full or must not be written.
+
+    Example:
+        ptychoflow pack star.cxi datasets/star --set packing.crop=64
     """
     began = time.perf_counter()
     whole = read_scan(scan, counts=False)

@@ -31,14 +31,15 @@ def reconstruct(
     stitching: Stitching = Stitching(),
     runtime: Runtime = Runtime(),
 ) -> None:
-    """Reconstruct a scan with a network: what ``infer`` and ``stitch`` make, to the last bit, without their patches.
+    """Reconstruct a scan with a network: predict and stitch, with no patches on disk.
 
-    With a network that corrects a fit, which has none: the object of that fit.
+    Reads a checkpoint and a dataset. Makes a reconstruction, a ptychodus product, bit for bit that of ``infer`` and
+    ``stitch``. A network for learned refinement predicts no patches: this is its command.
 
     Args:
         model: a checkpoint that ``train`` wrote.
         dataset: the scan, of patterns as large as those the network was trained on.
-        output: the reconstruction, a ptychodus product.
+        output: the reconstruction, ``.h5``.
         inference: groups, precision of patches.
         stitching: weights and phases.
         runtime: devices, memory.
@@ -47,6 +48,9 @@ def reconstruct(
         FileNotFoundError: if the model or the dataset is missing.
         ValueError: if either is damaged, they do not suit each other, or the output is no ``.h5``.
         OSError: if the output cannot be written.
+
+    Example:
+        ptychoflow reconstruct pinn.ckpt datasets/star star.h5
     """
     began = time.perf_counter()
     check_output(output, *ENDINGS)

@@ -35,25 +35,31 @@ def refine(
     runtime: Runtime = Runtime(),
     go_on: Callable[[dict[str, float]], bool] = lambda row: True,
 ) -> None:
-    """Refine a reconstruction of a scan, or reconstruct it from a flat object.
+    """Refine an object against the diffraction patterns, from a reconstruction or a uniform object.
 
-    One that was broken off after more than a minute goes on where it was.
+    Reads a dataset and, with ``start``, a reconstruction. Makes a reconstruction, a ptychodus product with its history.
+    Without ``start`` this is iterative ptychography (rPIE) from a uniform object.
+
+    A refinement that was interrupted after more than a minute resumes.
 
     Args:
         dataset: the scan.
-        output: the reconstruction, a ptychodus product, with its history.
+        output: the refined reconstruction, ``.h5``.
         refinement: epochs, steps, what to refine.
-        start: reconstruction to start from, such as ``stitch`` or an earlier ``refine`` wrote: its object, probe and
-            positions; a flat object without it.
+        start: the reconstruction to start from, such as ``stitch`` or an earlier ``refine`` wrote: its object, probe
+            and positions; a uniform object without it.
         runtime: devices and threads.
         go_on: is called after each epoch with its row of the history, and after each epoch of the fits that repeat it
-            for its uncertainty, which have a ``repetition``; False ends the fit there, and what is written says that it
-            is partial.
+            for its uncertainty, which have a ``repetition``; False ends the refinement there, and what is written says
+            that it is partial.
 
     Raises:
         FileNotFoundError: if the dataset or the start is missing.
         ValueError: if either is damaged, the output is no ``.h5``, or the fit fails.
         OSError: if the output cannot be written.
+
+    Example:
+        ptychoflow refine datasets/star refined.h5 --start star.h5 --set refinement.epochs=20
     """
     check_output(output, *ENDINGS)
     scan = open_dataset(dataset)

@@ -18,26 +18,32 @@ logger = logging.getLogger(__name__)
 def report(
     output: Path,
     metrics: Sequence[Path],
+    *,
     csv: Path,
     networks: Sequence[Path] = (),
     sweeps: Sequence[Path] = (),
     title: str = "ptychoflow",
 ) -> None:
-    """Write a report: an HTML page with everything in it, and a table for other programs.
+    """Write the report of a run: one HTML page, and a table of its metrics.
 
-    Benchmarks of the steps are taken from ``benchmarks/`` beside the folder of the measures, where there is one.
+    Reads metrics, training logs and the tables of sweeps. Makes one HTML page that needs no other file, and a table.
+
+    Benchmarks of the steps are taken from ``benchmarks/`` beside the folder of the metrics, where there is one.
 
     Args:
-        output: the page.
-        metrics: files of measures that ``evaluate`` wrote, with the folders beside them.
-        csv: the table.
-        networks: records that ``train`` wrote.
+        output: the page, ``.html``.
+        metrics: files of metrics that ``evaluate`` wrote, with the folders beside them.
+        csv: the table, comma-separated.
+        networks: training logs that ``train`` wrote.
         sweeps: tables that ``sweep`` wrote.
         title: heading of the page.
 
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: if one is damaged, or two are of the same method and scan.
+
+    Example:
+        ptychoflow report report.html metrics/pinn/*.json --csv metrics.csv --networks networks/*.json
     """
     began = time.perf_counter()
     results, records = read_results(metrics), read_records(networks)

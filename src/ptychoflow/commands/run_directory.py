@@ -30,7 +30,7 @@ class Stopped(BaseException):
     """Somebody asked to stop while there was nothing yet to finish in order."""
 
 
-def batch(
+def run_directory(
     input: Path,
     output: Path,
     source: Source,
@@ -43,7 +43,13 @@ def batch(
     dry_run: bool = False,
     events: bool = False,
 ) -> int:
-    """Reconstruct what is in a directory.
+    """Reconstruct a directory into a directory, all steps in one call.
+
+    Reads the standard directory of ptychodus, or any measurement. Makes ``product.h5``: converts and packs; with a
+    model, predicts and stitches; refines.
+
+    SIGTERM ends it after the current epoch with a product that says it is partial. Exit codes: 0 done, 1 failed, 2 bad
+    input, 130 stopped.
 
     Args:
         input: a standard directory of ptychodus, or any measurement.
@@ -52,11 +58,11 @@ def batch(
         packing: how much of the patterns to keep.
         inference: what to keep of each patch.
         stitching: weights and phases.
-        refinement: the fit.
-        model: a checkpoint to start with; ``model.ckpt`` of the input without it, and a flat object without that.
+        refinement: epochs, steps, what to refine.
+        model: a checkpoint to start with; ``model.ckpt`` of the input without it, and a uniform object without that.
         runtime: devices and threads.
         dry_run: only say what would be done.
-        events: say on stdout what happens, a JSON object a line.
+        events: report progress on stdout, one JSON object a line.
 
     Returns:
         Exit code: 0, or 130 after SIGTERM or SIGINT; ``product.h5`` is then partial and says so, or not there yet.
@@ -65,6 +71,9 @@ def batch(
         FileNotFoundError: if the input or the model is missing.
         ValueError: if either is damaged, or they do not suit each other.
         OSError: if the output cannot be written.
+
+    Example:
+        ptychoflow run-directory standard-directory reconstructed --events > events.jsonl
     """
     tell = Events(events)
     try:

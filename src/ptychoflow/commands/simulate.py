@@ -24,13 +24,16 @@ logger = logging.getLogger(__name__)
 
 
 def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | None = None) -> None:
-    """Simulate a scan into a CXI file, of any length in bounded memory.
+    """Simulate a scan from an object, a probe and a scan path.
 
-    The same settings give the same file on every machine of one kind: the work is done on the processor, and each thing
-    drawn has random numbers of its own.
+    Reads nothing, or the probe of a reconstruction. Makes a CXI file with counts, positions, probe and ground truth,
+    of any length in bounded memory.
+
+    The same settings give the same file on every machine of one kind: it is computed on the CPU, and each random
+    quantity has a generator of its own.
 
     Args:
-        output: the file; it appears whole or not at all.
+        output: the scan, ``.cxi``.
         simulation: sample, beam, path, detector, photons and seed.
         probe: a reconstruction whose refined probe and geometry to use, with ``simulation.probe: reconstruction``.
 
@@ -38,6 +41,9 @@ def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | 
         FileNotFoundError: if there is no such reconstruction, or no file that the settings name.
         ValueError: naming the setting, if the sample is too small for one pattern, positions lie outside it, or the
             probe does not fit the patterns.
+
+    Example:
+        ptychoflow simulate star.cxi --set simulation.object=siemens_star --set simulation.seed=5
     """
     began, seed = time.perf_counter(), simulation.seed
     image = make_object(simulation.object, stream(seed, "object"))

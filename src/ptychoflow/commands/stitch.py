@@ -24,12 +24,14 @@ logger = logging.getLogger(__name__)
 def stitch(
     dataset: Path, patches: Path, output: Path, stitching: Stitching = Stitching(), runtime: Runtime = Runtime()
 ) -> None:
-    """Stitch the patches of a scan into a reconstruction.
+    """Stitch predicted patches into one object.
+
+    Reads a dataset and its patches. Makes a reconstruction, a ptychodus product.
 
     Args:
         dataset: the scan the patches belong to.
         patches: folder that ``infer`` wrote.
-        output: the reconstruction, a ptychodus product.
+        output: the reconstruction, ``.h5``.
         stitching: weights and phases.
         runtime: memory for the canvas, threads.
 
@@ -37,6 +39,9 @@ def stitch(
         FileNotFoundError: if the dataset or the patches are missing.
         ValueError: if either is damaged, they do not belong together, or the output is no ``.h5``.
         OSError: if the canvas fits neither in memory nor on disk, or the output cannot be written.
+
+    Example:
+        ptychoflow stitch datasets/star patches/star star.h5 --set stitching.weighting=uniform
     """
     began, clock = time.perf_counter(), Clock()
     if runtime.threads:

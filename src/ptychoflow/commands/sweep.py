@@ -12,19 +12,26 @@ from ..reporting.sweep_results import collect, sweep_table
 logger = logging.getLogger(__name__)
 
 
-def sweep(output: Path, metrics: Sequence[Path], figure: Path, combinations: Sequence[dict]) -> None:
-    """Collect the measures of a sweep.
+def sweep(output: Path, metrics: Sequence[Path], *, figure: Path, combinations: Sequence[dict]) -> None:
+    """Tabulate and plot the metrics of a sweep over settings.
+
+    Reads the metrics of each combination of a sweep. Makes a table of mean and standard deviation over seeds, and a
+    figure of it.
 
     Args:
         output: the table, comma-separated: a row for each stage, scan and combination of values but the seeds'.
-        metrics: files of measures that ``evaluate`` wrote.
-        figure: the same as a picture.
+        metrics: files of metrics that ``evaluate`` wrote.
+        figure: the same as a figure, ``.png``.
         combinations: of each, ``base`` (the method varied), ``method`` (what it is called), ``scans`` (what was
             reconstructed, by the scan varied) and ``values`` (the name of each setting's value).
 
     Raises:
         FileNotFoundError: if measures are missing.
         ValueError: if measures are damaged, or those of a combination were not given.
+
+    Example:
+        ptychoflow sweep dose.csv metrics/pinn-seed1/star.json --figure dose.png --combinations \
+            '[{"base": "pinn", "method": "pinn-seed1", "scans": {"star": "star"}, "values": {"training.seed": "1"}}]'
     """
     points = collect(read_results(metrics), combinations)
     drawn = draw_sweep(points)

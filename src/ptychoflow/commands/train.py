@@ -52,9 +52,11 @@ def train(
     watchers: Sequence[lightning.Callback] = (),
     start: Path | None = None,
 ) -> None:
-    """Train a network; write its checkpoint and, beside it under the same stem, a JSON record.
+    """Train a network on datasets.
 
-    A training that was stopped resumes from ``checkpoints/`` beside the output's folder; another recipe starts afresh.
+    Reads datasets. Makes a checkpoint and, beside it under the same stem, a JSON file with loss curves and timings.
+
+    An interrupted training resumes from ``checkpoints/`` beside the output's folder; other settings start afresh.
 
     Args:
         datasets: dataset folders to train on, with probes of their own but patterns of one size.
@@ -64,7 +66,7 @@ def train(
         runtime: devices and workers.
         tracking: where MLflow keeps runs.
         watchers: further callbacks of Lightning.
-        start: a checkpoint to go on with, instead of a fresh network.
+        start: a checkpoint to fine-tune, instead of a network with random weights.
 
     Raises:
         FileNotFoundError: if a dataset or ``start`` is missing.
@@ -72,6 +74,9 @@ def train(
             collapses.
         OSError: if the output cannot be written.
         SystemExit: with 143 after SIGTERM; what was reached is kept.
+
+    Example:
+        ptychoflow train datasets/leaves pinn.ckpt --set training.stages='[{epochs: 3}]'
     """
     began = time.perf_counter()
     check_output(output, ".ckpt")

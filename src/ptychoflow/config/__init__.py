@@ -1,11 +1,11 @@
 """The one schema: every setting of every step, with its unit, range and default.
 
-A setting has one reader. Sections are named for the verb or noun that reads them; defaults stand at the top level, a
+A setting has one reader. Sections are named for the command or noun that reads them; defaults stand at the top level, a
 scan or a model overrides what it names. What cannot change a result (devices, workers, tracking) stands in ``runtime``
 and ``tracking`` and reruns nothing.
 """
 
-from .base import HALVES, NAME, ConfigError, Recipe, Section, merge, nearest, whole_scan
+from .base import HALVES, NAME, ConfigError, Recipe, Section, merge, whole_scan
 from .loading import load_config, step_sections, validate
 from .reconstruction import Evaluation, Inference, Refinement, Stitching
 from .root import IN_ONE, READS, Config, MethodEntry, Sweep
@@ -64,7 +64,6 @@ __all__ = [
     "Validation",
     "load_config",
     "merge",
-    "nearest",
     "step_sections",
     "validate",
     "whole_scan",

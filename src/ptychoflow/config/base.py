@@ -1,6 +1,5 @@
 """What sections are made of: frozen models that refuse unknown keys, kinds of values, words for what is wrong."""
 
-import difflib
 import re
 from typing import Annotated, Any, ClassVar
 
@@ -113,11 +112,3 @@ def merge(base: dict, override: dict) -> dict:
         nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = merge(merged[key], value) if nested else value
     return merged
-
-
-def nearest(word: str, known) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return f"; known: {', '.join(known)}" if known else ""

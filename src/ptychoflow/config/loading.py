@@ -6,8 +6,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from .base import ConfigError, Section, nearest
-from .root import BATCH, IN_ONE, READS, Config
+from ..core.suggestions import did_you_mean
+from .base import ConfigError, Section
+from .root import IN_ONE, OTHER_COMMANDS, READS, Config
 from .scans import Source
 from .training import Shorthand, Training
 
@@ -44,7 +45,7 @@ def validate(schema: type[Section], data: Any, where: str = "") -> Any:
 
 def step_sections(step: str, data: dict) -> dict[str, Section]:
     """The sections a step reads, from the JSON its rule hands over; defaults for what is not there."""
-    names = BATCH if step == "batch" else (READS | IN_ONE)[step]
+    names = (READS | IN_ONE | OTHER_COMMANDS)[step]
     known = {name: Config.model_fields[name].annotation if name != "source" else Source for name in names}
     for name in data:
         if name not in known:
@@ -64,7 +65,7 @@ def _home(name: str, sections: dict[str, type[Section]]) -> str:
 def _explain(schema: type[Section], error: dict) -> str:
     where = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("function-", "constrained-")))
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key{nearest(str(error['loc'][-1]), _known_keys(schema, error['loc'][:-1]))}"
+        return f"{where}: unknown key{did_you_mean(str(error['loc'][-1]), _known_keys(schema, error['loc'][:-1]))}"
     if error["type"] == "value_error":
         text = str(error["ctx"]["error"])
         return f"{where}: {text}" if where else text

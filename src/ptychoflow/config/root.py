@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from .base import NAME, Section, listed, merge, nearest, whole_scan
+from ..core.suggestions import did_you_mean
+from .base import NAME, Section, listed, merge, whole_scan
 from .reconstruction import Evaluation, Inference, Refinement, Stitching
 from .runtime import Export, Runtime, Tracking
 from .scans import Packing, Simulation, Source
@@ -86,9 +87,12 @@ IN_ONE = {"reconstruct": (*READS["infer"], *READS["stitch"])}
 
 """What steps read that do the work of several."""
 
-BATCH = ("source", "packing", "inference", "stitching", "refinement")
+OTHER_COMMANDS = {
+    "inspect": READS["convert"],
+    "run-directory": ("source", "packing", "inference", "stitching", "refinement"),
+}
 
-"""The sections that `batch` reads, which is no step of the workflow but several of them."""
+"""What commands read whose settings no step hands over."""
 
 
 class Config(Section):
@@ -179,7 +183,8 @@ class Config(Section):
         method, _, scan = reference.partition("/")
         if method not in self.methods or scan not in self.methods[method].reconstruct:
             known = [f"{m}/{s}" for m, s in self.reconstructions()]
-            yield f"{where}: takes its probe from {reference}, which is not reconstructed{nearest(reference, known)}"
+            nearest = did_you_mean(reference, known)
+            yield f"{where}: takes its probe from {reference}, which is not reconstructed{nearest}"
         elif where.removeprefix("scans.") in self._scans_behind(reference):
             yield f"{where}: takes its probe from {reference}, which is itself made from this scan: use another scan"
 
@@ -216,7 +221,7 @@ class Config(Section):
     def _problems_of_finetuning(self, name: str, entry: MethodEntry):
         chain = self._finetuning_chain(name)
         if entry.finetune_from not in self.methods:
-            yield f"methods.{name}.finetune_from: no such method: {entry.finetune_from}{nearest(entry.finetune_from, self.methods)}"
+            yield f"methods.{name}.finetune_from: no such method: {entry.finetune_from}{did_you_mean(entry.finetune_from, self.methods)}"
         elif chain[-1] in chain[:-1]:
             yield f"methods.{name}.finetune_from: circular: {' -> '.join(chain)}; remove it from one of them"
         elif "uniform" in (entry.initial_object, self.methods[entry.finetune_from].initial_object):
@@ -257,7 +262,7 @@ class Config(Section):
             for key in ("train_on", "reconstruct"):
                 for scan in getattr(entry, key):
                     if scan not in self.scans:
-                        yield f"methods.{name}.{key}: no such scan: {scan}{nearest(scan, self.scans)}"
+                        yield f"methods.{name}.{key}: no such scan: {scan}{did_you_mean(scan, self.scans)}"
 
     def _problems_of_sweeps(self):
         for name, sweep in self.sweeps.items():
@@ -266,7 +271,7 @@ class Config(Section):
             for key, known in (("method", self.methods), ("scans", self.scans)):
                 for word in getattr(sweep, key):
                     if word not in known:
-                        yield f"sweeps.{name}.{key}: no such name: {word}{nearest(word, known)}"
+                        yield f"sweeps.{name}.{key}: no such name: {word}{did_you_mean(word, known)}"
             for key, values in sweep.over.items():
                 if not values:
                     yield f"sweeps.{name}.over.{key} is empty: give values, such as [0, 1, 2]"

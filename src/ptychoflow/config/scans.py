@@ -13,7 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-from .base import PatternSize, Range, Recipe, Section, Shape, named, nearest, not_negative, occupancies, positive
+from ..core.suggestions import did_you_mean
+from .base import PatternSize, Range, Recipe, Section, Shape, named, not_negative, occupancies, positive
 
 
 class ObjectRecipe(Recipe):
@@ -236,7 +237,7 @@ FORMATS = (
 
 def _known_format(name: str) -> str:
     if name not in ("auto", *FORMATS) and not name.startswith("ptychodus:"):
-        raise ValueError(f"{name} is no format{nearest(name, FORMATS)}")
+        raise ValueError(f"{name} is no format{did_you_mean(name, FORMATS)}")
     return name
 
 

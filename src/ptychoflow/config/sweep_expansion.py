@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from . import NAME, READS, Config, ConfigError, MethodEntry, Sweep, merge, nearest, validate
+from ..core.suggestions import did_you_mean
+from . import NAME, READS, Config, ConfigError, MethodEntry, Sweep, merge, validate
 
 SCAN_STEPS = ("simulate", "convert", "pack")
 METHOD_STEPS = ("train", "infer", "stitch", "refine")
@@ -152,7 +153,7 @@ class _Writer:
         named = values if isinstance(values, dict) else {self._name(key, value): value for value in values}
         for scan in itertools.chain(*named.values()) if key == "train_on" else ():
             if scan not in self._config.scans:
-                raise self._wrong(f"over.train_on: no such scan: {scan}{nearest(scan, self._config.scans)}")
+                raise self._wrong(f"over.train_on: no such scan: {scan}{did_you_mean(scan, self._config.scans)}")
         return [Value(key, value, str(name)) for name, value in named.items()]
 
     def _name(self, key: str, value: Any) -> str:

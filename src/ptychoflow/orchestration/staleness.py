@@ -80,9 +80,9 @@ def cache_of_this_code(location: str) -> str:
     return str(folder / key)
 
 
-def source_of(*verbs: str) -> set[Path]:
-    """Files of the library that verbs run: their modules and, from there on, all that these import."""
-    found, todo = set(), [PACKAGE / "commands" / f"{verb}.py" for verb in verbs]
+def source_of(*commands: str) -> set[Path]:
+    """Files of the library that commands run: their modules and, from there on, all that these import."""
+    found, todo = set(), [PACKAGE / "commands" / f"{command}.py" for command in commands]
     while todo:
         path = todo.pop()
         if path.is_file() and path not in found:

@@ -15,7 +15,7 @@ class Timing:
     """One run of a step.
 
     Attributes:
-        step: its verb.
+        step: its command.
         of: what it made: a scan, a method, or ``method/scan``.
         seconds: wall clock.
         cpu_seconds: of all its processes; None where not measured.

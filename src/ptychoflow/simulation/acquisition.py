@@ -186,7 +186,7 @@ def simulate_multiple_experiments(
         device: what computes the expected counts.
 
     Returns:
-        The scans, in memory; the verb ``simulate`` makes those that are larger.
+        The scans, in memory; the command ``simulate`` makes those that are larger.
     """
     if not objects or not probes:
         raise ValueError(f"expected objects and probes, got {len(objects)} objects and {len(probes)} probes")

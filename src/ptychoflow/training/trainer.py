@@ -1,4 +1,4 @@
-"""Lightning's trainer as every verb here wants it."""
+"""Lightning's trainer as every command here wants it."""
 
 import logging
 import math

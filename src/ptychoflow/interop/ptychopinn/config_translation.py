@@ -1,7 +1,7 @@
 """Settings of PtychoPINN taken over into ours and said in its words.
 
 Our side is sections by name with what was said of them, ``{"training": {"learning_rate": 1e-3}}``, and ``arguments``:
-what verbs take as arguments (``train_data``, ``test_data``, ``model``, ``output``, ``model_name``, ``notes``). Whatever
+what commands take as arguments (``train_data``, ``test_data``, ``model``, ``output``, ``model_name``, ``notes``). Whatever
 the other side says is taken over or refused with the reason, all at once; ``leave_out`` names what to drop on purpose.
 A profile holds choices only; a whole config of theirs, in which nobody chose most values, may also hold its defaults.
 What is not said keeps our default.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...config import Config, ConfigError, Section, validate
+from ...core.suggestions import did_you_mean
 from .field_map import Name, Row
 from .flat_config import (
     TORCH_SECTIONS,
@@ -25,7 +26,6 @@ from .flat_config import (
     legacy_names,
     nested,
     same,
-    suggestion,
     tensorflow_names,
     torch_names,
 )
@@ -82,7 +82,7 @@ def from_torch(config: Mapping[str, Any], leave_out: Iterable[str] = (), chosen:
     """
     for name in config:
         if name not in TORCH_SECTIONS:
-            raise ConfigError(f"{name}: unknown section{suggestion(name, TORCH_SECTIONS)}")
+            raise ConfigError(f"{name}: unknown section{did_you_mean(name, TORCH_SECTIONS)}")
     fields = {f"{name}.{field}": v for name, section in config.items() for field, v in fields_of(section).items()}
     return _taken_over(fields, torch_names(), leave_out, chosen)
 
@@ -178,7 +178,7 @@ def _taken_over(fields: Mapping[str, Any], names: FieldIndex, leave_out: Iterabl
         if value is None or covers(leave_out, key):
             continue
         if key not in names:
-            problems.append(f"{key}: unknown{suggestion(key, names)}")
+            problems.append(f"{key}: unknown{did_you_mean(key, names)}")
             continue
         try:
             ours, plain, idle = _translate(*names[key], value, chosen)
@@ -287,6 +287,6 @@ def _whole(sections: Mapping[str, Any] | Config) -> dict[str, Section]:
         return {name: getattr(sections, name) for name in SECTIONS}
     for name in sections:
         if name not in SECTIONS and name != "arguments":
-            raise ConfigError(f"{name}: unknown section{suggestion(name, SECTIONS)}")
+            raise ConfigError(f"{name}: unknown section{did_you_mean(name, SECTIONS)}")
     said = {name: sections.get(name, {}) for name in SECTIONS}
     return {name: s if isinstance(s, Section) else validate(SECTIONS[name], s, f"{name}.") for name, s in said.items()}

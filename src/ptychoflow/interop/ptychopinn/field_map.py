@@ -60,7 +60,7 @@ class Row:
 
     Attributes:
         ours: dotted key in our config; None where there is no such setting. ``stages.*``, ``schedule.*``, ``groups.*``
-            and ``grouping.*`` are parts that :mod:`.recipes` puts together, ``arguments.*`` what verbs are handed.
+            and ``grouping.*`` are parts that :mod:`.recipes` puts together, ``arguments.*`` what commands are handed.
         torch: field of the torch dataclasses, as ``section.field``.
         tensorflow: field of the TensorFlow dataclasses; ``both`` is TrainingConfig and InferenceConfig.
         legacy: key of ``params.cfg``, where it is not the TensorFlow field's name, or its default is another.

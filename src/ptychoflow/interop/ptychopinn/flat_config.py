@@ -1,12 +1,12 @@
 """The reference's own configs as plain dictionaries: whole TensorFlow forms, its torch bridge, its legacy keys."""
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...config import ConfigError
+from ...core.suggestions import did_you_mean
 from .field_map import ROWS, Name, Row
 
 KINDS = ("training", "inference")
@@ -101,7 +101,7 @@ def tensorflow_form(kind: str, model: Mapping[str, Any] | None = None, **fields:
     for given, known in ((fields, form), (model or {}, models)):
         for field in given:
             if field not in known:
-                raise ConfigError(f"{field}: no such field in the TensorFlow {kind} config{suggestion(field, known)}")
+                raise ConfigError(f"{field}: no such field in the TensorFlow {kind} config{did_you_mean(field, known)}")
     form |= fields
     if kind == "training" and form["n_groups"] is None:
         form["n_groups"] = GROUPS_WITHOUT_WISH
@@ -135,7 +135,7 @@ def torch_to_tensorflow(
             place[field] = _translated(row, chosen.pop(_in_profile(row.torch.path), row.torch.default))
     for key in chosen:
         if key not in torch_names():
-            raise ConfigError(f"{key}: no such torch setting{suggestion(key, torch_names())}")
+            raise ConfigError(f"{key}: no such torch setting{did_you_mean(key, torch_names())}")
     fields = form["other"] | ({"backend": "pytorch"}) | overrides
     _check_told(kind, fields, overrides)
     return tensorflow_form(kind, form["model"] | dict(model_overrides or {}), **fields)
@@ -206,17 +206,7 @@ def check_known(names: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in names:
         if not any(covers([name], key) for key in known):
-            raise ConfigError(f"{name}: nothing of that name to leave out{suggestion(name, known)}")
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """``; did you mean ...?``, or nothing where no known name is near; the last word of a dotted name may be enough."""
-    whole = {name: name for name in known} | {name.rpartition(".")[2]: name for name in known}
-    for wanted in (word, word.rpartition(".")[2]):
-        close = difflib.get_close_matches(wanted, whole, n=1, cutoff=0.6)
-        if close:
-            return f"; did you mean {whole[close[0]]}?"
-    return ""
+            raise ConfigError(f"{name}: nothing of that name to leave out{did_you_mean(name, known)}")
 
 
 def _in_profile(path: str) -> str:

@@ -9,7 +9,7 @@ TOLD = {
     "arguments.train_data": "a scan under `scans` to train on",
     "arguments.test_data": "a scan under `scans` to reconstruct",
     "arguments.model": "the checkpoint, an argument of `infer`",
-    "arguments.output": "where products go, an argument of each verb",
+    "arguments.output": "where products go, an argument of each command",
     "arguments.model_name": "the name of the model under `models`",
     "arguments.notes": "`title`",
 }
@@ -26,7 +26,7 @@ are accepted describe what happens here anyway. A whole config, in which nobody 
 defaults of the reference where they ask for something that is not here; a profile, which holds choices, may not. What a
 file does not say keeps the default of ptychoflow, not that of the reference.
 
-This page comes from the table in `interop/names.py`: `ptychoflow config names > docs/ptychopinn.md`.
+This page comes from the table in `interop/names.py`: `ptychoflow config mapping > docs/ptychopinn.md`.
 
 | torch | TensorFlow | `params.cfg` | here |
 |---|---|---|---|

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,14 +9,20 @@ FACADE = Path(__file__).with_name("shim")
 """The folder that holds what ptychodus imports as ``ptycho_torch``."""
 
 
-def launch(arguments: Sequence[str]) -> NoReturn:
-    """Become the installed ptychodus, with our engine as its backend: signals and exit code are its own.
+def launch(*arguments: str) -> NoReturn:
+    """Run ptychodus with ptychoflow as its PtychoPINN-Torch backend.
+
+    Reads what ptychodus 1.7.0 is told after ``--``; without arguments ptychodus opens its window. Makes what ptychodus
+    makes, and ends with its exit code: this process becomes ptychodus.
 
     Args:
-        arguments: what ptychodus takes; without any it opens its window.
+        arguments: arguments of ptychodus.
 
     Raises:
         ValueError: if ptychodus is not installed.
+
+    Example:
+        ptychoflow ptychodus -- -b train -i standard-directory -o trained
     """
     command = [str(_python()), "-P", "-m", "ptychodus", *arguments]
     # its child processes, which do the work, inherit the path too
