@@ -2,6 +2,7 @@
 # make run CONFIG=config/siemens.yaml  another one
 # make test, make coverage, make lint, make clean
 # make docs                            the documentation site, offline, in build/site
+# make tutorials                       the notebooks run on results/, their outputs kept in docs/tutorials for the site
 # make test-ptychodus                  released ptychodus trains, reconstructs and shows with our engine: minutes
 # make paper, make paper-miniature     the four figures of config/paper.yaml, or the same from small scans
 # make test-kill                       the miniature killed at 20 random moments
@@ -24,7 +25,7 @@ PTYCHODUS := $(VENV)/ptychodus
 PTYCHODUS_PIP := $(PTYCHODUS)/bin/python -m pip install --quiet --constraint envs/constraints.txt \
     --constraint envs/ptychodus.txt
 
-.PHONY: run paper paper-miniature docs test test-conda test-kill test-ptychodus test-slurm test-storage coverage lint clean
+.PHONY: run paper paper-miniature docs tutorials test test-conda test-kill test-ptychodus test-slurm test-storage coverage lint clean
 
 run: $(VENV)/ready
 	snakemake --cores $(CORES) --rerun-incomplete --configfile $(CONFIG) $(ARGS)
@@ -59,6 +60,9 @@ test-storage: $(VENV)/ready-to-test
 
 docs: $(VENV)/ready-to-document
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+
+tutorials: $(VENV)/ready-to-test
+	python docs/hooks/execute_tutorials.py results $(CONFIG) docs/tutorials
 
 coverage: $(VENV)/ready-to-test
 	OMP_NUM_THREADS=1 pytest -n auto --dist loadgroup --cov --cov-report term:skip-covered $(ARGS)
