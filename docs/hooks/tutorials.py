@@ -11,6 +11,7 @@ import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
+UNWANTED = re.compile(r"<style.*?</style>|\n\s*", re.DOTALL)
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 ROOT = Path(__file__).parents[2]
 MISSING = "!!! note\n    This page shows the notebook without its outputs. `make tutorials` runs it on `results/`.\n"
@@ -52,5 +53,5 @@ def _output(output: nbformat.NotebookNode) -> str:
     if "image/png" in data:
         return f'<img alt="output of the cell above" src="data:image/png;base64,{data["image/png"].strip()}">'
     if "text/html" in data:
-        return f'<div class="output">{re.sub(r"<style.*?</style>|\n\s*", "", data["text/html"], flags=re.DOTALL)}</div>'
+        return f'<div class="output">{UNWANTED.sub("", data["text/html"])}</div>'
     return f"```text\n{data['text/plain'].rstrip()}\n```" if "text/plain" in data else ""

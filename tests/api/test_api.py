@@ -22,7 +22,8 @@ from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.io.scan_cxi import write_scan
 
 HERE = Path(__file__).parents[2]
-PAGES = sorted((HERE / "docs" / "api").glob("*.md"))
+PAGE = (HERE / "docs/how-to/python-api.md").read_text()
+SECTIONS = {text.partition("\n")[0]: text for text in re.split("^## ", PAGE, flags=re.MULTILINE) if "```python" in text}
 QUICK = ConfigManager(
     network={"base_channels": 8, "depth": 2},
     training={"stages": [{"epochs": 1}], "batch_size": 8, "groups_per_epoch": 16},
@@ -57,19 +58,19 @@ def workplace(tmp_path, monkeypatch, tiny_dataset, model) -> dict:
     return {"counts": np.asarray(scan.counts), "positions": scan.positions, "probe": scan.probe}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_example_runs(page, workplace):
-    examples = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
-    assert examples
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_example_runs(section, workplace):
+    examples = re.findall(r"```python\n(.*?)```", SECTIONS[section], re.S)
     exec("\n".join(examples), dict(workplace))
 
 
-def test_every_class_has_a_page():
-    assert {page.stem for page in PAGES} == {"README", *api.__all__} - {"Found"}
+def test_every_class_has_a_section():
+    assert set(SECTIONS) == {"# Python API in notebooks", *api.__all__} - {"Found"}
 
 
-def test_three_lines_are_three_lines():
-    (example,) = re.findall(r"```python\n(.*?)```", (HERE / "docs/api/README.md").read_text(), re.S)
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/python-api.md"])
+def test_three_lines_are_three_lines(page):
+    example = re.findall(r"```python\n(.*?)```", (HERE / page).read_text(), re.S)[0]
     assert len([line for line in example.splitlines() if line]) == 3
 
 

@@ -1,6 +1,6 @@
-"""Which rules a changed setting reruns: the page `docs/reruns.md`, from READS and the graph of the rules.
+"""Which rules a changed setting reruns: the page `docs/reference/reruns.md`, from READS and the graph of the rules.
 
-python tests/workflow/reruns.py > docs/reruns.md
+python tests/workflow/reruns.py > docs/reference/reruns.md
 """
 
 import re
@@ -33,7 +33,7 @@ value written in other words (`100000` for `1.0e+5`, a default written out, anot
 change.
 
 This page is made from the code and the graph of the rules, and a test keeps it true:
-`python tests/workflow/reruns.py > docs/reruns.md`.
+`python tests/workflow/reruns.py > docs/reference/reruns.md`.
 
 | setting | read by | then reruns |
 |---|---|---|

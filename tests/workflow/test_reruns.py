@@ -17,8 +17,8 @@ KEYS = [(section, path) for section, schema in SECTIONS.items() for path, _ in l
 
 
 def test_the_page_in_the_docs_is_what_the_rules_do():
-    written = (ROOT / "docs/reruns.md").read_text()
-    assert written == page(), "run: python tests/workflow/reruns.py > docs/reruns.md"
+    written = (ROOT / "docs/reference/reruns.md").read_text()
+    assert written == page(), "run: python tests/workflow/reruns.py > docs/reference/reruns.md"
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")

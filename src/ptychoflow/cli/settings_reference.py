@@ -14,14 +14,14 @@ from ..io.atomic import atomic_file, check_output, write_json
 
 INTRODUCTION = """# Settings
 
-A file of this folder names scans and methods, and under each section what differs from the defaults below. A scan or
-a model may hold sections too: what they say goes before what stands at the top level. A changed setting reruns the
+A configuration names scans and methods, and under each section what differs from the defaults below. A scan or
+a method may hold sections too: what they say goes before what stands at the top level. A changed setting reruns the
 step that reads it and what follows from that step, nothing else.
 
 Lengths end in `_m` or `_px`, energies in `_ev`, angles in `_rad`. Where a name has settings of its own, the bare name
 is short for them: `object: siemens_star` means `object: {name: siemens_star}`.
 
-This page comes from the schema: `ptychoflow config reference config/README.md`.
+This page comes from the schema: `ptychoflow settings docs/reference/settings.md`.
 """
 
 LIMITS = {

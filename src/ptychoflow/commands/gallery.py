@@ -33,13 +33,13 @@ scans:
     simulation: {{object: {{name: polyhedra, count: 80}}, probe: kb_mirror, trajectory: fermat, seed: 5}}
 ```
 
-```
+```sh
 ptychoflow simulate cells.cxi --config '{{"simulation": {{"object": "polyhedra", "probe": "kb_mirror"}}}}'
 ```
 
-[config/README.md](../../config/README.md#scans) has every setting with unit, range and default;
-[docs/api/Datagen.md](../api/Datagen.md) does the same from Python, also with arrays of your own. This page and its
-pictures come from the code: `ptychoflow docs gallery docs/simulation`.
+[Settings](../settings.md#simulation) lists every setting with unit, range and default;
+[Datagen](../../how-to/python-api.md#datagen) does the same from Python, also with arrays of your own. This page and its
+pictures come from the code: `ptychoflow gallery docs/reference/simulation`.
 
 What holds for every simulated scan:
 

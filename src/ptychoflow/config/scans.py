@@ -232,7 +232,7 @@ FORMATS = (
     *("ptychodus", "ptychodus_training"),
 )
 
-"""Names of the formats that are read natively; `docs/formats.md` tells of each."""
+"""Names of the formats that are read natively; `docs/reference/file-formats.md` tells of each."""
 
 
 def _known_format(name: str) -> str:

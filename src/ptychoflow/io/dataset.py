@@ -2,7 +2,7 @@
 
 ``counts.npy`` in the smallest dtype that loses nothing, ``positions.npy``, ``probe.npy``, and ``mask.npy``,
 ``truth.npy`` and ``true_positions.npy`` where the scan has them. ``manifest.json`` is written last and says what each
-array must be. `docs/datasets.md` describes the format.
+array must be. `docs/reference/dataset-format.md` describes the format.
 """
 
 import math

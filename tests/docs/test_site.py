@@ -1,0 +1,99 @@
+"""The site is built offline, without a warning, and fetches nothing when it is read."""
+
+import re
+import sys
+from html.parser import HTMLParser
+
+import nbformat
+import pytest
+
+from .conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "docs/hooks"))
+import equations
+import rule_graph
+import tutorials
+
+FETCHING = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
+"""Attributes whose address a browser fetches by itself; of links only those to style sheets, icons and the like."""
+KINDS = {"getting-started", "how-to", "explanation", "reference", "results", "development", "tutorials"}
+
+
+class _Fetched(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        attributes = dict(attrs)
+        if tag in FETCHING and attributes.get("rel") not in ("canonical", "next", "prev"):
+            self.addresses.append(attributes.get(FETCHING[tag]) or "")
+
+
+def test_no_page_fetches_anything_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 30
+    for page in pages:
+        parser = _Fetched()
+        parser.feed(page.read_text())
+        elsewhere = [address for address in parser.addresses if re.match(r"(https?:)?//", address)]
+        assert parser.addresses and not elsewhere, f"{page.name}: {elsewhere}"
+        assert 'class="mermaid"' not in page.read_text(), f"{page.name}: mermaid is fetched when a page holds a drawing"
+
+
+def test_no_equation_is_left_as_tex(site):
+    for page in site.rglob("*.html"):
+        assert 'class="arithmatex"' not in page.read_text(), page.name
+
+
+def test_pages_are_of_a_known_kind():
+    folders = {path.relative_to(ROOT / "docs").parts[0] for path in (ROOT / "docs").rglob("*.md")}
+    assert {folder for folder in folders if not folder.endswith(".md")} <= KINDS
+
+
+def test_an_equation_becomes_mathml():
+    html = '<p><span class="arithmatex">\\(a &lt; b^2\\)</span></p><div class="arithmatex">\\[\nx_1\n\\]</div>'
+    page = type("Page", (), {"file": type("File", (), {"src_uri": "a.md"})})
+    drawn = equations.on_page_content(html, page, None)
+    assert drawn.count("<math") == 2 and "<msup><mi>b</mi><mn>2</mn></msup>" in drawn and 'display="block"' in drawn
+
+
+def test_an_unknown_tex_command_is_an_error():
+    with pytest.raises(Exception, match=r"\\quarck .* has no MathML"):
+        equations.mathml(r"a \quarck b")
+
+
+def test_the_graph_of_the_rules_is_drawn_on_the_site(site):
+    source = (ROOT / "docs/reference/workflow-rules.md").read_text()
+    rules = set(re.findall(r"\w+", " ".join(re.findall(r"(\w+ --> \w+)", source))))
+    drawn = (site / "reference/workflow-rules.html").read_text()
+    assert set(re.findall(r'text-anchor="middle"[^>]*>(\w+)<', drawn)) == rules
+
+
+def test_an_arrow_ends_at_each_rule_that_reads():
+    drawn = rule_graph.svg([("a", "b"), ("a", "c"), ("b", "c")])
+    assert drawn.count("<rect") == 3 and drawn.count("marker-end") == 3
+
+
+def test_every_notebook_is_a_page_with_its_cells(site):
+    for path in (ROOT / "workflow/notebooks").glob("*.ipynb"):
+        title = nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].removeprefix("# ")
+        page = (site / f"tutorials/{path.stem}.html").read_text()
+        assert title in page and "<code>" in page
+
+
+def test_an_executed_notebook_is_shown_with_its_outputs(tmp_path):
+    v4 = nbformat.v4
+    outputs = [
+        v4.new_output("stream", name="stdout", text="\x1b[1mtwo scans\x1b[0m\n"),
+        v4.new_output("stream", name="stderr", text="a warning"),
+        v4.new_output("display_data", data={"image/png": "iVBORw0KGgo=\n", "text/plain": "<Figure>"}),
+        v4.new_output("execute_result", data={"text/html": "<style>x</style>\n<table></table>"}),
+    ]
+    cells = [v4.new_markdown_cell("# A title"), v4.new_code_cell("1 + 1", outputs=outputs)]
+    book = v4.new_notebook(cells=cells, metadata={"made_from": "the results of `a.yaml`"})
+    nbformat.write(book, tmp_path / "a.ipynb")
+    page = tutorials.page(tmp_path / "b.ipynb", tmp_path / "a.ipynb")
+    assert "```text\ntwo scans\n```" in page and "a warning" not in page and "<style>" not in page
+    assert "data:image/png;base64,iVBORw0KGgo=" in page and "<table></table>" in page
+    assert "the results of `a.yaml`" in page
