@@ -24,7 +24,7 @@ def execute(source: Path, results: Path, workplace: Path) -> nbformat.NotebookNo
     """Run a notebook whose parameter ``results`` names a folder, in a workplace of its own."""
     book = nbformat.read(source, as_version=4)
     place = next(n for n, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", []))
-    setting = f"results, output = Path({str(results.resolve())!r}), Path('labelled')"
+    setting = f"from pathlib import Path\n\nresults, output = Path({str(results.resolve())!r}), Path('labelled')"
     book.cells.insert(place + 1, nbformat.v4.new_code_cell(setting))
     nbclient.NotebookClient(book, timeout=600, resources={"metadata": {"path": str(workplace)}}).execute()
     del book.cells[place + 1]

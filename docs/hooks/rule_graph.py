@@ -11,6 +11,7 @@ WIDTH, HEIGHT, COLUMN_PX, ROW_PX, LANE_PX = 86, 30, 132, 46, 24
 """Size of a box, and room for columns, boxes and lanes, px."""
 MARKER = ' marker-end="url(#arrow)"'
 Station = tuple[str, int]
+Links = set[tuple[Station, Station]]
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
@@ -54,7 +55,7 @@ def _columns(edges: list[tuple[str, str]]) -> dict[str, int]:
     return column
 
 
-def _heights(stations: set[Station], links: set[tuple[Station, Station]], column: dict[str, int]) -> dict[Station, float]:
+def _heights(stations: set[Station], links: Links, column: dict[str, int]) -> dict[Station, float]:
     """Middle of each box and lane, px from the top: in a column, in the order of what they come from."""
     height: dict[Station, float] = {}
     for number in range(max(column.values()) + 1):

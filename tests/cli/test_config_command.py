@@ -89,7 +89,8 @@ def test_an_unknown_setting_is_told_with_the_nearest_one(subject, nearest):
 
 
 def test_the_page_of_names_stands_in_the_repository():
-    assert (HERE / "docs/reference/ptychopinn-settings.md").read_text() == page(), AGAIN
+    name = "docs/reference/ptychopinn-settings.md"
+    assert (HERE / name).read_text() == page(), f"run: ptychoflow config names > {name}"
 
 
 def test_every_field_can_be_asked_for():

@@ -11,6 +11,7 @@ from .conftest import ROOT
 
 sys.path.insert(0, str(ROOT / "docs/hooks"))
 import equations
+import execute_tutorials
 import rule_graph
 import tutorials
 
@@ -97,3 +98,17 @@ def test_an_executed_notebook_is_shown_with_its_outputs(tmp_path):
     assert "```text\ntwo scans\n```" in page and "a warning" not in page and "<style>" not in page
     assert "data:image/png;base64,iVBORw0KGgo=" in page and "<table></table>" in page
     assert "the results of `a.yaml`" in page
+
+
+def test_a_notebook_is_executed_on_the_results_it_is_given(tmp_path):
+    v4 = nbformat.v4
+    parameters = v4.new_code_cell("results = None", metadata={"tags": ["parameters"]})
+    show = "import matplotlib.pyplot as plt\nprint(results.name)\nplt.plot([1, 2])\nplt.show()"
+    book = v4.new_notebook(cells=[v4.new_markdown_cell("# A title"), parameters, v4.new_code_cell(show)])
+    nbformat.write(book, tmp_path / "a.ipynb")
+    (tmp_path / "run7").mkdir()
+    executed = execute_tutorials.execute(tmp_path / "a.ipynb", tmp_path / "run7", tmp_path)
+    execute_tutorials.keep(executed, tmp_path / "kept/a.ipynb", "config/a.yaml")
+    page = tutorials.page(tmp_path / "a.ipynb", tmp_path / "kept/a.ipynb")
+    assert "run7" in page and "data:image/png;base64," in page and "the results of `config/a.yaml`" in page
+    assert str(tmp_path) not in (tmp_path / "kept/a.ipynb").read_text(), "no path of this machine is kept"

@@ -26,7 +26,8 @@ are accepted describe what happens here anyway. A whole config, in which nobody 
 defaults of the reference where they ask for something that is not here; a profile, which holds choices, may not. What a
 file does not say keeps the default of ptychoflow, not that of the reference.
 
-This page comes from the table in `interop/ptychopinn/field_map.py`: `ptychoflow config names > docs/reference/ptychopinn-settings.md`.
+This page comes from the table in `interop/ptychopinn/field_map.py`:
+`ptychoflow config names > docs/reference/ptychopinn-settings.md`.
 
 | torch | TensorFlow | `params.cfg` | here |
 |---|---|---|---|

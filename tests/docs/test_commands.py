@@ -1,0 +1,63 @@
+"""Every command that the documentation shows is run here, or the page says in a comment why not."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptychoflow.cli.main import main
+
+from .conftest import PAGES, ROOT
+from .documented import SHELL, Block, blocks
+
+pytestmark = pytest.mark.xdist_group("documented commands")
+SHOWN = [block for path in PAGES for block in blocks(path) if block.language in SHELL]
+RUN = sorted({block.page for block in SHOWN if block.reason is None})
+MARKED = [block for block in SHOWN if block.reason is not None]
+WRITTEN_BY_READERS = {"config/mine.yaml", "inspection/config.yaml", "profiles/mine"}
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_the_commands_of_a_page_run(page, workplace):
+    for block in (block for block in SHOWN if block.page == page and block.reason is None):
+        script = "set -euo pipefail\n" + block.body
+        done = subprocess.run(["bash", "-c", script], cwd=workplace, env=_environment(), capture_output=True, text=True)
+        assert done.returncode == 0, f"{block.body}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+
+
+def _environment() -> dict[str, str]:
+    """The tests' Python and library, one thread, no data cache of the user."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+
+
+def test_commands_are_shown_and_most_of_those_of_the_package_run():
+    ours = [line for block in SHOWN for line in block.commands if line.startswith("ptychoflow")]
+    run = [line for block in SHOWN if block.reason is None for line in block.commands if line.startswith("ptychoflow")]
+    assert len(ours) > 30 and len(run) > 0.8 * len(ours)
+
+
+def _named(block: Block) -> str:
+    return f"{block.page}: {block.commands[0]}"
+
+
+@pytest.mark.parametrize("block", MARKED, ids=_named)
+def test_a_command_that_is_not_run_has_a_reason_and_names_what_there_is(block):
+    assert len(block.reason.split()) > 1
+    for line in block.commands:
+        targets = re.match(r"make (?:[A-Z]+=\S+ )*([a-z][\w-]*)", line)
+        assert not targets or re.search(rf"^{targets[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
+        for option in re.findall(r"(?:CONFIG=|--configfile |--workflow-profile )(\S+)", line):
+            assert option in WRITTEN_BY_READERS or (ROOT / option).exists(), f"{line}: {option} not found"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_command_within_a_sentence_exists(path, capsys):
+    for family, command in re.findall(r"`ptychoflow ([a-z][a-z-]*)(?: ([a-z][a-z-]+))?", path.read_text()):
+        words = [family, command] if family in ("config", "dataset", "docs") and command else [family]
+        with pytest.raises(SystemExit) as ended:
+            sys.exit(main([*words, "--help"]))
+        assert ended.value.code in (0, None), f"ptychoflow {' '.join(words)}: {capsys.readouterr().err}"
