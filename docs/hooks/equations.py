@@ -9,6 +9,8 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.pages import Page
 
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+SUBSTITUTES = {r"{aligned}": r"{align*}", r"\arg": r"\mathrm{arg}", r"\operatorname": r"\mathrm"}
+"""Commands that the converter does not know, by those that it does."""
 UNCONVERTED = re.compile(r"<m[io]>(\\[A-Za-z]+|&(amp;)?)</m[io]>")
 
 
@@ -28,7 +30,8 @@ def mathml(tex: str, display: str = "inline", page: str = "") -> str:
     Raises:
         PluginError: for a command that the converter does not know.
     """
-    math = convert(tex.replace("{aligned}", "{align*}"), display=display)
+    known = re.sub(r"\{aligned\}|\\(arg|operatorname)\b", lambda match: SUBSTITUTES[match[0]], tex)
+    math = convert(known, display=display)
     if unknown := UNCONVERTED.search(math):
         raise PluginError(f"{page}: {unknown[1]} in the equation {tex!r} has no MathML: write it in other commands")
     return math
