@@ -8,7 +8,7 @@ from mkdocs.structure.pages import Page
 
 FLOWCHART = re.compile(r"```mermaid\nflowchart LR\n(.*?)```", re.DOTALL)
 WIDTH, HEIGHT, COLUMN_PX, ROW_PX, LANE_PX = 86, 30, 132, 46, 24
-"""Size of a box, and room for columns, boxes and lanes, px."""
+"""Size of a box, and space for columns, boxes and lanes, px."""
 MARKER = ' marker-end="url(#arrow)"'
 Station = tuple[str, int]
 Links = set[tuple[Station, Station]]
@@ -63,9 +63,9 @@ def _heights(stations: set[Station], links: Links, column: dict[str, int]) -> di
         order = sorted(sources, key=lambda place: (sum(sources[place]) / max(len(sources[place]), 1), place))
         y = 0.0
         for place in order:
-            room = ROW_PX if column[place[0]] == number else LANE_PX
-            height[place] = y + room / 2
-            y += room
+            space = ROW_PX if column[place[0]] == number else LANE_PX
+            height[place] = y + space / 2
+            y += space
         height |= {place: height[place] - y / 2 for place in order}
     top = min(height.values()) - ROW_PX / 2
     return {place: value - top for place, value in height.items()}
