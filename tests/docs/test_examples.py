@@ -26,7 +26,12 @@ KNOWN = {
 CONFIGURATIONS = [block for path in PAGES for block in blocks(path) if block.language == "yaml"]
 OTHER_FILES = ({"set-resources"},)
 """Keys of examples that belong into a Snakemake profile."""
-TESTED_ELSEWHERE = ("docs/how-to/python-api.md", "docs/getting-started/ptychography-in-60-lines.md", "docs/explanation/", "docs/development/")
+TESTED_ELSEWHERE = (
+    "docs/how-to/python-api.md",
+    "docs/getting-started/ptychography-in-60-lines.md",
+    "docs/explanation/",
+    "docs/development/",
+)
 PYTHON = [
     block
     for path in PAGES

@@ -52,6 +52,18 @@ def test_pages_are_of_a_known_kind():
     assert {folder for folder in folders if not folder.endswith(".md")} <= KINDS
 
 
+@pytest.mark.parametrize("page", ["README.md", "config/README.md", "envs/README.md", "benchmarks/README.md"])
+def test_links_of_pages_beside_the_site_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / page).read_text())
+    missing = [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+    assert not missing
+
+
+def test_the_readme_is_short_and_shows_one_picture():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 120 and len(re.findall(r"!\[", text)) == 1
+
+
 def test_an_equation_becomes_mathml():
     html = '<p><span class="arithmatex">\\(a &lt; b^2\\)</span></p><div class="arithmatex">\\[\nx_1\n\\]</div>'
     page = type("Page", (), {"file": type("File", (), {"src_uri": "a.md"})})
