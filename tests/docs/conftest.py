@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "config/README.md", *(ROOT / "docs").rglob("*.md")])
 SMALL = {
     "simulation": {
-        "object": {"size": 96},
+        "object": {"size": 80},
         "probe": {"diameter_px": 12, "defocus": 1.0},
-        "trajectory": {"step_px": 5},
+        "trajectory": {"step_px": 6},
         "size": 32,
     },
     "network": {"base_channels": 8, "depth": 2},
