@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from ptychoflow.cli.app import make_app
-from ptychoflow.cli.step_settings import step_settings
+from ptychoflow.cli.step_settings import RUN_SECTIONS, step_settings
 
 from ptychoflow.cli.main import main
 
@@ -23,6 +23,12 @@ GENERATED = "docs/reference/commands.md"
 """Its usage lines are patterns, and its examples name files of anybody: they are parsed."""
 RUN = sorted({block.page for block in SHOWN if block.reason is None} - {GENERATED})
 MARKED = [block for block in SHOWN if block.reason is not None]
+PARSED = [
+    line
+    for block in SHOWN
+    for line in block.commands
+    if line.startswith("ptychoflow") and (block.reason or (block.page, block.language) == (GENERATED, "bash"))
+]
 WRITTEN_BY_READERS = {"config/mine.yaml", "inspection/config.yaml", "profiles/mine"}
 
 
@@ -56,21 +62,13 @@ def _parse(words: list[str]) -> None:
     """Read a command line of the package, and the settings in it, without running anything."""
     function, given, _ = make_app().parse_args(words, print_error=False, exit_on_error=False)
     invocation = function(*given.args, **given.kwargs)
-    assignments = invocation.values.get("set", ())
+    assignments, sections = invocation.values.get("set", ()), invocation.signature.sections
     if assignments:
-        step_settings(invocation.command.name, invocation.signature.sections, assignments=assignments)
+        run_settings = {name: None for name in RUN_SECTIONS if name in sections}
+        step_settings(invocation.command.name, sections, assignments=assignments, run_settings=run_settings)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        line
-        for block in SHOWN
-        for line in block.commands
-        if line.startswith("ptychoflow")
-        and (block.reason is not None or (block.page, block.language) == (GENERATED, "bash"))
-    ],
-)
+@pytest.mark.parametrize("line", PARSED)
 def test_a_command_that_is_not_run_is_parsed(line):
     _parse(shlex.split(line.partition(" > ")[0])[1:])
 
