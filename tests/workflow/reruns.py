@@ -27,10 +27,9 @@ SECTIONS: dict[str, type[Section]] = {
 }
 HEAD = """# What a change reruns
 
-A changed setting reruns the step that reads it, for the scans and models it holds for, and what follows from their
-products; nothing else. Settings of a scan or a model act as those at the top level, on that scan or model alone. A
-value written in other words (`100000` for `1.0e+5`, a default written out, another order of keys, a comment) is no
-change.
+A changed setting reruns the step that reads it, for the scans and methods it holds for, and the steps after it, nothing
+else. Settings of a scan or a method act as those at the top level, on that scan or method only. The same value in
+another notation (`100000` for `1.0e+5`, a default written out, another order of keys, a comment) changes nothing.
 
 This page is made from the code and the graph of the rules, and a test keeps it true:
 `python tests/workflow/reruns.py > docs/reference/reruns.md`.
@@ -42,22 +41,22 @@ OTHERS = {
     "title": ("report", ()),
     "runtime": ("nothing", ()),
     "tracking": ("nothing", ()),
-    "models.*.train_on": ("train", ()),
-    "models.*.start": ("refine", ("evaluate", "report")),
+    "methods.*.train_on": ("train", ()),
+    "methods.*.initial_object": ("refine", ("evaluate", "report")),
 }
 FOOT = """
 - `evaluation.split_half` also makes the halves of each scan it holds for: `pack`, `infer`, `stitch` and `refine` of
   `SCAN.even` and `SCAN.odd`, where they are not there.
-- With `inference.write_patches: false` or `network.input: object_estimate` one step, `reconstruct`, stands for `infer` and
-  `stitch`: a setting of either predicts again.
-- A scan in `models.*.reconstruct`, or a combination of `sweeps`, that is new makes what is missing and the report;
+- With `inference.write_patches: false` or `network.input: object_estimate` one step, `reconstruct`, stands for `infer`
+  and `stitch`: a setting of either predicts again.
+- A scan in `methods.*.reconstruct`, or a combination of `sweeps`, that is new makes what is missing and the report;
   one that is taken away reruns the report. What it made stays in `results/` and is not on the page.
 - A file that a setting names by its path (`source.file`, `simulation.probe.file` and the like) is an input: when it is
   newer, the scan is made again. Only a bare name that is looked for in the data cache is not watched: `source.sha256`
   is for that.
 - Cores, threads, resources, profiles and environment variables rerun nothing.
-- The code of the library reruns nothing. Every product says which version and commit made it; where that is not the
-  code that runs now, each run says so in a line and names the rules to give to `--forcerun`.
+- The code of the library reruns nothing. Every product says which version and commit made it; each run
+  names the outdated products and the rules to give to `--forcerun`.
 """
 
 

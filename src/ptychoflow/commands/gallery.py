@@ -24,8 +24,8 @@ GAP = 4
 """Pixels between the tiles of a picture."""
 PAGE = """# What can be simulated
 
-A scan is an object, a probe, a path and a detector. Section `simulation` of a config names them, each with settings
-of its own; a bare name is short for a recipe with defaults, and what is not named at all has defaults too:
+A scan is made of an object, a probe, a scan path and a detector. Section `simulation` of a configuration names them,
+each with its settings. A bare name is short for a recipe with defaults, and a part that is not named has defaults too:
 
 ```yaml
 scans:
@@ -45,12 +45,11 @@ What holds for every simulated scan:
 
 - Expected counts are `sum over modes of |F[P O]|^2`, the one forward model of training, refinement and evaluation;
   the probe carries the part of a position below a pixel by a Fourier shift, so nothing is interpolated.
-- `photons` is what the beam brings to each pattern, `sum |P|^2`, the same for the whole scan; an object that absorbs
-  takes its share. Photons asked for and counts measured are in the file.
-- Object, path, probe, dead pixels and noise have random numbers of their own, all from `seed`. Pattern 7 is the same
-  in any company: no batch size, number of threads or order changes it. A scan of any length is simulated in bounded
-  memory.
-- Labels are cut from the truth by the function whose adjoint stitches.
+- `photons_per_pattern` is the power of the probe, `sum |P|^2`, the same for the whole scan. An absorbing object lowers
+  the counts. The file records the photons of the probe and the mean counts.
+- Object, path, probe, dead pixels and noise have random numbers of their own, all from `seed`. No batch size, number of
+  threads or order changes a pattern. A scan of any length is simulated in bounded memory.
+- Labels are cut from the ground truth by the adjoint of the function that stitches.
 
 ## Objects
 
@@ -61,13 +60,13 @@ exceed pi. Shares are of the shorter side.
 
 ## Probes
 
-The wave at the sample, hue for phase and brightness for amplitude, and its intensity on the detector, logarithmic.
+The wave at the sample, hue for phase and value for amplitude, and its intensity on the detector, logarithmic.
 `file` takes the probe of a scan, a reconstruction, an `.npz` or an `.npy`, `reconstruction` one that the same
 workflow has refined; both can be given defocus, aberrations and modes as those that follow.
 
 {probes}
 
-`modes: [0.7, 0.2, 0.1]` makes orthogonal modes that add as intensities, with these shares of the light:
+`modes: [0.7, 0.2, 0.1]` makes orthogonal modes that add as intensities, with these shares of the power:
 
 {modes}
 
@@ -87,9 +86,9 @@ bright.
 
 {paths}
 
-`error_px` and `drift_px` move every true position off the nominal one, which is what the file records as its
-position; the true one is kept with the truth. `fly_scan_length_px` spreads an exposure along x over `fly_scan_samples` points.
-Nominal positions in gray, true ones in red:
+`error_px` and `drift_px` move every true position off the nominal one. The file records the nominal position, and the
+true one with the ground truth. `fly_scan_length_px` spreads an exposure along x over `fly_scan_samples` points. Nominal
+positions in gray, true ones in red:
 
 {errors}
 
