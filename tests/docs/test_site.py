@@ -12,6 +12,7 @@ from .conftest import ROOT
 sys.path.insert(0, str(ROOT / "docs/hooks"))
 import equations
 import execute_tutorials
+import navigation
 import rule_graph
 import tutorials
 
@@ -62,6 +63,14 @@ def test_links_of_pages_beside_the_site_lead_somewhere(page):
 def test_the_readme_is_short_and_shows_one_picture():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 120 and len(re.findall(r"!\[", text)) == 1
+
+
+def test_a_folder_of_the_navigation_is_expanded_in_the_order_of_its_index(tmp_path):
+    (tmp_path / "how").mkdir()
+    (tmp_path / "how/index.md").write_text("First [b](b.md), then [a](a.md).")
+    pages = ["how/a.md", "how/b.md", "how/c.md", "how/index.md"]
+    expanded = navigation.expand([{"How": ["x.md", "how/"]}, {"None": ["none/"]}], pages, tmp_path)
+    assert expanded == [{"How": ["x.md", "how/index.md", "how/b.md", "how/a.md", "how/c.md"]}]
 
 
 def test_an_equation_becomes_mathml():
