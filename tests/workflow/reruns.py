@@ -113,7 +113,7 @@ def edges_of_rules() -> set[tuple[str, str]]:
     config["methods"]["rpie"]["reconstruct"].append("measured")
     for name, keeps in (("with_patches", True), ("without_patches", False)):
         config["methods"][name] = config["methods"]["tiny"] | {"inference": {"write_patches": keeps}}
-    config["sweeps"] = {"seeds": {"model": "tiny", "over": {"training.seed": [0, 1]}}}
+    config["sweeps"] = {"seeds": {"method": "tiny", "over": {"training.seed": [0, 1]}}}
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.yaml").write_text(yaml.safe_dump(config))
         command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", folder]
