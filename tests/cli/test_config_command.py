@@ -90,7 +90,7 @@ def test_an_unknown_setting_is_told_with_the_nearest_one(subject, nearest):
 
 def test_the_page_of_names_stands_in_the_repository():
     name = "docs/reference/ptychopinn-settings.md"
-    assert (HERE / name).read_text() == page(), f"run: ptychoflow config names > {name}"
+    assert (HERE / name).read_text() == page(), f"run: ptychoflow config mapping > {name}"
 
 
 def test_every_field_can_be_asked_for():

@@ -17,7 +17,7 @@ CONFIGS = sorted(FOLDER.glob("*.yaml"))
 def test_what_stands_in_the_repository_is_what_the_code_writes(tmp_path, name):
     kept, written = FOLDER.parent / name, tmp_path / Path(name).name
     settings(written)
-    assert kept.read_text() == written.read_text(), f"run: ptychoflow settings {name}"
+    assert kept.read_text() == written.read_text(), f"run: ptychoflow config reference or schema {name}"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

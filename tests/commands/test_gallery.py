@@ -13,7 +13,7 @@ from ptychoflow.simulation.probes import PROBES
 from ptychoflow.simulation.scan_paths import TRAJECTORIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "simulation"
-AGAIN = "run: ptychoflow gallery docs/reference/simulation"
+AGAIN = "run: ptychoflow docs gallery docs/reference/simulation"
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ step that reads it and what follows from that step, nothing else.
 Lengths end in `_m` or `_px`, energies in `_ev`, angles in `_rad`. Where a name has settings of its own, the bare name
 is short for them: `object: siemens_star` means `object: {name: siemens_star}`.
 
-This page comes from the schema: `ptychoflow settings docs/reference/settings.md`.
+This page comes from the schema: `ptychoflow config reference docs/reference/settings.md`.
 """
 
 LIMITS = {

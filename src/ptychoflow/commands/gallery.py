@@ -39,7 +39,7 @@ ptychoflow simulate cells.cxi --config '{{"simulation": {{"object": "polyhedra",
 
 [Settings](../settings.md#simulation) lists every setting with unit, range and default;
 [Datagen](../../how-to/python-api.md#datagen) does the same from Python, also with arrays of your own. This page and its
-pictures come from the code: `ptychoflow gallery docs/reference/simulation`.
+pictures come from the code: `ptychoflow docs gallery docs/reference/simulation`.
 
 What holds for every simulated scan:
 

@@ -27,7 +27,7 @@ defaults of the reference where they ask for something that is not here; a profi
 file does not say keeps the default of ptychoflow, not that of the reference.
 
 This page comes from the table in `interop/ptychopinn/field_map.py`:
-`ptychoflow config names > docs/reference/ptychopinn-settings.md`.
+`ptychoflow config mapping > docs/reference/ptychopinn-settings.md`.
 
 | torch | TensorFlow | `params.cfg` | here |
 |---|---|---|---|
