@@ -13,11 +13,18 @@ FOLDER = Path(__file__).parents[2] / "config"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
 
 
-@pytest.mark.parametrize("name", ["config/config.schema.json", "docs/reference/settings.md"])
-def test_what_stands_in_the_repository_is_what_the_code_writes(tmp_path, name):
-    kept, written = FOLDER.parent / name, tmp_path / Path(name).name
-    settings(written)
-    assert kept.read_text() == written.read_text(), f"run: ptychoflow config reference or schema {name}"
+@pytest.mark.parametrize(("write", "name"), [(schema, "config/config.schema.json"), (reference, "docs/reference/settings.md")])
+def test_the_files_in_the_repository_are_what_the_code_writes(tmp_path, write, name):
+    written = tmp_path / Path(name).name
+    write(written)
+    kept = (FOLDER.parent / name).read_text()
+    assert kept == written.read_text(), f"run: ptychoflow config {write.__name__} {name}"
+
+
+@pytest.mark.parametrize("write", [schema, reference])
+def test_an_output_of_another_kind_is_refused(tmp_path, write):
+    with pytest.raises(ValueError, match=r"expected a name that ends in \.(md|json)"):
+        write(tmp_path / "settings.txt")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

@@ -110,10 +110,10 @@ def migrate(file: Path, ignore: Sequence[str] = ()) -> str:
 def mapping() -> str:
     """List what became of every setting of PtychoPINN.
 
-    Reads nothing. Makes text, the Markdown page ``docs/ptychopinn.md``.
+    Reads nothing. Makes text, the Markdown page ``docs/reference/ptychopinn-settings.md``.
 
     Example:
-        ptychoflow config mapping > docs/ptychopinn.md
+        ptychoflow config mapping > docs/reference/ptychopinn-settings.md
     """
     return glossary.page().rstrip("\n")
 

@@ -62,7 +62,7 @@ def reference(output: Path) -> None:
         OSError: if it cannot be written.
 
     Example:
-        ptychoflow config reference config/README.md
+        ptychoflow config reference docs/reference/settings.md
     """
     check_output(output, ".md")
     with atomic_file(output) as partial:

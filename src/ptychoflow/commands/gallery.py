@@ -125,7 +125,7 @@ def gallery(output: Path) -> None:
         output: the folder.
 
     Example:
-        ptychoflow docs gallery docs/simulation
+        ptychoflow docs gallery docs/reference/simulation
     """
     with atomic_dir(output, ("README.md", "*.webp")) as folder:
         tables = {}
