@@ -13,7 +13,9 @@ FOLDER = Path(__file__).parents[2] / "config"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
 
 
-@pytest.mark.parametrize(("write", "name"), [(schema, "config/config.schema.json"), (reference, "docs/reference/settings.md")])
+@pytest.mark.parametrize(
+    ("write", "name"), [(schema, "config/config.schema.json"), (reference, "docs/reference/settings.md")]
+)
 def test_the_files_in_the_repository_are_what_the_code_writes(tmp_path, write, name):
     written = tmp_path / Path(name).name
     write(written)

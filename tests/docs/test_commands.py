@@ -9,10 +9,10 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-from ptychoflow.cli.app import make_app
-from ptychoflow.cli.step_settings import RUN_SECTIONS, step_settings
 
+from ptychoflow.cli.app import make_app
 from ptychoflow.cli.main import main
+from ptychoflow.cli.step_settings import RUN_SECTIONS, step_settings
 
 from .conftest import PAGES, ROOT
 from .documented import SHELL, Block, blocks
