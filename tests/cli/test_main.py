@@ -132,7 +132,7 @@ def test_without_settings_the_defaults_hold(path, tmp_path):
         ("--config", '{"packing": {"crop": "big"}}', "packing.crop: input should be a valid integer"),
         ("--config", '{"packing": {"crop": 128}}', "packing.crop is 128 px but the patterns are 32 px"),
         ("--config", '{"training": {}}', "pack reads packing, not training"),
-        ("--config", '{"crop": 16}', "pack reads packing, not crop: it belongs into packing"),
+        ("--config", '{"crop": 16}', "pack reads packing, not crop: did you mean packing.crop?"),
         (
             "--config",
             '{"scans": {}}',
@@ -219,7 +219,7 @@ def test_a_step_that_snakemake_cannot_time_writes_its_benchmark(path, tmp_path):
 
 def test_a_missing_scan_ends_in_one_line_and_exit_code_2(tmp_path, capsys):
     assert _run("pack", tmp_path / "a.cxi", tmp_path / "d") == 2
-    assert capsys.readouterr().err.strip() == f"ptychoflow pack: there is no scan {tmp_path / 'a.cxi'}"
+    assert capsys.readouterr().err.strip() == f"ptychoflow pack: scan not found: {tmp_path / 'a.cxi'}"
 
 
 WRITERS = {

@@ -74,5 +74,5 @@ def test_gradients_are_finite_on_a_dark_canvas(settings):
 
 
 def test_a_weight_without_what_it_weighs_is_refused():
-    with pytest.raises(ValueError, match="phase_weight acts with phase, which is not set"):
+    with pytest.raises(ValueError, match="phase_weight has no effect without phase"):
         Regularisation(phase_weight=0.1)

@@ -1,4 +1,4 @@
-"""What the rules share: the names in the config, the inputs that depend on it, settings and options."""
+"""Helpers that the rules share: names in the config, inputs that depend on it, settings and options."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from ptychoflow.config import HALVES, whole_scan
 SIMULATED = [name for name, scan in CONFIG.scans.items() if scan.simulation is not None]
 MEASURED = [name for name, scan in CONFIG.scans.items() if scan.source is not None]
 NETWORKS = [name for name, method in CONFIG.methods.items() if method.initial_object == "network"]
-FUSED = [name for name in NETWORKS if CONFIG.patchless(name)]
+FUSED = [name for name in NETWORKS if CONFIG.writes_no_patches(name)]
 GPUS = CONFIG.runtime.devices if CONFIG.runtime.accelerator == "gpu" else 0
 RANKS = CONFIG.runtime.nodes * CONFIG.runtime.devices
 # several nodes: one SLURM job whose command is started with srun, a process for each device
@@ -19,7 +19,7 @@ SPREAD = SPREAD if CONFIG.runtime.nodes > 1 else {}
 
 
 def one_of(names):
-    """The wildcard constraint that only these names meet."""
+    """Return the wildcard constraint that only these names meet."""
     return "|".join(names) if names else "(?!)"
 
 
@@ -30,7 +30,7 @@ wildcard_constraints:
 
 
 def settings(step):
-    """The parameter function of a step: exactly the sections it reads, as JSON."""
+    """Return the parameter function of a step: exactly the sections that it reads, as JSON."""
 
     def of(wildcards):
         return CONFIG.settings(step, scan=wildcards.get("scan"), method=wildcards.get("method"))
@@ -39,7 +39,7 @@ def settings(step):
 
 
 def memory(step):
-    """The resource function of a step's memory, MB: from the sizes of its inputs, more with each attempt."""
+    """Return the resource function of a step's memory, MB: from the sizes of its inputs, more with each attempt."""
 
     def of(wildcards, input, attempt):
         return estimates.memory_mb(step, input, attempt)
@@ -48,7 +48,7 @@ def memory(step):
 
 
 def time(step):
-    """The resource function of a step's time, minutes: from the sizes of its inputs, more with each attempt."""
+    """Return the resource function of a step's time, min: from the sizes of its inputs, more with each attempt."""
 
     def of(wildcards, input, attempt):
         return estimates.minutes(step, input, attempt)
@@ -57,7 +57,7 @@ def time(step):
 
 
 def option(name):
-    """The parameter function of an optional input: ``--name PATH``, or nothing where there is none."""
+    """Return the parameter function of an optional input: ``--name PATH``, or nothing without the input."""
 
     def of(wildcards, input):
         return f"--{name.replace('_', '-')} {input.get(name)}" if input.get(name) else ""
@@ -71,13 +71,13 @@ def half_option(wildcards):
 
 
 def probe_source(wildcards):
-    """The refined reconstruction that a scan's probe comes from, if any."""
+    """Return the refined reconstruction that a scan's probe comes from, if any."""
     source = CONFIG.probe_source(wildcards.scan)
     return f"results/refined/{source}.h5" if source else []
 
 
 def files_named(wildcards):
-    """Files that the settings of a scan name: newer ones make it again. Those with an address come from their store."""
+    """Return the files that the settings of a scan name, as inputs; those with an address come from their storage."""
     names = CONFIG.files(wildcards.scan)
     return [storage(name) if "://" in name else name for name in names if "://" in name or Path(name).is_file()]
 
@@ -88,13 +88,13 @@ def local_copies(wildcards, input):
 
 
 def measurement(wildcards, input):
-    """The file that a measured scan is read from."""
+    """Return the file that a measured scan is read from."""
     name = CONFIG.scans[wildcards.scan].source.file
     return input.files[0] if "://" in name else name
 
 
 def scan_file(wildcards):
-    """The file of a scan; its halves share it, and what differs from it in packing only."""
+    """Return the file of a scan, which its halves and scans that differ only in packing share."""
     return f"results/scans/{CONFIG.maker('simulate', whole_scan(wildcards.scan))}.cxi"
 
 
@@ -103,13 +103,13 @@ def training_datasets(wildcards):
 
 
 def finetuned_from(wildcards):
-    """The network that training continues from, if any."""
+    """Return the network to fine-tune, if any."""
     method = CONFIG.methods[wildcards.method].finetune_from
     return f"results/networks/{CONFIG.maker('train', method)}.ckpt" if method else []
 
 
 def network(wildcards):
-    """The network of a method, which it may share with others of a sweep."""
+    """Return the network of a method, which methods of a sweep may share."""
     return f"results/networks/{CONFIG.maker('train', wildcards.method)}.ckpt"
 
 
@@ -118,52 +118,53 @@ def predicted(wildcards):
 
 
 def stitched(wildcards):
-    """What the network made, which refinement starts from; nothing for the baseline, which starts from a flat object."""
+    """Return the network's reconstruction, which refinement starts from; nothing for a uniform initial object."""
     maker = CONFIG.maker("stitch", wildcards.method)
     return f"results/reconstructions/{maker}/{wildcards.scan}.h5" if wildcards.method in NETWORKS else []
 
 
 def network_behind(wildcards):
-    """The network behind a reconstruction; none behind the baseline."""
+    """Return the network of a reconstruction; nothing for a uniform initial object."""
     return network(wildcards) if wildcards.method in NETWORKS else []
 
 
 def refined_halves(wildcards):
-    """Reconstructions of even and of odd patterns, where the config asks to compare them."""
+    """Return the refined reconstructions of even and of odd patterns, if `split_half` is set."""
     if not CONFIG.section("evaluation", method=wildcards.method).split_half:
         return []
     return [f"results/refined/{wildcards.method}/{wildcards.scan}.{half}.h5" for half in HALVES]
 
 
 def stitched_halves(wildcards):
-    """What the network made of even and of odd patterns, where the config asks to compare them."""
+    """Return the network's reconstructions of even and of odd patterns, if `split_half` is set."""
     maker = CONFIG.maker("stitch", wildcards.method)
     halves = HALVES if refined_halves(wildcards) and wildcards.method in NETWORKS else []
     return [f"results/reconstructions/{maker}/{wildcards.scan}.{half}.h5" for half in halves]
 
 
-def measures_of_sweep(wildcards):
-    """The measures of each combination of a sweep."""
-    found = ((each.method, scan) for each in CONFIG.combinations[wildcards.sweep] for scan in each.scans.values())
-    return [f"results/metrics/{method}/{scan}.json" for method, scan in dict.fromkeys(found)]
+def metrics_of_sweep(wildcards):
+    """Return the metrics of each combination of a sweep."""
+    combinations = CONFIG.combinations[wildcards.sweep]
+    pairs = ((combination.method, scan) for combination in combinations for scan in combination.scans.values())
+    return [f"results/metrics/{method}/{scan}.json" for method, scan in dict.fromkeys(pairs)]
 
 
 def combinations(wildcards):
-    """The values behind each combination of a sweep, as JSON."""
-    return json.dumps([asdict(each) for each in CONFIG.combinations[wildcards.sweep]])
+    """Return the values of each combination of a sweep, as JSON."""
+    return json.dumps([asdict(combination) for combination in CONFIG.combinations[wildcards.sweep]])
 
 
 def exports():
-    """Every export the config asks for."""
+    """Yield every export in the config."""
     for method, scan in CONFIG.reconstructions():
         for form in CONFIG.methods[method].exports:
             yield f"results/exports/{method}/{scan}" + ("" if form == "directory" else f".{form}")
 
 
-def last_words(snakemake_logs):
-    """The last line in the log of each step that failed."""
-    said = "".join(Path(path).read_text() for path in snakemake_logs)
-    failed = re.findall(r"log: (\S+) \(check log", said)
+def last_log_lines(snakemake_logs):
+    """Yield the last line in the log of each step that failed."""
+    text = "".join(Path(path).read_text() for path in snakemake_logs)
+    failed = re.findall(r"log: (\S+) \(check log", text)
     for path in map(Path, dict.fromkeys(failed)):
         lines = path.read_text(errors="replace").strip().splitlines() if path.is_file() else []
         yield f"{path} ends with: {lines[-1] if lines else 'nothing'}"

@@ -121,7 +121,7 @@ def mapping() -> str:
 def _filled_in(config: Config) -> dict:
     """Return a configuration with its defaults, but for those that depend on what a scan or a method may override."""
     entries = config.model_dump(mode="json", exclude_unset=True)
-    return config.model_dump(mode="json", exclude={"network": config.network.hanging()}) | {
+    return config.model_dump(mode="json", exclude={"network": config.network.input_dependent_defaults()}) | {
         name: entries[name] for name in ("scans", "methods", "sweeps") if name in entries
     }
 

@@ -33,8 +33,8 @@ LIMITS = {
 }
 UNITS = {"px": "px", "m": "m", "ev": "eV", "rad": "rad", "deg": "deg", "percent": "%"}
 """Units that the names of settings end in."""
-SAID_UNIT = re.compile(r", (?:object |detector )?(px|eV|m|rad|waves|dimensionless|counts)\b")
-COUNTED = re.compile(r"(Photons|Patterns|Groups|Channels|Steps|Passes|Points|Share|Pairs of spokes)\b")
+SAID_UNIT = re.compile(r", (?:object |detector )?(px|eV|m|min|rad|waves|dimensionless|photons|counts)\b")
+COUNTED = re.compile(r"(Photons|Patterns|Groups|Channels|Epochs|Iterations|Fraction|Pairs of spokes|Points)\b")
 NAMES = {"integer": "whole number", "string": "text", "boolean": "true, false", "null": "none"}
 ESCAPED_BAR = "\\|"
 

@@ -1,8 +1,8 @@
 """The one schema: every setting of every step, with its unit, range and default.
 
-A setting has one reader. Sections are named for the command or noun that reads them; defaults stand at the top level, a
-scan or a model overrides what it names. What cannot change a result (devices, workers, tracking) stands in ``runtime``
-and ``tracking`` and reruns nothing.
+A setting has one reader. Sections are named for the command or noun that reads them. Defaults are at the top level; a
+scan or a method overrides what it names. What cannot change a result (devices, workers, tracking) is in ``runtime`` and
+``tracking`` and triggers no rerun.
 """
 
 from .base import HALVES, NAME, ConfigError, Recipe, Section, merge, whole_scan

@@ -1,13 +1,14 @@
-"""What sections are made of: frozen models that refuse unknown keys, kinds of values, words for what is wrong."""
+"""Building blocks of sections: frozen models that refuse unknown keys, types of values, and their validators."""
 
 import re
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 HALVES = ("even", "odd")
+"""Names of the two halves of a scan's patterns."""
 
 
 class ConfigError(ValueError):
@@ -21,17 +22,17 @@ class Section(BaseModel):
 
 
 def named(value: Any) -> Any:
-    """``dead_leaves`` is short for ``{name: dead_leaves}``."""
+    """Expand ``dead_leaves`` to ``{name: dead_leaves}``."""
     return {"name": value} if isinstance(value, str) else value
 
 
 def listed(value: Any) -> Any:
-    """``pinn`` is short for ``[pinn]``."""
+    """Expand ``pinn`` to ``[pinn]``."""
     return (value,) if isinstance(value, str) else value
 
 
 def _square(side: Any) -> Any:
-    """``400`` is short for ``[400, 400]``."""
+    """Expand ``400`` to ``[400, 400]``."""
     return (side, side) if isinstance(side, int) else side
 
 
@@ -42,31 +43,34 @@ def _increasing(pair: tuple[float, float]) -> tuple[float, float]:
 
 
 def not_negative(pair: tuple[float, float]) -> tuple[float, float]:
+    """Return a pair of which both are 0 or more; raise ValueError otherwise."""
     if pair[0] < 0:
         raise ValueError(f"expected 0 or more, got {list(pair)}")
     return pair
 
 
 def positive(pair: tuple[float, float]) -> tuple[float, float]:
+    """Return a pair of which both are above 0; raise ValueError otherwise."""
     if pair[0] <= 0:
         raise ValueError(f"expected more than 0, got {list(pair)}")
     return pair
 
 
-def occupancies(shares: tuple[float, ...]) -> tuple[float, ...]:
-    if abs(sum(shares) - 1) > 1e-6:
-        raise ValueError(f"expected shares that sum to 1, got {list(shares)}, which sum to {sum(shares):.6g}")
-    return shares
+def occupancies(fractions: tuple[float, ...]) -> tuple[float, ...]:
+    """Return fractions that sum to 1; raise ValueError otherwise."""
+    if abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"expected fractions that sum to 1, got {list(fractions)}, which sum to {sum(fractions):.6g}")
+    return fractions
 
 
 def fraction(value: Any) -> Any:
-    """``0.1`` is short for ``{fraction: 0.1}``."""
+    """Expand ``0.1`` to ``{fraction: 0.1}``."""
     return {"fraction": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 Range = Annotated[tuple[float, float], AfterValidator(_increasing)]
 
-Share = Annotated[
+Interval = Annotated[
     tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]], AfterValidator(_increasing)
 ]
 
@@ -81,17 +85,29 @@ PatternSize = Annotated[int, Field(ge=16, le=1024, multiple_of=2)]
 
 
 def refuse_idle(section: Section, choice: str, acts_on: dict[str, tuple[str, ...]]) -> None:
-    """Refuse settings that were changed but do not act on what was chosen."""
+    """Refuse settings that were changed but have no effect on what was chosen.
+
+    Args:
+        section: the section that holds the settings.
+        choice: the chosen value, such as ``unet``.
+        acts_on: for each setting, the choices that it has an effect on.
+
+    Raises:
+        ValueError: for the first such setting.
+    """
     for setting, names in acts_on.items():
         if choice not in names and getattr(section, setting) != type(section).model_fields[setting].default:
             raise ValueError(f"{setting} acts on {', '.join(names)}, not on {choice}: remove it")
 
 
 class Recipe(Section):
-    """A named way to make something. A setting that does not act on what is named is refused, never ignored."""
+    """A choice by name with settings of its own; a setting without effect on the choice is refused, never ignored."""
+
+    if TYPE_CHECKING:
+        name: Any
 
     acts_on: ClassVar[dict[str, tuple[str, ...]]] = {}
-    """Settings that act on some names only, and those names."""
+    """Settings that have an effect on some names only, and those names."""
 
     @model_validator(mode="after")
     def _every_setting_acts(self) -> "Recipe":
@@ -100,13 +116,13 @@ class Recipe(Section):
 
 
 def whole_scan(name: str) -> str:
-    """The scan that a name means: ``star`` for ``star`` and for its halves ``star.even`` and ``star.odd``."""
+    """Return the scan that a name stands for: ``star`` for ``star`` and its halves ``star.even`` and ``star.odd``."""
     whole, _, half = name.partition(".")
     return whole if half in HALVES else name
 
 
 def merge(base: dict, override: dict) -> dict:
-    """``base`` with ``override`` laid over it, nested dictionaries merged, everything else replaced."""
+    """Lay ``override`` over ``base``: nested dictionaries are merged, everything else is replaced."""
     merged = dict(base)
     for key, value in override.items():
         nested = isinstance(value, dict) and isinstance(merged.get(key), dict)

@@ -1,5 +1,6 @@
-"""From files and plain data to a config, every error in one readable line."""
+"""Loading and validation of configs from files and plain data, every error in one readable line."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,13 @@ def load_config(source: Path | str | dict) -> Config:
     """Validate a config from a YAML file or plain data.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ConfigError: naming every culprit: unknown keys with the nearest known one, wrong types, missing scans.
+        FileNotFoundError: if the file does not exist.
+        ConfigError: naming every mistake: unknown keys with the nearest known one, wrong types, missing scans.
     """
     raw = source
     if not isinstance(source, dict):
         if not Path(source).is_file():
-            raise FileNotFoundError(f"there is no config {source}")
+            raise FileNotFoundError(f"config not found: {source}")
         try:
             raw = yaml.safe_load(Path(source).read_text())
         except yaml.YAMLError as error:
@@ -32,10 +33,15 @@ def load_config(source: Path | str | dict) -> Config:
 
 
 def validate(schema: type[Section], data: Any, where: str = "") -> Any:
-    """Plain data as a section; every error in one readable line, its place told from ``where`` on.
+    """Validate plain data as a section.
+
+    Args:
+        schema: class of the section.
+        data: plain data, from YAML or JSON.
+        where: prefix of the keys in messages, such as ``training.``.
 
     Raises:
-        ConfigError: saying where, what was expected and what came.
+        ConfigError: naming in one line each key, what was expected and what was found.
     """
     try:
         return schema.model_validate(data)
@@ -44,9 +50,15 @@ def validate(schema: type[Section], data: Any, where: str = "") -> Any:
 
 
 def step_sections(step: str, data: dict) -> dict[str, Section]:
-    """The sections a step reads, from the JSON its rule hands over; defaults for what is not there."""
+    """Return the sections that a step reads, from the JSON that its rule passes; defaults for what is missing.
+
+    Raises:
+        ConfigError: for a section that the step does not read, or an invalid one.
+    """
     names = (READS | IN_ONE | OTHER_COMMANDS)[step]
-    known = {name: Config.model_fields[name].annotation if name != "source" else Source for name in names}
+    known: dict[str, Any] = {
+        name: Config.model_fields[name].annotation if name != "source" else Source for name in names
+    }
     for name in data:
         if name not in known:
             raise ConfigError(
@@ -56,13 +68,15 @@ def step_sections(step: str, data: dict) -> dict[str, Section]:
 
 
 def _home(name: str, sections: dict[str, type[Section]]) -> str:
-    """Where a name belongs that is no section of a step."""
+    """Return a hint for a name that is not a section of a step: the section that has such a setting."""
     if name in ("title", "scans", "methods", "sweeps"):
         return ": that is the config of a whole run, give the sections of this step alone"
-    return next((f": it belongs into {key}" for key, schema in sections.items() if name in schema.model_fields), "")
+    return next(
+        (f": did you mean {key}.{name}?" for key, schema in sections.items() if name in schema.model_fields), ""
+    )
 
 
-def _explain(schema: type[Section], error: dict) -> str:
+def _explain(schema: type[Section], error: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("function-", "constrained-")))
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key{did_you_mean(str(error['loc'][-1]), _known_keys(schema, error['loc'][:-1]))}"
@@ -75,7 +89,7 @@ def _explain(schema: type[Section], error: dict) -> str:
 
 
 def _known_keys(schema: type[Section], path: tuple) -> list[str]:
-    """Keys allowed at a place of the config; empty where that cannot be told."""
+    """Return the keys allowed at a place of the config; those of the last known section below an unknown one."""
     for part in path:
         if isinstance(schema, type) and issubclass(schema, Section) and part in schema.model_fields:
             schema = _section_in(schema.model_fields[part].annotation) or schema
@@ -83,7 +97,7 @@ def _known_keys(schema: type[Section], path: tuple) -> list[str]:
 
 
 def _section_in(annotation: Any) -> type[Section] | None:
-    """The section class inside ``X | None``, ``dict[str, X]``, ``tuple[X, ...]`` and the like."""
+    """Return the section class inside ``X | None``, ``dict[str, X]``, ``tuple[X, ...]`` and the like."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next(filter(None, map(_section_in, getattr(annotation, "__args__", ()))), None)

@@ -17,54 +17,56 @@ class ScanEntry(Section):
     """A scan by name: simulated or measured, with what differs from the defaults."""
 
     simulation: Simulation | None = None
-    """Makes it a simulated scan: what differs from the top-level `simulation`."""
+    """Settings of a simulated scan: what differs from the top-level `simulation`. Give this or `source`."""
     source: Source | None = None
-    """Makes it a measured scan."""
+    """Settings of a measured scan: its file and what the file lacks. Give this or `simulation`."""
     packing: Packing | None = None
-    """What differs from the top-level `packing`."""
+    """Settings that differ from the top-level `packing`."""
 
 
 class MethodEntry(Section):
     """A way to reconstruct scans, with what differs from the defaults."""
 
     initial_object: Literal["network", "uniform"] = "network"
-    """`network` trains one; `uniform` is the iterative baseline, refined from a uniform object."""
+    """Object that refinement begins with. `network` trains a network and takes its reconstruction; `uniform` begins
+    from a uniform object: rPIE alone, the iterative baseline."""
     finetune_from: str | None = None
-    """Model whose trained network to go on with, instead of a fresh one: to fine-tune it, or to adapt it to the counts
-    of a measured scan that `train_on` names. Its `network` settings hold."""
+    """Method whose trained network the training starts from, instead of random weights: to fine-tune it, or to adapt it
+    to the counts of a measured scan named in `train_on`. The `network` settings of that method apply."""
     train_on: tuple[str, ...] = ()
-    """Scans to train on."""
+    """Scans to train the network on."""
     reconstruct: tuple[str, ...]
-    """Scans to reconstruct."""
+    """Scans to reconstruct with this method."""
     exports: tuple[Export, ...] = ()
-    """Forms to write each refined reconstruction in for other programs, in `results/exports/`: `directory` is
-    ptychodus's standard directory, `h5`, `npz` and `cxi` its products, `tif` amplitude and phase, `ptychopinn.npz` a
-    training archive."""
+    """Files to write of each refined reconstruction for other programs, in `results/exports/`. `directory` is
+    ptychodus's standard directory; `h5`, `npz` and `cxi` are ptychodus products; `tif` holds amplitude and phase;
+    `ptychopinn.npz` is a PtychoPINN training file."""
     network: Network | None = None
-    """What differs from the top-level `network`."""
+    """Settings that differ from the top-level `network`."""
     training: Training | None = None
-    """What differs from the top-level `training`."""
+    """Settings that differ from the top-level `training`."""
     inference: Inference | None = None
-    """What differs from the top-level `inference`."""
+    """Settings that differ from the top-level `inference`."""
     stitching: Stitching | None = None
-    """What differs from the top-level `stitching`."""
+    """Settings that differ from the top-level `stitching`."""
     refinement: Refinement | None = None
-    """What differs from the top-level `refinement`."""
+    """Settings that differ from the top-level `refinement`."""
     evaluation: Evaluation | None = None
-    """What differs from the top-level `evaluation`."""
+    """Settings that differ from the top-level `evaluation`."""
 
 
 class Sweep(Section):
-    """A method varied: each combination of values is a method, and scans where their settings vary, named from them."""
+    """A method run with each combination of some values; each combination becomes a method, named from the values."""
 
     method: Annotated[
         tuple[str, ...], BeforeValidator(listed, json_schema_input_type=str | tuple[str, ...]), Field(min_length=1)
     ]
-    """Model to vary, or a list of methods to vary alike; what a setting does not touch they share."""
+    """Method to vary, or a list of methods to vary in the same way. They share what a setting does not affect."""
     over: Annotated[dict[str, tuple[Any, ...] | dict[str | int | float, Any]], Field(min_length=1)]
-    """What to vary: a setting such as `training.seed`, or `train_on`, with a list of values; a mapping names them."""
+    """Settings to vary, such as `training.seed` or `train_on`, each with a list of values. A mapping `{name: value}`
+    gives the values names for files and tables."""
     scans: tuple[str, ...] = ()
-    """Scans whose `simulation`, `source` or `packing` settings vary; every scan of the method without it."""
+    """Scans whose `simulation`, `source` or `packing` settings vary; empty varies every scan of the method."""
 
 
 READS: dict[str, tuple[str, ...]] = {
@@ -81,29 +83,29 @@ READS: dict[str, tuple[str, ...]] = {
     "export": (),
 }
 
-"""The sections each step reads: what its rerun depends on."""
+"""The sections that each step reads, and so what its rerun depends on."""
 
 IN_ONE = {"reconstruct": (*READS["infer"], *READS["stitch"])}
 
-"""What steps read that do the work of several."""
+"""The sections that a step reads which does the work of several."""
 
 OTHER_COMMANDS = {
     "inspect": READS["convert"],
     "run-directory": ("source", "packing", "inference", "stitching", "refinement"),
 }
 
-"""What commands read whose settings no step hands over."""
+"""The sections that commands read which are not steps of the workflow."""
 
 
 class Config(Section):
-    """A whole run: scans, methods, and the defaults of every step."""
+    """A whole run: scans, methods, sweeps, and the defaults of every step."""
 
     title: str = "ptychoflow"
     """Heading of the report."""
     scans: dict[str, ScanEntry]
     """Scans by name."""
     methods: dict[str, MethodEntry]
-    """Models by name."""
+    """Methods of reconstruction by name."""
     sweeps: dict[str, Sweep] = {}
     """Sweeps by name."""
     simulation: Simulation = Simulation()
@@ -118,18 +120,18 @@ class Config(Section):
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")
-    def _names_meet(self) -> "Config":
+    def _names_exist(self) -> "Config":
         problems = [*self._problems_of_scans(), *self._problems_of_methods(), *self._problems_of_sweeps()]
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
-    def section(self, name: str, scan: str | None = None, method: str | None = None) -> Section:
-        """One section, with what the scan or the method overrides laid over the default."""
+    def section(self, name: str, scan: str | None = None, method: str | None = None) -> Any:
+        """Return the section of this name with the overrides of a scan or a method laid over the defaults."""
         if name == "network" and method is not None and self.methods[method].finetune_from is not None:
             return self.section(name, method=self.methods[method].finetune_from)
         default = getattr(self, name, None)
-        owners = [self.scans[whole_scan(scan)]] if scan is not None else []
+        owners: list[ScanEntry | MethodEntry] = [self.scans[whole_scan(scan)]] if scan is not None else []
         owners += [self.methods[method]] if method is not None else []
         override = next((getattr(owner, name) for owner in owners if name in type(owner).model_fields), None)
         if default is None or override is None:
@@ -138,34 +140,34 @@ class Config(Section):
         return type(default).model_validate(merged)
 
     def settings(self, step: str, scan: str | None = None, method: str | None = None) -> str:
-        """Exactly what a step reads, as canonical JSON: the parameter its rerun depends on."""
+        """Return exactly the sections that a step reads, as canonical JSON: the parameter that its rerun depends on."""
         sections = {name: self.section(name, scan, method).model_dump(mode="json") for name in (READS | IN_ONE)[step]}
         return json.dumps(sections, sort_keys=True, separators=(",", ":"))
 
     def probe_source(self, scan: str) -> str | None:
-        """``METHOD/SCAN`` whose refined probe this scan is made with, if any."""
+        """Return the reconstruction ``METHOD/SCAN`` whose refined probe this scan is made with, if any."""
         entry = self.scans[whole_scan(scan)]
         if entry.source is not None:
             return entry.source.reconstruction
         return self.section("simulation", scan=scan).probe.reconstruction
 
     def files(self, scan: str) -> list[str]:
-        """Files that the settings of a scan name, there or not."""
+        """Return the paths that the settings of a scan name, whether the files exist or not."""
         source = self.scans[whole_scan(scan)].source
         if source is not None:
-            named = (source.file, source.positions, source.probe)
+            paths = [source.file, source.positions, source.probe]
         else:
             simulation = self.section("simulation", scan=scan)
-            named = (simulation.probe.file, simulation.trajectory.file, *simulation.object.images)
-        return [name for name in named if name is not None]
+            paths = [simulation.probe.file, simulation.trajectory.file, *simulation.object.images]
+        return [path for path in paths if path is not None]
 
-    def patchless(self, method: str) -> bool:
-        """Whether a network's object comes in one go: its config wants no patches, or it corrects a fit."""
-        fits = self.section("network", method=method).input == "object_estimate"
-        return fits or not self.section("inference", method=method).write_patches
+    def writes_no_patches(self, method: str) -> bool:
+        """Return True if prediction and stitching are one step: without `write_patches`, and in learned refinement."""
+        learned_refinement = self.section("network", method=method).input == "object_estimate"
+        return learned_refinement or not self.section("inference", method=method).write_patches
 
     def reconstructions(self) -> list[tuple[str, str]]:
-        """Every ``(method, scan)`` to reconstruct, in the order written."""
+        """Return every ``(method, scan)`` to reconstruct, in the order of the config."""
         return [(method, scan) for method, entry in self.methods.items() for scan in entry.reconstruct]
 
     def _problems_of_scans(self):
@@ -183,25 +185,25 @@ class Config(Section):
         method, _, scan = reference.partition("/")
         if method not in self.methods or scan not in self.methods[method].reconstruct:
             known = [f"{m}/{s}" for m, s in self.reconstructions()]
-            nearest = did_you_mean(reference, known)
-            yield f"{where}: takes its probe from {reference}, which is not reconstructed{nearest}"
-        elif where.removeprefix("scans.") in self._scans_behind(reference):
-            yield f"{where}: takes its probe from {reference}, which is itself made from this scan: use another scan"
+            suggestion = did_you_mean(reference, known)
+            yield f"{where}: takes its probe from {reference}, which is not reconstructed{suggestion}"
+        elif where.removeprefix("scans.") in self._scans_of_reconstruction(reference):
+            yield f"{where}: takes its probe from {reference}, which depends on this scan itself: use another scan"
 
-    def _scans_behind(self, reference: str) -> set[str]:
-        """Every scan that a reconstruction ``METHOD/SCAN`` is made from, directly or through the probes of others."""
-        behind: set[str] = set()
+    def _scans_of_reconstruction(self, reference: str) -> set[str]:
+        """Return every scan that a reconstruction ``METHOD/SCAN`` depends on, directly or through probes of others."""
+        scans: set[str] = set()
         waiting = [reference]
         while waiting:
             method, _, scan = waiting.pop().partition("/")
-            for name in {scan, *self._learned_from(method)} & self.scans.keys() - behind:
-                behind.add(name)
+            for name in {scan, *self._training_scans(method)} & self.scans.keys() - scans:
+                scans.add(name)
                 further = self.probe_source(name)
                 waiting += [further] if further and further.partition("/")[0] in self.methods else []
-        return behind
+        return scans
 
-    def _learned_from(self, method: str) -> set[str]:
-        """The scans that went into a network, also into those that it is fine-tuned from."""
+    def _training_scans(self, method: str) -> set[str]:
+        """Return the scans that a network was trained on, and those of the networks that it is fine-tuned from."""
         return {
             scan
             for name in self._finetuning_chain(method)
@@ -221,11 +223,15 @@ class Config(Section):
     def _problems_of_finetuning(self, name: str, entry: MethodEntry):
         chain = self._finetuning_chain(name)
         if entry.finetune_from not in self.methods:
-            yield f"methods.{name}.finetune_from: no such method: {entry.finetune_from}{did_you_mean(entry.finetune_from, self.methods)}"
+            suggestion = did_you_mean(entry.finetune_from or "", self.methods)
+            yield f"methods.{name}.finetune_from: no such method: {entry.finetune_from}{suggestion}"
         elif chain[-1] in chain[:-1]:
             yield f"methods.{name}.finetune_from: circular: {' -> '.join(chain)}; remove it from one of them"
         elif "uniform" in (entry.initial_object, self.methods[entry.finetune_from].initial_object):
-            yield f"methods.{name}: finetune_from needs a trained network, and initial_object: uniform trains none: remove one of them"
+            yield (
+                f"methods.{name}: finetune_from needs a trained network, and initial_object: uniform trains none: "
+                "remove one of them"
+            )
         elif entry.network is not None:
             yield f"methods.{name}.network: a fine-tuned network keeps the settings of {entry.finetune_from}: remove it"
 
@@ -241,7 +247,10 @@ class Config(Section):
             section = getattr(entry, key)
             idle = sorted((section.model_fields_set if section is not None else set()) - {"precision"})
             if idle:
-                yield f"methods.{name}.{key}: learned refinement has no patches for {', '.join(idle)} to act on: remove it"
+                yield (
+                    f"methods.{name}.{key}: {', '.join(idle)} has no effect, because learned refinement makes no "
+                    "patches: remove it"
+                )
 
     def _problems_of_methods(self):
         if not self.methods:
@@ -250,7 +259,10 @@ class Config(Section):
             if not NAME.fullmatch(name):
                 yield f"methods.{name}: expected letters, digits, - and _ in a name, because files are named so"
             if entry.initial_object == "network" and not entry.train_on:
-                yield f"methods.{name}.train_on is empty: name the scans to train on, or set initial_object: uniform for refinement alone"
+                yield (
+                    f"methods.{name}.train_on is empty: name the scans to train on, or set initial_object: uniform for "
+                    "refinement alone"
+                )
             if entry.initial_object == "uniform" and entry.train_on:
                 yield f"methods.{name}: initial_object: uniform trains nothing, remove train_on"
             if entry.finetune_from is not None:

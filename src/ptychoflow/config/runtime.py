@@ -1,4 +1,4 @@
-"""Settings that change no result: where to run, what to track, what to export."""
+"""Settings that change no result: devices and processes, tracking, kinds of exports."""
 
 from typing import Literal
 
@@ -8,41 +8,47 @@ from .base import Section
 
 
 class Runtime(Section):
-    """Where and how to run; never changes a result, never triggers a rerun."""
+    """Devices, processes and memory. These settings change no result and never trigger a rerun."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    """What to compute on; `auto` is a CUDA device where there is one, else the processor."""
+    """Device to compute on. `auto` takes a CUDA device if one is found, otherwise the CPU."""
     devices: PositiveInt = 1
-    """Processes and devices of training, inference and refinement, on each node."""
+    """Processes of training, inference and refinement on each node, one per device."""
     nodes: PositiveInt = 1
-    """Computers that a training spreads over, its processes started by srun (a profile for SLURM does) or torchrun."""
+    """Computers to train on together. The processes are started by srun (a SLURM profile does so) or by torchrun."""
     strategy: Literal["auto", "ddp"] = "auto"
-    """How processes train together: `auto` is DDP where there are several, `ddp` even for one."""
+    """Parallel training strategy. `auto` uses distributed data parallel (DDP) for several processes; `ddp` uses it even
+    for one."""
     gradient_accumulation_steps: PositiveInt = 1
-    """Parts in which the groups of a step pass, one after another, so that they need less memory."""
+    """Parts into which the groups of each training step are split, to be processed one after another. Raise it when
+    training runs out of memory; it takes a little longer."""
     compile: bool = False
-    """Compile the networks for the device before training; on a processor that takes a C++ compiler and some 20 s."""
+    """Compile the networks before training. Worthwhile for long trainings; on a CPU it needs a C++ compiler and about
+    20 s."""
     checkpoint_interval_min: PositiveFloat = 30.0
-    """A half-trained state is written after each epoch and at least this often, min."""
+    """Longest time between checkpoints of a running training, min; one is also written after each epoch. A rerun
+    resumes from the last."""
     workers: NonNegativeInt = 0
-    """Loader processes; none where counts lie on the device."""
+    """Data loader processes; 0 loads in the training process. Ignored where the counts are on the device."""
     counts_on_device: Literal["auto", "always", "never"] = "auto"
-    """Copy the counts to the device and gather groups there; `auto` does so on a GPU that has twice the room."""
+    """Copy all counts to the device and gather groups there. `auto` does so on a GPU with memory for twice their
+    size."""
     threads: PositiveInt | None = None
-    """CPU threads of each process; None takes every core."""
+    """CPU threads of each process; None uses every core."""
     inference_batch_size: PositiveInt | None = None
-    """Groups predicted at once; None suits the device. What does not fit into memory is halved until it does."""
+    """Groups predicted at once; None chooses for the device. It is halved until the batch fits into memory."""
     canvas_memory_gib: NonNegativeFloat | None = None
-    """Memory for a canvas, GiB; a larger one lies in files beside the product. None takes half of what is free."""
+    """Memory for the object canvas, GiB; a larger canvas is kept in files beside the product. None uses half of the
+    free memory."""
 
 
 class Tracking(Section):
-    """Where MLflow keeps runs; never triggers a rerun."""
+    """The MLflow store that records trainings. These settings never trigger a rerun."""
 
     uri: str | None = "sqlite:///results/mlflow.db"
-    """Tracking store; None tracks nothing."""
+    """Address of the tracking store; None records nothing."""
     experiment: str = "ptychoflow"
-    """Name of the experiment."""
+    """Name of the MLflow experiment."""
 
 
 Export = Literal["directory", "h5", "npz", "cxi", "tif", "ptychopinn.npz"]

@@ -1,4 +1,4 @@
-"""Settings of scans: simulated, measured, packed."""
+"""Settings of scans: simulation, source of measured ones, packing."""
 
 from typing import Annotated, Literal
 
@@ -18,31 +18,43 @@ from .base import PatternSize, Range, Recipe, Section, Shape, named, not_negativ
 
 
 class ObjectRecipe(Recipe):
-    """The sample to simulate."""
+    """The sample to simulate, a complex transmission."""
 
     name: Literal[
-        *("dead_leaves", "lines", "gaussian_random_field", "procedural", "polyhedra", "perlin_noise", "white_noise"),
-        *("blurred_noise", "points", "siemens_star", "photograph"),
+        "dead_leaves",
+        "lines",
+        "gaussian_random_field",
+        "procedural",
+        "polyhedra",
+        "perlin_noise",
+        "white_noise",
+        "blurred_noise",
+        "points",
+        "siemens_star",
+        "photograph",
     ] = "dead_leaves"
     """Kind of object."""
     size: Shape = (400, 400)
-    """Height and width, px; one number for a square."""
+    """Height and width of the object, px; one number for a square."""
     amplitude: Annotated[Range, AfterValidator(not_negative)] = (0.7, 1.0)
-    """Least and greatest amplitude, dimensionless, 0 or more."""
+    """Lowest and highest amplitude, dimensionless, 0 or more; 1 absorbs nothing."""
     phase_rad: Range = (-0.8, 0.8)
-    """Least and greatest phase, rad; may exceed pi."""
+    """Lowest and highest phase, rad; may exceed pi, where the phase wraps."""
     pink_noise_fraction: Annotated[float, Field(ge=0, le=1)] | None = None
-    """Share of 1/f noise mixed into amplitude and phase; None is 0.2 for dead leaves and 0 for the others."""
+    """Fraction of 1/f noise mixed into amplitude and phase, 0 to 1. None is 0.2 for dead leaves and 0 for the
+    others."""
     feature_size_px: Annotated[Range, AfterValidator(positive)] | None = None
-    """Least and greatest radius, width or wavelength of a feature, px; None is the kind's own share of the size."""
+    """Smallest and largest radius, width or wavelength of a feature, px. None chooses for the kind of object, in
+    proportion to its size."""
     count: PositiveInt | None = None
-    """How many features; None is the kind's own number."""
+    """Number of features; None chooses for the kind of object."""
     spectral_exponent: NonNegativeFloat | None = None
-    """Exponent: leaves have radii by `r^-power` (None is 3), a random field the amplitude spectrum `f^-power` (1.5)."""
+    """Exponent of the power law, dimensionless. Dead leaves have radii distributed as `r^-p` (None is 3), a random
+    field has the amplitude spectrum `f^-p` (None is 1.5)."""
     spokes: PositiveInt = 18
-    """Pairs of spokes of a star."""
+    """Pairs of spokes of a Siemens star."""
     images: tuple[str, str] = ("camera", "brick")
-    """Phase image and amplitude image of a photograph: names of scikit-image's `data`, or paths."""
+    """Phase image and amplitude image of a photograph: names of images in scikit-image's `data`, or paths."""
 
     acts_on = {
         "feature_size_px": (
@@ -62,34 +74,45 @@ class ObjectRecipe(Recipe):
 
 
 Aberration = Literal[
-    *("astigmatism", "astigmatism_45", "coma_y", "coma_x", "trefoil_y", "trefoil_x", "spherical"),
-    *("secondary_astigmatism", "secondary_astigmatism_45", "tetrafoil", "tetrafoil_45"),
+    "astigmatism",
+    "astigmatism_45",
+    "coma_y",
+    "coma_x",
+    "trefoil_y",
+    "trefoil_x",
+    "spherical",
+    "secondary_astigmatism",
+    "secondary_astigmatism_45",
+    "tetrafoil",
+    "tetrafoil_45",
 ]
 
 
 class ProbeRecipe(Recipe):
-    """The beam to simulate."""
+    """The probe to simulate."""
 
     name: Literal["zone_plate", "kb_mirror", "disc", "gaussian", "file", "reconstruction"] = "zone_plate"
-    """Kind of probe; `reconstruction` takes the probe refined in `reconstruction`, `file` any other."""
+    """Kind of probe. `reconstruction` takes the refined probe of another reconstruction, `file` that of a file."""
     reconstruction: str | None = None
-    """`METHOD/SCAN` whose refined probe to use."""
+    """Reconstruction, as `METHOD/SCAN`, whose refined probe to use."""
     file: str | None = None
-    """A probe in a scan (`.cxi`), a reconstruction (`.h5`), an `.npz` (`probe` or `probeGuess`) or an `.npy`."""
+    """File with the probe: a scan (`.cxi`), a reconstruction (`.h5`), an `.npz` (`probe` or `probeGuess`) or an
+    `.npy`."""
     diameter_px: PositiveFloat = 24.0
     """Diameter of the illuminated spot, object px."""
     defocus: float | None = None
-    """Defocus, waves at the edge of the aperture; None is 1.7, and 0 for a probe from elsewhere."""
+    """Defocus, waves at the edge of the aperture. None is 1.7, and 0 for a probe from a file or a reconstruction."""
     defocus_spread: NonNegativeFloat = 0.0
-    """The defocus of each scan, by its seed, lies within this of `defocus`, waves."""
+    """Largest random deviation of a scan's defocus from `defocus`, waves; the seed determines it."""
     aberrations: dict[Aberration, float] = {}
     """Zernike aberrations over the aperture, waves rms each."""
     aberration_spread: NonNegativeFloat = 0.0
-    """Random aberrations of each scan, by its seed, waves rms all together."""
+    """Random aberrations of a scan, waves rms in total; the seed determines them."""
     central_stop: Annotated[float, Field(ge=0, lt=1)] = 0.35
-    """Diameter of the central stop over that of the zone plate."""
+    """Diameter of the central stop as a fraction of that of the zone plate, dimensionless."""
     modes: Annotated[tuple[PositiveFloat, ...], AfterValidator(occupancies)] | None = None
-    """Share of the light in each orthogonal incoherent mode, summing to 1; None is one mode, or those of the file."""
+    """Fraction of the photons in each orthogonal incoherent mode; the fractions sum to 1. None is one mode, or those of
+    the file."""
 
     acts_on = {
         "reconstruction": ("reconstruction",),
@@ -106,26 +129,29 @@ class ProbeRecipe(Recipe):
 
 
 class Trajectory(Recipe):
-    """Where the beam goes."""
+    """The scan path."""
 
     name: Literal["raster", "jittered_raster", "fermat", "concentric", "file"] = "jittered_raster"
-    """Kind of path."""
+    """Kind of scan path."""
     step_px: PositiveFloat = 8.0
-    """Mean step, object px."""
+    """Mean distance between neighbouring positions, object px."""
     overlap_percent: Annotated[float, Field(ge=0, lt=100)] | None = None
-    """Instead of a step: overlap of neighbouring spots, percent of the diameter that holds 90 % of the light."""
+    """Overlap of neighbouring positions, percent of the diameter that holds 90 % of the probe intensity; instead of
+    `step_px`. 60 to 80 is usual."""
     jitter_px: NonNegativeFloat = 2.0
-    """Greatest random deviation from the raster along each axis, px."""
+    """Largest random deviation from the raster along each axis, px. It avoids raster artefacts."""
     file: str | None = None
-    """Positions (y, x) in px of the object, two columns: `.npy`, `.csv` or `.txt`."""
+    """File with positions (y, x) in object px, two columns: `.npy`, `.csv` or `.txt`."""
     error_px: NonNegativeFloat = 0.0
-    """Random error of each position along each axis, px rms: what is recorded is where the beam should have been."""
+    """Random error of each recorded position along each axis, px rms. The scan records the intended position, and the
+    probe is elsewhere by this much."""
     drift_px: NonNegativeFloat = 0.0
-    """Length of a steady drift over the scan, in a random direction, px."""
+    """Length of a linear drift over the scan in a random direction, px. Recorded positions do not include it."""
     fly_scan_length_px: NonNegativeFloat = 0.0
-    """Length of the motion along x during an exposure, px, centred on the position."""
+    """Length of the motion along x during each exposure, px, centred on the position; 0 is a step scan."""
     fly_scan_samples: Annotated[int, Field(ge=2)] = 5
-    """Points that stand for the motion during an exposure, where there is any."""
+    """Points that the motion during an exposure is averaged over, 2 or more; used where `fly_scan_length_px` is above
+    0."""
 
     acts_on = {
         "step_px": ("raster", "jittered_raster", "fermat", "concentric"),
@@ -144,29 +170,29 @@ class Trajectory(Recipe):
 
 
 class Detector(Section):
-    """What a detector does to the light, in this order. The default counts every photon and nothing else."""
+    """The detector model, applied in this order. The default counts every photon and adds nothing."""
 
     point_spread_px: NonNegativeFloat = 0.0
-    """Standard deviation of the Gaussian that a photon's charge spreads over, detector px."""
+    """Standard deviation of the Gaussian point spread function, detector px."""
     dark_counts: NonNegativeFloat = 0.0
-    """Mean counts per pixel and pattern without light; Poisson as the photons."""
+    """Mean dark counts per pixel and pattern, counts; Poisson distributed."""
     read_noise: NonNegativeFloat = 0.0
-    """Normal noise of reading a pixel, counts rms; counts are rounded and stay at 0 or above."""
+    """Standard deviation of the Gaussian read noise per pixel, counts rms. Counts are rounded and not below 0."""
     saturation: PositiveInt | None = None
-    """Greatest count of a pixel."""
+    """Largest count that a pixel can hold, counts; None sets no limit."""
     dead_pixels: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of pixels, chosen by the seed, that count nothing; masked."""
+    """Fraction of pixels, chosen by the seed, that count nothing. They are masked."""
     beamstop_px: NonNegativeFloat = 0.0
-    """Diameter of a disc over the centre that lets nothing through, px; masked."""
+    """Diameter of a beamstop over the centre of the pattern, px. Its pixels are masked."""
 
 
 class NominalGeometry(Section):
-    """Lengths of a simulated scan, or those that a measured file does not carry. The report calls them nominal."""
+    """Geometry of a simulated scan, or of a file that carries none. The report marks it as nominal."""
 
     energy_ev: PositiveFloat
     """Photon energy, eV."""
     detector_distance_m: PositiveFloat
-    """Sample to detector, m."""
+    """Distance from sample to detector, m."""
     detector_pixel_m: PositiveFloat
     """Side of a detector pixel, m."""
 
@@ -175,36 +201,37 @@ class Simulation(Section):
     """A simulated scan (read by `simulate`)."""
 
     object: Annotated[ObjectRecipe, BeforeValidator(named, json_schema_input_type=str | ObjectRecipe)] = ObjectRecipe()
-    """The sample."""
+    """Sample to simulate; a bare name is short for `{name: ...}`."""
     probe: Annotated[ProbeRecipe, BeforeValidator(named, json_schema_input_type=str | ProbeRecipe)] = ProbeRecipe()
-    """The beam."""
+    """Probe to simulate; a bare name is short for `{name: ...}`."""
     trajectory: Annotated[Trajectory, BeforeValidator(named, json_schema_input_type=str | Trajectory)] = Trajectory()
-    """The path."""
+    """Scan path to simulate; a bare name is short for `{name: ...}`."""
     size: PatternSize = 64
-    """Side of a pattern, px."""
+    """Side of a diffraction pattern, px."""
     photons_per_pattern: PositiveFloat = 1e5
-    """Photons per pattern in the beam, before the sample absorbs any."""
+    """Photons per pattern that the probe carries, before the sample absorbs any."""
     detector: Detector = Detector()
-    """What counts it."""
+    """Detector model; the default is ideal."""
     geometry: NominalGeometry = NominalGeometry(energy_ev=8800.0, detector_distance_m=2.0, detector_pixel_m=172e-6)
-    """Lengths; a probe from a reconstruction or a scan brings its own."""
+    """Energy, distance and detector pixel; a probe from a reconstruction or a scan brings its own."""
     seed: NonNegativeInt = 0
-    """Seed of object, beam, path and noise: each has random numbers of its own."""
+    """Seed of object, probe, positions and noise; each draws from a random stream of its own."""
 
 
 class MeasuredGeometry(Section):
-    """Lengths that a measured file does not carry, or carries wrongly. The report says that they are nominal."""
+    """Geometry that a measured file does not carry, or carries wrongly. The report marks it as nominal."""
 
     energy_ev: PositiveFloat | None = None
     """Photon energy, eV."""
     wavelength_m: PositiveFloat | None = None
-    """Wavelength, m, instead of an energy; for electrons the only way."""
+    """Wavelength, m, instead of `energy_ev`; required for electrons."""
     detector_distance_m: PositiveFloat | None = None
-    """Sample to detector, m."""
+    """Distance from sample to detector, m."""
     detector_pixel_m: PositiveFloat | None = None
     """Side of a detector pixel, m."""
     pixel_size_m: PositiveFloat | None = None
-    """Side of an object pixel, m, of the patterns as they stand in the file; follows from the others where known."""
+    """Side of an object pixel, m, for patterns of the size in the file. It follows from the other three where they are
+    known."""
 
     @model_validator(mode="after")
     def _one_wavelength(self) -> "MeasuredGeometry":
@@ -214,7 +241,7 @@ class MeasuredGeometry(Section):
 
 
 class Orientation(Section):
-    """How the scan axes lie against the detector; applied to the positions in this order. `inspect` finds it."""
+    """Orientation of scan axes relative to detector axes, applied to positions in this order. `inspect` finds it."""
 
     transpose: bool = False
     """Exchange y and x."""
@@ -223,7 +250,7 @@ class Orientation(Section):
     flip_x: bool = False
     """Reverse x."""
     rotation_deg: float = 0.0
-    """Then turn from y towards x, degrees."""
+    """Rotation after that, from y towards x, degrees."""
 
 
 FORMATS = (
@@ -237,7 +264,7 @@ FORMATS = (
 
 def _known_format(name: str) -> str:
     if name not in ("auto", *FORMATS) and not name.startswith("ptychodus:"):
-        raise ValueError(f"{name} is no format{did_you_mean(name, FORMATS)}")
+        raise ValueError(f"unknown format: {name}{did_you_mean(name, FORMATS)}")
     return name
 
 
@@ -245,54 +272,61 @@ class Source(Section):
     """A measured scan (read by `convert`). `ptychoflow inspect FILE` writes one that is ready to use."""
 
     file: str
-    """Path of the measurement; a bare name is looked for in the data cache (`PTYCHOFLOW_DATA`). An address such as
-    `s3://bucket/scan.h5` is fetched by the workflow, with Snakemake's plugin for that store."""
+    """Path of the measurement. A bare name is looked up in the data cache (`PTYCHOFLOW_DATA`). An address such as
+    `s3://bucket/scan.h5` is fetched by the workflow with Snakemake's plugin for that storage."""
     format: Annotated[str, AfterValidator(_known_format), Field(json_schema_extra={"examples": list(FORMATS)})] = "auto"
-    """What the file is; `auto` looks into it; `ptychodus:NAME` asks that reader of an installed ptychodus."""
+    """File format. `auto` detects it; `ptychodus:NAME` uses that reader of an installed ptychodus."""
     dataset: str | None = None
-    """Name of the patterns in the file, where it holds several or calls them something unusual."""
+    """Name of the dataset with the patterns, where the file holds several or uses an unusual name."""
     positions: str | None = None
-    """Another file with the positions, where this one has none; looked for beside it too."""
+    """Another file with the positions, where this one has none. Its name is also resolved beside the measurement."""
     probe: str | None = None
-    """Another file with the probe to start from: a ptychodus product, `.ptyr`, `.mat`, `.npy`; looked for beside it."""
+    """Another file with the initial probe: a ptychodus product, `.ptyr`, `.mat` or `.npy`. Its name is also resolved
+    beside the measurement."""
     url: str | None = None
-    """Where to download it when the cache does not hold it."""
+    """Address to download the file from when the data cache does not hold it."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """Checksum the file must have."""
+    """SHA-256 checksum that the file must have."""
     geometry: MeasuredGeometry | None = None
-    """Lengths, where the file has none or wrong ones."""
+    """Geometry, where the file has none or a wrong one."""
     domain: Literal["auto", "counts", "amplitude"] = "auto"
-    """Whether patterns are counts or their square roots; `auto` is what the format says."""
+    """Quantity in the patterns: counts or their square roots. `auto` follows the format."""
     zero_frequency: Literal["auto", "centre", "corner"] = "auto"
-    """Where the direct beam lies in a pattern; `auto` is what the format says, else where the light is."""
+    """Place of the direct beam in a pattern. `auto` follows the format, or else finds it from the intensity."""
     position_unit: Literal["auto", "m", "mm", "um", "nm", "px"] = "auto"
-    """Unit of the positions; `auto` is what the format says."""
+    """Unit of the positions. `auto` follows the format."""
     orientation: Orientation = Orientation()
-    """How the scan axes lie against the detector."""
+    """Orientation of the scan axes relative to the detector axes."""
     centre: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
-    """Pixel `(y, x)` of the direct beam; what the format says, else the middle, without it."""
+    """Pixel `(y, x)` of the direct beam. None follows the format, or else takes the middle."""
     size: PatternSize | None = None
-    """Cut patterns to this square around the beam; the largest that fits where they are no squares."""
+    """Side of the square around the beam to cut patterns to, px. None takes the largest that fits where patterns are
+    not square."""
     defocus_m: float | None = None
-    """Distance from focus to sample of the probe that is made up where the file has none, m."""
+    """Distance from focus to sample, m, for the probe that is estimated where the file has none."""
     object_is_ground_truth: bool = False
-    """The object in the file is what the scan was simulated from, not a guess."""
+    """Take the object in the file as ground truth, which the scan was simulated from. `false` takes it as a mere
+    estimate."""
     reconstruction: str | None = None
-    """`METHOD/SCAN` whose refined probe replaces the one in the file."""
+    """Reconstruction, as `METHOD/SCAN`, whose refined probe replaces that of the file."""
 
 
 class Packing(Section):
-    """The dataset a scan becomes (read by `pack`)."""
+    """The preprocessing of a scan into a dataset (read by `pack`)."""
 
     bad_pixels: tuple[tuple[NonNegativeInt, NonNegativeInt], ...] = ()
-    """Detector pixels `[y, x]` of the file that do not count."""
+    """Detector pixels `[y, x]` of the file to mask."""
     invalid_counts: Literal["error", "mask", "drop"] = "error"
-    """NaN, infinite and negative counts: refuse the scan, mask each pixel that ever has one, or drop such patterns."""
+    """Treatment of NaN, infinite and negative counts. `error` stops, `mask` masks each pixel that has one in any
+    pattern, `drop` removes patterns that have one."""
     saturation: PositiveInt | None = None
-    """A pixel that reaches this in any pattern does not count, photons; None sets no limit."""
+    """Mask pixels that reach this count in any pattern, photons; None sets no limit."""
     centre: Literal["auto"] | tuple[NonNegativeInt, NonNegativeInt] | None = None
-    """Pixel `[y, x]` of the direct beam, moved to the middle; `auto` moves patterns to where the probe puts them."""
+    """Pixel `[y, x]` of the direct beam, which is moved to the middle. `auto` aligns the patterns with the probe; None
+    moves nothing."""
     crop: PatternSize | None = None
-    """Keep this central square of each pattern, px. Object pixels grow by as much; probe and positions follow."""
+    """Side of the central square of each pattern to keep, px. Object pixels grow in proportion; probe and positions
+    follow. Smaller patterns are faster and lower the resolution."""
     binning: Annotated[int, Field(ge=1, le=64)] = 1
-    """Sum squares of this many pixels a side into one, after the crop, px. The probe keeps its central part."""
+    """Detector pixels along each side that are summed to one, after the crop. The field of view of a pattern shrinks in
+    proportion; the probe keeps its centre."""

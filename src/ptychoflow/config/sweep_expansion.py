@@ -1,8 +1,8 @@
-"""Sweeps written out: a method and, where needed, scans for each combination of values, named from what differs.
+"""Expansion of sweeps: a method and, where needed, scans for each combination of values, named from what differs.
 
-A value that changes nothing adds nothing to a name, and each product is named only for the settings that went into it.
-So whatever two combinations have in common exists once, also with the method they vary: a training when refinement is
-swept, a simulation when training is.
+A value that changes nothing adds nothing to a name, and each product is named only for the settings that it depends on.
+So a product that two combinations share is made once, also if they share it with the method that is varied: a training
+when refinement is swept, a simulation when training is.
 """
 
 import itertools
@@ -26,8 +26,8 @@ class Value:
 
     Attributes:
         key: the setting, such as ``training.seed``.
-        value: what it is set to.
-        name: what tables call it: the number, the word, or the name given to it.
+        value: its value.
+        name: its name in tables: the number, the word, or the name given to it.
     """
 
     key: str
@@ -36,21 +36,23 @@ class Value:
 
     @property
     def section(self) -> str:
+        """Section of the setting; ``train_on`` itself for the scans to train on."""
         return self.key.partition(".")[0]
 
     @property
     def step(self) -> str:
+        """Step that reads the setting."""
         return STEP_OF[self.section]
 
     @property
     def label(self) -> str:
-        """What it adds to the name of a file: ``photons1e5``, ``fno``."""
+        """Part that the value adds to the name of a file: ``photons1e5``, ``fno``."""
         return (
             self.name if self.name[0].isalpha() else self.key.rpartition(".")[2] + _short(self.name).replace(".", "p")
         )
 
     def overrides(self, section: dict | None) -> dict:
-        """``{"seed": 1}`` to lay over its section; a bare name leaves the other settings of what it names."""
+        """Return ``{"seed": 1}`` to lay over the section; a bare name keeps the other settings of what it names."""
         path = self.key.split(".")[1:]
         data = self.value
         if isinstance(data, str) and isinstance(_at(section or {}, self.key), dict):
@@ -66,8 +68,8 @@ class Combination:
 
     Attributes:
         base: the method that is varied.
-        method: what the combination is called.
-        scans: what it reconstructs, by the name of the scan that is varied.
+        method: name of the combination.
+        scans: scans that it reconstructs, by the name of the scan that is varied.
         values: the name of each swept setting's value.
     """
 
@@ -78,12 +80,12 @@ class Combination:
 
 
 class Plan(Config):
-    """A config whose sweeps are written out as methods and scans.
+    """A config whose sweeps are expanded to methods and scans.
 
     Attributes:
-        makers: for a method or a scan whose product of a step is another's, that other: ``{step: {name: maker}}``.
-        helpers: methods that only make what others share; nobody asked for their reconstructions.
-        combinations: of each sweep.
+        makers: the method or scan that makes a shared product of a step: ``{step: {name: maker}}``.
+        helpers: methods that only make shared products; their reconstructions are not requested.
+        combinations: combinations of each sweep.
     """
 
     makers: dict[str, dict[str, str]]
@@ -91,60 +93,62 @@ class Plan(Config):
     combinations: dict[str, list[Combination]]
 
     def maker(self, step: str, name: str) -> str:
-        """Whose product of a step a method, or a scan or its half, takes: its own or one that it shares."""
+        """Return the method or scan whose product of a step this one uses: itself, or one that it shares with."""
         return self.makers.get(step, {}).get(name, name)
 
     def reconstructions(self) -> list[tuple[str, str]]:
-        """Every ``(method, scan)`` that was asked for."""
+        """Return every requested ``(method, scan)``."""
         return [pair for pair in super().reconstructions() if pair[0] not in self.helpers]
 
     def trainings(self) -> list[str]:
-        """Models whose networks are trained."""
+        """Return the methods whose networks are trained."""
         networks = (method for method, _ in self.reconstructions() if self.methods[method].initial_object == "network")
         return list(dict.fromkeys(self.maker("train", method) for method in networks))
 
 
 def plan(config: Config) -> Plan:
-    """Write out the sweeps of a config.
+    """Expand the sweeps of a config.
 
     Raises:
-        ConfigError: if a sweep names no setting that can be swept, changes nothing, or calls two things by one name.
+        ConfigError: if a sweep names a setting that cannot be swept, changes nothing, or gives two things one name.
     """
     return _Writer(config).plan()
 
 
 class _Writer:
-    """Writes methods and scans as plain data, sweep by sweep."""
+    """Expansion of sweeps to methods and scans as plain data, one sweep after another."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._said = config.model_dump(mode="json", exclude_unset=True)
-        self._data = deepcopy(self._said)
+        self._original = config.model_dump(mode="json", exclude_unset=True)
+        self._data = deepcopy(self._original)
         self._makers: dict[str, dict[str, str]] = {}
-        self._asked = set(config.methods)
+        self._requested = set(config.methods)
         self._combinations: dict[str, list[Combination]] = {}
         self._where = ""
 
     def plan(self) -> Plan:
+        """Return the config with its sweeps expanded."""
         for name, sweep in self._config.sweeps.items():
             self._where = f"sweeps.{name}"
             self._combinations[name] = self._write(sweep)
-        helpers = frozenset(self._data["methods"]) - self._asked
-        written = {"makers": self._makers, "combinations": self._combinations, "helpers": helpers}
-        return validate(Plan, self._data | written)
+        helpers = frozenset(self._data["methods"]) - self._requested
+        expanded = {"makers": self._makers, "combinations": self._combinations, "helpers": helpers}
+        return validate(Plan, self._data | expanded)
 
     def _write(self, sweep: Sweep) -> list[Combination]:
-        found, acting = [], set()
+        combinations: list[Combination] = []
+        effective: set[str] = set()
         axes = [self._values(key, values) for key, values in sweep.over.items()]
         for base in sweep.method:
             for values in itertools.product(*axes):
-                combination, acted = self._combine(base, values, sweep)
-                found.append(combination)
-                acting |= acted
+                combination, changing = self._combine(base, values, sweep)
+                combinations.append(combination)
+                effective |= changing
         for key in sweep.over:
-            if key not in acting:
+            if key not in effective:
                 raise self._wrong(f"over.{key} changes nothing in {', '.join(sweep.method)}: remove it")
-        return found
+        return combinations
 
     def _values(self, key: str, values: tuple | dict) -> list[Value]:
         if key.partition(".")[0] not in STEP_OF or ("." in key) == (key == "train_on"):
@@ -162,29 +166,30 @@ class _Writer:
         return str(value).lower() if isinstance(value, bool) else _short(str(value))
 
     def _combine(self, base: str, values: tuple[Value, ...], sweep: Sweep) -> tuple[Combination, set[str]]:
-        """Add one combination to the data; also says which settings made a difference."""
+        """Add one combination to the data; return it and the settings that made a difference."""
         entry = self._config.methods[base]
         train_on, varied, differs, shaping = self._vary_method(base, values, sweep)
         names = {scan: name for scan, (name, _) in varied.items()}
-        finetune_from = self._adapted(base, values, sweep)
-        called = {}
+        finetune_from = self._finetune_from(base, values, sweep)
+        names_by_step: dict[str, str] = {}
         for n, step in enumerate(METHOD_STEPS):
             inside = [v for v in values if v.key in shaping or (v in differs and v.step in METHOD_STEPS[: n + 1])]
-            called[step] = "-".join([base, *(v.label for v in inside)])
-            self._add_method(called[step], base, [v for v in inside if v in differs], train_on, names, finetune_from)
+            names_by_step[step] = "-".join([base, *(v.label for v in inside)])
+            changed = [v for v in inside if v in differs]
+            self._add_method(names_by_step[step], base, changed, train_on, names, finetune_from)
             for earlier in METHOD_STEPS[:n]:
-                if called[earlier] != called[step]:
-                    self._makers.setdefault(earlier, {})[called[step]] = called[earlier]
-        method = called[METHOD_STEPS[-1]]
-        self._asked.add(method)
-        acted = {v.key for _, found in varied.values() for v in found} | {v.key for v in differs}
-        shown = {scan: names[scan] for scan in entry.reconstruct}
-        return Combination(base=base, method=method, scans=shown, values={v.key: v.name for v in values}), acted
+                if names_by_step[earlier] != names_by_step[step]:
+                    self._makers.setdefault(earlier, {})[names_by_step[step]] = names_by_step[earlier]
+        method = names_by_step[METHOD_STEPS[-1]]
+        self._requested.add(method)
+        changing = {v.key for _, found in varied.values() for v in found} | {v.key for v in differs}
+        scans = {scan: names[scan] for scan in entry.reconstruct}
+        return Combination(base=base, method=method, scans=scans, values={v.key: v.name for v in values}), changing
 
     def _vary_method(
         self, base: str, values: tuple[Value, ...], sweep: Sweep
     ) -> tuple[tuple[str, ...], dict[str, tuple[str, list[Value]]], list[Value], set[str]]:
-        """What a method is trained on, its scans as they vary, values that change it, keys that shape its training."""
+        """Return training scans, scans as they vary, values that change the method, keys that affect its training."""
         entry = self._config.methods[base]
         train_on = next((tuple(v.value) for v in values if v.key == "train_on"), entry.train_on)
         varied = {
@@ -198,8 +203,8 @@ class _Writer:
             shaping |= self._vary_method(entry.finetune_from, values, sweep)[3]
         return train_on, varied, differs, shaping
 
-    def _adapted(self, base: str, values: tuple[Value, ...], sweep: Sweep) -> str | None:
-        """What a method goes on with: the same combination of the method it finetune_from, where the sweep varies that too."""
+    def _finetune_from(self, base: str, values: tuple[Value, ...], sweep: Sweep) -> str | None:
+        """Return the method to fine-tune from: its same combination, if the sweep varies that method too."""
         finetune_from = self._config.methods[base].finetune_from
         if finetune_from not in sweep.method:
             return finetune_from
@@ -207,7 +212,7 @@ class _Writer:
         return "-".join([finetune_from, *(v.label for v in values if v.key in shaping)])
 
     def _vary_scan(self, scan: str, values: tuple[Value, ...]) -> tuple[str, list[Value]]:
-        """Add a scan with these values; its name, and the values that make a difference."""
+        """Add a scan with these values; return its name and the values that make a difference."""
         entry = self._config.scans[scan]
         own = [v for v in values if v.step in SCAN_STEPS and (v.section == "packing" or getattr(entry, v.section))]
         differs = self._changes({"scan": scan}, own)
@@ -220,7 +225,7 @@ class _Writer:
         return dataset, differs
 
     def _differing(self, entry: MethodEntry, base: str, values: tuple[Value, ...]) -> list[Value]:
-        """The values that make a difference to a method, other than by its scans."""
+        """Return the values that make a difference to a method, other than by its scans."""
         steps = METHOD_STEPS if entry.initial_object == "network" else ("refine",)
         own = [v for v in values if v.step in steps]
         chosen = [v for v in own if v.key == "train_on" and tuple(v.value) != entry.train_on]
@@ -228,7 +233,7 @@ class _Writer:
         return [v for v in values if v in chosen or v in found]
 
     def _changes(self, owner: dict[str, str], values: list[Value]) -> list[Value]:
-        """Those of the values that their section does not have already."""
+        """Return those of the values that their section does not have already."""
         changed = []
         for name in dict.fromkeys(v.section for v in values):
             section, own = self._config.section(name, **owner), [v for v in values if v.section == name]
@@ -241,8 +246,8 @@ class _Writer:
         return [v for v in values if v in changed]
 
     def _overridden(self, kind: str, name: str, values: list[Value]) -> dict:
-        """An entry of the config as plain data, with the values laid over it."""
-        entry = deepcopy(self._said[kind][name])
+        """Return an entry of the config as plain data, with the values laid over it."""
+        entry = deepcopy(self._original[kind][name])
         for value in values:
             if value.key != "train_on":
                 entry[value.section] = merge(entry.get(value.section, {}), value.overrides(entry.get(value.section)))
@@ -255,7 +260,7 @@ class _Writer:
         already = self._data["methods"][name]["reconstruct"] if name in self._data["methods"] else []
         if train_on:
             entry["train_on"] = [names[scan] for scan in train_on]
-        training = merge(self._said.get("training", {}), entry.get("training", {}))
+        training = merge(self._original.get("training", {}), entry.get("training", {}))
         held_out = _at(training, "training.validation.scans") or []
         if any(names.get(scan, scan) != scan for scan in held_out):
             renamed = {"validation": {"scans": [names.get(scan, scan) for scan in held_out]}}
@@ -264,11 +269,11 @@ class _Writer:
         self._add("methods", name, entry)
 
     def _add(self, kind: str, name: str, entry: dict) -> None:
-        """Add an entry, or find it there already with the same content."""
-        there = self._data[kind].setdefault(name, entry)
-        if not NAME.fullmatch(name) or there | {"reconstruct": None} != entry | {"reconstruct": None}:
+        """Add an entry, or accept one that is already present with the same content."""
+        present = self._data[kind].setdefault(name, entry)
+        if not NAME.fullmatch(name) or present | {"reconstruct": None} != entry | {"reconstruct": None}:
             raise self._wrong(
-                f"{name} would name two different {kind}, or no file can be called so: name the values, {{name: value}}"
+                f"{name} would name two different {kind}, or cannot be a file name: name the values, {{name: value}}"
             )
         self._data[kind][name] = entry
 
@@ -277,14 +282,15 @@ class _Writer:
 
 
 def _at(section: dict, key: str) -> Any:
-    """What stands at a key, None where nothing does."""
+    """Return the value at a dotted key, or None."""
+    value: Any = section
     for part in key.split(".")[1:]:
-        section = section.get(part) if isinstance(section, dict) else None
-    return section
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _short(name: str) -> str:
-    """A number as one writes it: ``1e5``, ``0.05``; a word as it is."""
+    """Return a number in its shortest form, ``1e5`` or ``0.05``; a word as it is."""
     try:
         number = Decimal(name).normalize()
     except InvalidOperation:

@@ -13,48 +13,55 @@ from pydantic import (
     model_validator,
 )
 
-from .base import Section, Share, fraction, refuse_idle
+from .base import Interval, Section, fraction, refuse_idle
 
 
 class Network(Section):
-    """The network (read by `train`; `infer` takes it from the checkpoint)."""
+    """The neural network (read by `train`; `infer` takes it from the checkpoint)."""
 
     architecture: Literal["unet", "fno", "cnn"] = "unet"
-    """Kind of network: a residual U-Net, a Fourier operator, or the field's usual CNN with two decoders."""
+    """Kind of network: a residual U-Net, a Fourier neural operator, or a CNN with two decoders like PtychoPINN's."""
     input: Literal["backprojection", "amplitude", "object_estimate"] = "backprojection"
-    """What it sees: the group back-projected through its probes, the amplitudes of its patterns alone, or a fit of the
-    whole scan, whose object it corrects between epochs (`reconstruct` does; there are no patches)."""
+    """Input of the network. `backprojection`: an estimate of the object from the counts and probes of a group.
+    `amplitude`: the square roots of the counts of a group alone. `object_estimate`: the object of the whole scan during
+    iterative refinement, which the network corrects between epochs (learned refinement, by `reconstruct`; it makes no
+    patches)."""
     output: Literal["canvas", "patches"] = "canvas"
-    """What it says: one canvas for the group, or a patch for each pattern, merged to one under their light."""
+    """Output of the network: one canvas for the whole group, on which overlapping patterns agree by construction, or a
+    patch for each pattern, merged with the probe intensity as weight."""
     head: Literal["complex", "amplitude_phase"] = "complex"
-    """How: real and imaginary part to add, or an amplitude from 0 to 2 and a phase from -pi to pi to multiply with."""
+    """Form of the output. `complex`: real and imaginary part, added to the input estimate. `amplitude_phase`: an
+    amplitude from 0 to 2 and a phase from -pi to pi, multiplied with it."""
     group_size: Annotated[int, Field(ge=1, le=16)] = 7
-    """Patterns per group, C."""
+    """Patterns per group, C, 1 to 16. Larger groups give more overlap and take more time."""
     base_channels: Annotated[int, Field(ge=8, multiple_of=8)] = 32
-    """Channels of the first level."""
+    """Channels of the first level, a multiple of 8. The number of weights grows with its square."""
     depth: Annotated[int, Field(ge=1, le=5)] = 3
-    """Levels of the U-Net and of the CNN, each of which doubles the channels; Fourier blocks of the FNO."""
+    """Levels of the U-Net and the CNN, each with twice the channels of the one before; Fourier blocks of the FNO."""
     attention: bool = False
-    """Whether the encoder weighs channels and places; it makes a collapse likelier."""
+    """Add channel and spatial attention to the encoder. Training collapses more easily with it."""
     fourier_modes: Annotated[int, Field(ge=1, le=64)] = 12
-    """Frequencies that a Fourier block mixes along each axis; those beyond a quarter of the window are left out."""
+    """Frequencies along each axis that a Fourier block mixes, 1 to 64. Those above a quarter of the window's side are
+    left out."""
     physics_iterations: PositiveInt = 10
-    """Steps of back-projection before each correction, the first ones from an empty object; epochs of a fit, 1 unless
-    set."""
+    """Iterations of physics before each network: back-projection steps, which start from a uniform object in the first
+    cascade, or, for `input: object_estimate`, epochs of rPIE (1 unless set). No effect on `input: amplitude`."""
     cascades: Annotated[int, Field(ge=1, le=8)] = 2
-    """Corrections, each by a network of its own after `physics_iterations`; time grows in proportion. Amplitudes are
-    seen once. A fit is corrected by one and the same network, 3 times unless set."""
+    """Cascades, that is unrolled iterations, 1 to 8. Each runs `physics_iterations` and then a network that corrects
+    the object; time grows in proportion. Each has a network of its own, except for `input: object_estimate`, where all
+    share one (3 cascades unless set). No effect on `input: amplitude`, which has one."""
 
     acts_on: ClassVar[dict[str, tuple[str, ...]]] = {"attention": ("unet", "cnn"), "fourier_modes": ("fno",)}
-    """Settings that act on some architectures only, and those."""
-    of_a_fit: ClassVar[dict[str, int]] = {"physics_iterations": 1, "cascades": 3}
-    """What is taken for a fit unless set: an epoch comes as far as many steps of back-projection."""
+    """Settings that have an effect on some architectures only, and those."""
+    object_estimate_defaults: ClassVar[dict[str, int]] = {"physics_iterations": 1, "cascades": 3}
+    """Defaults for `input: object_estimate`: one epoch of rPIE progresses as far as many back-projection steps."""
 
     @model_validator(mode="after")
-    def _a_fit_has_its_own(self) -> "Network":
-        """It counts as not set: what a model that sees something else takes from here is not that."""
+    def _apply_object_estimate_defaults(self) -> "Network":
+        """Set the defaults of learned refinement; they count as not set, so that other methods do not inherit them."""
         if self.input == "object_estimate":
-            self.__dict__.update({name: value for name, value in self.of_a_fit.items() if name in self.hanging()})
+            unset = self.input_dependent_defaults()
+            self.__dict__.update({name: self.object_estimate_defaults[name] for name in unset})
         return self
 
     @model_validator(mode="after")
@@ -68,45 +75,47 @@ class Network(Section):
             raise ValueError("output: patches merges the patches of a group, but group_size is 1: raise it")
         return self
 
-    def hanging(self) -> set[str]:
-        """The settings that nobody set and whose value hangs on `input`."""
-        return self.of_a_fit.keys() - self.model_fields_set
+    def input_dependent_defaults(self) -> set[str]:
+        """Return the settings that were not set and whose default depends on `input`."""
+        return self.object_estimate_defaults.keys() - self.model_fields_set
 
     def acting_on(self, architecture: str) -> list[str]:
-        """The settings that act on some architectures only, this one among them."""
+        """Return the settings that have an effect on this architecture and not on all."""
         return [setting for setting, names in self.acts_on.items() if architecture in names]
 
 
 class Stage(Section):
-    """A stretch of training with one weighting of the physics loss against the guide loss."""
+    """A part of the training with one weighting of physics loss and supervised loss."""
 
     epochs: PositiveInt
-    """Length."""
+    """Epochs of this stage."""
     physics_weight: Annotated[float, Field(ge=0, le=1)] | Literal["linear", "cosine", "exponential"] = 1.0
-    """w in `(1 - w) L_guide + w L_physics`; a name ramps it from 0 to 1."""
+    """Weight w of the physics loss in `(1 - w) L_supervised + w L_physics`, 0 to 1. A name ramps it from 0 to 1 over
+    the stage."""
     lr_factor: PositiveFloat = 1.0
-    """Learning rate of the stage over that of the training; a ramp comes to it from the stage before."""
+    """Learning rate of this stage relative to `learning_rate`. With a ramped `physics_weight` the rate approaches it
+    from that of the stage before."""
     freeze_encoder: bool = False
-    """Leave the part of the network that reads its input as it is and train the rest: fine-tuning."""
+    """Keep the weights of the encoder and train the others, for fine-tuning."""
 
 
 class Shorthand(Section):
-    """PtychoPINN's words for stages; they may stand in `training` instead of `stages`."""
+    """PtychoPINN's names for stages; they may replace `stages` in `training`."""
 
     stage_1_epochs: NonNegativeInt = 0
-    """Instead of `stages`: epochs on the guide loss, w = 0."""
+    """Epochs on the supervised loss, w = 0; instead of `stages`."""
     stage_2_epochs: NonNegativeInt = 0
-    """Instead of `stages`: epochs in which w goes from 0 to 1."""
+    """Epochs in which w rises from 0 to 1; instead of `stages`."""
     stage_3_epochs: NonNegativeInt = 0
-    """Instead of `stages`: epochs on the counts alone, w = 1."""
+    """Epochs on the physics loss, w = 1; instead of `stages`."""
     physics_weight_schedule: Literal["linear", "cosine", "exponential"] = "cosine"
-    """How w goes in `stage_2_epochs`."""
+    """Shape of the rise of w in `stage_2_epochs`."""
     stage_3_lr_factor: PositiveFloat = 0.1
-    """`lr_factor` that `stage_2_epochs` go to and `stage_3_epochs` keep."""
+    """Learning rate relative to `learning_rate` that `stage_2_epochs` end at and `stage_3_epochs` keep."""
     epochs_fine_tune: NonNegativeInt = 0
-    """Instead of `stages`: epochs at the end on the counts alone with a frozen encoder."""
+    """Epochs at the end on the physics loss with a frozen encoder; instead of `stages`."""
     fine_tune_gamma: PositiveFloat = 0.1
-    """`lr_factor` of `epochs_fine_tune`."""
+    """Learning rate of `epochs_fine_tune` relative to `learning_rate`."""
 
     @model_validator(mode="after")
     def _shapes_act(self) -> "Shorthand":
@@ -117,14 +126,14 @@ class Shorthand(Section):
         }
         for name, epochs in shaped.items():
             if name in self.model_fields_set and not epochs:
-                raise ValueError(f"{name} would do nothing without epochs that it shapes: remove it")
+                raise ValueError(f"{name} has no effect without epochs that it shapes: remove it")
         if not self.stages():
-            raise ValueError("stage_1_epochs to stage_3_epochs and epochs_fine_tune add up to no epoch: raise one")
+            raise ValueError("stage_1_epochs to stage_3_epochs and epochs_fine_tune sum to 0 epochs: raise one")
         return self
 
     def stages(self) -> list[Stage]:
-        """The stages that these words mean."""
-        means = [
+        """Return the stages that these settings stand for."""
+        stages: list[tuple[int, dict[str, Any]]] = [
             (self.stage_1_epochs, {"physics_weight": 0.0}),
             (
                 self.stage_2_epochs,
@@ -136,80 +145,88 @@ class Shorthand(Section):
                 {"physics_weight": 1.0, "lr_factor": self.fine_tune_gamma, "freeze_encoder": True},
             ),
         ]
-        return [Stage(epochs=epochs, **settings) for epochs, settings in means if epochs]
+        return [Stage(epochs=epochs, **settings) for epochs, settings in stages if epochs]
 
 
 def _with_shorthand(schema: dict[str, Any]) -> None:
-    """Tell readers of the schema of the words that may stand for stages."""
+    """Add the settings that may replace `stages` to the JSON schema."""
     schema["properties"] |= Shorthand.model_json_schema()["properties"]
 
 
 class Regularisation(Section):
-    """What canvases are kept from while training, under the light; means over pixels, so that sizes do not matter."""
+    """Penalties on predicted objects during training: means over pixels, weighted by illumination."""
 
     amplitude: Literal["total_variation", "mean_deviation"] | None = None
-    """Of the amplitude: the step to the next pixels, or the distance from the mean; None leaves it free."""
+    """Penalty on the amplitude: total variation, or mean deviation from the mean; None adds none."""
     amplitude_weight: PositiveFloat = 1.0
-    """Weight of that beside the loss."""
+    """Weight of the amplitude penalty relative to the loss."""
     phase: Literal["total_variation", "mean_deviation"] | None = None
-    """The same of the phase, rad."""
+    """Penalty on the phase: total variation, or mean deviation from the mean, rad; None adds none."""
     phase_weight: PositiveFloat = 1.0
-    """Weight of that beside the loss."""
+    """Weight of the phase penalty relative to the loss."""
 
     @model_validator(mode="after")
     def _weights_act(self) -> "Regularisation":
         for part, weight in {"amplitude": self.amplitude_weight, "phase": self.phase_weight}.items():
             if getattr(self, part) is None and weight != 1.0:
-                raise ValueError(f"{part}_weight acts with {part}, which is not set: name what to keep it from")
+                raise ValueError(f"{part}_weight has no effect without {part}: set {part}, or remove the weight")
         return self
 
 
 class Grouping(Section):
-    """Which patterns are seen together."""
+    """The choice of patterns that form a group around an anchor pattern."""
 
     method: Literal["nearest", "min_distance", "quadrant"] = "nearest"
-    """How members are drawn beside the anchor: from its nearest neighbours, from the nearest within a band of
-    distances, or from those in the quadrants around it, one from each before a second from any."""
+    """Rule by which members are drawn: from the `k_nearest` neighbours of the anchor, from the nearest within a band of
+    distances, or from each of the four quadrants around it in turn."""
     k_nearest: PositiveInt = 9
-    """K, how many nearest neighbours to draw from; `quadrant` wants some 30, so that each quadrant has a few."""
+    """Nearest neighbours K to draw from. `quadrant` needs about 30, so that each quadrant contains a few."""
     min_distance_px: NonNegativeFloat = 0.0
-    """Least distance from the anchor, object px; for `min_distance` and `quadrant`."""
+    """Smallest distance of a member from the anchor, object px; for `min_distance` and `quadrant`."""
     max_distance_px: PositiveFloat | None = None
-    """Greatest distance from the anchor, object px; for `min_distance` and `quadrant`. None sets no limit."""
-    y_bounds: Share = (0.0, 1.0)
-    """Anchors lie between these shares of the height of the scan; training only, prediction covers every pattern."""
-    x_bounds: Share = (0.0, 1.0)
-    """The same across its width."""
+    """Largest distance of a member from the anchor, object px; for `min_distance` and `quadrant`. None sets no
+    limit."""
+    y_bounds: Interval = (0.0, 1.0)
+    """Interval of the scan's height that training anchors come from, as fractions 0 to 1. Prediction covers every
+    pattern."""
+    x_bounds: Interval = (0.0, 1.0)
+    """Interval of the scan's width that training anchors come from, as fractions 0 to 1."""
 
     @model_validator(mode="after")
     def _distances_act(self) -> "Grouping":
         if self.method == "nearest" and (self.min_distance_px, self.max_distance_px) != (0.0, None):
-            raise ValueError("min_distance_px and max_distance_px act on min_distance and quadrant, not on nearest")
+            raise ValueError(
+                "min_distance_px and max_distance_px act on min_distance and quadrant, not on nearest: remove them"
+            )
         if self.max_distance_px is not None and self.max_distance_px < self.min_distance_px:
-            raise ValueError(f"no distance is {self.min_distance_px} px or more and {self.max_distance_px} px or less")
+            raise ValueError(
+                f"min_distance_px {self.min_distance_px} exceeds max_distance_px {self.max_distance_px}: lower it"
+            )
         return self
 
 
 class Validation(Section):
-    """What is kept from training, to validate on. A number alone is short for `fraction`."""
+    """The patterns that are held out of training for validation. A number alone is short for `fraction`."""
 
     split: Literal["block", "region", "scan"] = "block"
-    """One square block of each scan, placed by the seed; the same region of each; or whole scans."""
+    """Rule of the split: one square block of each scan at a place chosen by the seed, the same region of each scan, or
+    whole scans."""
     fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the patterns of each scan in its block; 0 keeps none."""
-    y_bounds: Share = (0.9, 1.0)
-    """The region lies between these shares of the height of a scan."""
-    x_bounds: Share = (0.0, 1.0)
-    """The same across its width."""
+    """Fraction of the patterns of each scan in its validation block; 0 validates nothing. For `split: block`."""
+    y_bounds: Interval = (0.9, 1.0)
+    """Interval of the scan's height that is validated on, as fractions 0 to 1. For `split: region`."""
+    x_bounds: Interval = (0.0, 1.0)
+    """Interval of the scan's width that is validated on, as fractions 0 to 1. For `split: region`."""
     scans: tuple[str, ...] = ()
-    """Scans that are only validated on, of those to train on."""
+    """Scans of `train_on` that are validated on and not trained on. For `split: scan`."""
     margin_px: NonNegativeFloat = 0.0
-    """Patterns nearer than this to one that is validated on are not trained on either, object px."""
+    """Smallest distance of a training pattern from a validation pattern, object px. Raise it to the probe's diameter so
+    that the two see different parts of the object."""
 
     @model_validator(mode="after")
     def _every_setting_acts(self) -> "Validation":
         if (self.split == "scan") != bool(self.scans):
-            raise ValueError("scans names scans to validate on with `split: scan`, and only then")
+            raise ValueError("validation.scans needs `split: scan`, and `split: scan` needs validation.scans: set both")
         for split, names in {"block": ("fraction",), "region": ("y_bounds", "x_bounds")}.items():
             for name in names:
                 if self.split != split and getattr(self, name) != type(self).model_fields[name].default:
@@ -223,53 +240,59 @@ class Training(Section):
     model_config = ConfigDict(json_schema_extra=_with_shorthand)
 
     stages: tuple[Stage, ...] = (Stage(epochs=2, physics_weight=0.0),)
-    """Stages, one after another."""
+    """Stages of the training, one after another; together they define its length and losses."""
     supervision: Literal["auto", "ground_truth", "amplitude"] = "auto"
-    """Guide loss: the error against the truth (every scan needs one), the scale-free amplitude error, or, with `auto`,
-    the one where a scan has a truth and the other where not."""
+    """Supervised loss, used where `physics_weight` is below 1. `ground_truth`: error against the true object, which
+    every scan must have. `amplitude`: scale-free error of the diffraction amplitudes. `auto`: the first where a scan
+    has a ground truth, the second elsewhere."""
     learning_rate: PositiveFloat = 2e-3
-    """Peak rate of AdamW."""
+    """Peak learning rate of AdamW. Lower it if the loss diverges."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the training over which the rate rises."""
+    """Fraction of the training over which the learning rate rises linearly from 0, 0 to below 1."""
     final_lr_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of the rate left at the end of training, reached along a cosine; 1 keeps it."""
+    """Fraction of the learning rate that is left at the end of a cosine decay, 0 to 1; 1 keeps it constant."""
     weight_decay: NonNegativeFloat = 0.0
-    """Decay of AdamW."""
+    """Weight decay of AdamW."""
     gradient_clip: PositiveFloat = 1.0
-    """Greatest norm of the gradient."""
+    """Largest norm of the gradient; longer gradients are scaled down to it."""
     batch_size: PositiveInt = 16
-    """Groups per step, over all devices."""
+    """Groups per training step, over all devices together."""
     groups_per_epoch: PositiveInt | None = None
-    """Groups per epoch; one per training pattern without it."""
+    """Groups per epoch; None takes one for each training pattern. It sets the length of an epoch."""
     physics_loss: Literal["poisson", "amplitude", "mae", "legacy_amplitude"] = "poisson"
-    """Physics loss on the counts."""
+    """Physics loss between expected and measured counts: Poisson likelihood, squared error of amplitudes, mean absolute
+    error, or PtychoPINN's amplitude loss."""
     held_out_neighbours: Annotated[int, Field(ge=0, le=16)] = 0
-    """Patterns beside each group, drawn like its members, that the network does not see and that alone make up the data
-    error: noise fitted in what it sees does not help it there. 0 takes the group's own. Acts on training on counts."""
+    """Patterns held out beside each group, H, 0 to 16. The network does not get them as input, and the physics loss
+    compares its prediction with their counts alone. Their noise is independent of the input's, so that copying noise
+    does not lower the loss. 0 compares with the group's own counts, which overfits their noise; set 3 to train without
+    ground truth. No effect on the supervised loss."""
     regularisation: Regularisation = Regularisation()
-    """What is added to the loss."""
+    """Penalties that are added to the loss."""
     grouping: Grouping = Grouping()
-    """Which patterns form a group."""
+    """Choice of the patterns that form a group."""
     validation: Annotated[
         Validation,
         BeforeValidator(fraction, json_schema_input_type=Annotated[float, Field(ge=0, lt=1)] | Validation),
     ] = Validation()
-    """What is kept from training."""
+    """Patterns held out of training for validation."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Of what the network computes in training; the physics stays in 32 bits. 16-mixed needs a GPU."""
+    """Number format of the network in training; physics stays in float32. `16-mixed` needs a GPU."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay per step of a moving average of the weights, which is what is validated and kept; None keeps none."""
+    """Decay per step of an exponential moving average of the weights, between 0 and 1. The averaged weights are
+    validated and kept; None averages nothing."""
     early_stopping_patience: PositiveInt | None = None
-    """Stop after this many validations without a smaller error; None goes through all stages."""
+    """Validations without a lower error after which training stops; None trains all stages."""
     checkpoint: Literal["last", "best"] = "last"
-    """Which weights become the model: those at the end, or those with the smallest error at a validation."""
+    """Weights that are kept: those at the end, or those with the lowest validation error."""
     on_collapse: Literal["stop", "warn"] = "stop"
-    """What to do with a training whose objects have gone flat at two validations in a row."""
+    """Reaction to a collapsed training, whose predicted objects have lost their contrast at two validations in a
+    row."""
     seed: NonNegativeInt = 0
-    """Seed of weights, groups and order."""
+    """Seed of initial weights, groups and their order."""
 
     @model_validator(mode="after")
-    def _what_needs_validation_has_it(self) -> "Training":
+    def _early_stopping_has_validation(self) -> "Training":
         none = self.validation.split == "block" and self.validation.fraction == 0
         if none and (self.early_stopping_patience is not None or self.checkpoint == "best"):
             raise ValueError(
@@ -279,10 +302,10 @@ class Training(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_shorthand(cls, said: Any) -> Any:
-        words = {name: said[name] for name in Shorthand.model_fields if name in said} if isinstance(said, dict) else {}
-        if not words:
-            return said
-        if "stages" in said:
-            raise ValueError(f"give stages or {', '.join(words)}, not both")
-        return {name: said[name] for name in said if name not in words} | {"stages": Shorthand(**words).stages()}
+    def _from_shorthand(cls, data: Any) -> Any:
+        short = {name: data[name] for name in Shorthand.model_fields if name in data} if isinstance(data, dict) else {}
+        if not short:
+            return data
+        if "stages" in data:
+            raise ValueError(f"give stages or {', '.join(short)}, not both")
+        return {name: data[name] for name in data if name not in short} | {"stages": Shorthand(**short).stages()}
