@@ -1,9 +1,9 @@
-"""Write beside an environment what pip installs for it on Linux (x86-64, Python 3.11), each wheel by its checksum.
+"""Write the lock file of an environment: all wheels that pip installs on Linux, x86-64, Python 3.11, by checksum.
 
     python envs/lock.py envs/gpu.yaml envs/analysis.yaml
 
-Run it where that is the system, after a change of versions. Nothing is installed, and of a wheel only what it needs in
-turn is fetched where the index tells that apart.
+Run it on such a system after a change of versions. Nothing is installed; of a wheel only its metadata is downloaded
+where the index offers it separately.
 """
 
 import json
@@ -27,16 +27,16 @@ def lock(environment: Path) -> Path:
         The file, ``NAME.linux-64.lock.txt``.
 
     Raises:
-        subprocess.CalledProcessError: if the versions do not go together or cannot be had as wheels.
+        subprocess.CalledProcessError: if versions conflict or a wheel is not available.
     """
     wanted = yaml.safe_load(environment.read_text())["dependencies"][-1]["pip"]
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         command = ["pip", "--isolated", "install", "--dry-run", "--quiet", "--ignore-installed", "--only-binary=:all:"]
         command += ["--constraint", HERE / "constraints.txt", "--report", report.name, *wanted]
         subprocess.run([sys.executable, "-m", *command], check=True)
-        found = [_line(wheel) for wheel in json.load(report)["install"]]
+        lines = [_line(wheel) for wheel in json.load(report)["install"]]
     path = environment.with_suffix(".linux-64.lock.txt")
-    path.write_text(HEAD.format(path=f"envs/{path.name}") + "\n".join(sorted(found, key=str.lower)) + "\n")
+    path.write_text(HEAD.format(path=f"envs/{path.name}") + "\n".join(sorted(lines, key=str.lower)) + "\n")
     return path
 
 

@@ -67,11 +67,11 @@ def _start(folder: Path, *words: str, **changes: dict) -> subprocess.Popen:
 
 
 def _finish(process: subprocess.Popen, folder: Path, seconds: float = 1800) -> str:
-    """What it said, once it has ended well."""
+    """Return the log of a workflow that must succeed."""
     status = process.wait(seconds)
-    said = (folder / "snakemake.log").read_text()
-    assert status == 0, said[-3000:]
-    return said
+    log = (folder / "snakemake.log").read_text()
+    assert status == 0, log[-3000:]
+    return log
 
 
 def _jobs() -> list[dict[str, str]]:
@@ -94,10 +94,10 @@ def _wait_for(what: Callable, seconds: float = 400):
 
 
 def test_every_step_is_a_job_and_carries_its_gpus(start, tmp_path):
-    said = _finish(start(tmp_path, "--set-resources", "train:gpu=1", "infer:gpu=1"), tmp_path)
+    log = _finish(start(tmp_path, "--set-resources", "train:gpu=1", "infer:gpu=1"), tmp_path)
     assert (tmp_path / "results/report.html").is_file()
     jobs = {job["JobId"]: job for job in _jobs()}
-    submitted = re.findall(r"SLURM jobid (\d+) \(log: \S+/slurm_logs/(\w+)", said)
+    submitted = re.findall(r"SLURM jobid (\d+) \(log: \S+/slurm_logs/(\w+)", log)
     rules = {name: jobs[number] for number, name in submitted}
     assert all(job["JobState"] == "COMPLETED" for job in rules.values())
     assert {"rule_train", "rule_infer", "rule_stitch", "rule_refine", "rule_evaluate", "rule_report"} <= set(rules)

@@ -67,8 +67,8 @@ def test_products_of_other_code_are_counted_and_the_remedy_told(results, reposit
     results(version)
     repository("refine.py", "second")
     assert products_of_other_code(results.folder) == [
-        f"products of other code ({version}; refine.py differ): pack 1, train 1, infer 1, stitch 1, refine 2, "
-        "evaluate 2; to make them again: --forcerun pack train infer stitch refine evaluate"
+        f"outdated products (made by version {version}; refine.py differ): pack 1, train 1, infer 1, stitch 1, "
+        "refine 2, evaluate 2; to make them again: --forcerun pack train infer stitch refine evaluate"
     ]
 
 

@@ -63,12 +63,12 @@ def test_a_scan_in_a_bucket_becomes_the_dataset_that_its_file_becomes(bucket, wo
     convert(tmp_path / "here.cxi", Source(file=str(tmp_path / "sample.cxi")))
     pack(tmp_path / "here.cxi", tmp_path / "here")
     assert _same(workflow.folder / DATASET, tmp_path / "here")
-    assert "Nothing to be done" in "".join(_said(workflow))
+    assert "Nothing to be done" in "".join(_output(workflow))
     bucket.upload_file(str(tmp_path / "sample.cxi"), "scans/sample.cxi")
-    assert "convert" in "".join(_said(workflow)), "what is newer in the store is converted again"
+    assert "convert" in "".join(_output(workflow)), "what is newer in the store is converted again"
 
 
-def _said(workflow: Workflow, *words: str) -> tuple[str, str]:
+def _output(workflow: Workflow, *words: str) -> tuple[str, str]:
     done = workflow.run("--dry-run", *words, "--", DATASET, config=SAMPLE)
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
@@ -85,7 +85,7 @@ def test_products_lie_in_a_bucket_as_well_where_machines_share_no_files(bucket, 
 def test_the_kubernetes_profile_makes_a_plan(bucket, workflow):
     profile = ["--workflow-profile", str(ROOT / "profiles/kubernetes")]
     done = workflow.run("--dry-run", *profile, "--default-storage-prefix", "s3://beamline/run2", config=SAMPLE)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said[-3000:]
-    assert "s3://beamline/run2/results/report.html (send to storage)" in said
-    assert "s3://beamline/scans/sample.cxi (retrieve from storage)" in said
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-3000:]
+    assert "s3://beamline/run2/results/report.html (send to storage)" in output
+    assert "s3://beamline/scans/sample.cxi (retrieve from storage)" in output

@@ -18,7 +18,7 @@ from ptychoflow.config import READS, Config, Section, Source
 
 ROOT = Path(__file__).parents[2]
 STEPS_OF: dict[str, list[str]] = {}
-"""Steps that read a section: one, or what a model goes through instead of it."""
+"""Steps that read a section: one, or those that a method runs instead of it."""
 for step, sections in READS.items():
     for section in sections:
         STEPS_OF.setdefault(section, []).append(step)

@@ -1,9 +1,9 @@
-"""What a user can do wrong ends in one clear line, a non-zero exit and no half product."""
+"""A mistake of a user ends in one clear line, a non-zero exit status and no partial product."""
 
 import numpy as np
 import pytest
 
-FLAT = {"methods": {"rpie": {"initial_object": "uniform", "reconstruct": ["measured"]}}}
+RPIE = {"methods": {"rpie": {"initial_object": "uniform", "reconstruct": ["measured"]}}}
 
 
 @pytest.mark.parametrize(
@@ -11,22 +11,22 @@ FLAT = {"methods": {"rpie": {"initial_object": "uniform", "reconstruct": ["measu
     [
         ({"training": {"learning_rat": 1e-3}}, "training.learning_rat: unknown key; did you mean learning_rate?"),
         ({"refinement": {"epochs": "many"}}, "refinement.epochs: input should be a valid integer"),
-        ({"methods": {"tiny": {"reconstruct": ["sun"]}}}, "models.tiny.reconstruct: there is no scan sun"),
-        ({"methods": {"tiny": {"train_on": []}}}, "models.tiny.train_on is empty"),
+        ({"methods": {"tiny": {"reconstruct": ["sun"]}}}, "methods.tiny.reconstruct: no such scan: sun"),
+        ({"methods": {"tiny": {"train_on": []}}}, "methods.tiny.train_on is empty"),
     ],
     ids=["unknown key", "wrong type", "missing scan", "empty train_on"],
 )
 def test_a_wrong_config_stops_the_workflow_before_it_starts(workflow, changes, message):
     done = workflow.run("--dry-run", **changes)
-    said = (done.stdout + done.stderr).strip()
+    output = (done.stdout + done.stderr).strip()
     assert done.returncode != 0
-    assert said.startswith("ptychoflow: config: ") and message in said and "\n" not in said
+    assert output.startswith("ptychoflow: config: ") and message in output and "\n" not in output
     assert not (workflow.folder / "results").exists()
 
 
 def _measured(**source) -> dict:
     geometry = {"energy_ev": 8800.0, "detector_distance_m": 2.0, "detector_pixel_m": 75e-6}
-    return {"scans": {"measured": {"source": {"format": "tike_npz", "geometry": geometry, **source}}}, **FLAT}
+    return {"scans": {"measured": {"source": {"format": "tike_npz", "geometry": geometry, **source}}}, **RPIE}
 
 
 def _corrupt(folder):
@@ -42,15 +42,15 @@ def _negative(folder):
 
 @pytest.mark.parametrize(
     ("make", "message"),
-    [(lambda folder: None, "there is no a.npz"), (_corrupt, "a.npz"), (_negative, "negative")],
+    [(lambda folder: None, "nor in the data cache"), (_corrupt, "a.npz"), (_negative, "negative")],
     ids=["missing", "corrupt", "negative"],
 )
 def test_a_bad_measurement_stops_the_workflow_and_leaves_no_product(workflow, make, message):
     make(workflow.folder)
     done = workflow.run(config=_measured(file="a.npz"))
-    said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ptychoflow: a step failed")]
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ptychoflow: a step failed")]
     assert done.returncode != 0
-    assert len(said) == 1
-    assert "results/logs/convert/measured.log ends with: ptychoflow convert: " in said[0] and message in said[0]
+    assert len(lines) == 1
+    assert "results/logs/convert/measured.log ends with: ptychoflow convert: " in lines[0] and message in lines[0]
     products = workflow.folder / "results"
     assert not [path for path in products.rglob("*") if path.is_file() and path.suffix not in (".log", ".tsv")]

@@ -26,7 +26,7 @@ def _smaller(config: dict) -> dict:
     config = deepcopy(config)
     config["methods"]["pinn"]["train_on"] = ["leaves1"]
     for name, sweep in config["sweeps"].items():
-        sweep["model"] = "pinn"
+        sweep["method"] = "pinn"
         sweep["over"] = {
             key: dict(list(values.items())[:2]) if isinstance(values, dict) else values[:2]
             for key, values in sweep["over"].items()
@@ -89,8 +89,8 @@ def test_seeds_come_to_a_mean_and_a_spread(paper):
         if (each["training.stages"], each["stage"]) == ("supervised", "network")
     ]
     singles = []
-    for model in ("pinn", "pinn-seed1"):
-        metrics = json.loads((paper / "metrics" / model / "star.json").read_text())
+    for method in ("pinn", "pinn-seed1"):
+        metrics = json.loads((paper / "metrics" / method / "star.json").read_text())
         singles.append(metrics["stages"]["network"]["against_truth"]["phase_psnr_truth_range"])
     assert row["seeds"] == "2" and float(row["phase_psnr"]) == pytest.approx(sum(singles) / 2)
     assert (

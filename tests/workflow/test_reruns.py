@@ -23,7 +23,7 @@ def test_the_page_in_the_docs_is_what_the_rules_do():
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @pytest.mark.parametrize(("section", "path"), KEYS, ids=[".".join((section, *path)) for section, path in KEYS])
-def test_a_setting_is_handed_to_the_steps_that_read_it_alone(section, path):
+def test_a_setting_is_passed_only_to_the_steps_that_read_it(section, path):
     config = load_config(CONFIG)
     if section == "source":
         entry = config.scans["measured"]
@@ -31,18 +31,18 @@ def test_a_setting_is_handed_to_the_steps_that_read_it_alone(section, path):
         changed = config.model_copy(update={"scans": config.scans | {"measured": varied}})
     else:
         changed = config.model_copy(update={section: _changed(getattr(config, section), path)})
-    assert {step for step in READS if _handed(config, step) != _handed(changed, step)} == set(STEPS_OF[section])
+    assert {step for step in READS if _parameter(config, step) != _parameter(changed, step)} == set(STEPS_OF[section])
 
 
 def _changed(section, path: tuple[str, ...]):
-    """A section with another value at a place, unchecked: only whether it arrives matters here."""
-    name, *rest = path
-    value = _changed(getattr(section, name), tuple(rest)) if rest else "another"
+    """Return a section with another value at a key, without validation."""
+    name, *deeper = path
+    value = _changed(getattr(section, name), tuple(deeper)) if deeper else "another"
     return section.model_copy(update={name: value})
 
 
-def _handed(config, step: str) -> str:
-    """The parameter of a step's rule."""
+def _parameter(config, step: str) -> str:
+    """Return the parameter of a step's rule."""
     return config.settings(step, scan="measured" if step == "convert" else None)
 
 
@@ -59,8 +59,8 @@ def test_a_newer_file_that_a_setting_names_makes_its_scan_again(workflow):
         path.write_bytes(b"something")
         os.utime(path, (made, made))
     words = ["--dry-run", "results/scans/measured.cxi"]
-    said = workflow.run(*words, config=config)
-    assert "Nothing to be done" in said.stdout + said.stderr
+    done = workflow.run(*words, config=config)
+    assert "Nothing to be done" in done.stdout + done.stderr
     os.utime(measurement, (now - 60, now - 60))
-    said = workflow.run(*words, config=config)
-    assert "Updated input files: a.npz" in said.stdout + said.stderr
+    done = workflow.run(*words, config=config)
+    assert "Updated input files: a.npz" in done.stdout + done.stderr

@@ -116,7 +116,7 @@ def test_a_comment_reruns_nothing(finished):
 )
 def test_a_change_reruns_its_step_and_what_follows(finished, change, rerun):
     if "evaluation" in change:
-        rerun = rerun - {"pack"}  # the halves are packed already, for the rpie model
+        rerun = rerun - {"pack"}  # the halves are packed already, for the method rpie
     assert set(finished.would_run(**change)) == rerun
 
 
@@ -129,16 +129,19 @@ def test_a_change_for_one_scan_or_model_leaves_the_others(finished):
 
 def test_products_of_other_code_are_told_of_and_rerun_nothing_by_themselves(finished):
     done = finished.run("--dry-run")
-    assert "products of other code" not in done.stdout + done.stderr or code_version().endswith(".dirty")
+    assert "outdated products" not in done.stdout + done.stderr or code_version().endswith(".dirty")
     record = finished.folder / "results" / "methods" / "tiny.json"
     text, times = record.read_text(), record.stat()
     try:
         record.write_text(text.replace(json.loads(text)["provenance"]["ptychoflow"], "0.0.1"))
         os.utime(record, ns=(times.st_atime_ns, times.st_mtime_ns))
         done = finished.run("--dry-run")
-        said = done.stdout + done.stderr
-        assert "ptychoflow: products of other code (0.0.1): train 1; to make them again: --forcerun train" in said
-        assert "Nothing to be done" in said
+        output = done.stdout + done.stderr
+        assert (
+            "ptychoflow: outdated products (made by version 0.0.1): train 1; to make them again: --forcerun train"
+            in output
+        )
+        assert "Nothing to be done" in output
     finally:
         record.write_text(text)
         os.utime(record, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -1,4 +1,4 @@
-"""From a refined reconstruction to what other programs open: results/exports/{method}/{scan} and {scan}.{form}."""
+"""Export of refined reconstructions for other programs: results/exports/{method}/{scan} and {scan}.{form}."""
 
 
 rule export:
@@ -29,7 +29,7 @@ rule export:
 
 
 rule export_file:
-    """Write one file: a product of ptychodus (h5, npz, cxi), a picture (tif) or an archive (ptychopinn.npz)."""
+    """Write one file: a ptychodus product (h5, npz, cxi), an image (tif) or a PtychoPINN training file."""
     input:
         reconstruction="results/refined/{method}/{scan}.h5",
         dataset="results/datasets/{scan}",

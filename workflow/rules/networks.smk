@@ -1,8 +1,8 @@
-"""From datasets to a trained network: results/networks/{method}.ckpt and its record {method}.json."""
+"""Training of networks: results/networks/{method}.ckpt and its training log {method}.json."""
 
 
 rule train:
-    """Train a network; half-trained checkpoints live in results/checkpoints/{method}/, so that a rerun resumes."""
+    """Train a network; an interrupted training resumes from its checkpoints in results/checkpoints/{method}/."""
     input:
         datasets=training_datasets,
         start=finetuned_from,

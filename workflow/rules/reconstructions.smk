@@ -1,8 +1,8 @@
-"""From a dataset to its object: results/patches/, results/reconstructions/ and results/refined/, each {method}/{scan}."""
+"""Reconstruction: results/patches/, results/reconstructions/ and results/refined/, each {method}/{scan}."""
 
 
 rule infer:
-    """Predict the object under groups that hold every pattern."""
+    """Predict patches of the object for groups that contain every pattern."""
     input:
         model=network,
         dataset="results/datasets/{scan}",
@@ -29,7 +29,7 @@ rule infer:
 
 
 rule stitch:
-    """Put the predicted patches together to one object."""
+    """Assemble the predicted patches to one object."""
     input:
         dataset="results/datasets/{scan}",
         patches=predicted,
@@ -55,7 +55,7 @@ rule stitch:
 
 
 rule reconstruct:
-    """Predict and stitch in one go, where the config wants no patches or the network corrects a fit."""
+    """Predict and stitch in one step, without patches on disk, or run learned refinement."""
     input:
         model=network,
         dataset="results/datasets/{scan}",
@@ -82,7 +82,7 @@ rule reconstruct:
 
 
 rule refine:
-    """Fit the object to the counts, from the network's reconstruction or from a flat object."""
+    """Refine the object on the counts by rPIE, from the network's reconstruction or a uniform object."""
     input:
         dataset="results/datasets/{scan}",
         start=stitched,

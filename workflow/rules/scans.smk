@@ -1,14 +1,14 @@
-"""From a recipe or a measurement to a dataset: results/scans/{scan}.cxi, results/datasets/{scan}/.
+"""Scans and datasets, simulated or measured: results/scans/{scan}.cxi, results/datasets/{scan}/.
 
-On request, what a measurement is and how it lies on the detector: results/inspections/{scan}/.
+On request, the contents of a measured file and the orientation of its scan: results/inspections/{scan}/.
 
 Simulated scans and datasets may be shared between working directories: SNAKEMAKE_OUTPUT_CACHE=FOLDER snakemake --cache.
-Snakemake refuses to time such rules; they do it themselves, where they run.
+Snakemake does not benchmark rules with `cache`; their commands write the benchmark themselves.
 """
 
 
 rule simulate:
-    """Simulate the patterns that a detector would count."""
+    """Simulate a scan: object, probe, positions and the counts of a detector."""
     input:
         probe=probe_source,
         files=files_named,
@@ -34,7 +34,7 @@ rule simulate:
 
 
 rule convert:
-    """Read a measurement, downloading it where needed."""
+    """Read a measured scan, after a download where needed."""
     input:
         probe=probe_source,
         files=files_named,
@@ -62,7 +62,7 @@ rule convert:
 
 
 rule inspect:
-    """Say what a measurement is, what it lacks and how its scan lies on the detector."""
+    """Report the format of a measurement, what it lacks and the orientation of its scan."""
     input:
         files=files_named,
     output:
@@ -87,7 +87,7 @@ rule inspect:
 
 
 rule pack:
-    """Pack a scan, or the even or odd half of its patterns, into a dataset that opens in no time."""
+    """Pack a scan, or the even or odd half of its patterns, into a memory-mapped dataset."""
     input:
         scan=scan_file,
     output:

@@ -1,4 +1,4 @@
-"""What a step took, where Snakemake cannot measure it: rules whose products may come from a cache."""
+"""Benchmark files of steps that Snakemake cannot time: rules whose products may come from a cache."""
 
 import csv
 import resource
@@ -11,19 +11,19 @@ import psutil
 from ..io.atomic import atomic_file
 
 RSS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10
-"""Of the unit in which the system tells the most memory a process held."""
+"""Units per MB of the peak memory that the system reports, bytes on macOS and KiB elsewhere."""
 
 
 def write_benchmark(path: Path) -> None:
-    """Write what this process took since it started, in the columns that Snakemake's benchmarks have.
+    """Write time and memory of this process since its start, in columns of Snakemake's benchmark files.
 
-    ``s`` by the clock, ``cpu_time`` of the processor, s, ``max_rss``, MB; start-up included.
+    ``s`` is wall time, s; ``cpu_time`` processor time, s; ``max_rss`` peak memory, MB.
     """
-    spent = resource.getrusage(resource.RUSAGE_SELF)
+    usage = resource.getrusage(resource.RUSAGE_SELF)
     row = {
         "s": f"{time.time() - psutil.Process().create_time():.4f}",
-        "max_rss": f"{spent.ru_maxrss / RSS_PER_MB:.2f}",
-        "cpu_time": f"{spent.ru_utime + spent.ru_stime:.2f}",
+        "max_rss": f"{usage.ru_maxrss / RSS_PER_MB:.2f}",
+        "cpu_time": f"{usage.ru_utime + usage.ru_stime:.2f}",
     }
     with atomic_file(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(row), delimiter="\t", lineterminator="\n")

@@ -1,4 +1,4 @@
-"""What a step needs of a machine, estimated from the sizes of its inputs: for schedulers; it changes no result."""
+"""Resource estimates of steps from the sizes of their inputs, for schedulers; they change no result."""
 
 import math
 import os
@@ -9,14 +9,20 @@ from pathlib import Path
 from ..config import Runtime
 
 MORE_MEMORY, MORE_TIME = 1.5, 2.0
-"""Factors of each further attempt."""
+"""Factors on memory and time of each further attempt."""
 
 
 @dataclass(frozen=True)
 class ResourceEstimate:
-    """Memory and time of a step: what any run takes, and what each MB of its inputs adds.
+    """Memory and time of a step: a base amount, and an amount for each MB of its inputs.
 
-    The numbers are about twice what ``results/benchmarks`` showed on scans of 64 px, two cores and no GPU.
+    The numbers are about twice those that ``results/benchmarks`` showed on scans of 64 px, two cores and no GPU.
+
+    Attributes:
+        memory_mb: base memory, MB.
+        memory_per_mb: memory for each MB of inputs, MB.
+        minutes: base time, min.
+        minutes_per_mb: time for each MB of inputs, min.
     """
 
     memory_mb: float
@@ -42,28 +48,28 @@ RESOURCES = {
 
 
 def memory_mb(step: str, inputs: Iterable[str | Path], attempt: int = 1) -> int:
-    """Memory to ask for, MB, in hundreds; each further attempt asks for half as much again.
+    """Return the memory to request, MB, rounded up to hundreds; each further attempt requests half as much again.
 
     Raises:
         FileNotFoundError: if an input does not exist yet: the estimate is made when it does.
     """
-    need = RESOURCES[step]
-    megabytes = need.memory_mb + need.memory_per_mb * size_mb(inputs)
+    estimate = RESOURCES[step]
+    megabytes = estimate.memory_mb + estimate.memory_per_mb * size_mb(inputs)
     return math.ceil(megabytes * MORE_MEMORY ** (attempt - 1) / 100) * 100
 
 
 def minutes(step: str, inputs: Iterable[str | Path], attempt: int = 1) -> int:
-    """Time to ask for, minutes; each further attempt asks for twice as much.
+    """Return the time to request, min; each further attempt requests twice as much.
 
     Raises:
         FileNotFoundError: if an input does not exist yet: the estimate is made when it does.
     """
-    need = RESOURCES[step]
-    return round((need.minutes + need.minutes_per_mb * size_mb(inputs)) * MORE_TIME ** (attempt - 1))
+    estimate = RESOURCES[step]
+    return round((estimate.minutes + estimate.minutes_per_mb * size_mb(inputs)) * MORE_TIME ** (attempt - 1))
 
 
 def srun(runtime: Runtime) -> str:
-    """The command that starts a training on several nodes, a process for each device; empty on one node."""
+    """Return the command that starts a training on several nodes, a process per device; empty on one node."""
     if runtime.nodes == 1:
         return ""
     processes = runtime.nodes * runtime.devices
@@ -71,7 +77,7 @@ def srun(runtime: Runtime) -> str:
 
 
 def size_mb(paths: Iterable[str | Path]) -> float:
-    """What files and folders hold together, MB."""
+    """Return the total size of files and folders, MB."""
     return sum(_bytes(Path(path)) for path in paths) / 1e6
 
 

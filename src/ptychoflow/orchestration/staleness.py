@@ -1,4 +1,4 @@
-"""Which code made the products that are there: Snakemake does not look at the library, so this does."""
+"""Detection of products of other versions of the library, which Snakemake does not track, and the key of its cache."""
 
 import ast
 import functools
@@ -19,20 +19,24 @@ RECORDS = {
     "refine": ("metrics/*/*.json", ("reconstructions", "refined")),
     "evaluate": ("metrics/*/*.json", ()),
 }
-"""Where the provenance of each step's products is found, and under which keys of that file."""
+"""Files with the provenance of each step's products, and the keys below which each file holds it."""
 
 
 def products_of_other_code(results: Path) -> list[str]:
-    """A line for each other version of the code that made products: how many, what differs, how to make them again."""
-    found: dict[str, dict[str, int]] = {}
+    """Return a line for each other version of the code that made products: count, changed files, remedy.
+
+    Args:
+        results: the folder of results.
+    """
+    products: dict[str, dict[str, int]] = {}
     for step, version in provenance(results):
-        found.setdefault(version, {}).setdefault(step, 0)
-        found[version][step] += 1
-    return [_told(version, steps) for version, steps in sorted(found.items()) if differs(version) is not None]
+        products.setdefault(version, {}).setdefault(step, 0)
+        products[version][step] += 1
+    return [_outdated(version, steps) for version, steps in sorted(products.items()) if differs(version) is not None]
 
 
 def provenance(results: Path) -> Iterator[tuple[str, str]]:
-    """Step and code version of every product that says so."""
+    """Yield step and code version of every product that records them."""
     files: dict[str, list[dict]] = {}
     for step, (pattern, keys) in RECORDS.items():
         if pattern not in files:
@@ -47,7 +51,7 @@ def provenance(results: Path) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def differs(version: str) -> list[str] | None:
-    """Files of the library that differ from those of a version; None if none does, empty if that cannot be told."""
+    """Return the files that differ from those of a version; None if none does, empty if that is unknown."""
     if version == code_version() and not version.endswith(".dirty"):
         return None
     commit = version.partition("+")[2]
@@ -62,13 +66,13 @@ def differs(version: str) -> list[str] | None:
 
 
 def cache_of_this_code(location: str) -> str:
-    """Where, in a cache that working directories share, lies what this code simulates and packs.
+    """Return the folder for products of this code in a cache that working directories share.
 
-    Snakemake knows by which settings and inputs a product was made, not by which library: a folder for each keeps
-    apart what differs.
+    Snakemake's keys are made of settings and inputs, not of the library: one folder for each version of the code keeps
+    them apart.
 
     Args:
-        location: the cache's folder; anything else (a storage, a folder that is not there) is left to Snakemake.
+        location: folder of the cache; anything else (a storage, a missing folder) is returned as it is.
     """
     key = checksum(source_of("simulate", "pack"))[:12]
     folder = Path(location)
@@ -81,26 +85,26 @@ def cache_of_this_code(location: str) -> str:
 
 
 def source_of(*commands: str) -> set[Path]:
-    """Files of the library that commands run: their modules and, from there on, all that these import."""
-    found, todo = set(), [PACKAGE / "commands" / f"{command}.py" for command in commands]
+    """Return the files of the library that commands run: their modules and, recursively, all that these import."""
+    files, todo = set(), [PACKAGE / "commands" / f"{command}.py" for command in commands]
     while todo:
         path = todo.pop()
-        if path.is_file() and path not in found:
-            found.add(path)
+        if path.is_file() and path not in files:
+            files.add(path)
             todo += _imported(path)
-    return found
+    return files
 
 
 def checksum(files: set[Path]) -> str:
-    """SHA-256 over the names and contents of files of the library, hexadecimal."""
-    told = hashlib.sha256()
+    """Return the SHA-256 checksum over names and contents of files of the library, hexadecimal."""
+    hasher = hashlib.sha256()
     for path in sorted(files):
-        told.update(f"{path.relative_to(PACKAGE)} {path.stat().st_size}\n".encode() + path.read_bytes())
-    return told.hexdigest()
+        hasher.update(f"{path.relative_to(PACKAGE)} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return hasher.hexdigest()
 
 
 def _imported(path: Path) -> Iterator[Path]:
-    """Files that may be what a module imports from its own library, first that of its package."""
+    """Yield the files that a module may import from this library, first that of its package."""
     yield path.with_name("__init__.py")
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -109,12 +113,12 @@ def _imported(path: Path) -> Iterator[Path]:
             yield from (base / f"{alias.name}.py" for alias in node.names)
 
 
-def _told(version: str, steps: dict[str, int]) -> str:
+def _outdated(version: str, steps: dict[str, int]) -> str:
     changed = differs(version) or []
-    several = f"{', '.join(changed[:3])}{f' and {len(changed) - 3} more' if len(changed) > 3 else ''} differ"
+    files = f"{', '.join(changed[:3])}{f' and {len(changed) - 3} more' if len(changed) > 3 else ''} differ"
     counts = ", ".join(f"{step} {count}" for step, count in steps.items())
     return (
-        f"products of other code ({version}{'; ' + several if changed else ''}): {counts}; "
+        f"outdated products (made by version {version}{'; ' + files if changed else ''}): {counts}; "
         f"to make them again: --forcerun {' '.join(steps)}"
     )
 
@@ -123,4 +127,4 @@ def _read(path: Path) -> dict | None:
     try:
         return read_json(path)
     except (OSError, ValueError):
-        return None  # a damaged product is told by the step that reads it
+        return None  # the step that reads a damaged product reports it
