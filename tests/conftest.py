@@ -1,4 +1,4 @@
-"""What tests of several rooms share: a small scan made on the spot, and the real measurements where they are there."""
+"""Fixtures of several packages' tests: small scans, a simulated GPU, and real measurements where they are available."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from ptychoflow.io.dataset import write_dataset
 from ptychoflow.physics.forward_model import expected_counts, shift_probe
 from ptychoflow.physics.patches import cut_windows, split_positions
 
-from .simulated_gpu import REASON, PretendedGPU, pretend
+from .simulated_gpu import REASON, SimulatedGPU, simulate_gpus
 
 
 @pytest.fixture
@@ -28,19 +28,19 @@ def real_data() -> Path:
 
 
 @pytest.fixture
-def pretended_gpu() -> Iterator[PretendedGPU]:
-    """One that is not there: it computes what a GPU would, but here, and tells what waited for it."""
+def simulated_gpu() -> Iterator[SimulatedGPU]:
+    """A simulated GPU: the CPU computes for it, and waits of the CPU are recorded."""
     if torch.backends.cuda.is_built():
         pytest.skip(REASON)
-    with pretend() as gpu:
+    with simulate_gpus() as gpu:
         yield gpu
 
 
-@pytest.fixture(params=["pretended", pytest.param("real", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.gpu)])
 def gpu(request) -> None:
-    """A GPU to compute on: a real one, and a pretended one where PyTorch is built without CUDA."""
-    if request.param == "pretended":
-        request.getfixturevalue("pretended_gpu")
+    """A GPU to compute on: a real one, and a simulated one where PyTorch is built without CUDA."""
+    if request.param == "simulated":
+        request.getfixturevalue("simulated_gpu")
     elif not torch.cuda.is_available():
         pytest.skip("no CUDA device")
 
@@ -67,7 +67,7 @@ def scan() -> Scan:
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory) -> Path:
-    """A packed scan that a network can learn from in seconds: 100 patterns of 32 px, overlapping, of smooth blobs."""
+    """A packed scan that a network learns from in seconds: 100 overlapping patterns of 32 px of smooth blobs."""
     rng = np.random.default_rng(5)
     y, x = np.indices((32, 32)) - 16
     probe = np.exp(-(y**2 + x**2) / 30 + 0.05j * (y**2 + x**2))
@@ -87,7 +87,7 @@ def tiny_dataset(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def mount(tmp_path):
-    """Mounts a small tmpfs: a disk of its own to fill or to protect."""
+    """Mount a small tmpfs, a disk to fill or to protect."""
     mounted = []
 
     def at(name: str, options: str):

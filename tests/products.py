@@ -1,4 +1,4 @@
-"""Small products of the steps before evaluation: a scan of an object, and what steps might have made of it."""
+"""Small products of the steps before evaluation: a scan of an object, and possible reconstructions of it."""
 
 import dataclasses
 from pathlib import Path
@@ -37,13 +37,13 @@ def make_scan(name: str = "star", truth: bool = True, photons: float = 1e4) -> S
 
 
 def blurred(strength: float = 0.2, seed: int = 3) -> np.ndarray:
-    """The sample with a smooth error of its phase: what a network makes of it."""
+    """Return the sample with a low-order phase error, like a network's reconstruction."""
     error = np.angle(sample(seed, SHAPE, phase=strength, blur=6))
     return sample(shape=SHAPE) * np.exp(1j * error)
 
 
-def make_reconstruction(scan: Scan, image: np.ndarray, model: str = "pinn", **more) -> Reconstruction:
-    """An object as a step leaves it, on the frame of the truth."""
+def make_reconstruction(scan: Scan, image: np.ndarray, method: str = "pinn", **more) -> Reconstruction:
+    """Return an object as a reconstruction, with the origin of the ground truth."""
     parts = {
         "object": image.astype(np.complex64),
         "origin": (0.0, 0.0),
@@ -52,13 +52,13 @@ def make_reconstruction(scan: Scan, image: np.ndarray, model: str = "pinn", **mo
         "geometry": GEOMETRY,
         "weight": COVERAGE.astype(np.float32),
         "coverage": COVERAGE,
-        "name": f"{model}/{scan.name}",
+        "name": f"{method}/{scan.name}",
     }
     return Reconstruction(**(parts | more))
 
 
 def refined_history(*objects: np.ndarray) -> dict:
-    """The history and snapshots of a refinement through these objects, a second each."""
+    """Return history and snapshots of a refinement with these objects as epochs of a second each."""
     epochs = list(range(1, len(objects) + 1))
     clocks = {"seconds": [1.0 * e for e in epochs], "cpu_seconds": [0.9 * e for e in epochs]}
     return {
@@ -68,25 +68,25 @@ def refined_history(*objects: np.ndarray) -> dict:
     }
 
 
-def write_products(folder: Path, truth: bool = True, model: str = "pinn", scan: str = "star") -> dict:
-    """Write a dataset, a stitched and a refined reconstruction, and both of its halves; their paths."""
+def write_products(folder: Path, truth: bool = True, method: str = "pinn", scan: str = "star") -> dict:
+    """Write a dataset, a stitched and a refined reconstruction and their halves; return the paths."""
     whole = make_scan(scan, truth)
     paths = {
         "dataset": folder / "datasets" / scan,
-        "stitched": folder / "reconstructions" / model / f"{scan}.h5",
-        "refined": folder / "refined" / model / f"{scan}.h5",
+        "stitched": folder / "reconstructions" / method / f"{scan}.h5",
+        "refined": folder / "refined" / method / f"{scan}.h5",
     }
     write_dataset(paths["dataset"], whole)
-    write_reconstruction(paths["stitched"], make_reconstruction(whole, blurred(), model))
+    write_reconstruction(paths["stitched"], make_reconstruction(whole, blurred(), method))
     better = blurred(0.02)
     history = refined_history(blurred(0.1), better)
-    write_reconstruction(paths["refined"], make_reconstruction(whole, better, model, **history))
+    write_reconstruction(paths["refined"], make_reconstruction(whole, better, method, **history))
     for key, step, error in (("halves", "refined", 0.03), ("stitched_halves", "reconstructions", 0.3)):
-        paths[key] = tuple(folder / step / model / f"{scan}.{half}.h5" for half in ("even", "odd"))
+        paths[key] = tuple(folder / step / method / f"{scan}.{half}.h5" for half in ("even", "odd"))
         for first, path in enumerate(paths[key]):
             part = slice(first, None, 2)
             half = dataclasses.replace(
                 whole, counts=whole.counts[part], positions=whole.positions[part], name=path.stem
             )
-            write_reconstruction(path, make_reconstruction(half, blurred(error, seed=first), model))
+            write_reconstruction(path, make_reconstruction(half, blurred(error, seed=first), method))
     return paths

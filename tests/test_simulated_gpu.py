@@ -1,4 +1,4 @@
-"""The pretended GPU refuses what CUDA would refuse, and counts what CUDA would wait for: planted mistakes are found."""
+"""The simulated GPU refuses what CUDA would refuse, and counts what CUDA would wait for: planted mistakes are found."""
 
 import copy
 import io
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from .simulated_gpu import in_pretence, pretend
+from .simulated_gpu import needs_cpu_build, simulate_gpus
 
-pytestmark = in_pretence
+pytestmark = needs_cpu_build
 
 
 def _square(seed: int = 0) -> torch.Tensor:
@@ -18,18 +18,18 @@ def _square(seed: int = 0) -> torch.Tensor:
 
 
 MIXED = {
-    "sum": lambda here, there: there + here,
-    "product with a matrix": lambda here, there: there @ here,
-    "in place": lambda here, there: there.mul_(here),
-    "a factor of one number that lies there": lambda here, there: here * there.sum(),
-    "a layer that was left behind": lambda here, there: torch.nn.Linear(4, 4)(there),
-    "a stack with a number": lambda here, there: torch.stack([there.sum(), here.sum()]),
-    "an index by rows": lambda here, there: there.index_select(0, torch.tensor([0])),
-    "a sum by index": lambda here, there: there.index_add_(0, torch.tensor([0]), there[:1]),
-    "values to put": lambda here, there: there.__setitem__(torch.tensor([0]).cuda(), here[:1]),
-    "a choice": lambda here, there: torch.where(there > 0, there, here),
-    "under autocast": lambda here, there: torch.autocast("cuda", torch.bfloat16)(torch.mm)(here, there),
-    "in the backward pass": lambda here, there: _through(there, lambda gradient: gradient * here).backward(),
+    "sum": lambda on_cpu, on_gpu: on_gpu + on_cpu,
+    "product with a matrix": lambda on_cpu, on_gpu: on_gpu @ on_cpu,
+    "in place": lambda on_cpu, on_gpu: on_gpu.mul_(on_cpu),
+    "a scalar on the GPU": lambda on_cpu, on_gpu: on_cpu * on_gpu.sum(),
+    "a layer that was left behind": lambda on_cpu, on_gpu: torch.nn.Linear(4, 4)(on_gpu),
+    "a stack with a number": lambda on_cpu, on_gpu: torch.stack([on_gpu.sum(), on_cpu.sum()]),
+    "an index by rows": lambda on_cpu, on_gpu: on_gpu.index_select(0, torch.tensor([0])),
+    "a sum by index": lambda on_cpu, on_gpu: on_gpu.index_add_(0, torch.tensor([0]), on_gpu[:1]),
+    "values to put": lambda on_cpu, on_gpu: on_gpu.__setitem__(torch.tensor([0]).cuda(), on_cpu[:1]),
+    "a choice": lambda on_cpu, on_gpu: torch.where(on_gpu > 0, on_gpu, on_cpu),
+    "under autocast": lambda on_cpu, on_gpu: torch.autocast("cuda", torch.bfloat16)(torch.mm)(on_cpu, on_gpu),
+    "in the backward pass": lambda on_cpu, on_gpu: _through(on_gpu, lambda gradient: gradient * on_cpu).backward(),
 }
 
 
@@ -40,49 +40,49 @@ def _through(tensor: torch.Tensor, hook) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("mistake", MIXED)
-def test_devices_that_are_mixed_are_refused(pretended_gpu, mistake):
-    here = _square()
+def test_devices_that_are_mixed_are_refused(simulated_gpu, mistake):
+    on_cpu = _square()
     with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
-        MIXED[mistake](here, here.cuda())
+        MIXED[mistake](on_cpu, on_cpu.cuda())
 
 
 def test_two_gpus_are_two_devices():
-    with pretend(count=2), pytest.raises(RuntimeError, match="cuda:0 and cuda:1"):
+    with simulate_gpus(count=2), pytest.raises(RuntimeError, match="cuda:0 and cuda:1"):
         _square().to("cuda:0") + _square().to("cuda:1")
 
 
-def test_the_processor_is_not_indexed_from_there(pretended_gpu):
+def test_cpu_tensors_cannot_be_indexed_by_gpu_tensors(simulated_gpu):
     rows = torch.tensor([2, 0])
     assert torch.equal(_square().cuda()[rows].cpu(), _square()[rows])
     with pytest.raises(RuntimeError, match="indices should be either on cpu or on the same device"):
         _square()[rows.cuda()]
 
 
-def test_a_number_of_the_processor_may_join(pretended_gpu):
-    there = _square().cuda()
-    assert torch.equal((there * torch.tensor(2.0)).cpu(), 2 * _square())
-    assert torch.equal(there.masked_fill(there > 2, torch.tensor(0.0)).cpu(), _square())
+def test_cpu_scalars_are_accepted(simulated_gpu):
+    on_gpu = _square().cuda()
+    assert torch.equal((on_gpu * torch.tensor(2.0)).cpu(), 2 * _square())
+    assert torch.equal(on_gpu.masked_fill(on_gpu > 2, torch.tensor(0.0)).cpu(), _square())
 
 
 @pytest.mark.parametrize("look", [lambda x: x.numpy(), np.asarray, lambda x: x.data_ptr()])
-def test_what_lies_there_has_no_memory_here(pretended_gpu, look):
+def test_gpu_tensors_have_no_cpu_memory(simulated_gpu, look):
     with pytest.raises(TypeError, match=r"cuda:0"):
         look(_square().cuda())
 
 
-def test_a_generator_of_the_processor_draws_nothing_there(pretended_gpu):
+def test_a_cpu_generator_cannot_draw_on_the_gpu(simulated_gpu):
     with pytest.raises(RuntimeError, match="Expected a 'cuda' device type for generator"):
         torch.randperm(4, generator=torch.Generator(), device="cuda")
 
 
-def test_unsigned_integers_are_moved_but_not_computed_with(pretended_gpu):
+def test_unsigned_integers_are_moved_but_not_computed_with(simulated_gpu):
     counts = torch.arange(6).to(torch.uint16).view(2, 3).cuda()
     assert counts[:, 1:].float().cpu().tolist() == [[1, 2], [4, 5]]
     with pytest.raises(NotImplementedError, match="unsigned"):
         counts.view(6).index_select(0, torch.tensor([1]).cuda())
 
 
-def test_values_are_those_of_the_processor(pretended_gpu):
+def test_values_equal_those_of_the_cpu(simulated_gpu):
     def measure(x: torch.Tensor) -> torch.Tensor:
         y = torch.fft.fft2(x).abs().roll(1, 0)[:, [2, 0]] + torch.arange(2, device=x.device)
         y[y > 3] -= torch.full_like(y, 0.5)[y > 3]
@@ -91,7 +91,7 @@ def test_values_are_those_of_the_processor(pretended_gpu):
     assert torch.equal(measure(_square().cuda()).cpu(), measure(_square()))
 
 
-def test_a_network_learns_there_as_here(pretended_gpu):
+def test_a_network_learns_on_the_gpu_as_on_the_cpu(simulated_gpu):
     def learned(device: str) -> list[float]:
         torch.manual_seed(0)
         layer = torch.nn.Linear(4, 2).to(device)
@@ -107,12 +107,12 @@ def test_a_network_learns_there_as_here(pretended_gpu):
     assert learned("cuda") == pytest.approx(learned("cpu"), abs=1e-6)
 
 
-def test_autocast_is_that_of_a_gpu(pretended_gpu):
-    there = _square().cuda()
+def test_autocast_is_that_of_a_gpu(simulated_gpu):
+    on_gpu = _square().cuda()
     with torch.autocast("cuda", torch.bfloat16):
-        assert (there @ there).dtype == torch.bfloat16 and there.cumsum(0).dtype == torch.float32
+        assert (on_gpu @ on_gpu).dtype == torch.bfloat16 and on_gpu.cumsum(0).dtype == torch.float32
     with torch.inference_mode(), torch.autocast("cuda", torch.float16):
-        assert torch.nn.functional.linear(there, there).dtype == torch.float16
+        assert torch.nn.functional.linear(on_gpu, on_gpu).dtype == torch.float16
 
 
 MOVES = {
@@ -120,16 +120,16 @@ MOVES = {
     "to, at once": (lambda x: x.to("cuda", non_blocking=True), False),
     "much of it at once": (lambda x: torch.zeros(1 << 16).to("cuda", non_blocking=True), True),
     "much of it, pinned": (lambda x: torch.zeros(1 << 16).pin_memory().to("cuda", non_blocking=True), False),
-    "made there": (lambda x: torch.zeros(3, device="cuda"), False),
+    "created on the GPU": (lambda x: torch.zeros(3, device="cuda"), False),
     "made of numbers": (lambda x: torch.tensor([1, 2], device="cuda"), True),
     "a copy": (lambda x: torch.empty(4, 4, device="cuda").copy_(x), True),
 }
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_uploads_wait_unless_they_need_not(pretended_gpu, move):
+def test_uploads_wait_unless_they_need_not(simulated_gpu, move):
     make, waits = MOVES[move]
-    assert make(_square()).is_cuda and bool(pretended_gpu.waits) == waits
+    assert make(_square()).is_cuda and bool(simulated_gpu.waits) == waits
 
 
 LOOKS = {
@@ -149,35 +149,35 @@ LOOKS = {
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_every_look_at_a_value_is_counted(pretended_gpu, look):
-    there = _square().to("cuda", non_blocking=True)
-    torch.fft.fft2(there).abs().clamp_min_(1)[1:, :2].sum((0, 1)).add_(1)
-    assert not pretended_gpu.waits
-    LOOKS[look](there)
-    assert len(pretended_gpu.waits) == 1
+def test_every_look_at_a_value_is_counted(simulated_gpu, look):
+    on_gpu = _square().to("cuda", non_blocking=True)
+    torch.fft.fft2(on_gpu).abs().clamp_min_(1)[1:, :2].sum((0, 1)).add_(1)
+    assert not simulated_gpu.waits
+    LOOKS[look](on_gpu)
+    assert len(simulated_gpu.waits) == 1
 
 
-def test_the_processor_goes_on_while_it_computes_and_waits_when_it_looks(pretended_gpu):
-    there, pretended_gpu.seconds_per_operation = _square().cuda(), 0.05
+def test_the_cpu_continues_while_the_gpu_computes_and_waits_on_reading(simulated_gpu):
+    on_gpu, simulated_gpu.seconds_per_operation = _square().cuda(), 0.05
     began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     before = time.perf_counter()
     began.record()
-    there = there.square().exp().sum()
+    on_gpu = on_gpu.square().exp().sum()
     ended.record()
     handed_over = time.perf_counter() - before
-    there.item()
+    on_gpu.item()
     assert handed_over < 0.14 and time.perf_counter() - before >= 0.15
     assert began.elapsed_time(ended) >= 149
 
 
-def test_it_has_as_much_memory_as_it_is_told(pretended_gpu):
-    pretended_gpu.largest = 1 << 10
+def test_its_memory_is_limited(simulated_gpu):
+    simulated_gpu.largest = 1 << 10
     assert torch.zeros(256, device="cuda").is_cuda
     with pytest.raises(torch.OutOfMemoryError):
         torch.zeros(257, device="cuda")
 
 
-def test_copies_stay_there_and_files_open_here(pretended_gpu):
+def test_copies_stay_on_the_gpu_and_files_open_on_the_cpu(simulated_gpu):
     layer, file = torch.nn.Linear(2, 2).cuda(), io.BytesIO()
     assert copy.deepcopy(layer).weight.is_cuda and isinstance(copy.deepcopy(layer).weight, torch.nn.Parameter)
     torch.save(layer.state_dict(), file)
@@ -187,7 +187,7 @@ def test_copies_stay_there_and_files_open_here(pretended_gpu):
 
 
 def test_afterwards_there_is_no_gpu():
-    with pretend():
+    with simulate_gpus():
         assert torch.cuda.is_available() and torch.zeros(1, device="cuda").is_cuda
     assert not torch.cuda.is_available()
     with pytest.raises((AssertionError, RuntimeError)):

@@ -71,8 +71,8 @@ def test_timing_says_where_the_time_went(model, tiny_dataset, tmp_path):
     assert timing["patterns"] == 100 and timing["device"] == "cpu" and timing["processes"] == 1
 
 
-def test_a_gpu_is_timed_by_its_own_clock(pretended_gpu, model, tiny_dataset, tmp_path):
-    pretended_gpu.seconds_per_operation = 5e-4
+def test_a_gpu_is_timed_by_its_own_clock(simulated_gpu, model, tiny_dataset, tmp_path):
+    simulated_gpu.seconds_per_operation = 5e-4
     infer(model, tiny_dataset, tmp_path / "patches", FINE, Runtime(accelerator="gpu", inference_batch_size=8))
     timing = json.loads((tmp_path / "patches" / "timing.json").read_text())
     seconds = timing["seconds"]
@@ -98,13 +98,13 @@ def test_patches_do_not_depend_on_the_batch(model, tiny_dataset, tmp_path, batch
     np.testing.assert_allclose(_patches(tmp_path / "auto")[0], _patches(tmp_path / "set")[0], atol=1e-6)
 
 
-def test_a_gpu_that_is_too_small_is_given_fewer_groups(pretended_gpu, model, tiny_dataset, tmp_path):
+def test_a_gpu_that_is_too_small_is_given_fewer_groups(simulated_gpu, model, tiny_dataset, tmp_path):
     infer(model, tiny_dataset, tmp_path / "whole", FINE, CPU)
-    pretended_gpu.largest = 500e3  # what the network sees of five groups
+    simulated_gpu.largest = 500e3  # what the network sees of five groups
     infer(model, tiny_dataset, tmp_path / "parts", FINE, Runtime(accelerator="gpu", inference_batch_size=16))
     assert json.loads((tmp_path / "parts" / "timing.json").read_text())["groups_at_once"] == 4
     np.testing.assert_allclose(_patches(tmp_path / "parts")[0], _patches(tmp_path / "whole")[0], atol=1e-6)
-    pretended_gpu.largest = 300e3  # less than the counts of sixteen groups
+    simulated_gpu.largest = 300e3  # less than the counts of sixteen groups
     with pytest.raises(ValueError, match=r"^CUDA out of memory[^:]*: lower runtime.inference_batch_size"):
         infer(model, tiny_dataset, tmp_path / "none", FINE, Runtime(accelerator="gpu", inference_batch_size=16))
 

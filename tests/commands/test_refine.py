@@ -327,21 +327,21 @@ def test_a_gpu_finds_what_the_cpu_finds(gpu, tiny_dataset, tmp_path, settings):
         np.testing.assert_allclose(there.phase_uncertainty, here.phase_uncertainty, rtol=1e-2)
 
 
-def test_a_gpu_that_is_too_small_is_told_and_what_to_do(pretended_gpu, tiny_dataset, tmp_path):
-    pretended_gpu.largest = 1e5
+def test_a_gpu_that_is_too_small_is_told_and_what_to_do(simulated_gpu, tiny_dataset, tmp_path):
+    simulated_gpu.largest = 1e5
     with pytest.raises(ValueError, match=r"^CUDA out of memory[^:]*: set runtime.accelerator to cpu"):
         refine(tiny_dataset, tmp_path / "a.h5", Refinement(epochs=1), runtime=Runtime(accelerator="gpu"))
     assert not (tmp_path / "a.h5").exists()
 
 
-def test_no_step_waits_for_the_gpu(pretended_gpu, tiny_dataset):
+def test_no_step_waits_for_the_gpu(simulated_gpu, tiny_dataset):
     free = {"probe_start_epoch": 1, "position_start_epoch": 1, "intensity_start_epoch": 1, "probe_modes": 2}
     for batch_size in (5, 50):
         settings = Refinement(batch_size=batch_size, **free)
         fit = RefinementEngine(open_dataset(tiny_dataset), settings, ctx=DistributedContext("cuda"))
-        pretended_gpu.forget()
+        simulated_gpu.forget()
         fit.epoch(RefinedVariables.in_epoch(1, settings))
-        assert len(pretended_gpu.waits) == 5, (
+        assert len(simulated_gpu.waits) == 5, (
             "the order goes there; error, change of phase, products of modes and how far positions reach come back"
         )
 

@@ -36,7 +36,7 @@ from ptychoflow.data.datamodule import TrainingData
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.models.checkpoint import read_model
 
-from ..simulated_gpu import in_pretence, pretend
+from ..simulated_gpu import needs_cpu_build, simulate_gpus
 
 OFF = Tracking(uri=None)
 CPU = Runtime(accelerator="cpu")
@@ -340,7 +340,7 @@ def test_a_network_that_does_not_suit_is_not_gone_on_with(tiny_dataset, tmp_path
     _train(tiny_dataset, pinn, once)
     with pytest.raises(ValueError, match=r"network.base_channels is 16, but .*pinn.ckpt was trained with 8: remove it"):
         train([tiny_dataset], output, Network(base_channels=16), once, CPU, OFF, start=pinn)
-    with pytest.raises(FileNotFoundError, match="there is no model"):
+    with pytest.raises(FileNotFoundError, match="model not found"):
         train([tiny_dataset], output, Network(), once, CPU, OFF, start=tmp_path / "none.ckpt")
     scan = open_dataset(tiny_dataset)
     smaller = replace(scan, counts=scan.counts[:, 8:24, 8:24], probe=scan.probe[:, 8:24, 8:24], name="smaller")
@@ -491,25 +491,25 @@ def test_a_training_on_a_gpu_resumes_where_it_was_stopped(gpu, tiny_dataset, tmp
 
 
 @pytest.mark.parametrize(("sees", "where"), [("backprojection", "never"), ("object_estimate", "always")])
-def test_no_step_of_a_training_waits_for_the_gpu(pretended_gpu, tiny_dataset, tmp_path, monkeypatch, sees, where):
+def test_no_step_of_a_training_waits_for_the_gpu(simulated_gpu, tiny_dataset, tmp_path, monkeypatch, sees, where):
     monkeypatch.setattr("ptychoflow.training.trainer.terminal", lambda: io.StringIO())  # somebody looks
     monkeypatch.setattr("ptychoflow.training.trainer.ThrottledProgressBar.EVERY_S", 1e6)
     network = TINY.model_copy(update={"input": sees})
     waits = []
     for steps in (20, 26):  # after twenty of them they are logged
         recipe = {"stages": (Stage(epochs=1, physics_weight=0.5),), "groups_per_epoch": 2 * steps, "batch_size": 2}
-        pretended_gpu.forget()
+        simulated_gpu.forget()
         runtime = GPU.model_copy(update={"counts_on_device": where})
         train([tiny_dataset], tmp_path / f"{steps}.ckpt", network, RECIPE.model_copy(update=recipe), runtime, OFF)
-        waits.append(Counter(pretended_gpu.waits_in()))
+        waits.append(Counter(simulated_gpu.waits_in()))
     assert waits[1] - waits[0] == Counter()
 
 
-@in_pretence
+@needs_cpu_build
 def test_a_network_is_made_without_touching_every_gpu(tiny_dataset, monkeypatch):
     monkeypatch.setattr("torch.random._fork_rng_warned_already", False)
     data = TrainingData([open_dataset(tiny_dataset)], SMALL.group_size, RECIPE, CPU)
-    with pretend(count=2), warnings.catch_warnings():
+    with simulate_gpus(count=2), warnings.catch_warnings():
         warnings.simplefilter("error")
         module.build_network(SMALL, RECIPE, data)
 
@@ -527,14 +527,14 @@ class _Operations(lightning.Callback):
         self.count = self._gpu.operations - self._before
 
 
-def test_the_speed_of_a_training_is_that_of_the_gpu(pretended_gpu, tiny_dataset, tmp_path):
-    pretended_gpu.seconds_per_operation = 1e-3
+def test_the_speed_of_a_training_is_that_of_the_gpu(simulated_gpu, tiny_dataset, tmp_path):
+    simulated_gpu.seconds_per_operation = 1e-3
     recipe = {"stages": (Stage(epochs=1, physics_weight=1.0),), "groups_per_epoch": 24}
     training = RECIPE.model_copy(update=recipe | {"validation": Validation(fraction=0.0)})
-    handed_over = _Operations(pretended_gpu)
+    handed_over = _Operations(simulated_gpu)
     train([tiny_dataset], tmp_path / "m.ckpt", TINY, training, GPU, OFF, [handed_over])
     record = json.loads((tmp_path / "m.json").read_text())
-    assert record["training_seconds"] > 0.95 * handed_over.count * pretended_gpu.seconds_per_operation
+    assert record["training_seconds"] > 0.95 * handed_over.count * simulated_gpu.seconds_per_operation
 
 
 @pytest.mark.parametrize(
@@ -544,8 +544,8 @@ def test_the_speed_of_a_training_is_that_of_the_gpu(pretended_gpu, tiny_dataset,
         ("object_estimate", "set runtime.accelerator to cpu"),
     ],
 )
-def test_a_gpu_that_is_too_small_is_told_and_what_to_do(pretended_gpu, tiny_dataset, tmp_path, sees, remedy):
-    pretended_gpu.largest = 1e5
+def test_a_gpu_that_is_too_small_is_told_and_what_to_do(simulated_gpu, tiny_dataset, tmp_path, sees, remedy):
+    simulated_gpu.largest = 1e5
     network, runtime = TINY.model_copy(update={"input": sees}), GPU.model_copy(update={"counts_on_device": "never"})
     with pytest.raises(ValueError, match=rf"^CUDA out of memory[^:]*: {remedy}"):
         train([tiny_dataset], tmp_path / "m.ckpt", network, SHORT, runtime, OFF)

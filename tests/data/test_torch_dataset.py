@@ -98,8 +98,8 @@ def test_size_decides_where_counts_lie_unless_the_settings_do(scans, monkeypatch
     assert belongs_on_device(scans, Runtime(counts_on_device="always"), cpu)
 
 
-def test_counts_that_a_gpu_does_not_hold_are_told(pretended_gpu, scans):
-    pretended_gpu.largest = stored_bytes(scans) - 1
+def test_counts_that_a_gpu_does_not_hold_are_told(simulated_gpu, scans):
+    simulated_gpu.largest = stored_bytes(scans) - 1
     with pytest.raises(ValueError, match=r"^CUDA out of memory[^:]*: set runtime.counts_on_device to never"):
         ResidentCounts(scans, "cuda")
 

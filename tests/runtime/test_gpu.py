@@ -9,9 +9,16 @@ import pytest
 import torch
 
 from ptychoflow.config import Runtime
-from ptychoflow.runtime.gpu import OWNERS, RANK, device_kind, out_of_memory_hint, take_devices, visible_devices
+from ptychoflow.runtime.gpu import (
+    RANK,
+    SCHEDULER_VARIABLES,
+    device_kind,
+    out_of_memory_hint,
+    take_devices,
+    visible_devices,
+)
 
-from ..simulated_gpu import in_pretence, pretend
+from ..simulated_gpu import needs_cpu_build, simulate_gpus
 
 TAKE = """
 import os, sys, time
@@ -25,7 +32,7 @@ time.sleep(float(sys.argv[2]))
 @pytest.fixture(autouse=True)
 def two_devices(monkeypatch, tmp_path):
     """Two GPUs as far as the environment tells, locks in a folder of the test, no scheduler."""
-    for name in (*OWNERS, RANK):
+    for name in (*SCHEDULER_VARIABLES, RANK):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5f")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -53,7 +60,7 @@ def test_one_that_wants_two_waits_for_both_and_a_killed_one_gives_back_what_it_h
     assert both.wait(10) == 0
 
 
-@pytest.mark.parametrize("name", [*OWNERS, RANK])
+@pytest.mark.parametrize("name", [*SCHEDULER_VARIABLES, RANK])
 def test_where_devices_are_given_out_already_nothing_is_taken(monkeypatch, name):
     monkeypatch.setenv(name, "1")
     take_devices(7)
@@ -95,9 +102,9 @@ def test_auto_is_a_gpu_where_there_is_one_else_the_processor(monkeypatch):
         device_kind(Runtime(accelerator="gpu"))
 
 
-@in_pretence
+@needs_cpu_build
 def test_more_gpus_than_there_are_are_refused():
-    with pretend(count=2):
+    with simulate_gpus(count=2):
         assert device_kind(Runtime()) == device_kind(Runtime(accelerator="gpu", devices=2)) == "cuda"
         assert device_kind(Runtime(accelerator="cpu", devices=3)) == "cpu"
         with pytest.raises(ValueError, match=r"runtime\.devices is 3, but torch finds 2 CUDA devices: lower it"):

@@ -215,11 +215,11 @@ def test_a_gpu_expects_the_same_counts(gpu, settings):
     assert abs(there - _expected(experiment)).max() < 1e-5 * there.max()
 
 
-def test_a_block_waits_for_the_gpu_where_it_begins_and_ends(pretended_gpu, monkeypatch):
+def test_a_block_waits_for_the_gpu_where_it_begins_and_ends(simulated_gpu, monkeypatch):
     monkeypatch.setitem(experiments.BLOCK_VALUES, "cuda", 20 * SIZE**2)
     experiment = Experiment(_object(), _probe(), _positions())
     list(experiment.counts("cuda"))
     blocks = -(-len(experiment) // 20)
-    assert blocks > 3 and len(pretended_gpu.waits) == 3 + 3 * blocks, (
+    assert blocks > 3 and len(simulated_gpu.waits) == 3 + 3 * blocks, (
         "positions go there, are checked, counts come back"
     )

@@ -14,7 +14,7 @@ from ptychoflow.runtime.timing import Clock
 from ptychoflow.training import fit_datamodule as fitted
 from ptychoflow.training.fit_datamodule import FITS, FitData
 
-from ..simulated_gpu import in_pretence, pretend
+from ..simulated_gpu import needs_cpu_build, simulate_gpus
 
 CPU = Runtime(accelerator="cpu", threads=1)
 
@@ -76,13 +76,13 @@ def test_what_a_network_is_held_against_its_fit_was_not_given(tiny_dataset):
     assert torch.equal(*first) and batch.held_out.shape == (1, 6)
 
 
-@in_pretence
+@needs_cpu_build
 def test_each_process_fits_on_its_own_gpu(tiny_dataset, monkeypatch):
     places, fit = [], fitted.RefinementEngine
     monkeypatch.setattr(fitted, "Fit", lambda *given, ctx: places.append(ctx.device) or fit(*given, ctx=ctx))
     for rank in ("0", "1"):
         monkeypatch.setenv("LOCAL_RANK", rank)
-        with pretend(count=2):
+        with simulate_gpus(count=2):
             _data(tiny_dataset, runtime=Runtime(accelerator="gpu", devices=2))
     assert places == [torch.device("cuda", 0), torch.device("cuda", 1)]
 

@@ -86,7 +86,7 @@ def refine(
             partial = "stopped before it was known how certain the phase is"
     if ctx.rank > 0:
         return
-    metadata = {"start": None if start is None else Path(start).name, "patterns": len(scan), "devices": ctx.count}
+    metadata = {"start": None if start is None else Path(start).name, "patterns": len(scan), "devices": ctx.world_size}
     metadata |= {"partial": partial} if partial else {}
     metadata["provenance"] = provenance
     write_reconstruction(output, _result(course, scan, coverage, spread, output, metadata))

@@ -52,7 +52,7 @@ def refine_with_network(
     if ctx.rank > 0:
         return None
     seconds = clock.seconds() | {"total": time.perf_counter() - began}
-    timing = {"patterns": len(scan), "device": torch.device(ctx.device).type, "processes": ctx.count}
+    timing = {"patterns": len(scan), "device": torch.device(ctx.device).type, "processes": ctx.world_size}
     timing |= {"threads": torch.get_num_threads(), "seconds": seconds}
     timing["patterns_per_second"] = rates(seconds, len(scan))
     timing["patterns_per_second"]["end_to_end"] = timing["patterns_per_second"].pop("total")

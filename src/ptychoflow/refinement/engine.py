@@ -164,8 +164,8 @@ class RefinementEngine:
         order = torch.randperm(len(self), generator=self._generator).to(self._peers.device)
         self._tilts = torch.zeros(len(self), 2, 3, device=self._peers.device) if smooth else None
         for batch in order.split(self.settings.batch_size):
-            error += self._step(self._peers.share(batch), free)
-        if self._peers.count > 1:  # each peer moved its own patterns only
+            error += self._step(self._peers.local_shard(batch), free)
+        if self._peers.world_size > 1:  # each peer moved its own patterns only
             self._rests = subpixel_shifts + self._peers.sum(self._rests - subpixel_shifts)
             self.probe_scale = probe_scale + self._peers.sum(self.probe_scale - probe_scale)
         if smooth:
@@ -252,7 +252,7 @@ class RefinementEngine:
 
     def _add(self, batch: Tensor, step: Tensor) -> None:
         """Add a step under each pattern, of all peers together, to the object."""
-        if self._peers.count == 1:
+        if self._peers.world_size == 1:
             add_windows_(self.object, self._pixels[batch], step)
             return
         total = torch.zeros_like(self.object)

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from ..config import Refinement
 from ..core.reconstruction import Reconstruction
-from ..core.scan import Scan, check_spread
+from ..core.scan import Scan, check_scan_extent
 from ..physics.probe_modes import more_modes
 
 MODE_SHARE = 0.05
@@ -45,7 +45,7 @@ def begin(scan: Scan, settings: Refinement, found: Reconstruction | None) -> Sta
         ValueError: if all positions are the same, or the reconstruction is not of this scan.
         OSError: if memory does not hold an object under all positions.
     """
-    check_spread(scan)
+    check_scan_extent(scan)
     if found is not None:
         _check(scan, found)
     positions = scan.positions if found is None else found.positions

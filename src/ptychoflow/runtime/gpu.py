@@ -1,4 +1,4 @@
-"""Who owns which GPU of this machine, and what to do where it is too small."""
+"""Locks on the GPUs of this machine, choice of the device, and advice when its memory is too small."""
 
 import fcntl
 import logging
@@ -14,51 +14,51 @@ from ..config import Runtime
 
 logger = logging.getLogger(__name__)
 
-OWNERS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "KUBERNETES_SERVICE_HOST")
-"""Set where a scheduler has given devices to the job already."""
+SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "KUBERNETES_SERVICE_HOST")
+"""Environment variables that are set where a scheduler assigns devices to the job."""
 RANK = "LOCAL_RANK"
-"""Set in the processes that a training starts beside itself: they use what the first one took."""
-SEEN = "CUDA_VISIBLE_DEVICES"
+"""Environment variable of the further processes of a training; they use the devices that the first one locked."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
-_taken: list[BinaryIO] = []
-"""Locks that this process holds; the kernel releases them when it ends, however it ends."""
+_locks: list[BinaryIO] = []
+"""Locks of this process; the kernel releases them when the process ends for any reason."""
 
 
 def take_devices(count: int, wait_s: float = 0.5) -> None:
-    """Own GPUs of this machine until this process ends, and see only these; waits until as many are free.
+    """Lock GPUs of this machine until this process ends, and make only these visible; wait until enough are free.
 
-    It takes all or none, so that two that want two each never wait for each other. Where a scheduler gives out the
-    devices, or there is no GPU at all, nothing is taken.
+    All are locked at once or none, so that two processes that need two each never wait for each other. Nothing is
+    locked where a scheduler assigns devices, or on a machine without GPU.
 
     Args:
-        count: how many.
-        wait_s: time between two looks, s.
+        count: number of GPUs.
+        wait_s: time between two attempts, s.
 
     Raises:
         ValueError: if the machine has fewer.
     """
     visible = visible_devices()
-    if not visible or RANK in os.environ or any(name in os.environ for name in OWNERS):
+    if not visible or RANK in os.environ or any(name in os.environ for name in SCHEDULER_VARIABLES):
         return
     if count > len(visible):
         raise ValueError(
             f"runtime.devices asks for {count} GPUs, this machine shows {len(visible)} ({', '.join(visible)}): lower it"
         )
-    told = False
-    while not (mine := _take_free(visible, count)):
-        if not told:
+    waiting = False
+    while not (locked := _lock_free_devices(visible, count)):
+        if not waiting:
             logger.info("waiting for %d of the GPUs %s", count, ", ".join(visible))
-            told = True
+            waiting = True
         time.sleep(wait_s)
-    os.environ[SEEN] = ",".join(mine)
-    logger.info("took GPU %s", ", ".join(mine))
+    os.environ[VISIBLE] = ",".join(locked)
+    logger.info("took GPU %s", ", ".join(locked))
 
 
 def device_kind(runtime: Runtime) -> str:
-    """What to compute on, ``cuda`` or ``cpu``: other devices compute in single precision only.
+    """Return the kind of device to compute on, ``cuda`` or ``cpu``; other devices lack double precision.
 
     Raises:
-        ValueError: if there are fewer GPUs than asked for.
+        ValueError: if fewer GPUs are found than requested.
     """
     import torch
 
@@ -73,22 +73,22 @@ def device_kind(runtime: Runtime) -> str:
 
 
 def visible_devices() -> list[str]:
-    """Names of the GPUs that this process may use, as CUDA counts them."""
-    named = os.environ.get(SEEN)
-    if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
+    """Return the names of the GPUs that this process may use, in CUDA's order."""
+    names = os.environ.get(VISIBLE)
+    if names is not None:
+        return [name.strip() for name in names.split(",") if name.strip()]
     return [str(n) for n, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
 
 
 @contextmanager
 def out_of_memory_hint(remedy: str) -> Iterator[None]:
-    """Say what to do where the memory of a GPU is too small for a block, or for a function that this decorates.
+    """Add a remedy to out-of-memory errors of a GPU in a block, or in a function that this decorates.
 
     Args:
-        remedy: what to do.
+        remedy: advice to the user.
 
     Raises:
-        ValueError: in place of what torch raises.
+        ValueError: in place of torch's error.
     """
     import torch
 
@@ -99,21 +99,21 @@ def out_of_memory_hint(remedy: str) -> Iterator[None]:
         raise ValueError(f"{reason}: {remedy}") from error
 
 
-def _take_free(visible: list[str], count: int) -> list[str]:
-    """Lock as many devices as asked for, or none."""
+def _lock_free_devices(visible: list[str], count: int) -> list[str]:
+    """Lock ``count`` free devices and return their names; lock none if fewer are free."""
     folder = Path(tempfile.gettempdir()) / f"ptychoflow-devices-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     locks: dict[str, BinaryIO] = {}
-    with open(folder / "all", "wb") as everyone:
-        fcntl.flock(everyone, fcntl.LOCK_EX)
+    with open(folder / "all", "wb") as all_devices:
+        fcntl.flock(all_devices, fcntl.LOCK_EX)
         for name in visible:
-            lock = open(folder / name.replace("/", "_"), "wb")  # noqa: SIM115  (held as long as the process lives)
+            lock: BinaryIO = open(folder / name.replace("/", "_"), "wb")  # noqa: SIM115  (held as long as the process lives)
             with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 locks[name] = lock
             if len(locks) == count:
-                _taken.extend(locks.values())
+                _locks.extend(locks.values())
                 return list(locks)
-        for lock in locks.values():
-            lock.close()
+        for held in locks.values():
+            held.close()
     return []

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal only, also where a rule sends what its step says to a log."""
+"""Progress bars: on a terminal only, also where a rule redirects the output of its step to a log."""
 
 import fcntl
 import functools
@@ -15,10 +15,10 @@ Item = TypeVar("Item")
 
 @functools.cache
 def terminal() -> TextIO | None:
-    """Where to draw: stderr if it is a terminal, else that of the workflow if no other step draws there, else nowhere.
+    """Return the terminal to draw on: stderr, else that of the workflow if no other step draws there, else None.
 
-    Of several processes of one step the first draws. The Snakefile hands its terminal over in ``PTYCHOFLOW_TERMINAL``;
-    it belongs to this process until it ends.
+    Of several processes of one step only rank 0 draws. The Snakefile passes its terminal in ``PTYCHOFLOW_TERMINAL``; it
+    is locked until this process ends.
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return None
@@ -36,7 +36,13 @@ def terminal() -> TextIO | None:
 
 
 def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:
-    """The items one by one, with a bar that says ``what`` is going on and goes away at the end."""
+    """Yield the items while a progress bar shows how many are done; it disappears at the end.
+
+    Args:
+        items: the items.
+        what: description of the work, such as ``predicting``.
+        total: number of items, where they have no length.
+    """
     stream = terminal()
     if stream is None:
         yield from items

@@ -1,4 +1,4 @@
-"""Where time goes: seconds by bucket, of a processor or, by its own events, of a GPU."""
+"""Timing of parts of a step: seconds by name, by the clock or, on a GPU, by CUDA events."""
 
 import time
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class Clock:
-    """Adds up seconds in buckets.
+    """Sums of seconds by name, called buckets.
 
-    On a GPU work is only handed over, so that its time is taken by events on its stream and read in the end.
+    A GPU computes asynchronously, so that its time is taken by events on its stream, which are read at the end.
     """
 
     def __init__(self) -> None:
@@ -19,43 +19,48 @@ class Clock:
 
     @contextmanager
     def __call__(self, bucket: str, device: Any = None) -> Iterator[None]:
-        """Time a block; what is computed on a ``torch.device`` of CUDA by that device's clock."""
+        """Time a block.
+
+        Args:
+            bucket: name to add its seconds to.
+            device: ``torch.device`` that it computes on; for CUDA the device's own events are used.
+        """
         cuda = _cuda(device)
-        began = cuda.Event(enable_timing=True) if cuda else time.perf_counter()
-        if cuda:
-            began.record()
-        yield
-        if cuda:
-            ended = cuda.Event(enable_timing=True)
-            ended.record()
-            self._events.append((bucket, began, ended))
-        else:
+        if cuda is None:
+            began = time.perf_counter()
+            yield
             self.add(bucket, time.perf_counter() - began)
+            return
+        first, last = cuda.Event(enable_timing=True), cuda.Event(enable_timing=True)
+        first.record()
+        yield
+        last.record()
+        self._events.append((bucket, first, last))
 
     def add(self, bucket: str, seconds: float) -> None:
-        """Put seconds into a bucket."""
+        """Add seconds to a bucket."""
         self._seconds[bucket] = self._seconds.get(bucket, 0.0) + seconds
 
     def mark(self) -> None:
-        """Begin to wait for something."""
+        """Remember the time at which a wait begins."""
         self._mark = time.perf_counter()
 
     def waited(self, bucket: str) -> None:
-        """It came: the time since :meth:`mark` goes into a bucket."""
+        """Add the time since :meth:`mark` to a bucket, and mark again."""
         self.add(bucket, time.perf_counter() - self._mark)
         self.mark()
 
     def seconds(self) -> dict[str, float]:
-        """All buckets; waits for a GPU that has not finished."""
-        for bucket, began, ended in self._events:
-            ended.synchronize()
-            self.add(bucket, began.elapsed_time(ended) * 1e-3)  # ms to s
+        """Return the seconds of all buckets; wait for a GPU that has not finished."""
+        for bucket, first, last in self._events:
+            last.synchronize()
+            self.add(bucket, first.elapsed_time(last) * 1e-3)  # ms to s
         self._events.clear()
         return dict(self._seconds)
 
 
 def rates(seconds: dict[str, float], patterns: int) -> dict[str, float]:
-    """Patterns per second in each bucket."""
+    """Return patterns per second in each bucket."""
     return {bucket: patterns / spent for bucket, spent in seconds.items() if spent > 0}
 
 
