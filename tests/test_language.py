@@ -59,7 +59,7 @@ PHRASES = {
 }
 """Phrases that messages, docstrings and pages do not hold."""
 
-EXCEPTIONS = {"light": ("theme", "light-weight", "color-scheme", "daylight", "speed of light", "LIGHT_M_S")}
+EXCEPTIONS = {"light": ("theme", "light-weight", "color-scheme", "daylight", "speed of light", "SPEED_OF_LIGHT_M_S")}
 
 
 def _parts(name: str) -> list[str]:

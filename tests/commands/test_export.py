@@ -176,7 +176,7 @@ def test_a_picture_holds_amplitude_and_phase_with_the_size_of_a_pixel(paths, tmp
         (["{refined}", "{out}/standard"], r"holds patterns, .* has none: name its dataset with --scan"),
         (["{out}/none.h5", "{out}/a.npz"], r"there is no .*none\.h5"),
         (["{refined}", "{out}/standard", "--scan", "{other}"], r"80 patterns: name the dataset it was made from"),
-        (["{dataset}", "{out}/standard", "--model", "{out}/none.ckpt"], r"there is no model"),
+        (["{dataset}", "{out}/standard", "--model", "{out}/none.ckpt"], r"model not found"),
         (["{damaged}", "{out}/a.npz"], r"damaged"),
         (["{dataset}", "{full}"], r"holds other files \(notes\.txt\): name a new folder"),
     ],

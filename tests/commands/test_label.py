@@ -81,7 +81,7 @@ def test_a_network_trains_on_it_as_on_a_simulated_one(tiny_dataset, tmp_path):
 @pytest.mark.parametrize(
     ("reconstruction", "message"),
     [
-        ("nowhere.h5", "there is no reconstruction"),
+        ("nowhere.h5", "reconstruction not found"),
         ("other.h5", "give the reconstruction of this scan"),
         ("empty.h5", "covers no pattern"),
     ],

@@ -222,7 +222,7 @@ def _remove_the_counts(file: h5py.File) -> None:
         (_lose_a_position, "40 diffraction patterns but positions of shape (39, 2)"),
         (_lie_about_the_probe, "probe has shape (1, 16, 32), expected (modes, 32, 32)"),
         (_empty_a_position, "positions hold NaN or infinity"),
-        (_remove_the_counts, "is no ptychoflow scan or is damaged"),
+        (_remove_the_counts, "is not a ptychoflow scan or is damaged"),
     ],
 )
 def test_a_damaged_scan_gives_one_line_and_leaves_the_dataset_of_before(

@@ -63,7 +63,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(directory, tmp_pat
     ("words", "message"),
     [
         (["{none}"], "there is no"),
-        (["{input}", "--model", "{none}"], "there is no model"),
+        (["{input}", "--model", "{none}"], "model not found"),
         (["{empty}"], "no format"),
         (["{packed}"], "blobs is packed already: use refine, or infer and reconstruct with a model"),
     ],

@@ -127,7 +127,7 @@ def test_a_pattern_in_no_patch_stops(tiny_dataset, tmp_path):
 def test_a_missing_shard_is_told(tiny_dataset, tmp_path):
     patches = _write_patches(tmp_path / "patches", open_dataset(tiny_dataset))
     (patches / "patches-00000.npy").unlink()
-    with pytest.raises(ValueError, match=r"patches-00000\.npy is missing, truncated or no array .* run infer again"):
+    with pytest.raises(ValueError, match=r"patches-00000\.npy is missing, truncated or not an array .* run infer again"):
         stitch(tiny_dataset, patches, tmp_path / "a.h5")
 
 
@@ -170,6 +170,6 @@ def test_patches_of_another_scan_are_refused(tiny_dataset, tmp_path):
     np.save(patches / "members-00000.npy", np.arange(1000, 1000 + len(scan))[:, None])
     with pytest.raises(ValueError, match="run infer on this dataset"):
         stitch(tiny_dataset, patches, tmp_path / "a.h5")
-    with pytest.raises(FileNotFoundError, match="there are no patches"):
+    with pytest.raises(FileNotFoundError, match="patches not found"):
         stitch(tiny_dataset, tmp_path / "none", tmp_path / "a.h5")
     assert not (tmp_path / "a.h5").exists()

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptychoflow.core.scan import Geometry, check_counts, check_light, smallest_dtype
+from ptychoflow.core.scan import Geometry, check_counts, check_photons, smallest_dtype
 from ptychoflow.io.scan_cxi import iterate_counts, read_scan, write_scan
 
 
@@ -85,14 +85,14 @@ def test_the_smallest_dtype_loses_nothing(values, dtype):
     ("change", "message"),
     [
         ({"counts": np.zeros((40, 32, 31))}, "expected \\(patterns, N, N\\)"),
-        ({"counts": np.zeros((0, 32, 32)), "positions": np.zeros((0, 2))}, "no patterns"),
-        ({"positions": np.zeros((39, 2))}, "40 diffraction patterns but positions of shape \\(39, 2\\)"),
+        ({"counts": np.zeros((0, 32, 32)), "positions": np.zeros((0, 2))}, "0 patterns"),
+        ({"positions": np.zeros((39, 2))}, "positions of shape \\(39, 2\\) for 40 diffraction patterns"),
         ({"positions": np.full((40, 2), np.nan)}, "positions hold NaN"),
         ({"probe": np.zeros((1, 16, 16), complex)}, "probe has shape"),
-        ({"probe": np.zeros((1, 32, 32), complex)}, "empty or holds NaN"),
+        ({"probe": np.zeros((1, 32, 32), complex)}, "all zeros or holds NaN"),
         ({"mask": np.ones((16, 16), bool)}, "mask has shape"),
-        ({"mask": np.ones((32, 32), int)}, "mask holds int64, expected bool: True where a pixel counts"),
-        ({"mask": np.zeros((32, 32), bool)}, "the mask leaves no pixel: it is True where a pixel counts"),
+        ({"mask": np.ones((32, 32), int)}, "mask holds int64, expected bool: True where a pixel is valid"),
+        ({"mask": np.zeros((32, 32), bool)}, "every detector pixel is masked: the mask may be inverted"),
     ],
 )
 def test_what_does_not_fit_together_is_no_scan(scan, change, message):
@@ -103,19 +103,19 @@ def test_what_does_not_fit_together_is_no_scan(scan, change, message):
 @pytest.mark.parametrize(("scale", "told"), [(1e-3, True), (0.9, False), (1.1, False), (8.0, False), (1e3, True)])
 def test_a_probe_that_is_not_in_photons_is_told(scan, caplog, scale, told):
     blocked = dataclasses.replace(scan, probe=np.float32(scale) * scan.probe)
-    check_light(blocked, scan.photons)
-    assert ("it is scaled to sqrt(photons)" in caplog.text) == told
+    check_photons(blocked, scan.photons)
+    assert ("scale the probe to sqrt(photons)" in caplog.text) == told
 
 
 def test_light_that_a_beamstop_takes_is_not_missed(scan, caplog):
-    check_light(scan, 1e-4 * scan.photons)
-    assert "it is scaled to sqrt(photons)" in caplog.text
+    check_photons(scan, 1e-4 * scan.photons)
+    assert "scale the probe to sqrt(photons)" in caplog.text
     caplog.clear()
     y, x = np.indices((32, 32)) - 16
     stopped = dataclasses.replace(scan, mask=np.hypot(y, x) > 10)
     on_mask = np.sum(np.abs(np.fft.fftshift(np.fft.fft2(scan.probe, norm="ortho"))) ** 2 * stopped.mask)
     assert on_mask < 1e-2 * scan.photons
-    check_light(stopped, on_mask)
+    check_photons(stopped, on_mask)
     assert not caplog.text
 
 
@@ -140,7 +140,7 @@ def test_counts_that_no_detector_gives_are_refused_where_they_enter(tmp_path, sc
 
 
 def test_a_missing_scan_is_told_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no scan"):
+    with pytest.raises(FileNotFoundError, match="scan not found"):
         read_scan(tmp_path / "a.cxi")
 
 
@@ -155,5 +155,5 @@ def test_a_truncated_scan_is_refused(path, keep):
 def test_another_programs_file_is_refused(tmp_path):
     with h5py.File(tmp_path / "a.cxi", "w") as file:
         file["entry_1/data"] = 1
-    with pytest.raises(ValueError, match="no ptychoflow scan"):
+    with pytest.raises(ValueError, match="not a ptychoflow scan"):
         read_scan(tmp_path / "a.cxi")

@@ -52,8 +52,8 @@ def test_a_folder_that_holds_anything_else_is_not_replaced(tmp_path):
     (tmp_path / "home").mkdir()
     for name in ("counts-1.npy", "thesis.tex"):
         (tmp_path / "home" / name).write_text("mine")
-    told = pytest.raises(ValueError, match=r"home holds other files \(thesis\.tex\): name a new folder")
-    with told, atomic_dir(tmp_path / "home", ["counts-*.npy"]):
+    refused = pytest.raises(ValueError, match=r"home holds other files \(thesis\.tex\): name a new folder")
+    with refused, atomic_dir(tmp_path / "home", ["counts-*.npy"]):
         pass
     assert {path.name for path in (tmp_path / "home").iterdir()} == {"counts-1.npy", "thesis.tex"}
     (tmp_path / "home" / "thesis.tex").rename(tmp_path / "home" / ".snakemake_timestamp")
@@ -106,8 +106,8 @@ def test_what_takes_its_name_is_on_the_disk(tmp_path, monkeypatch):
 
 BEGIN_AND_WAIT = """
 import sys, time
-from ptychoflow.io.atomic import whole_file, whole_folder
-how = {"file": whole_file, "folder": lambda path: whole_folder(path, "*")}[sys.argv[2]]
+from ptychoflow.io.atomic import atomic_dir, atomic_file
+how = {"file": atomic_file, "folder": lambda path: atomic_dir(path, "*")}[sys.argv[2]]
 with how(sys.argv[1]) as partial:
     print(partial, flush=True)
     time.sleep(60)
@@ -122,7 +122,7 @@ def _begin(path, how) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("how", ["file", "folder"])
-def test_what_a_killed_process_left_is_cleared_away_and_what_a_living_one_makes_is_not(tmp_path, how):
+def test_staging_of_a_killed_process_is_removed_and_that_of_a_running_one_is_kept(tmp_path, how):
     killed, living = (_begin(tmp_path / "a.even", how) for _ in range(2))
     killed.send_signal(signal.SIGKILL)
     killed.wait()
@@ -137,9 +137,11 @@ def test_what_a_killed_process_left_is_cleared_away_and_what_a_living_one_makes_
     living.wait()
 
 
-def test_a_full_disk_is_told_in_words_however_deep_it_was_met(tmp_path):
-    told = pytest.raises(OSError, match=r"/d does not fit on the disk \(No space .*, .* GiB are free\): make room")
-    with told, atomic_dir(tmp_path / "d", "*") as partial, atomic_file(partial / "manifest.json"):
+def test_a_full_disk_is_explained_however_deep_it_was_met(tmp_path):
+    full_disk = pytest.raises(
+        OSError, match=r"/d does not fit on the disk \(No space .*, .* GiB are free\): free some space"
+    )
+    with full_disk, atomic_dir(tmp_path / "d", "*") as partial, atomic_file(partial / "manifest.json"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list(tmp_path.iterdir())
 
@@ -156,9 +158,9 @@ def _hdf5_fails():
 
 
 @pytest.mark.parametrize("fails", [_torch_fails, _hdf5_fails])
-def test_a_quota_is_told_in_words_by_whatever_meets_it(tmp_path, fails):
-    told = pytest.raises(OSError, match=r"/a does not fit on the disk \(Disk quota exceeded, ")
-    with told, atomic_file(tmp_path / "a"):
+def test_an_exceeded_quota_is_explained_whatever_meets_it(tmp_path, fails):
+    full_disk = pytest.raises(OSError, match=r"/a does not fit on the disk \(Disk quota exceeded, ")
+    with full_disk, atomic_file(tmp_path / "a"):
         fails()
 
 
@@ -173,18 +175,20 @@ def test_what_cannot_fit_is_not_begun(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_below_a_file_is_told_in_words(tmp_path):
+def test_a_name_below_a_file_is_explained(tmp_path):
     (tmp_path / "a").touch()
     with (
-        pytest.raises(OSError, match=r"a/b cannot be written \(.*\): write where you may"),
+        pytest.raises(OSError, match=r"a/b cannot be written \(.*\): choose a writable location"),
         atomic_file(tmp_path / "a/b"),
     ):
         pass
 
 
-def test_a_place_that_cannot_be_written_is_told_in_words(tmp_path):
-    told = pytest.raises(OSError, match=r"a\.json cannot be written \(Permission denied\): write where you may")
-    with told, atomic_file(tmp_path / "a.json") as partial:
+def test_a_place_that_is_not_writable_is_explained(tmp_path):
+    denied = pytest.raises(
+        OSError, match=r"a\.json cannot be written \(Permission denied\): choose a writable location"
+    )
+    with denied, atomic_file(tmp_path / "a.json") as partial:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(partial))
 
 
@@ -199,7 +203,7 @@ def test_json_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "\xff"])
-def test_broken_json_is_told_in_one_line(tmp_path, text):
+def test_broken_json_is_reported_in_one_line(tmp_path, text):
     (tmp_path / "a.json").write_text(text, "latin-1")
     with pytest.raises(ValueError, match="make it again"):
         read_json(tmp_path / "a.json")

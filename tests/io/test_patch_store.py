@@ -82,12 +82,18 @@ def _spoil(folder, name, change):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "patches-00001.npy").write_bytes(b""), "missing, truncated or no array"),
-        (lambda folder: _spoil(folder, "members", lambda a: a[:, 0]), r"int64 of shape \(7,\), which are no members"),
-        (lambda folder: _spoil(folder, "positions", lambda a: a.astype(str)), "which are no positions"),
-        (lambda folder: _spoil(folder, "patches", lambda a: a[..., 0]), "which are no patches"),
+        (lambda folder: (folder / "patches-00001.npy").write_bytes(b""), "missing, truncated or not an array"),
+        (
+            lambda folder: _spoil(folder, "members", lambda a: a[:, 0]),
+            r"int64 of shape \(7,\), which cannot be members",
+        ),
+        (lambda folder: _spoil(folder, "positions", lambda a: a.astype(str)), "which cannot be positions"),
+        (lambda folder: _spoil(folder, "patches", lambda a: a[..., 0]), "which cannot be patches"),
         (lambda folder: _spoil(folder, "positions", lambda a: a * np.nan), "positions that are NaN"),
-        (lambda folder: (folder / "manifest.json").write_text('{"format": 1, "shards": [], "size": 8}'), "no patches"),
+        (
+            lambda folder: (folder / "manifest.json").write_text('{"format": 1, "shards": [], "size": 8}'),
+            "names 0 shards",
+        ),
     ],
     ids=["uniform", "members", "words", "planes", "nan", "nothing"],
 )
@@ -112,5 +118,5 @@ def test_a_manifest_that_lies_is_refused(tmp_path):
 def test_a_writer_that_ends_early_says_so(tmp_path):
     writer = ShardWriter(tmp_path, 0, 5, 8, 3, "float32")
     writer.write(*_patches(3))
-    with pytest.raises(ValueError, match="3 patches came, 5 were announced"):
+    with pytest.raises(ValueError, match="got 3 patches, expected 5"):
         writer.close()

@@ -29,7 +29,7 @@ def test_a_model_comes_back_with_weights_normalisation_and_facts(tmp_path, model
 def test_the_file_holds_plain_data_only(tmp_path, model):
     write_model(tmp_path / "m.ckpt", model)
     content = torch.load(tmp_path / "m.ckpt", weights_only=True)
-    assert content["network"]["width"] == 8
+    assert content["network"]["base_channels"] == 8
 
 
 def test_a_full_disk_is_told_in_words(model, mount):
@@ -54,7 +54,7 @@ def test_a_file_that_is_no_model_gives_one_clear_error(tmp_path, model, damage):
         path.write_bytes(pickle.dumps({"format": model.__class__}))
     else:
         path.write_bytes(b"no model" if damage == "other" else b"")
-    with pytest.raises(ValueError, match=r"m.ckpt is no ptychoflow model or is truncated: train it again"):
+    with pytest.raises(ValueError, match=r"m.ckpt is not a ptychoflow checkpoint or is truncated: train it again"):
         read_model(path)
 
 
@@ -69,21 +69,23 @@ def test_another_format_is_refused(tmp_path):
     [
         ({"conv.weight": torch.zeros(2)}, "another program's"),
         ([1, 2], "another program's"),
-        ({"state_dict": {}, "optimizer_states": []}, "the state of an unfinished training"),
+        ({"state_dict": {}, "optimizer_states": []}, "the state of an interrupted training"),
     ],
 )
 def test_what_is_no_model_of_ours_is_told_apart(tmp_path, content, what):
     torch.save(content, tmp_path / "m.ckpt")
-    with pytest.raises(ValueError, match=rf"m\.ckpt is no ptychoflow model but {what}: give the checkpoint that train"):
+    with pytest.raises(
+        ValueError, match=rf"m\.ckpt is not a ptychoflow checkpoint but {what}: give the checkpoint that train"
+    ):
         read_model(tmp_path / "m.ckpt")
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda content: content["network"].update(width=16), "size mismatch"),
+        (lambda content: content["network"].update(base_channels=16), "size mismatch"),
         (lambda content: content["network"].update(input="pictures"), "input should be"),
-        (lambda content: content.update(window=0), "window of 0 px, patterns of 32"),
+        (lambda content: content.update(window=0), "window of 0 px, expected 1 to 32"),
         (lambda content: content.update(window=64), "window of 64 px"),
         (lambda content: content.update(size="large"), "invalid literal"),
         (lambda content: content["weights"].clear(), "Missing key"),

@@ -18,7 +18,7 @@ def test_nested_settings_get_dotted_names():
 def test_without_a_store_mlflow_is_not_even_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", None)  # an import of it fails
     tracker = Tracker(Tracking(uri=None), "pinn")
-    monkeypatch.setattr(tracker, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(tracker, "SEND_INTERVAL_S", 0.0)
     tracker.log_metrics({"loss": 1.0}, step=1)
     tracker.finalize("success")
     tracker.close()
@@ -56,14 +56,14 @@ def test_a_server_that_is_down_costs_one_warning(caplog, monkeypatch):
         tracker.finalize("success")
         tracker.close()
     (warning,) = [r for r in caplog.records if r.name.startswith("ptychoflow")]
-    assert "http://127.0.0.1:9 does not answer, going on without it" in warning.getMessage()
+    assert "http://127.0.0.1:9 does not answer, training continues without it" in warning.getMessage()
 
 
 def test_a_store_that_dies_during_training_costs_one_warning_and_the_rest_of_its_metrics(tmp_path, caplog, monkeypatch):
     tracker = Tracker(Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db"), "pinn")
     tracker.log_metrics({"loss": 1.0}, step=1)
     tracker.log_record({}, "training.json")
-    monkeypatch.setattr(tracker, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(tracker, "SEND_INTERVAL_S", 0.0)
 
     def gone(*_, **__):
         raise ConnectionError("the server\nwent away")
@@ -74,7 +74,7 @@ def test_a_store_that_dies_during_training_costs_one_warning_and_the_rest_of_its
             tracker.log_metrics({"loss": 0.5}, step=step)
         tracker.close()
     (warning,) = [r for r in caplog.records if r.name.startswith("ptychoflow")]
-    assert "does not answer, going on without it: the server went away" in warning.getMessage()
+    assert "does not answer, training continues without it: the server went away" in warning.getMessage()
 
 
 def test_tracking_can_be_off(tmp_path, monkeypatch):

@@ -186,7 +186,7 @@ def test_the_registry_leads_to_the_network(trained, store, tiny_dataset):
     found = PtychoModel.load_from_registry("pinn", version, store)
     assert found.run == kept.run
     np.testing.assert_array_equal(_image(found, tiny_dataset), _image(trained, tiny_dataset))
-    with pytest.raises(FileNotFoundError, match="there is no model pinn version 999"):
+    with pytest.raises(FileNotFoundError, match="model pinn version 999 not found"):
         PtychoModel.load_from_registry("pinn", 999, store)
 
 
@@ -273,7 +273,7 @@ def test_mlflow_serves_the_network_over_http(trained, tmp_path):
 def test_a_store_that_is_not_there_is_not_made_by_reading(tmp_path, scheme):
     uri = f"sqlite:///{tmp_path}/none.db" if scheme == "sqlite" else (tmp_path / "none").as_uri()
     for read in (PtychoModel.load_from_mlflow, ConfigManager.from_mlflow):
-        with pytest.raises(FileNotFoundError, match="there is no tracking store"):
+        with pytest.raises(FileNotFoundError, match="tracking store not found"):
             read("0" * 32, uri)
     assert not list(tmp_path.iterdir())
 
@@ -287,7 +287,7 @@ def test_a_server_that_is_down_is_told_in_seconds():
 
 def test_a_run_that_is_not_there_is_told(trained):
     for read in (PtychoModel.load_from_mlflow, ConfigManager.from_mlflow):
-        with pytest.raises(FileNotFoundError, match="there is no run 0000"):
+        with pytest.raises(FileNotFoundError, match="run 0000"):
             read("0" * 32, trained.run[0])
 
 
@@ -302,7 +302,7 @@ def test_a_run_of_another_program_is_told(tmp_path):
 
 def test_a_run_that_is_gone_cannot_be_saved(trained, tmp_path):
     lost = dataclasses.replace(trained, run=(f"sqlite:///{tmp_path}/lost.db", trained.run[1]))
-    with pytest.raises(FileNotFoundError, match="there is no tracking store"):
+    with pytest.raises(FileNotFoundError, match="tracking store not found"):
         lost.save_mlflow((tmp_path / "new").as_uri())
 
 
@@ -357,5 +357,5 @@ def test_an_artifact_altered_in_the_store_is_refused(trained, tmp_path):
 
 
 def test_a_folder_without_a_network_is_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no model in"):
+    with pytest.raises(FileNotFoundError, match="model not found"):
         read_model_folder(tmp_path)

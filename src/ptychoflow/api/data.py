@@ -184,7 +184,7 @@ def _from_arrays(
 ) -> "Scan":
     import numpy as np
 
-    from ..core.scan import Geometry, Scan, check_counts, check_light
+    from ..core.scan import Geometry, Scan, check_counts, check_photons
 
     if positions is None or probe is None:
         raise ValueError("an array of counts needs positions (J, 2) in px and a probe in sqrt(photons)")
@@ -195,5 +195,5 @@ def _from_arrays(
     lengths = geometry or Geometry(1.0, 1.0, 1.0)
     mask = None if mask is None else np.asarray(mask).astype(bool)
     scan = Scan(counts, np.asarray(positions, np.float64), probe, lengths, mask, name="arrays", metadata=metadata)
-    check_light(scan, float(counts.sum(dtype=np.float64)) / len(counts))
+    check_photons(scan, float(counts.sum(dtype=np.float64)) / len(counts))
     return scan

@@ -158,4 +158,4 @@ def predict_patches(model: "Model", config: ConfigManager, data: Any, arrays: di
     scan = one_scan(data, arrays)
     if config.runtime.devices > 1:
         raise ValueError(f"patches in memory come from one device, not {config.runtime.devices}: use infer")
-    return Prediction(model, scan, config.inference, config.runtime).run(None)[0].shard.held()
+    return Prediction(model, scan, config.inference, config.runtime).run(None)[0].shard.in_memory()

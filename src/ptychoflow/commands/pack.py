@@ -108,7 +108,7 @@ def _pieces(path: Path, whole: Scan, what: str) -> Iterator[np.ndarray]:
 
 def _survey(path: Path, whole: Scan, packing: Packing) -> Survey:
     """A first pass over the patterns, if the settings need one."""
-    may_be_impossible = packing.invalid_counts != "refuse" and whole.counts.dtype.kind != "u"
+    may_be_impossible = packing.invalid_counts != "error" and whole.counts.dtype.kind != "u"
     needed = packing.centre == "auto" or packing.saturation is not None or may_be_impossible
     pieces = _pieces(path, whole, "looking through") if needed else ()
     return survey(pieces, whole.counts.shape, packing.saturation)

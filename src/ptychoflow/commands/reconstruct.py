@@ -63,7 +63,7 @@ def reconstruct(
         settings = {"inference": inference.model_dump(mode="json"), "stitching": stitching.model_dump(mode="json")}
         record = {"provenance": record_provenance(settings, model=model, dataset=dataset)}
         write_reconstruction(output, dataclasses.replace(found, metadata=found.metadata | record))
-    logger.info("reconstructed %s: %s, in %.1f s", output, found.in_words(), time.perf_counter() - began)
+    logger.info("reconstructed %s: %s, in %.1f s", output, found.summary(), time.perf_counter() - began)
 
 
 def reconstruct_scan(
@@ -92,7 +92,7 @@ def reconstruct_scan(
         return None
     if several:
         seal(writer.folder, {})
-    patches = read_patches(writer.folder) if several else writer.shard.held()
+    patches = read_patches(writer.folder) if several else writer.shard.in_memory()
     found = assemble(scan, patches, stitching, room, prediction.clock, name)
     timing = prediction.timing(time.perf_counter() - began)
     stitched = {bucket: timing["seconds"][bucket] for bucket in ("synchronise", "assembly")}

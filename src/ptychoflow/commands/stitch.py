@@ -64,4 +64,4 @@ def stitch(
             "provenance": provenance,
         }
         write_reconstruction(output, dataclasses.replace(result, metadata=result.metadata | metadata))
-    logger.info("stitched %s: %s, in %.1f s", output, result.in_words(), time.perf_counter() - began)
+    logger.info("stitched %s: %s, in %.1f s", output, result.summary(), time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""Arrays as tensors, without a copy where that is possible."""
+"""Conversion of arrays to tensors without a copy."""
 
 import warnings
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """An array as a tensor without a copy; nobody writes to either, although torch cannot know."""
+    """Return an array as a tensor that shares its memory; do not write to it if the array is read-only."""
     if array.flags.writeable:
         return torch.from_numpy(array)
     with warnings.catch_warnings():

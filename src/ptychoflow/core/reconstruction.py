@@ -1,36 +1,37 @@
-"""A reconstruction: the object that was found, and its file, a ptychodus product with our measures beside it."""
+"""A reconstruction: the object, the probe and positions that belong to it, and how well each pixel is known."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .scan import Geometry
 
-BAND = 256
-"""Rows looked at at once, of arrays that may be larger than memory."""
+ROWS_AT_ONCE = 256
+"""Rows checked at once, of arrays that may be larger than memory."""
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """An object, what it was reconstructed with and how far to trust each pixel.
+    """A reconstructed object with its probe, positions and quality of each pixel. Arrays may be memory maps.
 
     Attributes:
         object: complex transmission, complex64, ``(H, W)``.
-        origin: position ``(y, x)`` of its pixel ``[0, 0]``, px, as in :class:`ptychoflow.core.scan.GroundTruth`.
-        probe: modes, sqrt(photons), complex64, ``(M, N, N)``.
-        positions: px, ``(J, 2)``, refined where they were.
-        geometry: lengths.
-        weight: light that each pixel received, photons, or the sum of stitching weights, float32, ``(H, W)``.
+        origin: position ``(y, x)`` of the object's pixel ``[0, 0]``, px: index = position - origin.
+        probe: probe modes, sqrt(photons), complex64, ``(M, N, N)``.
+        positions: positions ``(y, x)``, refined if they were, px, ``(J, 2)``.
+        geometry: wavelength, distance and pixel size.
+        weight: illumination of each pixel, photons, or the sum of stitching weights, float32, ``(H, W)``.
         coverage: True where the object is known, ``(H, W)``.
-        probe_scale: amplitude of each pattern's beam relative to the probe, ``(J,)``; None where it was taken as steady.
-        component: which part of a scan that does not hang together each pixel shows, the largest first, -1 where none
-            does, ``(H, W)``; phases of different parts cannot be compared. None for a single part.
-        phase_uncertainty: standard deviation of the phase, rad, but for a ramp and a constant, ``(H, W)``; None where
-            it was not asked for.
+        probe_scale: amplitude of the probe at each pattern relative to ``probe``, ``(J,)``; None where it is constant.
+        component: index of the connected part of the scan that each pixel belongs to, the largest first, -1 outside,
+            ``(H, W)``. Parts do not overlap, so that their phases cannot be compared. None for a single part.
+        phase_uncertainty: standard deviation of the phase, rad, up to a ramp and a constant, ``(H, W)``; None where it
+            was not estimated.
         name: ``method/scan``.
-        history: one row per epoch: ``epoch``, ``seconds``, ``error`` and other plain numbers, as columns.
-        snapshots: the object at some of those epochs, ``(K, H, W)``; their epochs in ``metadata["snapshot_epochs"]``.
+        history: columns with one number per epoch: ``epoch``, ``seconds``, ``error`` and others.
+        snapshots: the object at some of those epochs, ``(K, H, W)``; their numbers in ``metadata["snapshot_epochs"]``.
         metadata: counts of patches, timing, settings, provenance: plain data.
     """
 
@@ -52,29 +53,35 @@ class Reconstruction:
     def __post_init__(self) -> None:
         for name in ("weight", "coverage", "component"):
             if getattr(self, name) is not None and getattr(self, name).shape != self.object.shape:
-                raise ValueError(f"{name} has shape {getattr(self, name).shape}, the object {self.object.shape}")
-        bands = (self.object[first : first + BAND] for first in range(0, len(self.object), BAND))
+                raise ValueError(
+                    f"{name} has shape {getattr(self, name).shape}, expected that of the object, {self.object.shape}"
+                )
+        bands = (self.object[first : first + ROWS_AT_ONCE] for first in range(0, len(self.object), ROWS_AT_ONCE))
         if not all(np.isfinite(band).all() for band in bands):
-            raise ValueError("the reconstructed object holds NaN or infinity")
+            raise ValueError(
+                "the reconstructed object holds NaN or infinity: check the counts and the probe of its scan"
+            )
 
     def in_memory(self) -> "Reconstruction":
-        """The same with no array in a file."""
-        arrays = {name: np.array(value) for name, value in vars(self).items() if isinstance(value, np.memmap)}
+        """Return a copy without memory-mapped arrays."""
+        arrays: dict[str, Any] = {
+            name: np.array(value) for name, value in vars(self).items() if isinstance(value, np.memmap)
+        }
         return replace(self, **arrays)
 
-    def in_words(self) -> str:
-        """What was stitched, for the log."""
+    def summary(self) -> str:
+        """Return one line on the stitched or learned object, for the log."""
         known = int(np.count_nonzero(self.coverage))
-        seen = f"{known} of {self.coverage.size} px known"
+        covered = f"{known} of {self.coverage.size} px known"
         if "corrections" in self.metadata:
-            return f"{self.metadata['corrections']} corrections, R-factor {self.history['error'][-1]:.4f}, {seen}"
+            return f"{self.metadata['corrections']} corrections, R-factor {self.history['error'][-1]:.4f}, {covered}"
         parts = self.metadata["components"]
         return (
             f"{self.metadata['patches']} patches agree to {self.metadata['agreement']:.3f}, "
-            f"{seen}{f', in {parts} parts' if parts > 1 else ''}"
+            f"{covered}{f', in {parts} parts' if parts > 1 else ''}"
         )
 
 
 def name_for(output: Path, scan: str) -> str:
-    """What a reconstruction is called: ``method/scan``, the method by the folder that its file is put into."""
+    """Return the name of a reconstruction, ``method/scan``; the method is the name of the folder of its file."""
     return f"{Path(output).absolute().parent.name}/{scan}"

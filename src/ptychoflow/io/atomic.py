@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, their checksums, and the record of what made them."""
+"""Atomic writes of files, folders and JSON, with readable errors for full disks and unwritable places."""
 
 import errno
 import fcntl
@@ -13,26 +13,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
-EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LEFT_BY_OTHERS = (".snakemake_timestamp", ".DS_Store")
-"""What other programs put into every folder they meet."""
+"""Files that other programs put into any folder."""
 
 
 @contextmanager
 def atomic_file(path: Path, size: int = 0) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to; it takes its name only when the block ends well.
+    """Yield a temporary path beside ``path``, which is renamed to ``path`` when the block ends without an error.
 
-    A step that is killed leaves whatever stood at ``path`` before; what it had begun is cleared away by the next one.
-    The content is on the disk before the name is, so that a power cut leaves no empty file.
+    A process that is killed leaves an earlier file at ``path`` as it was; the next write removes the temporary one. The
+    content is flushed to disk before the rename, so that a power failure leaves no empty file.
 
     Args:
         path: the file.
-        size: bytes that must be free on the disk; HDF5 that meets its end takes the whole process with it.
+        size: bytes that must be free on the disk; HDF5 may end the process when the disk is full.
 
     Raises:
-        ValueError: if a folder stands at ``path``.
-        OSError: in words, if the disk is full or the place cannot be written.
+        ValueError: if ``path`` is a folder.
+        OSError: naming the remedy, if the disk is full or the place is not writable.
     """
     path = Path(path)
     if path.is_dir():
@@ -41,42 +41,48 @@ def atomic_file(path: Path, size: int = 0) -> Iterator[Path]:
         if size > shutil.disk_usage(place).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         yield place / path.name
-        _to_disk(place / path.name)
+        _flush_to_disk(place / path.name)
         os.replace(place / path.name, path)
 
 
 def check_output(path: Path, *endings: str) -> None:
-    """Refuse an output that cannot be written, or is named as something else, before the work for it is done.
+    """Refuse an output that cannot be written or has a wrong ending, before the work for it is done.
+
+    Args:
+        path: the output.
+        endings: suffixes that it may have, in lower case with the dot.
 
     Raises:
-        ValueError: if its name has none of these endings, or a folder stands there.
-        OSError: if the place cannot be written.
+        ValueError: if its name has another ending, or it is a folder.
+        OSError: if the place is not writable.
     """
     path = Path(path)
     if path.suffix.lower() not in endings:
-        raise ValueError(f"the output is called {path.name}, expected a name that ends in {' or '.join(endings)}")
+        raise ValueError(
+            f"the output is called {path.name}, expected a name that ends in {' or '.join(endings)}: rename it"
+        )
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file")
     place = next(parent for parent in path.absolute().parents if parent.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        reason = "may not be written to" if place.is_dir() else "is a file"
-        raise OSError(f"{path} cannot be written ({place} {reason}): write where you may")
+        reason = "is not writable" if place.is_dir() else "is a file"
+        raise OSError(f"{path} cannot be written ({place} {reason}): choose a writable location")
 
 
 @contextmanager
 def atomic_dir(path: Path, names: Sequence[str]) -> Iterator[Path]:
-    """Give a temporary folder beside ``path`` to fill; it replaces ``path`` only when the block ends well.
+    """Yield a temporary folder beside ``path``, which replaces ``path`` when the block ends without an error.
 
-    As for a file, what it holds is on the disk first.
+    As for a file, its content is flushed to disk first.
 
     Args:
         path: the folder.
-        names: what its files may be called, ``*`` for anything: a folder that holds any other is not one of these, and
-            would be lost.
+        names: patterns of the names of its files, ``*`` for any. An earlier folder that holds other files is not
+            replaced, because they would be lost.
 
     Raises:
-        ValueError: if a file stands at ``path``, or a folder that holds other files.
-        OSError: in words, if the disk is full or the place cannot be written.
+        ValueError: if ``path`` is a file, or a folder that holds other files.
+        OSError: naming the remedy, if the disk is full or the place is not writable.
     """
     path = Path(path)
     _check_replaceable(path, names)
@@ -84,14 +90,14 @@ def atomic_dir(path: Path, names: Sequence[str]) -> Iterator[Path]:
         fresh = place / "new"
         fresh.mkdir()
         yield fresh
-        _to_disk(*fresh.rglob("*"), fresh)
+        _flush_to_disk(*fresh.rglob("*"), fresh)
         if path.exists():
             os.rename(path, place / "old")
         os.rename(fresh, path)
 
 
 def _check_replaceable(path: Path, names: Sequence[str]) -> None:
-    """Refuse to replace anything but a folder of such files."""
+    """Refuse to replace a file, or a folder that holds files of other names."""
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file: name a folder")
     inside = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
@@ -101,8 +107,8 @@ def _check_replaceable(path: Path, names: Sequence[str]) -> None:
         raise ValueError(f"{path} holds other files ({', '.join(others[:3])}): name a new folder")
 
 
-def _to_disk(*paths: Path) -> None:
-    """Wait until files and folders are on the disk; those that are there already cost nothing."""
+def _flush_to_disk(*paths: Path) -> None:
+    """Wait until files and folders are on the disk; those that are there already take no time."""
     for path in paths:
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -112,7 +118,7 @@ def _to_disk(*paths: Path) -> None:
 
 
 def write_json(path: Path, data: object) -> None:
-    """Write ``data`` as JSON, whole or not at all."""
+    """Write ``data`` as JSON, atomically."""
     with atomic_file(path) as partial:
         partial.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
 
@@ -121,7 +127,7 @@ def read_json(path: Path) -> dict:
     """Read a JSON object.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if the file does not exist.
         ValueError: if it is not a JSON object.
     """
     try:
@@ -134,66 +140,70 @@ def read_json(path: Path) -> dict:
 
 
 def size_of(record: object) -> int:
-    """Bytes that a file of a dataclass takes at most: all its arrays, and room for what says where they are."""
+    """Return an upper bound of the size of a dataclass's file, bytes: all its arrays and 64 KiB for headers."""
     return (1 << 16) + sum(getattr(value, "nbytes", 0) for value in vars(record).values())
 
 
 def preallocate(file: BinaryIO, size: int) -> None:
-    """Reserve the disk for a file about to be written, where the file system can: a full one shows at once.
+    """Reserve disk space for a file that is about to be written, where the file system supports it.
 
-    A memory map that meets it only later ends the process (SIGBUS).
+    A full disk is then found at once; written through a memory map it would end the process (SIGBUS).
+
+    Args:
+        file: the open file.
+        size: its final size, bytes.
 
     Raises:
-        OSError: if there is not so much room.
+        OSError: if the disk has less free space.
     """
     if not hasattr(os, "posix_fallocate"):  # macOS
         return
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        if error.errno in EXHAUSTED:
+        if error.errno in DISK_FULL:
             raise
 
 
 @contextmanager
 def staging_dir(path: Path) -> Iterator[Path]:
-    """A hidden folder beside ``path`` to work in, removed in the end; the next clears what a killed one left.
+    """Yield a hidden folder beside ``path`` to work in, and remove it and those of killed processes.
 
     Raises:
-        OSError: in words, if the disk is full or the place cannot be written.
+        OSError: naming the remedy, if the disk is full or the place is not writable.
     """
-    with _in_words(path), _staging(path) as place:
+    with _explain_os_errors(path), _staging(path) as place:
         yield place
 
 
 @contextmanager
 def _staging(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = _lock(path.parent, wait=True)
+    parent_lock = _lock(path.parent, wait=True)
     try:
         _remove_stale(path)
         place = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        mine = _lock(place)
+        own_lock = _lock(place)
     finally:
-        _unlock(beside)
+        _unlock(parent_lock)
     try:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
-        _unlock(mine)
+        _unlock(own_lock)
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the workshops of processes that were killed: those that nobody holds a lock on."""
-    left = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    """Remove the staging folders of processes that were killed: those that are not locked."""
+    staging_name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
     for place in path.parent.iterdir():
-        if left.fullmatch(place.name) and place.is_dir() and (found := _lock(place)) is not None:
+        if staging_name.fullmatch(place.name) and place.is_dir() and (handle := _lock(place)) is not None:
             shutil.rmtree(place, ignore_errors=True)
-            _unlock(found)
+            _unlock(handle)
 
 
 def _lock(folder: Path, wait: bool = False) -> int | None:
-    """Lock a folder against other processes; None if one holds it, or the file system knows no locks."""
+    """Lock a folder against other processes; None if one holds it, or the file system has no locks."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -209,35 +219,39 @@ def _unlock(handle: int | None) -> None:
 
 
 @contextmanager
-def _in_words(path: Path) -> Iterator[None]:
-    """Tell what stands in the way of writing ``path``, and what to do about it."""
+def _explain_os_errors(path: Path) -> Iterator[None]:
+    """Replace errors of writing ``path`` by ones that name cause and remedy."""
     try:
         yield
     except (OSError, RuntimeError) as raised:
-        # a file within a folder has told it in its own words
+        # a file within a folder has been explained under its own name
         error = raised.__cause__ if isinstance(raised.__cause__, OSError) else raised
-        if (number := _full(error)) is not None:
+        if (number := _disk_full_errno(error)) is not None:
             free = shutil.disk_usage(path.parent).free / 2**30
             raise OSError(
-                f"{path} does not fit on the disk ({os.strerror(number)}, {free:.3g} GiB are free): make room or write "
-                "elsewhere"
+                f"{path} does not fit on the disk ({os.strerror(number)}, {free:.3g} GiB are free): free some space or "
+                "write elsewhere"
             ) from error
         if not isinstance(error, OSError):
             raise
         where = Path(os.fsdecode(error.filename)) if error.filename is not None else None
         ours = where is not None and (where.is_relative_to(path.parent) or path.is_relative_to(where))
-        if ours and error.errno in FORBIDDEN:
-            raise OSError(f"{path} cannot be written ({error.strerror}): write where you may") from error
+        if ours and error.errno in NOT_WRITABLE:
+            raise OSError(f"{path} cannot be written ({error.strerror}): choose a writable location") from error
         raise
 
 
-def _full(error: BaseException) -> int | None:
-    """The error number of a disk, a quota or a limit that is exhausted, if that is what happened.
+def _disk_full_errno(error: BaseException) -> int | None:
+    """Return the error number of a full disk, an exceeded quota or limit, if one caused the error.
 
-    HDF5 tells it in a RuntimeError's text; torch raises one of its own on its way out of the system's.
+    HDF5 names it in the text of a RuntimeError; torch raises a RuntimeError while it handles the system's error.
     """
-    told = re.search(r"errno = (\d+)", str(error))
-    number = int(told[1]) if told else getattr(error, "errno", None)
-    if number in EXHAUSTED:
+    match = re.search(r"errno = (\d+)", str(error))
+    number = int(match[1]) if match else getattr(error, "errno", None)
+    if number in DISK_FULL:
         return number
-    return _full(error.__context__) if isinstance(error, RuntimeError) and error.__context__ is not None else None
+    return (
+        _disk_full_errno(error.__context__)
+        if isinstance(error, RuntimeError) and error.__context__ is not None
+        else None
+    )

@@ -1,4 +1,4 @@
-"""The dataset folder: a scan as plain arrays that open in no time at any size, each pattern once.
+"""The dataset folder: a scan as memory-mapped arrays, which open at once at any size; each pattern is stored once.
 
 ``counts.npy`` in the smallest dtype that loses nothing, ``positions.npy``, ``probe.npy``, and ``mask.npy``,
 ``truth.npy`` and ``true_positions.npy`` where the scan has them. ``manifest.json`` is written last and says what each
@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import xxhash
 
-from ..core.scan import Geometry, GroundTruth, Scan, check_counts, check_light, smallest_dtype
+from ..core.scan import Geometry, GroundTruth, Scan, check_counts, check_photons, smallest_dtype
 from ..runtime.progress import track
 from .atomic import atomic_dir, preallocate, read_json, write_json
 from .provenance import record_provenance
@@ -24,7 +24,7 @@ FORMAT = 2
 
 
 class Kind(NamedTuple):
-    """What an array of a dataset must be."""
+    """Unit and allowed dtypes of an array of a dataset."""
 
     unit: str
     dtypes: tuple[str, ...]
@@ -34,15 +34,15 @@ ARRAYS = {
     "counts": Kind("photons", ("uint8", "uint16", "uint32", "float32", "float64")),
     "positions": Kind("object pixels (y, x)", ("float64",)),
     "probe": Kind("sqrt(photons)", ("complex64",)),
-    "mask": Kind("True where a pixel counts", ("bool",)),
+    "mask": Kind("True where a pixel is valid", ("bool",)),
     "truth": Kind("complex transmission", ("complex64",)),
     "true_positions": Kind("object pixels (y, x)", ("float64",)),
 }
-"""The arrays a dataset may hold."""
+"""The arrays that a dataset may hold."""
 PIECE = 1 << 21
-"""Bytes read or written at once: what a processor's cache holds."""
+"""Bytes read or written at once, which fit into a processor's cache."""
 CHECKSUM = "xxh3_64"
-"""As fast as memory; it finds any damage, but not a forger."""
+"""Checksum as fast as memory; it detects damage, but not forgery."""
 
 
 def write_dataset(
@@ -51,18 +51,18 @@ def write_dataset(
     chunks: Iterable[np.ndarray] | None = None,
     provenance: Callable[[dict], dict] | None = None,
 ) -> None:
-    """Write a scan as a dataset folder, whole or not at all.
+    """Write a scan as a dataset folder, atomically.
 
     Args:
-        folder: the dataset; one that stands there already is replaced.
-        scan: what to write; ``scan.counts`` gives the shape.
-        chunks: the counts in pieces, in order and already checked, where they do not fit in memory; ``scan.counts``
-            without it.
-        provenance: gives the provenance for the manifest, called with the description of the arrays when all are written.
+        folder: the dataset; an earlier one is replaced.
+        scan: the scan; ``scan.counts`` defines the shape of the counts.
+        chunks: counts in pieces ``(j, N, N)``, in order and already checked, where they do not fit in memory;
+            ``scan.counts`` without it.
+        provenance: function that returns the provenance for the manifest, given the description of the arrays.
 
     Raises:
-        ValueError: if the counts are impossible, all zero or not as many as announced.
-        OSError: if the disk is full or must not be written.
+        ValueError: if the counts are invalid, all zero or not as many as ``scan.counts``.
+        OSError: if the disk is full or not writable.
     """
     if chunks is None:
         check_counts(scan.counts)
@@ -71,8 +71,10 @@ def write_dataset(
         arrays = {name: _write(partial / f"{name}.npy", array) for name, array in _small_arrays(scan).items()}
         arrays["counts"], total = _write_counts(partial / "counts.npy", chunks, scan.counts.shape)
         if total == 0:
-            raise ValueError(f"the patterns of {scan.name} hold no photon: give those of a measurement")
-        check_light(scan, total / len(scan))
+            raise ValueError(
+                f"the patterns of {scan.name} sum to 0 photons, expected counts of a measurement: check the file"
+            )
+        check_photons(scan, total / len(scan))
         manifest = {
             "format": FORMAT,
             "name": scan.name,
@@ -86,24 +88,24 @@ def write_dataset(
 
 
 def open_dataset(folder: Path) -> Scan:
-    """The scan in a dataset folder, its counts and truth memory-mapped: nothing is read before it is used.
+    """Open the scan in a dataset folder, with counts and ground truth memory-mapped and read on use.
 
     Raises:
-        FileNotFoundError: if there is no dataset, or no whole one.
+        FileNotFoundError: if the folder holds no complete dataset.
         ValueError: if the manifest and the arrays disagree, or an older version wrote them.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     try:
-        arrays = {name: _open_array(folder, name, told) for name, told in manifest["arrays"].items()}
-        known = {name: np.array(array) for name, array in arrays.items() if name not in ("counts", "truth")}
+        arrays = {name: _open_array(folder, name, entry) for name, entry in manifest["arrays"].items()}
+        loaded = {name: np.array(array) for name, array in arrays.items() if name not in ("counts", "truth")}
         return Scan(
             counts=arrays["counts"],
-            positions=known["positions"],
-            probe=known["probe"],
+            positions=loaded["positions"],
+            probe=loaded["probe"],
             geometry=Geometry(**manifest["geometry"]),
-            mask=known.get("mask"),
-            truth=_truth(arrays.get("truth"), manifest["truth_origin"], known.get("true_positions")),
+            mask=loaded.get("mask"),
+            truth=_ground_truth(arrays.get("truth"), manifest["truth_origin"], loaded.get("true_positions")),
             name=manifest["name"],
             metadata=manifest["metadata"],
         )
@@ -112,31 +114,31 @@ def open_dataset(folder: Path) -> Scan:
 
 
 def verify_dataset(folder: Path) -> dict[str, str]:
-    """Check every array of a dataset against its checksum; returns the checksums by name.
+    """Compare every array of a dataset with its checksum and return the checksums by name.
 
     Raises:
-        FileNotFoundError: if there is no dataset.
-        ValueError: naming each array that differs from what was packed.
+        FileNotFoundError: if the folder holds no complete dataset.
+        ValueError: naming each array that changed since it was packed.
     """
     folder = Path(folder)
     open_dataset(folder)
-    expected = {name: told.get(CHECKSUM) for name, told in read_manifest(folder)["arrays"].items()}
-    damaged = [f"{name}.npy" for name, told in expected.items() if _checksum(folder / f"{name}.npy") != told]
+    expected = {name: entry.get(CHECKSUM) for name, entry in read_manifest(folder)["arrays"].items()}
+    damaged = [f"{name}.npy" for name, value in expected.items() if _checksum(folder / f"{name}.npy") != value]
     if damaged:
         raise ValueError(f"{folder}: {', '.join(damaged)} changed since packing: pack the scan again")
     return expected
 
 
 def read_manifest(folder: Path) -> dict:
-    """The manifest of a dataset folder, of the format this version reads.
+    """Read the manifest of a dataset folder.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if the folder holds none.
         ValueError: if it is damaged or of another format.
     """
     path = Path(folder) / "manifest.json"
     if not path.is_file():
-        raise FileNotFoundError(f"there is no dataset {folder} (no manifest.json in it): pack a scan into it")
+        raise FileNotFoundError(f"dataset not found: {folder} (it holds no manifest.json): pack a scan into it")
     manifest = read_json(path)
     if manifest.get("format") != FORMAT:
         raise ValueError(f"{folder} is in format {manifest.get('format')}, this version reads {FORMAT}: pack it again")
@@ -144,14 +146,17 @@ def read_manifest(folder: Path) -> dict:
 
 
 def pieces(array: np.ndarray) -> Iterable[np.ndarray]:
-    """An array in slices along its first axis, each a few megabytes."""
+    """Yield an array in slices along its first axis, each a few megabytes."""
     step = max(1, PIECE * len(array) // max(array.nbytes, 1))
     return (array[start : start + step] for start in range(0, len(array), step))
 
 
 def _small_arrays(scan: Scan) -> dict[str, np.ndarray]:
-    """Every array but the counts, as it is stored."""
-    arrays = {"positions": scan.positions.astype(np.float64), "probe": scan.probe.astype(np.complex64)}
+    """Return every array but the counts in its stored dtype."""
+    arrays: dict[str, np.ndarray] = {
+        "positions": scan.positions.astype(np.float64),
+        "probe": scan.probe.astype(np.complex64),
+    }
     if scan.mask is not None:
         arrays["mask"] = scan.mask.astype(bool)
     if scan.truth is not None:
@@ -161,12 +166,12 @@ def _small_arrays(scan: Scan) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _truth(image: np.ndarray | None, origin: list[float] | None, positions: np.ndarray | None) -> GroundTruth | None:
-    return None if image is None else GroundTruth(image, tuple(map(float, origin)), positions)
+def _ground_truth(image: np.ndarray | None, origin: list[float], positions: np.ndarray | None) -> GroundTruth | None:
+    return None if image is None else GroundTruth(image, (float(origin[0]), float(origin[1])), positions)
 
 
 class _ArrayFile:
-    """An npy file that grows by slices along its first axis, and its checksum with it."""
+    """An npy file that is written in slices along its first axis while its checksum is updated."""
 
     def __init__(self, file: BinaryIO, dtype: np.dtype, shape: tuple[int, ...]) -> None:
         self.dtype, self.shape = np.dtype(dtype), tuple(map(int, shape))
@@ -177,13 +182,14 @@ class _ArrayFile:
         preallocate(file, file.tell() + self.dtype.itemsize * math.prod(self.shape))
 
     def write(self, piece: np.ndarray) -> None:
-        data = memoryview(np.ascontiguousarray(piece, self.dtype)).cast("B")
+        """Append a slice and update the checksum."""
+        data = np.ascontiguousarray(piece, self.dtype).data.cast("B")
         self._checksum.update(data)
         self._file.write(data)
         self.done += len(piece)
 
     def describe(self) -> dict:
-        """What the manifest says of it."""
+        """Return shape, dtype and checksum for the manifest."""
         return {"shape": list(self.shape), "dtype": self.dtype.name, CHECKSUM: self._checksum.hexdigest()}
 
 
@@ -204,14 +210,16 @@ def _write_counts(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, in
     """Stream the counts to an npy file in one pass, widening what is written when a piece needs it.
 
     Returns:
-        Description of the array, and the sum of all counts.
+        Description of the array for the manifest, and the sum of all counts.
     """
     total = 0.0
     with ExitStack() as stack:
         file = None
         for piece in chunks:
             if piece.shape[1:] != shape[1:]:
-                raise ValueError(f"patterns of {piece.shape[1:]} px came, {shape[1:]} px were announced")
+                raise ValueError(
+                    f"got patterns of {piece.shape[1:]} px, expected {shape[1:]} px: give all patterns one size"
+                )
             dtype = smallest_dtype(piece)
             if file is None:
                 file = stack.enter_context(_array_file(path, dtype, shape))
@@ -220,15 +228,16 @@ def _write_counts(path: Path, chunks: Iterable[np.ndarray], shape: tuple[int, in
                 file = stack.enter_context(_widened(path, wider, file))
             file.write(piece)
             total += _sum(piece)
-        done = 0 if file is None else file.done
-        if done != shape[0]:
-            raise ValueError(f"{done} patterns came, {shape[0]} were announced")
+        if file is None or file.done != shape[0]:
+            raise ValueError(
+                f"got {file.done if file else 0} patterns, expected {shape[0]}: check the source of the counts"
+            )
         return file.describe() | {"unit": ARRAYS["counts"].unit}, total
 
 
 @contextmanager
 def _widened(path: Path, wider: np.dtype, narrow: _ArrayFile) -> Iterator[_ArrayFile]:
-    """The file begun again in a wider dtype with what it holds so far."""
+    """Begin the file again in a wider dtype, with the patterns that it holds so far."""
     old = path.rename(path.with_suffix(".narrow"))
     with _array_file(path, wider, narrow.shape) as file:
         for piece in pieces(np.load(old, mmap_mode="r", allow_pickle=False)[: narrow.done]):
@@ -238,7 +247,7 @@ def _widened(path: Path, wider: np.dtype, narrow: _ArrayFile) -> Iterator[_Array
 
 
 def _sum(counts: np.ndarray) -> float:
-    """The sum of all counts; as many patterns as cannot overflow are added up in their own dtype, which is fast."""
+    """Return the sum of all counts; as many patterns as cannot overflow are added in their own dtype, for speed."""
     if counts.dtype.kind != "u":
         return float(counts.sum(dtype=np.float64))
     many = max(1, int(np.iinfo(counts.dtype).max) // max(1, int(counts.max())))
@@ -246,29 +255,29 @@ def _sum(counts: np.ndarray) -> float:
     return float(sum(int(group.sum(0, dtype=counts.dtype).sum(dtype=np.uint64)) for group in groups))
 
 
-def _open_array(folder: Path, name: str, told: dict) -> np.ndarray:
-    """An array as a memory map, if it is what the manifest says."""
-    if name not in ARRAYS or told["dtype"] not in ARRAYS[name].dtypes:
+def _open_array(folder: Path, name: str, entry: dict) -> np.ndarray:
+    """Open an array as a memory map if it is as its manifest entry says."""
+    if name not in ARRAYS or entry["dtype"] not in ARRAYS[name].dtypes:
         raise ValueError(
-            f"{folder}/manifest.json names {name} of {told['dtype']}, which no dataset holds: pack it again"
+            f"{folder}/manifest.json names {name} of {entry['dtype']}, which a dataset cannot hold: pack it again"
         )
-    path, dtype, shape = folder / f"{name}.npy", np.dtype(told["dtype"]), tuple(told["shape"])
+    path, dtype, shape = folder / f"{name}.npy", np.dtype(entry["dtype"]), tuple(entry["shape"])
     if not path.is_file():
         raise ValueError(f"{path} is missing although the manifest names it: pack the scan again")
     with path.open("rb") as file:
-        found = _read_header(file)
+        header = _read_header(file)
         offset, size = file.tell(), file.seek(0, os.SEEK_END)
-    if found != (shape, False, dtype):
+    if header != (shape, False, dtype):
         raise ValueError(f"{path} does not hold the {dtype} {list(shape)} of the manifest: pack the scan again")
     expected = offset + dtype.itemsize * math.prod(shape)
     if size != expected:
-        how = "truncated" if size < expected else "too long"
-        raise ValueError(f"{path} is {how}, {size} bytes instead of {expected}: pack the scan again")
+        state = "truncated" if size < expected else "too long"
+        raise ValueError(f"{path} is {state}, {size} bytes instead of {expected}: pack the scan again")
     return np.memmap(path, dtype, "r", offset, shape)
 
 
 def _read_header(file: BinaryIO) -> tuple | None:
-    """Shape, order and dtype that an npy file announces; None if it is no such file. Nothing in it is executed."""
+    """Return shape, order and dtype of an npy file, None of another file. Nothing in it is executed."""
     try:
         if np.lib.format.read_magic(file) != (1, 0):
             return None
@@ -278,9 +287,9 @@ def _read_header(file: BinaryIO) -> tuple | None:
 
 
 def _checksum(path: Path) -> str:
-    """The checksum of an array as it is on disk now."""
+    """Return the checksum of an array as it is on disk now."""
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     checksum = xxhash.xxh3_64()
     for piece in track(pieces(array), f"checking {path.name}", total=max(1, array.nbytes // PIECE)):
-        checksum.update(memoryview(piece).cast("B"))
+        checksum.update(piece.data.cast("B"))
     return checksum.hexdigest()

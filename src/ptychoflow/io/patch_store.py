@@ -1,4 +1,4 @@
-"""Predicted patches: one shard per process, in memory or memory-mapped under a manifest that makes them a whole."""
+"""Predicted patches: one shard per process, in memory, or memory-mapped and listed in a manifest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from .atomic import preallocate, read_json, write_json
 
 FORMAT = 1
 KINDS = {"patches": (4, "f"), "positions": (2, "f"), "members": (2, "i")}
-"""Dimensions and kind of number of each array."""
+"""Number of dimensions and kind of dtype of each array."""
 FILES = ("manifest.json", "patches-*.npy", "positions-*.npy", "members-*.npy")
-"""What a folder of patches holds."""
+"""Names of the files of a folder of patches."""
 
 
 class ShardWriter:
-    """One process's patches as arrays of known length, filled in order.
+    """Writer of one process's patches to arrays of known length, filled in order.
 
     Args:
-        folder: where; it may be a folder that other processes write to as well. None keeps them in memory.
-        shard: number of this process.
-        count: how many patches will come.
-        size: side of a patch, S.
+        folder: folder of the shard, which other processes may write to as well; None keeps the patches in memory.
+        shard: rank of this process.
+        count: number of patches that will be written.
+        size: side of a patch, S, px.
         group_size: patterns per group, C.
         dtype: ``float16`` or ``float32``, of the real and the imaginary parts.
     """
@@ -40,37 +40,58 @@ class ShardWriter:
             return array
 
         self._count, self._done = count, 0
-        # an empty memory map cannot be made: a process without patches leaves no shard
-        self._patches = create("patches", dtype, size, size, 2) if count else None
-        self._positions = create("positions", "<f8", 2) if count else None
-        self._members = create("members", "<i8", group_size) if count else None
+        self._arrays: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        if count:  # an empty memory map cannot be created: a process without patches writes no shard
+            self._arrays = (
+                create("patches", dtype, size, size, 2),
+                create("positions", "<f8", 2),
+                create("members", "<i8", group_size),
+            )
 
     def write(self, patches: np.ndarray, positions: np.ndarray, members: np.ndarray) -> None:
-        """Add patches ``(b, S, S)`` complex, their centres ``(b, 2)`` px and their groups ``(b, C)``."""
-        here = slice(self._done, self._done + len(patches))
-        torch.from_numpy(self._patches[here]).copy_(torch.view_as_real(torch.from_numpy(patches)))
-        self._positions[here], self._members[here] = positions, members
+        """Append patches.
+
+        Args:
+            patches: complex transmission, ``(B, S, S)``.
+            positions: centre of each patch, px, ``(B, 2)``.
+            members: pattern indices of each patch's group, ``(B, C)``.
+        """
+        stored_patches, stored_positions, stored_members = self._stored()
+        rows = slice(self._done, self._done + len(patches))
+        torch.from_numpy(stored_patches[rows]).copy_(torch.view_as_real(torch.from_numpy(patches)))
+        stored_positions[rows], stored_members[rows] = positions, members
         self._done += len(patches)
 
     def close(self) -> None:
-        """Bring everything to disk.
+        """Flush everything to disk.
 
         Raises:
-            ValueError: if fewer patches came than were announced.
+            ValueError: if not as many patches were written as the arrays are long.
         """
         if self._done != self._count:
-            raise ValueError(f"{self._done} patches came, {self._count} were announced")
-        for array in (self._patches, self._positions, self._members):
+            raise ValueError(f"got {self._done} patches, expected {self._count}: predict the scan again")
+        for array in self._arrays or ():
             if isinstance(array, np.memmap):
                 array.flush()
 
-    def held(self) -> "PatchSet":
-        """What was written, where it was kept in memory."""
-        return PatchSet(self._positions, self._members, self._patches.shape[1], (self._patches,), {})
+    def in_memory(self) -> "PatchSet":
+        """Return the patches that were kept in memory."""
+        patches, positions, members = self._stored()
+        return PatchSet(positions, members, patches.shape[1], (patches,), {})
+
+    def _stored(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self._arrays is None:
+            raise ValueError("got patches for a shard of 0 patches: give their count to the writer")
+        return self._arrays
 
 
 def seal(folder: Path, provenance: dict) -> None:
-    """Write the manifest over all shards in a folder: from now on it counts as whole."""
+    """Write the manifest of all shards in a folder, which makes the folder complete.
+
+    Args:
+        folder: folder with the shards of all processes.
+        provenance: code version, settings and inputs, as of :func:`ptychoflow.io.provenance.record_provenance`.
+    """
     shards = [_describe(folder, path) for path in sorted(folder.glob("patches-*.npy"))]
     first = np.load(folder / shards[0]["patches"], mmap_mode="r", allow_pickle=False)
     manifest = {
@@ -87,13 +108,13 @@ def seal(folder: Path, provenance: dict) -> None:
 
 @dataclass(frozen=True)
 class PatchSet:
-    """The patches of a scan; those on disk stay there until they are asked for.
+    """The predicted patches of a scan, P of them; those on disk are read on use.
 
     Attributes:
-        positions: centre of each patch, px, float64, ``(n, 2)``.
-        members: pattern indices of each patch's group, anchor first, ``(n, C)``.
-        size: side of a patch, S; index ``k`` of a patch lies at ``k - S // 2`` from its position.
-        shards: patches as ``(real, imaginary)`` pairs, memory-mapped, ``(m, S, S, 2)`` each.
+        positions: centre of each patch, px, float64, ``(P, 2)``.
+        members: pattern indices of each patch's group, anchor first, ``(P, C)``.
+        size: side of a patch, S, px; index ``k`` of a patch is ``k - S // 2`` px from its position.
+        shards: patches as ``(real, imaginary)`` pairs, memory-mapped, ``(p, S, S, 2)`` each.
         metadata: the manifest.
     """
 
@@ -107,21 +128,21 @@ class PatchSet:
         return len(self.positions)
 
     def take(self, which: np.ndarray) -> np.ndarray:
-        """Some patches, complex64, ``(b, S, S)``."""
+        """Return the patches of these indices ``(B,)``, complex64, ``(B, S, S)``."""
         pairs = torch.empty(len(which), self.size, self.size, 2)
         begin = 0
         for shard in self.shards:
-            here = (which >= begin) & (which < begin + len(shard))
-            if here.all() and len(which) and len(which) == which[-1] - which[0] + 1 and (np.diff(which) == 1).all():
+            in_shard = (which >= begin) & (which < begin + len(shard))
+            if in_shard.all() and len(which) and len(which) == which[-1] - which[0] + 1 and (np.diff(which) == 1).all():
                 pairs.copy_(as_tensor(shard[which[0] - begin : which[-1] - begin + 1]))
                 break
-            if here.any():
-                pairs[torch.from_numpy(here)] = as_tensor(shard[which[here] - begin]).float()
+            if in_shard.any():
+                pairs[torch.from_numpy(in_shard)] = as_tensor(shard[which[in_shard] - begin]).float()
             begin += len(shard)
         return torch.view_as_complex(pairs).numpy()
 
     def batches(self, size: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Patches ``(b, S, S)`` complex64, positions ``(b, 2)``, members ``(b, C)``, in order, ``size`` at a time."""
+        """Yield patches ``(B, S, S)`` complex64, positions ``(B, 2)`` and members ``(B, C)`` in order, B = ``size``."""
         for first in range(0, len(self), size):
             which = np.arange(first, min(first + size, len(self)))
             yield self.take(which), self.positions[which], self.members[which]
@@ -131,25 +152,25 @@ def read_patches(folder: Path) -> PatchSet:
     """Open a folder of patches.
 
     Raises:
-        FileNotFoundError: if there is none, or no whole one.
+        FileNotFoundError: if the folder holds no complete set of patches.
         ValueError: if the manifest and the arrays disagree, or another version wrote them.
     """
     folder = Path(folder)
     if not (folder / "manifest.json").is_file():
-        raise FileNotFoundError(f"there are no patches in {folder} (no manifest.json): run infer into it")
+        raise FileNotFoundError(f"patches not found: {folder} holds no manifest.json: run infer into it")
     manifest = read_json(folder / "manifest.json")
     if manifest.get("format") != FORMAT:
         raise ValueError(
             f"{folder} is in format {manifest.get('format')}, this version reads {FORMAT}: run infer again"
         )
     try:
-        told, size = manifest["shards"], manifest["size"]
-        arrays = {name: [_open(folder, shard, name) for shard in told] for name in KINDS}
+        shards, size = manifest["shards"], manifest["size"]
+        arrays = {name: [_open_shard(folder, shard, name) for shard in shards] for name in KINDS}
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder}/manifest.json is damaged ({error}): run infer again") from None
-    if not told:
-        raise ValueError(f"{folder}/manifest.json names no patches: run infer again")
-    for shard, patches in zip(told, arrays["patches"], strict=True):
+    if not shards:
+        raise ValueError(f"{folder}/manifest.json names 0 shards, expected at least 1: run infer again")
+    for shard, patches in zip(shards, arrays["patches"], strict=True):
         if patches.shape[1:] != (size, size, 2):
             raise ValueError(
                 f"{folder}/{shard['patches']} holds {patches.shape}, expected patches of {size} px: run infer again"
@@ -170,16 +191,16 @@ def _describe(folder: Path, patches: Path) -> dict:
     return {"count": count} | {name: _path(folder, name, number).name for name in KINDS}
 
 
-def _open(folder: Path, shard: dict, name: str) -> np.ndarray:
-    """One array of a shard as a memory map, if it is as long as the manifest says."""
+def _open_shard(folder: Path, shard: dict, name: str) -> np.ndarray:
+    """Open one array of a shard as a memory map, if it is as long as the manifest says."""
     path = folder / Path(shard[name]).name
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is missing, truncated or no array ({error}): run infer again") from None
+        raise ValueError(f"{path} is missing, truncated or not an array ({error}): run infer again") from None
     dimensions, kind = KINDS[name]
     if array.ndim != dimensions or array.dtype.kind != kind:
-        raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}, which are no {name}: run infer again")
+        raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}, which cannot be {name}: run infer again")
     if len(array) != shard["count"]:
         raise ValueError(f"{path} holds {len(array)} patches, the manifest says {shard['count']}: run infer again")
     return array

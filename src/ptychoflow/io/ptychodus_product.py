@@ -1,8 +1,9 @@
-"""A product: a reconstruction as ptychodus keeps it, and its files, which every version of ptychodus opens."""
+"""The ptychodus product: a reconstruction in ptychodus's terms, and its HDF5, NPZ and CXI files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,28 +21,28 @@ NUMBERS = {
     "tilt_angle_deg": ("tilt_angle_deg",),
     "focus_m": ("focus_object_distance_m",),
 }
-"""Fields and the names they have had, newest first."""
+"""Fields and their names in versions of ptychodus, newest first."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """A reconstruction as ptychodus keeps it.
+    """A reconstruction in ptychodus's terms.
 
     Attributes:
-        probe: ``(K, M, N, N)``: coherent modes, then incoherent ones.
-        object: layers, ``(L, H, W)``.
-        indexes: scan index of each position, ``(J,)``: pairs it with its pattern.
-        y_m: positions, m, ``(J,)``.
-        x_m: positions, m, ``(J,)``.
+        probe: probe modes, ``(K, M, N, N)``: K coherent, M incoherent.
+        object: object layers, complex transmission, ``(L, H, W)``.
+        indexes: scan index of each position, which pairs it with its pattern, ``(J,)``.
+        y_m: y of the positions, m, ``(J,)``.
+        x_m: x of the positions, m, ``(J,)``.
         pixel_m: side of an object pixel, m.
         centre_m: position ``(y, x)`` of the middle of the object, pixel ``((H - 1) / 2, (W - 1) / 2)``, m.
         photon_counts: photons at each position, ``(J,)``.
         focus_m: distance from focus to object, m.
-        far_field: whether the patterns are far fields.
-        polarization: ``left_circular``, ``right_circular`` or nothing.
+        far_field: True for far-field patterns.
+        polarization: ``left_circular``, ``right_circular`` or empty.
         opr_weights: weights of the coherent modes, ``(J, K)``.
-        losses: ``(E, 2)``: epoch and value.
-        layer_spacing_m: ``(L - 1,)``.
+        losses: epoch and loss, ``(E, 2)``.
+        layer_spacing_m: distance between neighbouring layers, m, ``(L - 1,)``.
     """
 
     probe: np.ndarray
@@ -73,26 +74,26 @@ class Product:
         if len(counts) != 1:
             raise ValueError(f"the product holds {len(self.indexes)} indexes, {len(self.y_m)} y and {len(self.x_m)} x")
         if self.probe.shape[-1] != self.probe.shape[-2]:
-            raise ValueError(f"the product's probe has shape {self.probe.shape}, expected squares")
+            raise ValueError(f"the product's probe has shape {self.probe.shape}, expected (modes, modes, N, N)")
         if not (np.isfinite(self.pixel_m) and self.pixel_m > 0):
             raise ValueError(f"the product's object pixel is {self.pixel_m} m, expected a positive length")
 
     def origin_px(self, size: int) -> tuple[float, float]:
-        """Where pixel ``[0, 0]`` of the object lies among positions in pixels, for patterns of ``size`` px."""
+        """Return the position ``(y, x)`` of the object's pixel ``[0, 0]``, px, for patterns of ``size`` px."""
         middle = ((side - 1) / 2 for side in self.object.shape[-2:])
         y, x = (centre / self.pixel_m - at - half_pixel(size) for centre, at in zip(self.centre_m, middle))
         return y, x
 
 
 def half_pixel(size: int) -> float:
-    """What a patch centre of ours is ahead of ptychodus's: it counts from ``(size - 1) / 2``, we from ``size // 2``."""
+    """Return the distance of our patch centre ``size // 2`` from ptychodus's ``(size - 1) / 2``, px."""
     return size // 2 - (size - 1) / 2
 
 
 def centred(product: Product) -> Product:
-    """The product with empty space around its object, until its middle is that of the positions to a quarter pixel.
+    """Pad the object with ones until its middle is that of the positions, to a quarter pixel.
 
-    What ptychodus reconstructs with a network has the middle that its object had, but only positions to go by.
+    ptychodus places an object that a network reconstructed by the positions alone.
     """
     y, x = ((positions.min() + positions.max()) / 2 for positions in (product.y_m, product.x_m))
     ahead = np.round(2 * (np.array([y, x]) - product.centre_m) / product.pixel_m).astype(int)
@@ -102,7 +103,7 @@ def centred(product: Product) -> Product:
 
 
 def write_product(path: Path, product: Product) -> None:
-    """Write a product, whole or not at all: HDF5, NPZ or CXI, as the suffix says.
+    """Write a product atomically as HDF5, NPZ or CXI, by the suffix of the path.
 
     Raises:
         ValueError: for another suffix.
@@ -137,18 +138,21 @@ def _write_hdf5(path: Path, product: Product) -> None:
 def _write_npz(path: Path, product: Product) -> None:
     # by a handle: to a path without a suffix numpy appends one
     with path.open("wb") as file:
-        np.savez(
-            file,
-            **{name: getattr(product, key) for key, names in NUMBERS.items() for name in names},
-            **{"name": product.name, "comments": product.comments, "far_field": product.far_field},
-            **({"polarization": product.polarization} if product.polarization else {}),
-            **_lengths(product),
-            **_arrays(product),
-        )
+        np.savez(file, **_npz_fields(product))
+
+
+def _npz_fields(product: Product) -> dict[str, Any]:
+    return {
+        **{name: getattr(product, key) for key, names in NUMBERS.items() for name in names},
+        **{"name": product.name, "comments": product.comments, "far_field": product.far_field},
+        **({"polarization": product.polarization} if product.polarization else {}),
+        **_lengths(product),
+        **_arrays(product),
+    }
 
 
 def _write_cxi(path: Path, product: Product) -> None:
-    """CXI 1.6, with what CXI has no place for under ``/entry_1/ptychodus``, as ptychodus does."""
+    """Write CXI 1.6; fields that CXI does not define go to ``/entry_1/ptychodus``, as ptychodus does."""
     entry, extra = "entry_1", "entry_1/ptychodus"
     arrays = _arrays(product)
     probe, image, y, x = (arrays.pop(f"{name}") for name in ("probe", "object", *POSITIONS))
@@ -178,13 +182,13 @@ WRITERS: dict[str, Callable[[Path, Product], None]] = {
 
 
 def _lengths(product: Product) -> dict[str, float]:
-    """Sizes and the centre, under their names where they are no attributes."""
+    """Return pixel sizes and the object centre under their names in files without attributes."""
     sides = {f"{what}_pixel_{side}_m": product.pixel_m for what in ("probe", "object") for side in ("width", "height")}
     return sides | {"object_center_y_m": product.centre_m[0], "object_center_x_m": product.centre_m[1]}
 
 
 def _arrays(product: Product) -> dict[str, np.ndarray]:
-    """Arrays by name, those that there are."""
+    """Return the arrays that the product has, by their names in files."""
     arrays = {
         "probe": product.probe,
         "object": product.object,

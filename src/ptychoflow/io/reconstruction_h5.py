@@ -1,4 +1,4 @@
-"""A reconstruction's file: a ptychodus product (HDF5) with our arrays under ``/ptychoflow``."""
+"""The file of a reconstruction: a ptychodus product (HDF5) with our arrays under ``/ptychoflow``."""
 
 import json
 from pathlib import Path
@@ -12,21 +12,21 @@ from .atomic import atomic_file, size_of
 from .ptychodus_product import Product, fill_hdf5, half_pixel
 
 ENDINGS = (".h5", ".hdf5")
-"""What the file of a reconstruction ends in."""
+"""Suffixes of the file of a reconstruction."""
 
 
 def write_reconstruction(path: Path, reconstruction: Reconstruction) -> None:
-    """Write a ptychodus product (HDF5) with our arrays under ``/ptychoflow``, whole or not at all."""
+    """Write a ptychodus product (HDF5) with our arrays under ``/ptychoflow``, atomically."""
     with atomic_file(path, size_of(reconstruction)) as partial, h5py.File(partial, "w") as file:
         fill_hdf5(file, product_of(reconstruction))
         _write_ours(file.create_group("ptychoflow"), reconstruction)
 
 
 def product_of(reconstruction: Reconstruction) -> Product:
-    """A reconstruction as ptychodus keeps it.
+    """Convert a reconstruction to a ptychodus product.
 
-    ptychodus counts patch centres from ``(N - 1) / 2`` and we from ``N // 2``: the object's centre holds the half,
-    so that positions are ours times the pixel size.
+    ptychodus counts patch centres from ``(N - 1) / 2`` and we from ``N // 2``. The object's centre takes up the half
+    pixel, so that positions are ours times the pixel size.
     """
     geometry, history, metadata = reconstruction.geometry, reconstruction.history, reconstruction.metadata
     pixel = geometry.pixel_size_m
@@ -57,16 +57,16 @@ def read_reconstruction(path: Path) -> Reconstruction:
     """Read a reconstruction that :func:`write_reconstruction` wrote.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if the file is damaged or another program's.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if the file is damaged or another program wrote it.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no reconstruction {path}")
+        raise FileNotFoundError(f"reconstruction not found: {path}")
     try:
         with h5py.File(path, "r") as file:
             return _reconstruction_from(file)
     except (KeyError, OSError) as error:
-        raise ValueError(f"{path} is no ptychoflow reconstruction or is damaged ({error}): make it again") from None
+        raise ValueError(f"{path} is not a ptychoflow reconstruction or is damaged ({error}): make it again") from None
 
 
 def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
@@ -84,17 +84,18 @@ def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
     if reconstruction.probe_scale is not None:
         group["probe_scale"] = reconstruction.probe_scale.astype(np.float32)
     if reconstruction.phase_uncertainty is not None:
-        spread = group.create_dataset("phase_uncertainty", data=reconstruction.phase_uncertainty, compression="lzf")
-        spread.attrs["unit"] = "rad"
+        phase_std = group.create_dataset("phase_uncertainty", data=reconstruction.phase_uncertainty, compression="lzf")
+        phase_std.attrs["unit"] = "rad"
     if reconstruction.snapshots is not None:
         group.create_dataset("snapshots", data=reconstruction.snapshots.astype(np.complex64), compression="lzf")
 
 
 def _reconstruction_from(file: h5py.File) -> Reconstruction:
     ours = file["ptychoflow"]
+    y, x = ours.attrs["origin"]
     return Reconstruction(
         object=file["object"][0],
-        origin=tuple(float(v) for v in ours.attrs["origin"]),
+        origin=(float(y), float(x)),
         probe=file["probe"][0],
         positions=ours["positions"][()],
         geometry=Geometry(

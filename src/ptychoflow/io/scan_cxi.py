@@ -1,7 +1,7 @@
-"""A scan's file: a CXI file that other tools open, read whole or in pieces."""
+"""The file of a scan: CXI 1.6, which other programs open, written and read at once or in pieces."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import h5py
@@ -12,13 +12,13 @@ from ..core.scan import ELEMENTARY_CHARGE_C, Geometry, GroundTruth, Scan, check_
 from .atomic import atomic_file, size_of
 
 
-def write_scan(path: Path, scan: Scan, chunks: Iterator[np.ndarray] | None = None) -> None:
-    """Write a scan as a CXI 1.6 file, whole or not at all.
+def write_scan(path: Path, scan: Scan, chunks: Iterable[np.ndarray] | None = None) -> None:
+    """Write a scan as a CXI 1.6 file, atomically.
 
     Args:
         path: the file.
-        scan: what to write; ``scan.counts`` gives shape and dtype.
-        chunks: the counts in pieces, in order, where they do not fit in memory; ``scan.counts`` itself without it.
+        scan: the scan; ``scan.counts`` defines shape and dtype of the counts.
+        chunks: counts in pieces ``(j, N, N)``, in order, where they do not fit in memory; ``scan.counts`` without it.
     """
     size = size_of(scan) + (0 if scan.truth is None else size_of(scan.truth))
     with atomic_file(path, size) as partial, h5py.File(partial, "w") as file:
@@ -28,12 +28,12 @@ def write_scan(path: Path, scan: Scan, chunks: Iterator[np.ndarray] | None = Non
         source["energy"] = scan.geometry.energy_ev * ELEMENTARY_CHARGE_C
         source["illumination"] = scan.probe.astype(np.complex64)
         detector = instrument.create_group("detector_1")
-        # in one piece and not compressed: every program reads it, at the speed of the disk
+        # contiguous and not compressed: every program reads it, at the speed of the disk
         data = detector.create_dataset("data", scan.counts.shape, scan.counts.dtype)
         _write_chunks(data, [scan.counts] if chunks is None else chunks)
         detector["distance"] = scan.geometry.detector_distance_m
         detector["x_pixel_size"] = detector["y_pixel_size"] = scan.geometry.detector_pixel_m(scan.size)
-        # CXI marks bad pixels, we mark good ones
+        # CXI masks are nonzero at bad pixels, ours True at valid ones
         bad = np.zeros(scan.counts.shape[1:], bool) if scan.mask is None else ~scan.mask
         detector["mask"] = bad.astype(np.uint32)
         y, x = scan.positions.T * scan.geometry.pixel_size_m
@@ -57,34 +57,35 @@ def read_scan(path: Path, counts: bool = True) -> Scan:
 
     Args:
         path: the file.
-        counts: False leaves the patterns on disk: ``scan.counts`` is then all zero, of the right shape and dtype, and
-            costs no memory; :func:`iterate_counts` reads them in pieces.
+        counts: False leaves the patterns on disk: ``scan.counts`` is then all zeros of the right shape and dtype and
+            takes no memory; :func:`iterate_counts` reads the patterns in pieces.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is not a scan of ours, is truncated or holds impossible values.
+        FileNotFoundError: if the file does not exist.
+        ValueError: if it is not a ptychoflow scan, is truncated or holds invalid values.
     """
-    with _open(path) as file:
+    with _open_cxi(path) as file:
         try:
             return _scan_from(file, counts)
         except (KeyError, OSError) as error:
             raise ValueError(
-                f"{path} is no ptychoflow scan or is damaged ({error}): simulate or convert it again"
+                f"{path} is not a ptychoflow scan or is damaged ({error}): simulate or convert it again"
             ) from None
 
 
 def iterate_counts(path: Path, chunk_bytes: int = 1 << 22, check: bool = True) -> Iterator[np.ndarray]:
-    """The patterns of a CXI file in order, about ``chunk_bytes`` at a time: bounded memory at any size.
+    """Yield the patterns of a CXI file in order, ``(j, N, N)``, in bounded memory.
 
     Args:
         path: the file.
-        chunk_bytes: how much to read at once; the default stays in the cache of a processor.
-        check: whether to refuse values that no detector gives.
+        chunk_bytes: approximate size of a piece, bytes; the default fits into a processor's cache.
+        check: refuse counts that are NaN, infinite or negative.
 
     Raises:
-        ValueError: for damaged data, or such values.
+        FileNotFoundError: if the file does not exist.
+        ValueError: for damaged data or invalid counts.
     """
-    with _open(path) as file:
+    with _open_cxi(path) as file:
         data = file["entry_1/instrument_1/detector_1/data"]
         chunk = max(1, chunk_bytes // (data.dtype.itemsize * data.shape[-1] ** 2))
         for start in range(0, len(data), chunk):
@@ -97,13 +98,13 @@ def iterate_counts(path: Path, chunk_bytes: int = 1 << 22, check: bool = True) -
             yield piece
 
 
-def _write_chunks(data: h5py.Dataset, chunks: Iterator[np.ndarray]) -> None:
+def _write_chunks(data: h5py.Dataset, chunks: Iterable[np.ndarray]) -> None:
     done = 0
     for piece in chunks:
         data[done : done + len(piece)] = piece
         done += len(piece)
     if done != len(data):
-        raise ValueError(f"{done} patterns came, {len(data)} were announced")
+        raise ValueError(f"got {done} patterns, expected {len(data)}: check the source of the counts")
 
 
 def _scan_from(file: h5py.File, counts: bool) -> Scan:
@@ -132,13 +133,13 @@ def _scan_from(file: h5py.File, counts: bool) -> Scan:
 
 
 def _truth_from(image: h5py.Dataset, positions: h5py.Dataset | None) -> GroundTruth:
-    origin = tuple(float(value) for value in image.attrs["origin"])
-    return GroundTruth(image[()], origin, None if positions is None else positions[()].astype(np.float64))
+    y, x = image.attrs["origin"]
+    return GroundTruth(image[()], (float(y), float(x)), None if positions is None else positions[()].astype(np.float64))
 
 
-def _open(path: Path) -> h5py.File:
+def _open_cxi(path: Path) -> h5py.File:
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no scan {path}")
+        raise FileNotFoundError(f"scan not found: {path}")
     try:
         return h5py.File(path, "r")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The trained network as a file that opens without trusting it."""
+"""Checkpoint of a trained network: tensors and plain data, so that reading it runs no code from the file."""
 
 import pickle
 import textwrap
@@ -8,23 +8,23 @@ from pathlib import Path
 import torch
 
 from ..config import Network, validate
-from ..core.scan import Scan, check_spread
+from ..core.scan import Scan, check_scan_extent
 from ..io.atomic import atomic_file
 from ..networks.group_network import GroupReconstructor
 from ..networks.object_network import ObjectCorrector
 
 FORMAT = 3
-"""Raised when the same weights would come to another result, too: since 2 back-projection has Nesterov's momentum."""
+"""Also raised when the same weights would give another result: since 2 back-projection has Nesterov momentum."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network and what it was trained for.
+    """A trained network with the size of its patterns and the record of its training.
 
     Attributes:
-        network: with its weights and its normalisation.
+        network: network with its weights and input normalisation.
         size: side of the patterns, px.
-        metadata: config, data fingerprints, version: plain data.
+        metadata: config, checksums of the training data and code version: plain data.
     """
 
     network: GroupReconstructor | ObjectCorrector
@@ -32,10 +32,10 @@ class Model:
     metadata: dict
 
     def check(self, scan: Scan) -> None:
-        """Refuse a scan that the network cannot be asked about.
+        """Refuse a scan that the network cannot reconstruct.
 
         Raises:
-            ValueError: if its patterns are of another size, or all positions are the same.
+            ValueError: if its patterns have another size, or all positions are the same.
         """
         if scan.size != self.size:
             crop = f"pack the scan with packing.crop {self.size}, or " if scan.size > self.size else ""
@@ -43,11 +43,11 @@ class Model:
                 f"the model was trained on patterns of {self.size} px, {scan.name} has {scan.size} px: {crop}train on "
                 f"patterns of {scan.size} px"
             )
-        check_spread(scan)
+        check_scan_extent(scan)
 
 
 def write_model(path: Path, model: Model) -> None:
-    """Write a network, whole or not at all: tensors and plain data only."""
+    """Write a network atomically, as tensors and plain data only."""
     with atomic_file(path) as partial, partial.open("wb") as file:
         torch.save(content_of(model), file)
 
@@ -56,20 +56,20 @@ def read_model(path: Path) -> Model:
     """Read a network that :func:`write_model` wrote; runs no code from the file.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if the file does not exist.
         ValueError: if it is damaged, another program's or of another format.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no model {path}: train one first")
+        raise FileNotFoundError(f"model not found: {path}: train one first")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
-        raise ValueError(f"{path} is no ptychoflow model or is truncated: train it again") from None
+        raise ValueError(f"{path} is not a ptychoflow checkpoint or is truncated: train it again") from None
     return model_from(content, path)
 
 
 def content_of(model: Model) -> dict:
-    """A network as plain data and, under ``weights``, tensors on the processor."""
+    """Return a network as plain data and, under ``weights``, tensors on the CPU."""
     return {
         "format": FORMAT,
         "network": model.network.settings.model_dump(mode="json"),
@@ -81,23 +81,29 @@ def content_of(model: Model) -> dict:
 
 
 def model_from(content: object, path: Path) -> Model:
-    """The network whose :func:`content_of` came from ``path``.
+    """Build the network from its :func:`content_of`.
+
+    Args:
+        content: content of the file.
+        path: the file, for messages.
 
     Raises:
         ValueError: if it is of another format, or its weights belong to another network.
     """
-    came = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(came, int):
-        half = isinstance(content, dict) and "optimizer_states" in content
-        what = "the state of an unfinished training" if half else "another program's"
-        raise ValueError(f"{path} is no ptychoflow model but {what}: give the checkpoint that train ended with")
-    if came != FORMAT:
-        remedy = "upgrade ptychoflow" if came > FORMAT else "train the model again"
-        raise ValueError(f"{path} is in format {came}, this version reads {FORMAT}: {remedy}")
+    version = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(version, int):
+        interrupted = isinstance(content, dict) and "optimizer_states" in content
+        origin = "the state of an interrupted training" if interrupted else "another program's"
+        raise ValueError(
+            f"{path} is not a ptychoflow checkpoint but {origin}: give the checkpoint that train wrote at its end"
+        )
+    if version != FORMAT:
+        remedy = "upgrade ptychoflow" if version > FORMAT else "train the model again"
+        raise ValueError(f"{path} is in format {version}, this version reads {FORMAT}: {remedy}")
     try:
         settings, window, size = validate(Network, content["network"]), int(content["window"]), int(content["size"])
         if not 0 < window <= size:
-            raise ValueError(f"window of {window} px, patterns of {size}")
+            raise ValueError(f"window of {window} px, expected 1 to {size}")
         network = (ObjectCorrector if settings.input == "object_estimate" else GroupReconstructor)(settings, window)
         network.load_state_dict(content["weights"])
         return Model(network.eval(), size, content["metadata"])

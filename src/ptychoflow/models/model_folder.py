@@ -1,4 +1,4 @@
-"""A trained network as a folder that people can read: weights, plain text, and a checksum of each."""
+"""Folder of a trained network: weights, readable config, and a checksum of each."""
 
 import pickle
 from pathlib import Path
@@ -15,7 +15,7 @@ WEIGHTS, CONFIG, CHECKSUMS = "weights.pt", "config.yaml", "checksums.json"
 
 
 def write_model_folder(folder: Path, model: Model) -> None:
-    """Write a network: its state dict in ``weights.pt``, everything else in ``config.yaml``; whole or not at all."""
+    """Write a network atomically: its state dict to ``weights.pt``, everything else to ``config.yaml``."""
     content = content_of(model)
     with atomic_dir(folder, (WEIGHTS, CONFIG, CHECKSUMS)) as partial:
         with (partial / WEIGHTS).open("wb") as file:
@@ -29,12 +29,12 @@ def read_model_folder(folder: Path) -> Model:
     """Read a network that :func:`write_model_folder` wrote; runs no code from it.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: if the folder holds none.
         ValueError: if a file is missing or was altered, a newer version wrote it, or the weights are another network's.
     """
     folder = Path(folder)
     if not (folder / CHECKSUMS).is_file():
-        raise FileNotFoundError(f"there is no model in {folder} (no {CHECKSUMS})")
+        raise FileNotFoundError(f"model not found: {folder} holds no {CHECKSUMS}")
     expected = read_json(folder / CHECKSUMS)
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
@@ -46,5 +46,5 @@ def read_model_folder(folder: Path) -> Model:
         weights = torch.load(folder / WEIGHTS, map_location="cpu", weights_only=True)
     except (yaml.YAMLError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{folder} holds no model ({reason}): save the model again") from None
+        raise ValueError(f"{folder} does not hold a readable model ({reason}): save the model again") from None
     return model_from(content | {"weights": weights} if isinstance(content, dict) else content, folder)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.scan import Scan, impossible
+from ..core.scan import Scan, is_invalid_count
 from .cropping import centre, coarsen_far_field, crop, far_field_of
 
 logger = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ def survey(chunks: Iterable[np.ndarray], shape: tuple[int, int, int], saturation
     never, saturated, flawed = np.zeros(shape[1:], bool), np.zeros(shape[1:], bool), np.zeros(shape[0], bool)
     done = 0
     for piece in chunks:
-        bad = impossible(piece)
+        bad = is_invalid_count(piece)
         total += np.where(bad, 0, piece).sum(0, dtype=np.float64)
         seen += (~bad).sum(0)
         never |= bad.any(0)

@@ -6,7 +6,7 @@ import logging
 import numpy as np
 
 from ..config import MeasuredGeometry, Source
-from ..core.scan import ELEMENTARY_CHARGE_C, LIGHT_M_S, PLANCK_J_S, Geometry, GroundTruth, Scan, smallest_dtype
+from ..core.scan import ELEMENTARY_CHARGE_C, PLANCK_J_S, SPEED_OF_LIGHT_M_S, Geometry, GroundTruth, Scan, smallest_dtype
 from ..preprocessing.cropping import resize_far_field
 from ..preprocessing.position_transform import oriented
 from ..preprocessing.probe_guess import guess_probe, in_photons
@@ -120,7 +120,7 @@ def geometry_of(found: Measurement, given: MeasuredGeometry, size: int) -> tuple
 
 def wavelength_m(energy_ev: float) -> float:
     """Wavelength of a photon, m."""
-    return PLANCK_J_S * LIGHT_M_S / (energy_ev * ELEMENTARY_CHARGE_C)
+    return PLANCK_J_S * SPEED_OF_LIGHT_M_S / (energy_ev * ELEMENTARY_CHARGE_C)
 
 
 def _corner(found: Measurement, source: Source, mean: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""A network as a folder that MLflow opens as a model of its own: plain files, a signature, an example; no pickle."""
+"""MLflow model folder of a network: plain files, signature and input example, without pickle."""
 
 import logging
 import tempfile
@@ -12,9 +12,9 @@ from ..models.checkpoint import Model
 from ..models.model_folder import write_model_folder
 
 LOADER = "ptychoflow.plugins.mlflow_pyfunc"
-"""The module that MLflow loads such a folder with."""
+"""Module that MLflow loads such a folder with."""
 EXAMPLE_SIDE = 3
-"""The example is a scan of this many rows and columns."""
+"""Rows and columns of the scan in the input example."""
 
 
 def write_mlflow_model(folder: Path, model: Model) -> None:
@@ -37,7 +37,14 @@ def write_mlflow_model(folder: Path, model: Model) -> None:
 
 
 def example(size: int) -> dict[str, np.ndarray]:
-    """An empty object under a Gaussian beam on a small grid, as :meth:`PyfuncModel.predict` takes it."""
+    """Return an input example for :meth:`PyfuncModel.predict`: a uniform object under a Gaussian probe on a small grid.
+
+    Args:
+        size: side of the patterns, px.
+
+    Returns:
+        ``counts`` ``(J, N, N)``, ``positions`` ``(J, 2)`` px and ``probe`` ``(1, N, N, 2)``, sqrt(photons).
+    """
     y, x = np.indices((size, size)) - size // 2
     probe = 100 * np.exp(-(y**2 + x**2) / (size / 4) ** 2)
     wave = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe), norm="ortho"))
@@ -50,19 +57,19 @@ def example(size: int) -> dict[str, np.ndarray]:
 
 def _signature(size: int) -> Any:
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, Schema, TensorSpec
 
-    def spec(name: str, dtype: type, *shape: int) -> TensorSpec:
+    def spec(name: str, dtype: type, *shape: int) -> ColSpec | TensorSpec:
         return TensorSpec(np.dtype(dtype), shape, name)
 
-    taken = [
+    inputs = [
         spec("counts", np.float32, -1, size, size),
         spec("positions", np.float64, -1, 2),
         spec("probe", np.float32, -1, size, size, 2),
     ]
-    given = [
+    outputs = [
         spec("object", np.float32, -1, -1, 2),
         spec("coverage", np.bool_, -1, -1),
         spec("origin", np.float64, 2),
     ]
-    return ModelSignature(Schema(taken), Schema(given))
+    return ModelSignature(Schema(inputs), Schema(outputs))

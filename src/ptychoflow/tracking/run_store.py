@@ -1,7 +1,7 @@
-"""Runs in MLflow stores: found, copied whole, given a model; through the client alone, whatever the store.
+"""Runs in MLflow stores: search, copy, models and registry, through the client alone.
 
-The store is always named. The global tracking URI of MLflow is neither read nor set, so a program that uses MLflow for
-something else is not disturbed.
+The store is always an argument. The global tracking URI of MLflow is neither read nor set, so that a program that uses
+MLflow for something else is not disturbed.
 """
 
 import logging
@@ -23,23 +23,23 @@ from .logger import database_of, experiment_in, flatten
 
 logger = logging.getLogger(__name__)
 
-RECORD = "training.json"
-"""Artifact of a run that says how a training went."""
+TRAINING_LOG = "training.json"
+"""Artifact of a run with the training log."""
 MODEL = "model"
-"""Artifact folder of a run that holds its model."""
-ANSWERS_WITHIN_S = 5
+"""Artifact folder of a run with its model."""
+HEALTH_TIMEOUT_S = 5
 METRICS_AT_ONCE, PARAMETERS_AT_ONCE = 1000, 100
 
 
 def open_store(uri: str, make: bool = False) -> Any:
-    """A client of an MLflow store.
+    """Return a client of an MLflow store.
 
     Args:
         uri: ``sqlite:///FILE``, ``file:///FOLDER`` or a path, ``http://SERVER``.
-        make: whether to make a store of files that is not there; otherwise that is an error.
+        make: create a missing store of files instead of raising an error.
 
     Raises:
-        FileNotFoundError: if there is no such store.
+        FileNotFoundError: if the store does not exist.
         ConnectionError: if the server does not answer.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -47,22 +47,22 @@ def open_store(uri: str, make: bool = False) -> Any:
 
     place = database_of(uri) or _folder_of(uri)
     if _folder_of(uri) is not None:
-        # MLflow opens a folder only for those who say that they mean it; naming one is to mean it
+        # MLflow opens a folder only on request; naming one is the request
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     if place is not None and make:
         (place.parent if uri.startswith("sqlite:") else place).mkdir(parents=True, exist_ok=True)
     elif place is not None and not place.exists():
-        raise FileNotFoundError(f"there is no tracking store {uri}")
+        raise FileNotFoundError(f"tracking store not found: {uri}")
     elif place is None:
         _check_answers(uri)
     return MlflowClient(uri)
 
 
 def find_run(client: Any, uri: str, run_id: str) -> Any:
-    """A run by its id.
+    """Return the run of this id.
 
     Raises:
-        FileNotFoundError: if the store has none of that id.
+        FileNotFoundError: if the store has no run of this id.
     """
     from mlflow.exceptions import MlflowException
 
@@ -70,11 +70,11 @@ def find_run(client: Any, uri: str, run_id: str) -> Any:
         return client.get_run(run_id)
     except MlflowException as error:
         reason = str(error).splitlines()[0]
-        raise FileNotFoundError(f"there is no run {run_id} in {uri} ({reason})") from None
+        raise FileNotFoundError(f"run {run_id} not found in {uri} ({reason})") from None
 
 
 def new_run(client: Any, uri: str, experiment: str, name: str, parameters: Mapping[str, Any]) -> str:
-    """The id of a fresh, finished run that holds nested parameters under dotted names."""
+    """Create a finished run with nested parameters under dotted names and return its id."""
     run_id = client.create_run(experiment_in(client, uri, experiment), run_name=name).info.run_id
     _log_parameters(client, run_id, flatten(dict(parameters)))
     client.set_terminated(run_id)
@@ -82,77 +82,77 @@ def new_run(client: Any, uri: str, experiment: str, name: str, parameters: Mappi
 
 
 def copy_run(source: str, run_id: str, destination: str, experiment: str | None = None, but: str | None = None) -> str:
-    """Copy a run whole: name, parameters, tags, the full history of every metric, artifacts, status and times.
+    """Copy a run: name, parameters, tags, the full history of every metric, artifacts, status and times.
 
     Args:
-        source: store that holds it.
-        run_id: the run.
-        destination: store to copy to; made if it is one of files and not there.
-        experiment: name of the experiment there; the same as in the source without it.
+        source: store that holds the run.
+        run_id: id of the run.
+        destination: store to copy to; a missing store of files is created.
+        experiment: name of the experiment in ``destination``; None keeps that of the source.
         but: artifact folder to leave out.
 
     Returns:
         The id of the copy.
 
     Raises:
-        FileNotFoundError: if there is no such store or run.
+        FileNotFoundError: if the store or the run does not exist.
         ConnectionError: if a server does not answer.
     """
-    here, there = open_store(source), open_store(destination, make=True)
-    run = find_run(here, source, run_id)
-    name = experiment or here.get_experiment(run.info.experiment_id).name
-    number = experiment_in(there, destination, name)
-    copy = there.create_run(number, run.info.start_time, dict(run.data.tags), run.info.run_name).info.run_id
-    _log_parameters(there, copy, run.data.params)
+    origin, target = open_store(source), open_store(destination, make=True)
+    run = find_run(origin, source, run_id)
+    name = experiment or origin.get_experiment(run.info.experiment_id).name
+    number = experiment_in(target, destination, name)
+    copy = target.create_run(number, run.info.start_time, dict(run.data.tags), run.info.run_name).info.run_id
+    _log_parameters(target, copy, run.data.params)
     for metric in run.data.metrics:
-        history = here.get_metric_history(run_id, metric)
+        history = origin.get_metric_history(run_id, metric)
         for first in range(0, len(history), METRICS_AT_ONCE):
-            there.log_batch(copy, metrics=history[first : first + METRICS_AT_ONCE])
-    with artifacts(here, source, run_id) as folder:
+            target.log_batch(copy, metrics=history[first : first + METRICS_AT_ONCE])
+    with artifacts(origin, source, run_id) as folder:
         if but is not None:
             shutil.rmtree(folder / but, ignore_errors=True)
         if any(folder.iterdir()):
-            there.log_artifacts(copy, str(folder))
-    there.set_terminated(copy, run.info.status, run.info.end_time)
+            target.log_artifacts(copy, str(folder))
+    target.set_terminated(copy, run.info.status, run.info.end_time)
     logger.info("copied run %s of %s to %s as %s", run_id, source, destination, copy)
     return copy
 
 
 def model_of_run(uri: str, run_id: str) -> Model:
-    """The model that a run keeps.
+    """Read the model that was logged with a run.
 
     Raises:
-        FileNotFoundError: if there is no such store or run, or the run keeps no model.
+        FileNotFoundError: if the store, the run or its model does not exist.
         ConnectionError: if the server does not answer.
         ValueError: if the model was altered, a newer version wrote it, or it is damaged.
     """
     client = open_store(uri)
     find_run(client, uri, run_id)
     with artifacts(client, uri, run_id, MODEL) as folder:
-        found = sorted(folder.rglob("checksums.json"))
-        if not found:
-            raise FileNotFoundError(f"run {run_id} in {uri} keeps no model of ptychoflow")
-        return read_model_folder(found[0].parent)
+        checksums = sorted(folder.rglob("checksums.json"))
+        if not checksums:
+            raise FileNotFoundError(f"ptychoflow model not found in run {run_id} of {uri}")
+        return read_model_folder(checksums[0].parent)
 
 
 def recorded_config(uri: str, run_id: str) -> dict[str, dict[str, Any]]:
-    """The settings a run was trained with, by section: from the model it keeps, or from its record.
+    """Return the settings of a training by section, from its logged model or its training log.
 
     Raises:
-        FileNotFoundError: if there is no such store or run, or the run holds neither.
+        FileNotFoundError: if the store or the run does not exist, or the run holds neither.
         ConnectionError: if the server does not answer.
     """
     client = open_store(uri)
     find_run(client, uri, run_id)
     kept = {item.path for item in client.list_artifacts(run_id)}
-    if MODEL in kept or RECORD not in kept:
+    if MODEL in kept or TRAINING_LOG not in kept:
         return model_of_run(uri, run_id).metadata.get("config", {})
     with tempfile.TemporaryDirectory() as scratch:
-        return read_json(Path(client.download_artifacts(run_id, RECORD, scratch)))["config"]
+        return read_json(Path(client.download_artifacts(run_id, TRAINING_LOG, scratch)))["config"]
 
 
 def register(uri: str, run_id: str, name: str) -> str:
-    """Enter the model of a run into the registry of its store; returns the version.
+    """Register the model of a run in the registry of its store and return the version.
 
     Raises:
         ValueError: if the store is one of files, for which MLflow would open the global one, or refuses the name.
@@ -160,7 +160,7 @@ def register(uri: str, run_id: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
     if _folder_of(uri) is not None:
-        raise ValueError(f"{uri} is a store of files and has no registry of its own: name a database or a server")
+        raise ValueError(f"{uri} is a store of files, which has no registry: name a database or a server")
     client = open_store(uri)
     source = f"{find_run(client, uri, run_id).info.artifact_uri}/{MODEL}"
     try:
@@ -172,10 +172,10 @@ def register(uri: str, run_id: str, name: str) -> str:
 
 
 def run_of_version(uri: str, name: str, version: str | int) -> str:
-    """The run whose model was registered under a name and version.
+    """Return the id of the run whose model was registered under a name and version.
 
     Raises:
-        FileNotFoundError: if the registry has none.
+        FileNotFoundError: if the registry has no such version.
     """
     from mlflow.exceptions import MlflowException
 
@@ -183,12 +183,12 @@ def run_of_version(uri: str, name: str, version: str | int) -> str:
         return open_store(uri).get_model_version(name, str(version)).run_id
     except MlflowException as error:
         reason = str(error).splitlines()[0]
-        raise FileNotFoundError(f"there is no model {name} version {version} in {uri} ({reason})") from None
+        raise FileNotFoundError(f"model {name} version {version} not found in {uri} ({reason})") from None
 
 
 @contextmanager
 def artifacts(client: Any, uri: str, run_id: str, path: str = "") -> Iterator[Path]:
-    """A folder with a run's artifacts below ``path``, gone when the block ends; empty where there are none.
+    """Yield a temporary folder with a run's artifacts below ``path``; it is empty if the run has none.
 
     Raises:
         ValueError: if the store names artifacts that cannot be fetched.
@@ -215,18 +215,18 @@ def _log_parameters(client: Any, run_id: str, parameters: Mapping[str, Any]) -> 
 
 
 def _folder_of(uri: str) -> Path | None:
-    """The folder of a store of files."""
+    """Return the folder of a store of files, None of another store."""
     parts = urlparse(uri)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
 def _check_answers(uri: str) -> None:
-    """Ask a server for its health, so that one that is down is told in seconds, not after minutes of retries."""
+    """Check the health of a server, so that an unreachable one is reported in seconds, not after minutes of retries."""
     if urlparse(uri).scheme not in ("http", "https"):
         return
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWERS_WITHIN_S).close()
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=HEALTH_TIMEOUT_S).close()
     except urllib.error.HTTPError:
-        return  # it answers, if only to ask who we are
+        return  # it answers, although it may require a login
     except OSError as error:
         raise ConnectionError(f"tracking server {uri} does not answer ({error}): start it, or name another") from None
