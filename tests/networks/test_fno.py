@@ -6,8 +6,8 @@ import torch
 from ptychoflow.networks.fno import SpectralConvolution
 
 
-def _pass_all(modes: int) -> SpectralConvolution:
-    layer = SpectralConvolution(1, modes)
+def _pass_all(fourier_modes: int) -> SpectralConvolution:
+    layer = SpectralConvolution(1, fourier_modes)
     layer.weight.data.zero_()
     layer.weight.data[..., 0] = 1
     return layer
@@ -21,13 +21,13 @@ def test_weights_of_one_are_a_low_pass_of_either_sign():
     torch.testing.assert_close(passed[0, 0], low, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("modes", [8, 12, 64])
-def test_a_picture_with_fewer_frequencies_than_modes_passes_but_for_the_very_highest(modes):
-    picture = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
-    spectrum = torch.fft.rfft2(picture)
+@pytest.mark.parametrize("fourier_modes", [8, 12, 64])
+def test_an_image_with_fewer_frequencies_than_fourier_modes_passes_but_for_the_very_highest(fourier_modes):
+    image = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    spectrum = torch.fft.rfft2(image)
     spectrum[..., -1] = 0
     expected = torch.fft.irfft2(spectrum)
-    torch.testing.assert_close(_pass_all(modes)(picture), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(_pass_all(fourier_modes)(image), expected, rtol=0, atol=1e-5)
 
 
 def test_the_same_weights_do_the_same_at_twice_the_resolution():
@@ -40,7 +40,7 @@ def test_the_same_weights_do_the_same_at_twice_the_resolution():
 
 def test_half_precision_outside_does_not_reach_the_transform():
     torch.manual_seed(0)
-    layer, picture = SpectralConvolution(2, 3), torch.randn(1, 2, 16, 16).bfloat16()
+    layer, image = SpectralConvolution(2, 3), torch.randn(1, 2, 16, 16).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        inside = layer(picture)
-    torch.testing.assert_close(inside, layer(picture.float()))
+        inside = layer(image)
+    torch.testing.assert_close(inside, layer(image.float()))

@@ -1,10 +1,10 @@
-"""The network of a group: passes that each correct what the one before left, and a window around the light."""
+"""The network of a group: cascades that each correct what the one before left, and a window around the illumination."""
 
 import pytest
 import torch
 
 from ptychoflow.config import Network
-from ptychoflow.networks.group_network import GroupReconstructor, lit_side, window_side
+from ptychoflow.networks.group_network import GroupReconstructor, illuminated_side, window_side
 from ptychoflow.physics.back_projection import backproject
 from ptychoflow.physics.forward_model import shift_probe
 
@@ -27,21 +27,21 @@ def _network(**settings) -> GroupReconstructor:
     return GroupReconstructor(Network(**SMALL | steps | settings), window=16)
 
 
-def test_there_is_a_canvas_after_each_pass():
+def test_there_is_a_canvas_after_each_cascade():
     counts, probes = _group()
-    canvases, _ = _network(passes=3)(counts, probes)
+    canvases, _ = _network(cascades=3)(counts, probes)
     assert [canvas.shape for canvas in canvases] == [(2, 32, 32)] * 3
     assert all(canvas.dtype == torch.complex64 for canvas in canvases)
 
 
-def test_the_first_pass_does_not_know_how_many_follow():
+def test_the_first_cascade_does_not_know_how_many_follow():
     counts, probes = _group()
-    torch.testing.assert_close(_network(passes=3)(counts, probes)[0][0], _network(passes=1)(counts, probes)[0][0])
+    torch.testing.assert_close(_network(cascades=3)(counts, probes)[0][0], _network(cascades=1)(counts, probes)[0][0])
 
 
-def test_no_gradient_flows_from_one_pass_to_the_one_before():
+def test_no_gradient_flows_from_one_cascade_to_the_one_before():
     counts, probes = _group()
-    network = _network(passes=2)
+    network = _network(cascades=2)
     network(counts, probes)[0][-1].abs().sum().backward()
     first, second = network.backbones
     assert all(parameter.grad is None for parameter in first.parameters())
@@ -50,7 +50,7 @@ def test_no_gradient_flows_from_one_pass_to_the_one_before():
 
 def test_outside_the_window_the_back_projection_stands():
     counts, probes = _group()
-    canvases, estimate = _network(passes=1)(counts, probes)
+    canvases, estimate = _network(cascades=1)(counts, probes)
     change = canvases[0] - estimate.canvas
     assert change[:, 8:24, 8:24].abs().min() > 0
     change[:, 8:24, 8:24] = 0
@@ -67,12 +67,12 @@ def test_normalised_channels_have_a_mean_square_of_one():
 
 
 @pytest.mark.parametrize("head", ["complex", "amplitude_phase"])
-@pytest.mark.parametrize("overlap", ["joint", "merged"])
+@pytest.mark.parametrize("output", ["canvas", "patches"])
 @pytest.mark.parametrize("sees", ["backprojection", "amplitude"])
 @pytest.mark.parametrize("architecture", ["unet", "cnn", "fno"])
-def test_every_way_to_see_and_say_gives_a_canvas_and_trains_every_parameter(architecture, sees, overlap, head):
+def test_every_input_and_output_gives_a_canvas_and_trains_every_parameter(architecture, sees, output, head):
     counts, probes = _group()
-    network = _network(architecture=architecture, input=sees, overlap=overlap, head=head)
+    network = _network(architecture=architecture, input=sees, output=output, head=head)
     relative = torch.zeros(2, 4, 2, dtype=torch.float64)
     canvases, estimate = network(counts, probes, None, relative)
     assert [canvas.shape for canvas in canvases] == [(2, 32, 32)] * (1 if sees == "amplitude" else 2)
@@ -85,11 +85,11 @@ def test_every_way_to_see_and_say_gives_a_canvas_and_trains_every_parameter(arch
 def test_a_network_that_sees_amplitudes_is_blind_to_the_dose_and_to_the_probe():
     counts, probes = _group()
     network = _network(input="amplitude")
-    found, brighter, elsewhere = (
+    canvas, brighter, other_probe = (
         network(*given)[0][0] for given in ((counts, probes), (9 * counts, probes), (counts, 2j * probes))
     )
-    torch.testing.assert_close(found, brighter)
-    torch.testing.assert_close(found, elsewhere)
+    torch.testing.assert_close(canvas, brighter)
+    torch.testing.assert_close(canvas, other_probe)
 
 
 def test_masked_amplitudes_are_not_seen():
@@ -101,20 +101,20 @@ def test_masked_amplitudes_are_not_seen():
     torch.testing.assert_close(network(counts, probes, mask)[0][0], network(broken, probes, mask)[0][0])
 
 
-def test_merged_patches_of_amplitudes_are_put_where_they_were_taken():
+def test_merged_patches_of_amplitudes_move_to_their_positions():
     """A group that lies elsewhere, its probes with it, gives the same picture there."""
     counts, probes = _group()
-    network = _network(input="amplitude", overlap="merged")
-    here = network(counts, probes, None, torch.zeros(2, 4, 2))[0][0]
+    network = _network(input="amplitude", output="patches")
+    unmoved = network(counts, probes, None, torch.zeros(2, 4, 2))[0][0]
     moved = network(counts, probes.roll((3, -2), (-2, -1)), None, torch.tensor([3.0, -2.0]).expand(2, 4, 2))[0][0]
-    torch.testing.assert_close(moved[:, 11:21, 6:16], here[:, 8:18, 8:18], rtol=0, atol=1e-5)
-    assert (moved - here).abs().max() > 1e-3
+    torch.testing.assert_close(moved[:, 11:21, 6:16], unmoved[:, 8:18, 8:18], rtol=0, atol=1e-5)
+    assert (moved - unmoved).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize(("size", "levels"), [(32, 4), (48, 4), (64, 4), (112, 4), (512, 5)])
+@pytest.mark.parametrize(("size", "depth"), [(32, 4), (48, 4), (64, 4), (112, 4), (512, 5)])
 @pytest.mark.parametrize("architecture", ["unet", "cnn", "fno"])
-def test_patterns_of_any_side_suit(architecture, size, levels):
-    settings = Network(architecture=architecture, depth=levels, base_channels=8, input="amplitude", group_size=1)
+def test_patterns_of_any_side_suit(architecture, size, depth):
+    settings = Network(architecture=architecture, depth=depth, base_channels=8, input="amplitude", group_size=1)
     window = window_side(settings, torch.ones(1, size, size))
     counts, probes = torch.ones(1, 1, size, size), torch.ones(1, 1, 1, size, size, dtype=torch.complex64)
     with torch.no_grad():
@@ -127,27 +127,27 @@ def test_groups_of_any_size_suit(patterns):
     assert _network(group_size=patterns)(counts, probes)[0][-1].shape == (2, 32, 32)
 
 
-def test_amplitudes_need_the_whole_pattern_and_back_projections_where_light_falls():
-    light = torch.zeros(1, 64, 64)
-    light[:, 24:40, 24:40] = 1
-    assert window_side(Network(depth=2), light) == 16
-    assert window_side(Network(depth=2, input="amplitude"), light) == 64
+def test_amplitudes_need_the_whole_pattern_and_back_projections_the_illuminated_square():
+    illumination = torch.zeros(1, 64, 64)
+    illumination[:, 24:40, 24:40] = 1
+    assert window_side(Network(depth=2), illumination) == 16
+    assert window_side(Network(depth=2, input="amplitude"), illumination) == 64
 
 
-def test_patterns_too_small_for_the_levels_are_refused():
-    with pytest.raises(ValueError, match=r"network.depth 5 halves patterns down from 32 px, these have 16: lower it"):
+def test_patterns_too_small_for_the_depth_are_refused():
+    with pytest.raises(ValueError, match=r"network.depth 5 needs patterns of at least 32 px, got 16 px: lower"):
         window_side(Network(depth=5), torch.ones(1, 16, 16))
 
 
 @pytest.mark.parametrize(("half", "window"), [(3, 8), (4, 8), (5, 16), (40, 64)])
-def test_the_window_is_the_smallest_that_holds_the_light(half, window):
-    light = torch.zeros(2, 64, 64)
-    light[:, 32 - half if half < 32 else 0 : 32 + half, 32 - half if half < 32 else 0 : 32 + half] = 1
-    assert lit_side(light, stride=8, share=1.0) == window
+def test_the_window_is_the_smallest_that_holds_the_illumination(half, window):
+    illumination = torch.zeros(2, 64, 64)
+    illumination[:, 32 - half if half < 32 else 0 : 32 + half, 32 - half if half < 32 else 0 : 32 + half] = 1
+    assert illuminated_side(illumination, stride=8, share=1.0) == window
 
 
-def test_the_window_holds_the_light_of_the_widest_group():
-    light = torch.zeros(2, 64, 64)
-    light[0, 30:34, 30:34] = 1
-    light[1, 20:44, 20:44] = 1
-    assert lit_side(light, stride=8, share=1.0) == 24
+def test_the_window_holds_the_illumination_of_the_widest_group():
+    illumination = torch.zeros(2, 64, 64)
+    illumination[0, 30:34, 30:34] = 1
+    illumination[1, 20:44, 20:44] = 1
+    assert illuminated_side(illumination, stride=8, share=1.0) == 24

@@ -1,4 +1,4 @@
-"""Heads: what they can and cannot say."""
+"""Heads: their ranges, and zeros that change nothing."""
 
 import math
 
@@ -17,9 +17,9 @@ def test_zeros_leave_what_was_there(head):
 
 
 def test_amplitude_and_phase_stay_within_their_bounds_and_reach_them():
-    empty = torch.ones(2, 50, dtype=torch.complex64)
+    uniform = torch.ones(2, 50, dtype=torch.complex64)
     first, second = 30 * torch.randn(2, 50, generator=RNG), 30 * torch.randn(2, 50, generator=RNG)
-    out = HEADS["amplitude_phase"](empty, first, second)
+    out = HEADS["amplitude_phase"](uniform, first, second)
     assert 0 <= out.abs().min() < 0.01 and 1.99 < out.abs().max() <= 2 + 1e-6
     assert 0.99 * math.pi < out.angle().abs().max() <= math.pi + 1e-6
 

@@ -1,4 +1,4 @@
-"""Merging: patches of one object give that object, moved the right way, and the truth beats an empty one."""
+"""Merging: patches of one object give that object, moved the right way, and the ground truth beats a uniform one."""
 
 import pytest
 import torch
@@ -38,48 +38,48 @@ def test_translation_is_the_bilinear_cut_of_physics():
     patches = torch.randn(1, 3, SIZE, SIZE, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     shift = torch.tensor([[[1.25, -2.5], [0.0, 0.75], [-3.3, 4.1]]], dtype=torch.float64)
     moved, inside = translate(patches, shift)
-    for patch, by, here in zip(patches[0], shift[0], moved[0], strict=True):
+    for patch, by, actual in zip(patches[0], shift[0], moved[0], strict=True):
         padded = torch.nn.functional.pad(patch, (8, 8, 8, 8))
         cut = extract_patches(padded, (8 + SIZE // 2 - by)[None], SIZE)[0]
-        torch.testing.assert_close(here, cut, rtol=0, atol=2e-5)
+        torch.testing.assert_close(actual, cut, rtol=0, atol=2e-5)
     assert inside.min() == 0 and inside.max() == pytest.approx(1, abs=1e-5)
 
 
-def test_patches_of_one_object_merge_to_it_wherever_light_falls():
+def test_patches_of_one_object_merge_to_it_wherever_it_is_illuminated():
     canvas, patches, probes = _scene(WHOLE)
-    light = intensity(probes).sum(2)
-    merged = merge(patches, light, WHOLE)
-    lit = light.sum(1) > 1e-4 * light.sum(1).max()
-    torch.testing.assert_close(merged[lit], canvas[lit], rtol=0, atol=1e-3)
+    probe_intensity = intensity(probes).sum(2)
+    merged = merge(patches, probe_intensity, WHOLE)
+    illuminated = probe_intensity.sum(1) > 1e-4 * probe_intensity.sum(1).max()
+    torch.testing.assert_close(merged[illuminated], canvas[illuminated], rtol=0, atol=1e-3)
 
 
 def test_what_lies_there_already_is_not_moved():
     canvas, _, probes = _scene(WHOLE)
-    light = intensity(probes).sum(2)
-    merged = merge(canvas[:, None].expand(-1, 3, -1, -1), light)
-    lit = light.sum(1) > 1e-4 * light.sum(1).max()
-    torch.testing.assert_close(merged[lit], canvas[lit], rtol=0, atol=1e-4)
+    probe_intensity = intensity(probes).sum(2)
+    merged = merge(canvas[:, None].expand(-1, 3, -1, -1), probe_intensity)
+    illuminated = probe_intensity.sum(1) > 1e-4 * probe_intensity.sum(1).max()
+    torch.testing.assert_close(merged[illuminated], canvas[illuminated], rtol=0, atol=1e-4)
 
 
-def test_a_patch_has_a_say_in_proportion_to_its_light():
+def test_patches_are_weighed_by_probe_intensity():
     patches = torch.stack([torch.full((4, 4), 2 + 0j), torch.full((4, 4), 1j)])[None]
-    light = torch.stack([torch.full((4, 4), 3.0), torch.full((4, 4), 1.0)])[None]
-    torch.testing.assert_close(merge(patches, light), torch.full((1, 4, 4), 1.5 + 0.25j))
+    probe_intensity = torch.stack([torch.full((4, 4), 3.0), torch.full((4, 4), 1.0)])[None]
+    torch.testing.assert_close(merge(patches, probe_intensity), torch.full((1, 4, 4), 1.5 + 0.25j))
 
 
-def test_where_no_light_falls_there_is_nothing():
-    light = torch.zeros(1, 2, 4, 4)
-    light[..., :2] = 1
-    merged = merge(torch.full((1, 2, 4, 4), 5j), light)
+def test_pixels_without_illumination_are_one():
+    probe_intensity = torch.zeros(1, 2, 4, 4)
+    probe_intensity[..., :2] = 1
+    merged = merge(torch.full((1, 2, 4, 4), 5j), probe_intensity)
     assert (merged[..., :2] == 5j).all() and (merged[..., 2:] == 1).all()
 
 
 @pytest.mark.parametrize("loss", ["poisson", "amplitude"])
-def test_the_truth_explains_the_counts_and_an_empty_object_does_not(loss):
+def test_the_truth_explains_the_counts_and_a_uniform_object_does_not(loss):
     canvas, patches, probes = _scene(WHOLE)
-    counts, light = diffract(canvas, probes), intensity(probes).sum(2)
-    true, empty = (
-        physics_loss(loss, counts, diffract(merge(p, light, WHOLE), probes), None)
+    counts, probe_intensity = diffract(canvas, probes), intensity(probes).sum(2)
+    true, uniform = (
+        physics_loss(loss, counts, diffract(merge(p, probe_intensity, WHOLE), probes), None)
         for p in (patches, torch.ones_like(patches))
     )
-    assert true < 1e-3 * empty
+    assert true < 1e-3 * uniform

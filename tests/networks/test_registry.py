@@ -23,10 +23,10 @@ def _network(**settings):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=NAMES)
-@pytest.mark.parametrize(("side", "levels"), [(16, 1), (24, 2), (24, 3), (48, 4)])
-def test_what_goes_in_comes_out_at_the_same_side(kind, side, levels):
-    network = _network(**kind, levels=levels)
-    assert side % network.stride(levels) == 0
+@pytest.mark.parametrize(("side", "depth"), [(16, 1), (24, 2), (24, 3), (48, 4)])
+def test_what_goes_in_comes_out_at_the_same_side(kind, side, depth):
+    network = _network(**kind, depth=depth)
+    assert side % network.stride(depth) == 0
     assert network(torch.randn(1, 9, side, side)).shape == (1, 2, side, side)
 
 
@@ -59,7 +59,7 @@ def test_attention_acts(name):
     before = attentive(images)
     assert (before - plain(images)).abs().max() > 0.05 * before.std()
     for parameter_name, parameter in attentive.named_parameters():
-        if "of_channels.2.bias" in parameter_name or "of_places.bias" in parameter_name:
+        if "channel_gate.2.bias" in parameter_name or "spatial_gate.bias" in parameter_name:
             parameter.data.fill_(1e4)  # gates wide open: as if there were none
     torch.testing.assert_close(attentive(images), plain(images))
 
@@ -77,14 +77,16 @@ def test_networks_are_of_the_size_that_is_said_of_them():
 
 def test_the_usual_network_is_as_large_as_the_references():
     """2,340,208 parameters at 64 px with groups of four, by its published description."""
-    assert _size(architecture="cnn", width=64, inputs=4, outputs=8) == pytest.approx(2_340_208, rel=0.03)
+    assert _size(architecture="cnn", base_channels=64, inputs=4, outputs=8) == pytest.approx(2_340_208, rel=0.03)
 
 
-def test_attention_and_modes_cost_what_they_add():
+def test_attention_and_fourier_modes_cost_what_they_add():
     widths = (32, 64, 128)
     gates = sum(2 * 4 * w + 4 + w if w <= 64 else 2 * 8 * w + 8 + w for w in widths) + 3 * (2 * 49 + 1)
     assert _size(attention=True) - _size() == gates
-    assert _size(architecture="fno", modes=9) - _size(architecture="fno", modes=8) == 3 * 4 * 32**2 * (81 - 64)
+    assert _size(architecture="fno", fourier_modes=9) - _size(architecture="fno", fourier_modes=8) == 3 * 4 * 32**2 * (
+        81 - 64
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=NAMES)

@@ -7,7 +7,7 @@ import torch
 from ptychoflow.config import Grouping, Inference, Network, Refinement, Runtime, Training, Validation
 from ptychoflow.inference.learned_refinement import learned_updates
 from ptychoflow.io.dataset import open_dataset
-from ptychoflow.networks.object_network import ObjectCorrector, light_of
+from ptychoflow.networks.object_network import ObjectCorrector, illumination_of
 from ptychoflow.refinement.engine import RefinementEngine
 from ptychoflow.refinement.short_schedule import EPOCHS
 from ptychoflow.runtime.timing import Clock
@@ -40,7 +40,7 @@ def _likeness(field: torch.Tensor, truth: torch.Tensor, light: torch.Tensor) -> 
 
 def test_views_lie_where_their_groups_do(labelled):
     batch = labelled.batch(labelled.sampler().rows()[:24, :5])
-    image, light = batch.view[:, 0], light_of(batch.view)
+    image, light = batch.view[:, 0], illumination_of(batch.view)
     assert image.shape == batch.truth.shape
     here = _likeness(image, batch.truth, light)
     assert here > 0.85

@@ -15,7 +15,7 @@ from ..data.batch import Batch
 from ..data.datamodule import PredictionData
 from ..io.patch_store import ShardWriter
 from ..models.checkpoint import Model
-from ..networks.group_network import GroupReconstructor, lit_side
+from ..networks.group_network import GroupReconstructor, illuminated_side
 from ..physics.forward_model import intensity, shift_probe
 from ..runtime.gpu import out_of_memory_hint
 from ..runtime.timing import Clock, rates
@@ -220,4 +220,4 @@ def _patch_size(inference: Inference, trained: Model, data: PredictionData) -> i
         return inference.patch_crop_px
     batch = data.batch(data.rows[:256])
     light = intensity(shift_probe(batch.probe[:, None], batch.relative)).sum((1, 2))
-    return min(lit_side(light, 2), trained.network.window)
+    return min(illuminated_side(light, 2), trained.network.window)

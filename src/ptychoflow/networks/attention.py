@@ -1,32 +1,32 @@
-"""Attention over channels and places, after CBAM (Woo et al. 2018): optional, because it makes training less sure."""
+"""Channel and spatial attention after CBAM (Woo et al. 2018); optional, because it makes training less reliable."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Weighs each channel by what it holds anywhere, then each place by what all channels hold there.
+    """Weigh each channel by its pooled values, then each pixel by those of all channels (CBAM).
 
     Args:
-        channels: of the features.
-        share: hidden channels of the first gate are this part of them, at least 4.
-        reach: side of the second gate's kernel, px.
+        channels: number of feature channels.
+        reduction: the channel gate has ``channels // reduction`` hidden channels, at least 4.
+        kernel_size: side of the spatial gate's kernel, px.
     """
 
-    def __init__(self, channels: int, share: int = 16, reach: int = 7) -> None:
+    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7) -> None:
         super().__init__()
-        hidden = max(4, channels // share)
-        self.of_channels = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
-        self.of_places = nn.Conv2d(2, 1, reach, padding=reach // 2)
+        hidden = max(4, channels // reduction)
+        self.channel_gate = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
+        self.spatial_gate = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features of the same shape, each times a number between 0 and 1."""
-        pooled = self.of_channels(x.mean((-2, -1), keepdim=True)) + self.of_channels(x.amax((-2, -1), keepdim=True))
+        """Return the features ``(B, channels, S, S)``, each multiplied by a weight between 0 and 1."""
+        pooled = self.channel_gate(x.mean((-2, -1), keepdim=True)) + self.channel_gate(x.amax((-2, -1), keepdim=True))
         x = x * torch.sigmoid(pooled)
-        places = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
-        return x * torch.sigmoid(self.of_places(places))
+        extremes = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], dim=1)
+        return x * torch.sigmoid(self.spatial_gate(extremes))
 
 
-def attend(channels: int, wanted: bool) -> nn.Module:
-    """Attention where it is wanted, else nothing."""
-    return Attention(channels) if wanted else nn.Identity()
+def attention_or_identity(channels: int, attention: bool) -> nn.Module:
+    """Return an :class:`Attention` layer if ``attention`` is set, else the identity."""
+    return Attention(channels) if attention else nn.Identity()

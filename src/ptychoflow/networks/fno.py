@@ -1,88 +1,97 @@
-"""A Fourier-operator network: convolutions as wide as the picture, learned frequency by frequency (Li et al. 2021)."""
+"""A Fourier neural operator: convolutions as wide as the image, learned frequency by frequency (Li et al. 2021)."""
 
 import torch
 from torch import Tensor, nn
 
-from .unet import ResidualBlock, start_small
+from .backbone import Backbone, scale_down_output
+from .unet import ResidualBlock
 
 
 class SpectralConvolution(nn.Module):
-    """A convolution by its transfer function at low frequencies of either sign; higher ones do not pass.
+    """A convolution by its transfer function at low frequencies of either sign; higher frequencies do not pass.
 
-    The weights do not depend on the side of the picture: where it has fewer frequencies, the highest are left out.
+    The weights do not depend on the side of the image: where it has fewer frequencies, the highest are left out.
 
     Args:
         channels: in and out.
-        modes: frequencies along each axis, from 0 up.
+        fourier_modes: number of frequencies along each axis, from 0 up.
     """
 
-    def __init__(self, channels: int, modes: int) -> None:
+    def __init__(self, channels: int, fourier_modes: int) -> None:
         super().__init__()
-        self.modes = modes
-        # real and imaginary parts apart: not every way to add gradients across processes knows complex numbers
-        self.weight = nn.Parameter(torch.randn(2, channels, channels, modes, modes, 2) / channels)
+        self.fourier_modes = fourier_modes
+        # real and imaginary parts are stored apart: not every all-reduce of gradients supports complex numbers
+        self.weight = nn.Parameter(torch.randn(2, channels, channels, fourier_modes, fourier_modes, 2) / channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, channels, S, S)``, in float32 whatever autocast says."""
+        """Convolve ``(B, channels, S, S)`` in float32, also under autocast."""
         with torch.autocast(x.device.type, enabled=False):
             spectrum = torch.fft.rfft2(x.float(), norm="ortho")
-            modes = min(self.modes, x.shape[-1] // 2)
-            upper, lower = torch.view_as_complex(self.weight)[..., :modes, :modes]
+            kept = min(self.fourier_modes, x.shape[-1] // 2)
+            positive, negative = torch.view_as_complex(self.weight)[..., :kept, :kept]
             passed = torch.zeros_like(spectrum)
-            passed[..., :modes, :modes] = _mix(spectrum[..., :modes, :modes], upper)
-            passed[..., -modes:, :modes] = _mix(spectrum[..., -modes:, :modes], lower)
+            passed[..., :kept, :kept] = _mix_channels(spectrum[..., :kept, :kept], positive)
+            passed[..., -kept:, :kept] = _mix_channels(spectrum[..., -kept:, :kept], negative)
             return torch.fft.irfft2(passed, s=x.shape[-2:], norm="ortho")
 
 
 class FourierBlock(nn.Module):
-    """``x + act(spectral(norm(x)) + conv(norm(x)))``: far and near at once."""
+    """``x + act(spectral(norm(x)) + conv(norm(x)))``: a global and a local convolution in parallel.
 
-    def __init__(self, channels: int, modes: int) -> None:
+    Args:
+        channels: in and out.
+        fourier_modes: frequencies that are mixed along each axis.
+    """
+
+    def __init__(self, channels: int, fourier_modes: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(8, channels)
-        self.far = SpectralConvolution(channels, modes)
-        self.near = nn.Conv2d(channels, channels, 3, padding=1)
+        self.spectral = SpectralConvolution(channels, fourier_modes)
+        self.local = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, channels, S, S)`` to the same shape."""
         normed = self.norm(x)
-        return x + nn.functional.gelu(self.far(normed) + self.near(normed))
+        return x + nn.functional.gelu(self.spectral(normed) + self.local(normed))
 
 
-class FNO(nn.Module):
-    """Fourier blocks at half resolution, then a local refinement.
+class FNO(Backbone):
+    """Fourier blocks at half resolution, then a residual block.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        width: channels inside.
-        levels: how many Fourier blocks.
-        modes: frequencies that each block mixes along each axis.
+        base_channels: channels inside.
+        depth: number of Fourier blocks.
+        fourier_modes: frequencies that each block mixes along each axis.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, width: int = 32, levels: int = 3, modes: int = 12) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, base_channels: int = 32, depth: int = 3, fourier_modes: int = 12
+    ) -> None:
         super().__init__()
-        self.enter = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * in_channels, width, 3, padding=1))
-        self.blocks = nn.ModuleList(FourierBlock(width, modes) for _ in range(levels))
-        self.refine = ResidualBlock(width)
-        self.leave = nn.Conv2d(width, 4 * out_channels, 3, padding=1)
-        start_small(self.leave)
+        self.stem = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * in_channels, base_channels, 3, padding=1))
+        self.blocks = nn.ModuleList(FourierBlock(base_channels, fourier_modes) for _ in range(depth))
+        self.refine = ResidualBlock(base_channels)
+        self.output = nn.Conv2d(base_channels, 4 * out_channels, 3, padding=1)
+        scale_down_output(self.output)
 
     @staticmethod
-    def stride(levels: int) -> int:
-        """What the side of the input must be a multiple of."""
+    def stride(depth: int) -> int:
+        """Return the number that the side of the input must be a multiple of."""
         return 2
 
     def encoder(self) -> list[nn.Module]:
-        """What reads the input: the rest is fine-tuned."""
-        return [self.enter, self.blocks]
+        """Return the parts that read the input."""
+        return [self.stem, self.blocks]
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(B, in_channels, S, S)`` to ``(B, out_channels, S, S)``."""
-        x = self.enter(x)
+        """Map ``(B, in_channels, S, S)`` to ``(B, out_channels, S, S)``."""
+        x = self.stem(x)
         for block in self.blocks:
             x = block(x)
-        return nn.functional.pixel_shuffle(self.leave(self.refine(x)), 2)
+        return nn.functional.pixel_shuffle(self.output(self.refine(x)), 2)
 
 
-def _mix(spectrum: Tensor, weight: Tensor) -> Tensor:
+def _mix_channels(spectrum: Tensor, weight: Tensor) -> Tensor:
     return torch.einsum("bixy,ioxy->boxy", spectrum, weight)

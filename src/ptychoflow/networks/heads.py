@@ -1,4 +1,4 @@
-"""From the two channels that a network gives for a picture to a complex one; zeros leave what was there before."""
+"""Heads: from two real channels of a network to a complex image; zeros leave the image before unchanged."""
 
 import math
 
@@ -7,14 +7,26 @@ from torch import Tensor
 
 
 def complex_change(before: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Real and imaginary part of a change that is added: any complex number can come out."""
+    """Add ``first + 1j * second``: the result is unbounded.
+
+    Args:
+        before: complex image to change, of any shape.
+        first: real part of the change, of the same shape.
+        second: imaginary part.
+    """
     return before + torch.complex(first, second)
 
 
 def amplitude_and_phase_change(before: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Amplitude, between 0 and 2, and phase, between -pi and pi, of a factor."""
+    """Multiply by a factor of amplitude 0 to 2 and phase -pi to pi.
+
+    Args:
+        before: complex image to change, of any shape.
+        first: logit of half the amplitude, of the same shape.
+        second: inverse hyperbolic tangent of the phase over pi.
+    """
     return before * torch.polar(2 * torch.sigmoid(first), math.pi * torch.tanh(second))
 
 
 HEADS = {"complex": complex_change, "amplitude_phase": amplitude_and_phase_change}
-"""By their names in the config; each takes the complex picture before, and two real ones, of one shape."""
+"""Heads by their names in the config; each takes the complex image before and two real images of its shape."""

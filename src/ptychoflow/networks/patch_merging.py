@@ -1,48 +1,50 @@
-"""The overlap constraint by merging: a patch for each pattern, averaged to one canvas where they overlap."""
+"""Merge one patch for each pattern to one canvas: the overlap constraint of networks with ``output: patches``."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 FLOOR = 1e-6
-"""Least light of a place that a patch has a say in, relative to the greatest."""
+"""Least summed illumination of a pixel that patches are merged at, relative to the greatest."""
 
 
-def merge(patches: Tensor, light: Tensor, shift: Tensor | None = None) -> Tensor:
-    """The mean of all patches under the light of each: ``sum_c D_c T[O_c] / sum_c D_c T[1]``, 1 where no light falls.
+def merge(patches: Tensor, probe_intensity: Tensor, shift: Tensor | None = None) -> Tensor:
+    """Average patches by probe intensity: ``sum_c D_c T[O_c] / sum_c D_c T[1]``, 1 where nothing is illuminated.
 
-    The same light weighs numerator and denominator; were only one of them masked, an empty object would explain the
-    counts best.
+    The same intensity weighs numerator and denominator; were only one of them masked, a uniform object would explain
+    the counts best.
 
     Args:
         patches: complex, ``(B, C, N, N)``.
-        light: of each pattern, where it lies on the canvas, ``(B, C, N, N)``.
-        shift: where the middle of each patch lies on the canvas, px, ``(B, C, 2)``; without it patches lie there as
-            they are.
+        probe_intensity: D, of each pattern where it lies on the canvas, ``(B, C, N, N)``.
+        shift: centre of each patch on the canvas, px, ``(B, C, 2)``; without it patches are not moved.
 
     Returns:
         The canvas, ``(B, N, N)``.
     """
     if shift is not None:
         patches, inside = translate(patches, shift)
-        total, weight = (light * patches).sum(1), (light * inside).sum(1)
+        total, weight = (probe_intensity * patches).sum(1), (probe_intensity * inside).sum(1)
     else:
-        total, weight = (light * patches).sum(1), light.sum(1)
+        total, weight = (probe_intensity * patches).sum(1), probe_intensity.sum(1)
     floor = FLOOR * weight.amax((-2, -1), keepdim=True)
     return torch.where(weight > floor, total / weight.maximum(floor), torch.ones_like(total))
 
 
 def translate(patches: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Patches moved by ``+shift``, bilinearly, with 0 where nothing comes from; and a patch of ones so moved.
+    """Move patches by ``+shift`` with bilinear interpolation.
 
     Args:
         patches: complex, ``(B, C, N, N)``.
         shift: ``(y, x)`` px, ``(B, C, 2)``.
+
+    Returns:
+        The moved patches, 0 beyond their edges, and a patch of ones moved likewise; both ``(B, C, N, N)``.
     """
     size = patches.shape[-1]
-    line = torch.arange(size, device=patches.device, dtype=torch.float64)
-    y, x = (line - shift.double()[..., axis, None] for axis in (0, 1))
-    rows, columns = (2 * place.flatten(0, 1) / (size - 1) - 1 for place in (y, x))
+    pixels = torch.arange(size, device=patches.device, dtype=torch.float64)
+    y, x = (pixels - shift.double()[..., axis, None] for axis in (0, 1))
+    rows, columns = (2 * source.flatten(0, 1) / (size - 1) - 1 for source in (y, x))
     grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), dim=-1)
     planes = torch.stack([patches.real, patches.imag, torch.ones_like(patches.real)], dim=2).flatten(0, 1)
     moved = grid_sample(planes, grid.to(planes.dtype), align_corners=True).unflatten(0, patches.shape[:2])

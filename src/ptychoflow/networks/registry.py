@@ -1,20 +1,25 @@
-"""The networks by their names in the config."""
+"""The architectures by their names in the config."""
 
-from torch import nn
+from typing import Any
 
 from ..config import Network
+from .backbone import Backbone
 from .cnn import TwoDecoderCNN
 from .fno import FNO
 from .unet import UNet
 
-ARCHITECTURES = {"unet": UNet, "fno": FNO, "cnn": TwoDecoderCNN}
-"""Each is called with ``in_channels, out_channels, width, levels`` and the settings that act on it alone, and maps
-``(B, in, S, S)`` to ``(B, out, S, S)``; ``stride(levels)`` divides S, ``encoder()`` is what fine-tuning keeps."""
+ARCHITECTURES: dict[str, type[Backbone]] = {"unet": UNet, "fno": FNO, "cnn": TwoDecoderCNN}
+"""Each is made with ``in_channels, out_channels, base_channels, depth`` and the settings that act on it alone."""
 
 
-def build(settings: Network, in_channels: int, out_channels: int) -> nn.Module:
-    """The architecture that the settings name, as large as they say."""
-    own = {name: getattr(settings, name) for name in settings.acting_on(settings.architecture)}
-    return ARCHITECTURES[settings.architecture](
-        in_channels, out_channels, settings.base_channels, settings.depth, **own
-    )
+def build(settings: Network, in_channels: int, out_channels: int) -> Backbone:
+    """Build the architecture that the settings name, with fresh weights from the global random generator.
+
+    Args:
+        settings: architecture and size.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+    """
+    make: Any = ARCHITECTURES[settings.architecture]  # arguments beyond nn.Module's are those of each architecture
+    specific = {name: getattr(settings, name) for name in settings.acting_on(settings.architecture)}
+    return make(in_channels, out_channels, base_channels=settings.base_channels, depth=settings.depth, **specific)

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..config import Regularisation, Training
 from ..data.batch import Batch
 from ..networks.group_network import GroupReconstructor
-from ..networks.object_network import ObjectCorrector, light_of
+from ..networks.object_network import ObjectCorrector, illumination_of
 from ..physics.back_projection import backproject
 from ..physics.data_fidelity import amplitude_error
 from ..physics.forward_model import intensity, shift_probe
@@ -52,7 +52,7 @@ def predict_groups(network: GroupReconstructor | ObjectCorrector, batch: Batch) 
     probes, seen = shift_probe(batch.probe[:, None], batch.relative), network.settings.group_size
     if batch.view is not None:
         turned = network(batch.view, batch.turn if network.training else 0)
-        return GroupPrediction([turned], batch.view[:, 0], probes, light_of(batch.view))
+        return GroupPrediction([turned], batch.view[:, 0], probes, illumination_of(batch.view))
     canvases, estimate = network(batch.counts[:, :seen], probes[:, :seen], batch.mask, batch.relative[:, :seen])
     start = None if estimate is None else estimate.canvas
     return GroupPrediction(canvases, start, probes, intensity(probes[:, :seen]).sum((1, 2)))
