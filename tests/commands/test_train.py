@@ -1,4 +1,4 @@
-"""Training as a command: one checkpoint and one record, resumed exactly, refused early where it cannot work."""
+"""The train command: one checkpoint and one record, resumed exactly, refused early where it cannot work."""
 
 import io
 import json
@@ -19,7 +19,6 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from ptychoflow.commands import train as module
 from ptychoflow.commands.train import train
 from ptychoflow.config import (
     Grouping,
@@ -35,6 +34,8 @@ from ptychoflow.config import (
 from ptychoflow.data.datamodule import TrainingData
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.models.checkpoint import read_model
+from ptychoflow.training import run as module
+from ptychoflow.training.network_setup import build_network
 
 from ..simulated_gpu import needs_cpu_build, simulate_gpus
 
@@ -61,13 +62,13 @@ def _train(dataset: Path, output: Path, training: Training = RECIPE) -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tiny_dataset, tmp_path_factory) -> Path:
     """The model of a training by RECIPE that nothing stopped."""
-    output = tmp_path_factory.mktemp("undisturbed") / "models" / "pinn.ckpt"
+    output = tmp_path_factory.mktemp("undisturbed") / "networks" / "pinn.ckpt"
     _train(tiny_dataset, output)
     return output
 
 
 def test_training_lowers_the_loss_and_writes_model_and_record(tiny_dataset, tmp_path):
-    output = tmp_path / "results" / "models" / "pinn.ckpt"
+    output = tmp_path / "results" / "networks" / "pinn.ckpt"
     training = RECIPE.model_copy(update={"stages": (Stage(epochs=3, physics_weight=0.5),), "groups_per_epoch": 160})
     _train(tiny_dataset, output, training)
     record = json.loads(output.with_suffix(".json").read_text())
@@ -106,7 +107,7 @@ def _ending_after(step: int, gently: bool = True):
 def test_a_training_that_was_stopped_resumes_to_the_same_weights(
     tiny_dataset, undisturbed, tmp_path, monkeypatch, step, gently
 ):
-    stopped, began = tmp_path / "models" / "pinn.ckpt", time.perf_counter()
+    stopped, began = tmp_path / "networks" / "pinn.ckpt", time.perf_counter()
     with monkeypatch.context() as patch:
         patch.setattr(module, "make_trainer", _ending_after(step, gently))
         with pytest.raises(SystemExit if gently else RuntimeError) as ending:
@@ -122,7 +123,7 @@ def test_a_training_that_was_stopped_resumes_to_the_same_weights(
 
 def test_a_training_whose_epochs_are_single_steps_stops_after_one_of_them(tiny_dataset, tmp_path, monkeypatch):
     recipe = RECIPE.model_copy(update={"groups_per_epoch": 8})
-    stopped, whole = (tmp_path / name / "models" / "pinn.ckpt" for name in ("stopped", "whole"))
+    stopped, whole = (tmp_path / name / "networks" / "pinn.ckpt" for name in ("stopped", "whole"))
     with monkeypatch.context() as patch:
         patch.setattr(module, "make_trainer", _ending_after(1))
         with pytest.raises(SystemExit) as ending:
@@ -166,7 +167,7 @@ IN_PARTS = Runtime(accelerator="cpu", gradient_accumulation_steps=2, checkpoint_
 @pytest.fixture(scope="module")
 def undisturbed_with_everything(tiny_dataset, tmp_path_factory) -> Path:
     """The model of a training by EVERYTHING that nothing stopped."""
-    output = tmp_path_factory.mktemp("undisturbed") / "models" / "pinn.ckpt"
+    output = tmp_path_factory.mktemp("undisturbed") / "networks" / "pinn.ckpt"
     train([tiny_dataset], output, SMALL, EVERYTHING, IN_PARTS, OFF)
     return output
 
@@ -175,7 +176,7 @@ def undisturbed_with_everything(tiny_dataset, tmp_path_factory) -> Path:
 def test_in_the_middle_of_a_step_and_with_everything_on_it_resumes_to_the_same_weights(
     tiny_dataset, undisturbed_with_everything, tmp_path, monkeypatch, batches, gently
 ):
-    whole, cut = undisturbed_with_everything, tmp_path / "models" / "pinn.ckpt"
+    whole, cut = undisturbed_with_everything, tmp_path / "networks" / "pinn.ckpt"
     make = module.make_trainer
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -206,8 +207,8 @@ def test_parts_of_a_step_add_up_to_the_step(tiny_dataset, tmp_path):
 def test_training_stops_early_where_nothing_gets_better_and_keeps_the_best(tiny_dataset, tmp_path):
     stages = (Stage(epochs=1, physics_weight=0.0), Stage(epochs=5, physics_weight=0.0, lr_factor=30.0))
     recipe = RECIPE.model_copy(
-        update={"stages": stages, "early_stopping_patience": 2, "checkpoint": "best", "final_lr_fraction": 1.0, "warmup_fraction": 0.0,
-                "on_collapse": "warn"}
+        update={"stages": stages, "early_stopping_patience": 2, "checkpoint": "best", "final_lr_fraction": 1.0,
+                "warmup_fraction": 0.0, "on_collapse": "warn"}
     )  # fmt: skip
     _train(tiny_dataset, tmp_path / "m" / "best.ckpt", recipe)
     record = json.loads((tmp_path / "m" / "best.json").read_text())
@@ -222,9 +223,9 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(tiny_dataset, 
     """One that hardly forgets stays where the first step left it."""
     one_step = RECIPE.model_copy(update={"groups_per_epoch": 8, "stages": (Stage(epochs=1, physics_weight=0.0),)})
     constant = {"warmup_fraction": 0.0, "final_lr_fraction": 1.0, "stages": (Stage(epochs=1, physics_weight=0.0),)}
-    slow = RECIPE.model_copy(update=constant | {"average": 1 - 1e-9})
+    slow = RECIPE.model_copy(update=constant | {"ema_decay": 1 - 1e-9})
     _train(tiny_dataset, tmp_path / "m" / "slow.ckpt", slow)
-    _train(tiny_dataset, tmp_path / "m" / "plain.ckpt", slow.model_copy(update={"average": None}))
+    _train(tiny_dataset, tmp_path / "m" / "plain.ckpt", slow.model_copy(update={"ema_decay": None}))
     _train(tiny_dataset, tmp_path / "m" / "one.ckpt", one_step.model_copy(update=constant))
     learned = [read_model(tmp_path / "m" / f"{name}.ckpt").network.parameters() for name in ("one", "slow", "plain")]
     first, kept, last = (torch.cat([p.flatten() for p in parameters]) for parameters in learned)
@@ -268,14 +269,14 @@ def test_compiled_networks_learn_what_plain_ones_do(tiny_dataset, tmp_path):
 
 
 def test_precision_that_the_device_lacks_is_refused(tiny_dataset, tmp_path):
-    with pytest.raises(ValueError, match="16-mixed needs a GPU, there is none: set it to bf16-mixed"):
+    with pytest.raises(ValueError, match="16-mixed needs a GPU, got a CPU: set it to bf16-mixed"):
         _train(tiny_dataset, tmp_path / "m.ckpt", RECIPE.model_copy(update={"precision": "16-mixed"}))
 
 
 def test_a_config_that_provokes_a_collapse_is_stopped_with_an_explanation(tiny_dataset, tmp_path, caplog):
     config = load_config(Path(__file__).parent / "collapse.yaml")
     sections = [config.section(name, method="flattened") for name in ("network", "training")]
-    with pytest.raises(ValueError, match=r"collapsed in epoch \d+: .* spread of .*training.regularisation"):
+    with pytest.raises(ValueError, match=r"collapsed in epoch \d+: .* of the contrast .*training.regularisation"):
         train([tiny_dataset], tmp_path / "m" / "stopped.ckpt", *sections, CPU, OFF)
     assert not (tmp_path / "m" / "stopped.ckpt").exists()
     warned = sections[1].model_copy(update={"on_collapse": "warn"})
@@ -285,15 +286,17 @@ def test_a_config_that_provokes_a_collapse_is_stopped_with_an_explanation(tiny_d
 
 
 def test_another_recipe_does_not_resume(tiny_dataset, tmp_path, monkeypatch):
-    output = tmp_path / "models" / "pinn.ckpt"
+    output = tmp_path / "networks" / "pinn.ckpt"
     with monkeypatch.context() as patch:
         patch.setattr(module, "make_trainer", _ending_after(3))
         with pytest.raises(SystemExit):
             _train(tiny_dataset, output)
     other = RECIPE.model_copy(update={"learning_rate": 1e-3})
     _train(tiny_dataset, output, other)
-    _train(tiny_dataset, tmp_path / "fresh" / "models" / "pinn.ckpt", other)
-    torch.testing.assert_close(_weights(output), _weights(tmp_path / "fresh" / "models" / "pinn.ckpt"), rtol=0, atol=0)
+    _train(tiny_dataset, tmp_path / "fresh" / "networks" / "pinn.ckpt", other)
+    torch.testing.assert_close(
+        _weights(output), _weights(tmp_path / "fresh" / "networks" / "pinn.ckpt"), rtol=0, atol=0
+    )
 
 
 def test_several_probes_modes_and_sizes_of_scan_train_one_network(tiny_dataset, tmp_path):
@@ -302,7 +305,7 @@ def test_several_probes_modes_and_sizes_of_scan_train_one_network(tiny_dataset, 
     write_dataset(tmp_path / "two_modes", replace(scan, probe=two_modes, truth=None, name="two_modes"))
     half = replace(scan, counts=scan.counts[:60], positions=scan.positions[:60], name="half")
     write_dataset(tmp_path / "half", half)
-    output = tmp_path / "models" / "pinn.ckpt"
+    output = tmp_path / "networks" / "pinn.ckpt"
     train([tiny_dataset, tmp_path / "two_modes", tmp_path / "half"], output, SMALL, RECIPE, CPU, OFF)
     record = json.loads(output.with_suffix(".json").read_text())
     assert {name: groups["patterns"] for name, groups in record["groups"].items()} == {
@@ -316,7 +319,7 @@ def test_a_trained_network_adapts_to_the_counts_of_a_scan_it_is_to_reconstruct(
     scan = open_dataset(tiny_dataset)
     measured = replace(scan, probe=1.1 * scan.probe, truth=None, name="measured")  # the probe is never known exactly
     write_dataset(tmp_path / "measured", measured)
-    pinn, adapted = undisturbed, tmp_path / "models" / "adapted.ckpt"
+    pinn, adapted = undisturbed, tmp_path / "networks" / "adapted.ckpt"
     fine_tuning = Stage(epochs=2, physics_weight=1.0, freeze_encoder=True)
     recipe = RECIPE.model_copy(update={"stages": (fine_tuning,), "groups_per_epoch": 160})
     caplog.clear()
@@ -331,7 +334,7 @@ def test_a_trained_network_adapts_to_the_counts_of_a_scan_it_is_to_reconstruct(
     record = json.loads(adapted.with_suffix(".json").read_text())
     assert record["stages"][0]["physics_last"] < record["stages"][0]["physics_first"]
     assert record["provenance"]["inputs"]["start"]["name"] == "pinn.ckpt"
-    assert record["config"]["network"]["width"] == 8
+    assert record["config"]["network"]["base_channels"] == 8
 
 
 def test_a_network_that_does_not_suit_is_not_gone_on_with(tiny_dataset, tmp_path):
@@ -351,7 +354,7 @@ def test_a_network_that_does_not_suit_is_not_gone_on_with(tiny_dataset, tmp_path
 
 def test_labels_that_do_not_exist_are_missed_before_training_starts(tiny_dataset, tmp_path):
     write_dataset(tmp_path / "bare", replace(open_dataset(tiny_dataset), truth=None, name="bare"))
-    with pytest.raises(ValueError, match=r"training.supervision is truth, but bare has none: .*simulate"):
+    with pytest.raises(ValueError, match=r"supervision is ground_truth, but no ground truth in bare: .*simulate"):
         train(
             [tiny_dataset, tmp_path / "bare"],
             tmp_path / "m" / "pinn.ckpt",
@@ -388,7 +391,7 @@ def _wait_for_state(folder: Path, process: subprocess.Popen) -> Path:
 def test_a_killed_process_loses_at_most_what_came_after_its_last_state(tiny_dataset, tmp_path):
     stages = (Stage(epochs=1, physics_weight="linear"), Stage(epochs=1))
     recipe = RECIPE.model_copy(update={"stages": stages, "groups_per_epoch": 320})
-    killed, whole = (tmp_path / name / "models" / "pinn.ckpt" for name in ("killed", "whole"))
+    killed, whole = (tmp_path / name / "networks" / "pinn.ckpt" for name in ("killed", "whole"))
     words = _words(tiny_dataset, killed, recipe)
     process = subprocess.Popen([sys.executable, "-m", *words], stderr=subprocess.DEVNULL)
     state = _wait_for_state(tmp_path / "killed" / "checkpoints", process)
@@ -428,7 +431,7 @@ def _started_by(launcher: str, words: list[str]) -> list[subprocess.Popen]:
 @pytest.fixture(scope="module")
 def one(tiny_dataset, tmp_path_factory) -> Path:
     """The model that one process trains by TWO."""
-    output = tmp_path_factory.mktemp("one") / "models" / "pinn.ckpt"
+    output = tmp_path_factory.mktemp("one") / "networks" / "pinn.ckpt"
     _train(tiny_dataset, output, TWO)
     return output
 
@@ -437,17 +440,17 @@ def one(tiny_dataset, tmp_path_factory) -> Path:
 def test_two_processes_learn_what_one_learns_also_when_they_were_stopped(
     tiny_dataset, one, tmp_path, launcher, stopped
 ):
-    output = tmp_path / "models" / "pinn.ckpt"
+    output = tmp_path / "networks" / "pinn.ckpt"
     words = _words(tiny_dataset, output, TWO, devices=2)
     if stopped:
         (process,) = _started_by(launcher, words)
         _wait_for_state(tmp_path / "checkpoints", process)
         process.terminate()
-        said = process.communicate(timeout=180)[0]
-        assert process.returncode == 143 and said.count("told to stop after") == 1, said
+        output_text = process.communicate(timeout=180)[0]
+        assert process.returncode == 143 and output_text.count("checkpoint saved, rerun to resume") == 1, output_text
     processes = _started_by(launcher, words)
-    said = [process.communicate(timeout=180)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), said
+    output_text = [process.communicate(timeout=180)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), output_text
     torch.testing.assert_close(_weights(output), _weights(one), rtol=0, atol=1e-3)
     of_one, of_two = (json.loads(path.with_suffix(".json").read_text()) for path in (one, output))
     assert of_two["steps"] == of_one["steps"] and of_two["processes"] == 2
@@ -480,7 +483,7 @@ def test_a_gpu_learns_what_the_cpu_learns(gpu, tiny_dataset, tmp_path, settings)
 
 
 def test_a_training_on_a_gpu_resumes_where_it_was_stopped(gpu, tiny_dataset, tmp_path, monkeypatch):
-    stopped, whole = (tmp_path / name / "models" / "pinn.ckpt" for name in ("stopped", "whole"))
+    stopped, whole = (tmp_path / name / "networks" / "pinn.ckpt" for name in ("stopped", "whole"))
     with monkeypatch.context() as patch:
         patch.setattr(module, "make_trainer", _ending_after(4))
         with pytest.raises(SystemExit):
@@ -511,7 +514,7 @@ def test_a_network_is_made_without_touching_every_gpu(tiny_dataset, monkeypatch)
     data = TrainingData([open_dataset(tiny_dataset)], SMALL.group_size, RECIPE, CPU)
     with simulate_gpus(count=2), warnings.catch_warnings():
         warnings.simplefilter("error")
-        module.build_network(SMALL, RECIPE, data)
+        build_network(SMALL, RECIPE, data)
 
 
 class _Operations(lightning.Callback):

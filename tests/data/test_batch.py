@@ -19,9 +19,11 @@ from ptychoflow.physics.propagation import far_field_corner
 @pytest.fixture
 def exact(scan: Scan) -> Scan:
     """The shared scan with counts as the forward model expects them at every position, without noise."""
-    whole, rest = split_positions(torch.from_numpy(scan.positions))
+    whole, subpixel_shift = split_positions(torch.from_numpy(scan.positions))
     windows = cut_windows(torch.from_numpy(scan.truth.object), whole - scan.size // 2, scan.size)
-    return replace(scan, counts=expected_counts(windows, shift_probe(torch.from_numpy(scan.probe), rest)).numpy())
+    return replace(
+        scan, counts=expected_counts(windows, shift_probe(torch.from_numpy(scan.probe), subpixel_shift)).numpy()
+    )
 
 
 def _rows(scan: Scan, size: int = 4) -> np.ndarray:

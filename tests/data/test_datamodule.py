@@ -21,8 +21,8 @@ TRAINING = Training(batch_size=8, supervision="amplitude", validation=Validation
 CPU = Runtime(accelerator="cpu")
 
 
-class Witness(lightning.LightningModule):
-    """Learns nothing and notes every batch it is given."""
+class BatchRecorder(lightning.LightningModule):
+    """Learns nothing and records every batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,22 +30,22 @@ class Witness(lightning.LightningModule):
         self.trained, self.validated, self.predicted = [], [], []
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
-        self.trained.append(self._note(batch))
+        self.trained.append(self._record(batch))
         return self.weight * 0
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        self.validated.append(self._note(batch))
+        self.validated.append(self._record(batch))
 
     def predict_step(self, batch: Batch, index: int) -> None:
-        self.predicted.append(self._note(batch))
+        self.predicted.append(self._record(batch))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)
 
     @staticmethod
-    def _note(batch: Batch) -> list:
-        told = torch.cat([batch.scan[:, None], batch.members], dim=1)
-        return [*told.flatten().tolist(), float(batch.counts.double().sum())]
+    def _record(batch: Batch) -> list:
+        rows = torch.cat([batch.scan[:, None], batch.members], dim=1)
+        return [*rows.flatten().tolist(), float(batch.counts.double().sum())]
 
 
 def _trainer(epochs: int = 2, **settings) -> lightning.Trainer:
@@ -69,10 +69,10 @@ def scans(scan, tmp_path):
     return [open_dataset(folder) for folder in folders]
 
 
-def _fitted(scans, runtime: Runtime, training: Training = TRAINING, epochs: int = 2) -> Witness:
-    witness = Witness()
-    _trainer(epochs).fit(witness, TrainingData(scans, 4, training, runtime))
-    return witness
+def _fit(scans, runtime: Runtime, training: Training = TRAINING, epochs: int = 2) -> BatchRecorder:
+    recorder = BatchRecorder()
+    _trainer(epochs).fit(recorder, TrainingData(scans, 4, training, runtime))
+    return recorder
 
 
 RUNTIMES = {
@@ -84,11 +84,11 @@ RUNTIMES = {
 
 @pytest.mark.parametrize("runtime", RUNTIMES.values(), ids=RUNTIMES)
 def test_batches_do_not_depend_on_how_they_are_read(scans, runtime):
-    expected, found = _fitted(scans, CPU), _fitted(scans, runtime)
+    expected, actual = _fit(scans, CPU), _fit(scans, runtime)
     # one scan ordered after the other within a batch where the loader reads, as drawn where the device does
     for name in ("trained", "validated"):
-        assert len(getattr(found, name)) == len(getattr(expected, name)) > 0
-        for one, other in zip(getattr(found, name), getattr(expected, name), strict=True):
+        assert len(getattr(actual, name)) == len(getattr(expected, name)) > 0
+        for one, other in zip(getattr(actual, name), getattr(expected, name), strict=True):
             assert one[-1] == other[-1]
             assert _rows(one) == _rows(other)
 
@@ -98,14 +98,14 @@ def _rows(note: list) -> list[tuple]:
 
 
 def test_epochs_differ_and_runs_do_not(scans):
-    once, again = _fitted(scans, CPU), _fitted(scans, CPU)
+    once, again = _fit(scans, CPU), _fit(scans, CPU)
     assert once.trained == again.trained
     half = len(once.trained) // 2
     assert once.trained[:half] != once.trained[half:]
 
 
 class Stop(lightning.Callback):
-    """Keeps the state after some steps and ends there."""
+    """Keeps the state after some steps and ends data."""
 
     def __init__(self, step: int, path) -> None:
         self.step, self.path = step, path
@@ -118,15 +118,15 @@ class Stop(lightning.Callback):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [3, 7, 11])
-def test_a_stopped_epoch_goes_on_sample_for_sample(scans, tmp_path, step, workers):
+def test_an_interrupted_epoch_resumes_sample_for_sample(scans, tmp_path, step, workers):
     """Also with workers, which have read ahead when it stops."""
     runtime = Runtime(accelerator="cpu", workers=workers)
-    whole = _fitted(scans, runtime)
-    stopped = Witness()
+    whole = _fit(scans, runtime)
+    stopped = BatchRecorder()
     with pytest.raises(SystemExit):
         data = TrainingData(scans, 4, TRAINING, runtime)
         _trainer(callbacks=[Stop(step, tmp_path / "c.ckpt")]).fit(stopped, data)
-    resumed = Witness()
+    resumed = BatchRecorder()
     data = TrainingData(scans, 4, TRAINING, runtime)
     _trainer().fit(resumed, data, ckpt_path=tmp_path / "c.ckpt", weights_only=True)
     assert len(stopped.trained) == step
@@ -135,10 +135,10 @@ def test_a_stopped_epoch_goes_on_sample_for_sample(scans, tmp_path, step, worker
 
 @pytest.mark.parametrize("runtime", [CPU, *RUNTIMES.values()], ids=["plain", *RUNTIMES])
 def test_prediction_covers_every_pattern_once_in_order(scans, runtime):
-    witness = Witness()
+    recorder = BatchRecorder()
     data = PredictionData(scans[0], 4, runtime.model_copy(update={"inference_batch_size": 7}))
-    _trainer().predict(witness, data, return_predictions=False)
-    anchors = [row[1] for note in witness.predicted for row in np.reshape(note[:-1], (-1, 5)).astype(int).tolist()]
+    _trainer().predict(recorder, data, return_predictions=False)
+    anchors = [row[1] for note in recorder.predicted for row in np.reshape(note[:-1], (-1, 5)).astype(int).tolist()]
     assert anchors == list(range(40))
 
 
@@ -149,7 +149,7 @@ def test_without_a_trainer_a_loader_gives_batches_that_are_ready(scans):
     assert sum(len(batch.counts) for batch in data.val_dataloader()) == len(data.validation_rows)
 
 
-def test_witnesses_come_after_the_members_of_each_group(scans):
+def test_held_out_neighbours_come_after_the_members_of_each_group(scans):
     data = TrainingData(scans, 4, TRAINING.model_copy(update={"held_out_neighbours": 3}), CPU)
     for loader in (data.train_dataloader(), data.val_dataloader()):
         batch = next(iter(loader))
@@ -158,37 +158,38 @@ def test_witnesses_come_after_the_members_of_each_group(scans):
         assert all(len(set(members)) == 7 for members in batch.members.tolist())
 
 
-def test_what_a_loader_hands_over_is_no_wider_than_the_disk(scans):
+def test_a_loader_passes_on_the_dtype_of_the_disk(scans):
     data = TrainingData(scans[:1], 4, TRAINING, CPU)
     data.trainer = _trainer()
     reading = next(iter(data.val_dataloader()))
     assert reading.counts.dtype == torch.uint8
 
 
-def test_anchors_that_are_left_out_are_counted_and_told(scan, caplog):
+def test_rejected_anchors_are_counted_and_logged(scan, caplog):
     bounded = TRAINING.model_copy(
         update={"grouping": Grouping(x_bounds=(0.3, 0.7)), "validation": Validation(fraction=0)}
     )
     with caplog.at_level("INFO"):
         data = TrainingData([scan], 4, bounded, CPU)
-    told = data.counts_of_groups()["sample"]
-    assert told["training"] + told["rejected"]["outside the bounds"] == 40 == told["patterns"]
+    counts = data.counts_of_groups()["sample"]
+    assert counts["training"] + counts["rejected"]["outside the bounds"] == 40 == counts["patterns"]
     assert (
-        f"sample: {told['training']} anchors, left out {told['rejected']['outside the bounds']} outside" in caplog.text
+        f"sample: {counts['training']} anchors, rejected {counts['rejected']['outside the bounds']} outside"
+        in caplog.text
     )
     assert data.val_dataloader() == []
 
 
 def test_a_scan_too_small_to_train_on_is_named(scan):
     few = replace(scan, counts=scan.counts[:9], positions=scan.positions[:9])
-    with pytest.raises(ValueError, match=r"sample: 1 patterns are too few.*training\.validation"):
+    with pytest.raises(ValueError, match=r"sample: expected at least \d+ patterns .*, got 1: .*training\.validation"):
         TrainingData([few], 4, Training(), CPU)
 
 
 @pytest.mark.parametrize(("device", "resident"), [("cuda", False), ("cuda", True), ("cpu", False)])
 def test_counts_for_a_gpu_are_pinned_and_read_ahead_unless_they_lie_there(scans, monkeypatch, device, resident):
     monkeypatch.setattr(TrainingData, "_device", torch.device(device))
-    monkeypatch.setattr(TrainingData, "_keep_on", lambda self, device: resident)
+    monkeypatch.setattr(TrainingData, "_keep_counts_on", lambda self, device: resident)
     loader = TrainingData(scans, 4, TRAINING, Runtime(workers=2)).train_dataloader()
     assert loader.pin_memory == (device == "cuda" and not resident)
     assert (loader.num_workers, loader.prefetch_factor) == ((0, None) if resident else (2, PREFETCH))
@@ -197,19 +198,19 @@ def test_counts_for_a_gpu_are_pinned_and_read_ahead_unless_they_lie_there(scans,
 @pytest.mark.parametrize("where", ["auto", "never"])
 def test_a_gpu_gets_the_same_batches(gpu, scans, where):
     rows = TrainingData(scans, 4, TRAINING, CPU).sampler().rows()[:8]
-    there = TrainingData(scans, 4, TRAINING, Runtime(accelerator="gpu", counts_on_device=where, workers=2))
-    there.trainer = lightning.Trainer(accelerator="gpu", devices=1, logger=False, enable_checkpointing=False)
-    reading = next(iter(there.train_dataloader()))
-    batch = there.on_after_batch_transfer(there.transfer_batch_to_device(reading, torch.device("cuda"), 0))
+    data = TrainingData(scans, 4, TRAINING, Runtime(accelerator="gpu", counts_on_device=where, workers=2))
+    data.trainer = lightning.Trainer(accelerator="gpu", devices=1, logger=False, enable_checkpointing=False)
+    reading = next(iter(data.train_dataloader()))
+    batch = data.on_after_batch_transfer(data.transfer_batch_to_device(reading, torch.device("cuda"), 0))
     expected = read_batch(scans, rows)
-    order = [found.members[:, 0].argsort().cpu() for found in (batch, expected)]
+    order = [groups.members[:, 0].argsort().cpu() for groups in (batch, expected)]
     assert batch.counts.is_cuda
     torch.testing.assert_close(batch.counts.cpu()[order[0]], expected.counts[order[1]])
 
 
-def test_a_device_gets_its_memory_back(scans):
+def test_the_memory_of_a_device_is_freed(scans):
     data = TrainingData(scans, 4, TRAINING, RUNTIMES["on the device"])
-    _trainer(1).fit(Witness(), data)
+    _trainer(1).fit(BatchRecorder(), data)
     assert data._resident is None and not data._tables
 
 
@@ -224,11 +225,11 @@ from ptychoflow.io.dataset import open_dataset
 folder, rank, rendezvous = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
 scan = open_dataset(folder)
-training = Training(batch_size=8, guide="amplitude", validation=Validation(fraction=0.2), groups_per_epoch=30)
+training = Training(batch_size=8, supervision="amplitude", validation=Validation(fraction=0.2), groups_per_epoch=30)
 data = TrainingData([scan], 4, training, Runtime())
 parts = {
-    "trained": data.sampler(distributed.get_rank(), distributed.get_world_size()).table(),
-    "predicted": PredictionData(scan, 4, Runtime()).share(distributed.get_rank(), distributed.get_world_size()).table(),
+    "trained": data.sampler(rank, 2).table(),
+    "predicted": PredictionData(scan, 4, Runtime()).local_shard(rank, 2).table(),
 }
 gathered = [None, None]
 distributed.all_gather_object(gathered, {name: table.tolist() for name, table in parts.items()})
@@ -246,10 +247,10 @@ def test_two_processes_see_disjoint_shards_whose_union_is_everything(scan, tmp_p
         subprocess.Popen([*script, str(rank), tmp_path / "meet"], stdout=subprocess.PIPE, text=True, env=environment)
         for rank in range(2)
     ]
-    told, _ = [process.communicate(timeout=120)[0] for process in processes]
+    printed, _ = [process.communicate(timeout=120)[0] for process in processes]
     assert not any(process.returncode for process in processes)
-    found = json.loads(told)
-    for name, everything in (("trained", [row[1] for row in found["epoch"]]), ("predicted", list(range(40)))):
-        anchors = [[row[1] for row in share[name]] for share in found["shares"]]
+    tables = json.loads(printed)
+    for name, everything in (("trained", [row[1] for row in tables["epoch"]]), ("predicted", list(range(40)))):
+        anchors = [[row[1] for row in share[name]] for share in tables["shares"]]
         assert not set(anchors[0]) & set(anchors[1])
         assert sorted(anchors[0] + anchors[1]) == sorted(everything)

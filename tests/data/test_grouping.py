@@ -1,4 +1,4 @@
-"""Groups: the anchor first, beside it what the settings ask for, and the reason why a pattern is no anchor."""
+"""Groups: the anchor first, members as the settings ask for, and reasons why patterns are rejected as anchors."""
 
 import time
 
@@ -20,8 +20,8 @@ def positions() -> np.ndarray:
 
 @pytest.fixture(params=[1 << 20, 64], ids=["at once", "in blocks"])
 def positions_in_blocks(request, monkeypatch, positions) -> np.ndarray:
-    """Positions that are looked at all at once, or a few at a time."""
-    monkeypatch.setattr(module, "AT_ONCE", request.param)
+    """Positions whose neighbours are searched all at once, or in blocks."""
+    monkeypatch.setattr(module, "BLOCK_ENTRIES", request.param)
     return positions
 
 
@@ -41,7 +41,7 @@ def test_the_anchor_comes_first_and_no_pattern_comes_twice_even_where_positions_
     assert all(len(set(group)) == 4 and min(group) >= 0 for group in groups.tolist())
 
 
-def test_every_pattern_is_an_anchor_where_nothing_is_against_it(positions):
+def test_every_pattern_is_an_anchor_by_default(positions):
     near = neighbourhood(positions, ALL, 4)
     np.testing.assert_array_equal(near.anchors, ALL)
     assert near.rejected == {}
@@ -76,10 +76,10 @@ def test_a_draw_gives_every_neighbour_the_same_chance(positions):
     np.testing.assert_allclose(times / times.sum(), 1 / 6, atol=0.005)
 
 
-def test_the_same_groups_are_drawn_however_many_are_looked_at_at_once(positions, monkeypatch):
+def test_the_same_groups_are_drawn_in_blocks_of_any_size(positions, monkeypatch):
     drawn = []
-    for at_once in (1 << 20, 64):
-        monkeypatch.setattr(module, "AT_ONCE", at_once)
+    for entries in (1 << 20, 64):
+        monkeypatch.setattr(module, "BLOCK_ENTRIES", entries)
         drawn.append(neighbourhood(positions, ALL, 4).draw(4, np.random.default_rng(0)))
     np.testing.assert_array_equal(*drawn)
 
@@ -172,7 +172,7 @@ def test_every_pattern_is_accepted_or_counted_as_rejected(positions):
     }
 
 
-def test_where_no_anchor_is_left_the_reasons_are_told(positions):
+def test_where_no_anchor_is_left_the_reasons_are_given(positions):
     grouping = Grouping(method="min_distance", min_distance_px=500)
     with pytest.raises(ValueError, match=r"none of 200 patterns can be an anchor \(200 fewer than 3 neighbours at 500"):
         neighbourhood(positions, ALL, 4, grouping)
@@ -186,12 +186,14 @@ def test_groups_stay_within_the_patterns_they_are_made_of(positions):
 
 
 def test_too_few_patterns_are_refused_with_a_remedy(positions):
-    with pytest.raises(ValueError, match=r"4 patterns are too few to give each 6 neighbours: .*group_size"):
+    with pytest.raises(
+        ValueError, match=r"expected at least 7 patterns to give each 6 neighbours, got 4: .*group_size"
+    ):
         neighbourhood(positions, np.arange(4), 4, Grouping(k_nearest=6))
 
 
 def test_too_few_neighbours_for_a_group_are_refused(positions):
-    with pytest.raises(ValueError, match=r"neighbours is 2, a group of 4 .*needs 3: raise it"):
+    with pytest.raises(ValueError, match=r"k_nearest is 2, a group of 4 .*needs 3: raise it"):
         neighbourhood(positions, ALL, 4, Grouping(k_nearest=2))
 
 

@@ -74,8 +74,8 @@ def test_wide_counts_come_back_from_a_device(scan, dtype):
     counts = scan.counts.astype(dtype)
     counts[1, 2, 3] = 2**31 + 8 if dtype == np.uint32 else 0.25
     rows = torch.tensor([[0, 1, 2], [0, 3, 1]])
-    found = ResidentCounts([replace(scan, counts=counts)], "cpu").read(rows)
-    np.testing.assert_array_equal(found, counts[[[1, 2], [3, 1]]])
+    actual = ResidentCounts([replace(scan, counts=counts)], "cpu").read(rows)
+    np.testing.assert_array_equal(actual, counts[[[1, 2], [3, 1]]])
 
 
 def test_scans_of_several_sizes_are_refused(scan):
@@ -98,7 +98,7 @@ def test_size_decides_where_counts_lie_unless_the_settings_do(scans, monkeypatch
     assert belongs_on_device(scans, Runtime(counts_on_device="always"), cpu)
 
 
-def test_counts_that_a_gpu_does_not_hold_are_told(simulated_gpu, scans):
+def test_counts_that_a_gpu_does_not_hold_are_refused(simulated_gpu, scans):
     simulated_gpu.largest = stored_bytes(scans) - 1
     with pytest.raises(ValueError, match=r"^CUDA out of memory[^:]*: set runtime.counts_on_device to never"):
         ResidentCounts(scans, "cuda")

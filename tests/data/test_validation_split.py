@@ -73,33 +73,33 @@ def test_a_region_is_the_same_part_of_every_scan(wide):
     for scan, part in zip(wide, split(wide, SPLITS["region"], 8, 0), strict=True):
         low, high = scan.positions.min(0), scan.positions.max(0)
         share = (scan.positions - low) / (high - low)
-        np.testing.assert_array_equal(part.held, np.flatnonzero((share[:, 0] >= 0.7) & (share[:, 1] <= 0.8)))
-        assert len(part.train) + len(part.held) == 200
+        np.testing.assert_array_equal(part.validation, np.flatnonzero((share[:, 0] >= 0.7) & (share[:, 1] <= 0.8)))
+        assert len(part.train) + len(part.validation) == 200
 
 
 def test_a_scan_to_validate_on_is_not_trained_on_and_the_others_wholly(wide):
     data = TrainingData(wide, 4, Training(validation=SPLITS["scan"], supervision="amplitude"), Runtime())
     assert set(data.sampler().rows()[:, 0]) == {0, 2} and set(data.validation_rows[:, 0]) == {1}
     assert data.neighbourhoods[1] is None
-    told = data.counts_of_groups()
-    assert [told[name]["training"] for name in "abc"] == [200, 0, 200]
-    assert [told[name]["validation"] for name in "abc"] == [0, 200, 0]
+    counts = data.counts_of_groups()
+    assert [counts[name]["training"] for name in "abc"] == [200, 0, 200]
+    assert [counts[name]["validation"] for name in "abc"] == [0, 200, 0]
 
 
 def test_a_margin_keeps_training_away_and_is_counted(wide):
     with_margin = split(wide, SPLITS["margin"], 8, 0)
     for scan, part, bare in zip(wide, with_margin, split(wide, SPLITS["block"], 8, 0), strict=True):
-        np.testing.assert_array_equal(part.held, bare.held)
-        gap = np.linalg.norm(scan.positions[part.train][:, None] - scan.positions[part.held], axis=2)
+        np.testing.assert_array_equal(part.validation, bare.validation)
+        gap = np.linalg.norm(scan.positions[part.train][:, None] - scan.positions[part.validation], axis=2)
         assert gap.min() >= 8
-        assert part.margin == 200 - len(part.train) - len(part.held) > 0
+        assert part.margin == 200 - len(part.train) - len(part.validation) > 0
     data = TrainingData(wide, 4, Training(validation=SPLITS["margin"], supervision="amplitude"), Runtime())
     for name, part in zip("abc", with_margin, strict=True):
         assert data.counts_of_groups()[name]["rejected"] == {"near a pattern to validate on": part.margin}
 
 
-def test_a_scan_that_is_not_there_is_refused(wide):
-    with pytest.raises(ValueError, match=r"validation\.scans names moon, the scans to train on are a, b, c"):
+def test_an_unknown_scan_is_refused(wide):
+    with pytest.raises(ValueError, match=r"validation\.scans: no such scan: moon; name some of a, b, c"):
         split(wide, Validation(split="scan", scans=("a", "moon")), 8, 0)
 
 
@@ -112,5 +112,5 @@ def test_a_number_is_short_for_a_fraction_and_scans_go_with_scan():
     assert Training.model_validate({"validation": 0.2}).validation == Validation(fraction=0.2)
     region = {"split": "region", "fraction": 0.3}
     for wrong in ({"split": "scan"}, {"scans": ["a"]}, 1.5, {"x_bounds": [0.8, 0.2]}, {"x_bounds": [0.2, 0.8]}, region):
-        with pytest.raises(ValueError, match=r"by: scan|less than 1|expected|x_bounds acts|fraction acts"):
+        with pytest.raises(ValueError, match=r"split: scan|less than 1|expected|x_bounds acts|fraction acts"):
             Training.model_validate({"validation": wrong})

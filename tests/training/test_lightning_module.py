@@ -1,4 +1,4 @@
-"""Training steps: every stage acts, every parameter learns, and a flat output does not go unseen."""
+"""Training steps: every stage acts, every parameter learns, and a collapse is detected."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from ptychoflow.networks.group_network import GroupReconstructor
 from ptychoflow.networks.registry import ARCHITECTURES
 from ptychoflow.physics.data_fidelity import poisson_nll
 from ptychoflow.training.callbacks import CollapsedError, CollapseGuard
-from ptychoflow.training.lightning_module import GroupTask, flatness, predict_groups
+from ptychoflow.training.lightning_module import GroupTask, contrast_and_correlation, predict_groups
 from ptychoflow.training.losses import diffract
 
 
@@ -39,16 +39,16 @@ def _step(task, batch):
     return out, torch.cat([p.grad.flatten() for p in task.parameters()])
 
 
-def test_guide_and_physics_pull_differently(batch):
-    (guide, from_guide), (physics, from_physics) = (_step(_task(weight), batch) for weight in (0.0, 1.0))
-    assert set(guide) == {"loss", "supervised"} and set(physics) == {"loss", "physics"}
-    assert guide["loss"] != physics["loss"]
-    assert torch.cosine_similarity(from_guide, from_physics, dim=0) < 0.99
+def test_supervised_and_physics_loss_have_different_gradients(batch):
+    (supervised, from_supervised), (physics, from_physics) = (_step(_task(weight), batch) for weight in (0.0, 1.0))
+    assert set(supervised) == {"loss", "supervised"} and set(physics) == {"loss", "physics"}
+    assert supervised["loss"] != physics["loss"]
+    assert torch.cosine_similarity(from_supervised, from_physics, dim=0) < 0.99
 
 
 def test_a_weight_between_mixes_loss_and_gradient(batch):
-    (guide, g0), (physics, g1), (mixed, g) = (_step(_task(weight), batch) for weight in (0.0, 1.0, 0.25))
-    torch.testing.assert_close(mixed["loss"], 0.75 * guide["loss"] + 0.25 * physics["loss"])
+    (supervised, g0), (physics, g1), (mixed, g) = (_step(_task(weight), batch) for weight in (0.0, 1.0, 0.25))
+    torch.testing.assert_close(mixed["loss"], 0.75 * supervised["loss"] + 0.25 * physics["loss"])
     torch.testing.assert_close(g, 0.75 * g0 + 0.25 * g1, rtol=1e-3, atol=1e-6)
 
 
@@ -78,16 +78,16 @@ def test_a_frozen_encoder_is_passed_over_and_the_rest_learns(batch, network):
 @pytest.mark.parametrize("part", ["amplitude", "phase"])
 def test_a_regulariser_acts_on_loss_and_gradient(batch, part):
     plain, g0 = _step(_task(0.5), batch)
-    (light, g1), (heavy, g2) = (
+    (weak, g1), (strong, g2) = (
         _step(_task(0.5, regularisation={part: "total_variation", f"{part}_weight": w}), batch) for w in (0.1, 0.2)
     )
-    assert "regularisation" not in plain and light["regularisation"] > 0
-    torch.testing.assert_close(heavy["loss"] - plain["loss"], 2 * (light["loss"] - plain["loss"]), rtol=1e-3, atol=1e-5)
+    assert "regularisation" not in plain and weak["regularisation"] > 0
+    torch.testing.assert_close(strong["loss"] - plain["loss"], 2 * (weak["loss"] - plain["loss"]), rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(g2 - g0, 2 * (g1 - g0), rtol=1e-2, atol=1e-4)
     assert (g1 - g0).abs().max() > 1e-4
 
 
-def test_without_labels_the_truth_plays_no_part(batch):
+def test_without_labels_the_ground_truth_has_no_effect(batch):
     blind = batch._replace(truth=None)
     for weight in (0.0, 0.5, 1.0):
         assert (
@@ -95,14 +95,16 @@ def test_without_labels_the_truth_plays_no_part(batch):
         )
 
 
-def test_witnesses_are_not_seen_and_alone_make_up_the_data_error(scan):
+def test_held_out_neighbours_are_not_seen_and_alone_make_up_the_data_error(scan):
     rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 7)[:6], 0, 0, axis=1)
     batch = read_batch([scan], rows, group_size=4)
     task = _task(1.0, held_out_neighbours=3)
     loss = task.training_step(batch, 0)["loss"]
-    darker = batch._replace(counts=torch.cat([batch.counts[:, :4], 0.5 * batch.counts[:, 4:]], dim=1))
-    torch.testing.assert_close(predict_groups(task.network, darker).canvas, predict_groups(task.network, batch).canvas)
-    assert task.training_step(darker, 0)["loss"] != loss
+    fewer_counts = batch._replace(counts=torch.cat([batch.counts[:, :4], 0.5 * batch.counts[:, 4:]], dim=1))
+    torch.testing.assert_close(
+        predict_groups(task.network, fewer_counts).canvas, predict_groups(task.network, batch).canvas
+    )
+    assert task.training_step(fewer_counts, 0)["loss"] != loss
     canvases, _, probes, _ = predict_groups(task.network, batch)
     alone = [poisson_nll(batch.counts[:, 4:], diffract(canvas, probes[:, 4:]), batch.mask) for canvas in canvases]
     torch.testing.assert_close(loss, sum(alone))
@@ -110,14 +112,14 @@ def test_witnesses_are_not_seen_and_alone_make_up_the_data_error(scan):
 
 def test_a_group_lies_in_the_middle_of_what_the_network_sees(scan):
     rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 7)[:6], 0, 0, axis=1)
-    with_witnesses, without = read_batch([scan], rows, group_size=4), read_batch([scan], rows[:, :5])
-    torch.testing.assert_close(with_witnesses.centre, without.centre)
-    torch.testing.assert_close(with_witnesses.relative[:, :4], without.relative)
+    with_held_out, without = read_batch([scan], rows, group_size=4), read_batch([scan], rows[:, :5])
+    torch.testing.assert_close(with_held_out.centre, without.centre)
+    torch.testing.assert_close(with_held_out.relative[:, :4], without.relative)
 
 
 def test_the_untrained_network_leaves_the_estimate_nearly_as_it_is(batch):
-    solution = predict_groups(_task(1.0).network, batch)
-    assert (solution.canvases[0] - solution.estimate).abs().max() < 0.5
+    prediction = predict_groups(_task(1.0).network, batch)
+    assert (prediction.canvases[0] - prediction.estimate).abs().max() < 0.5
 
 
 def test_a_group_does_not_depend_on_its_batch(batch):
@@ -127,23 +129,23 @@ def test_a_group_does_not_depend_on_its_batch(batch):
         torch.testing.assert_close(predict_groups(network, batch).canvas[:3], torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
-def test_flatness_tells_a_flat_canvas_from_one_like_the_estimate(batch):
-    solution = predict_groups(_task(1.0).network, batch)
-    estimate = solution.estimate
-    same = flatness(estimate, estimate, solution.light)
-    assert same["spread"] == pytest.approx(1, abs=1e-4) and same["correlation"] == pytest.approx(1, abs=1e-4)
-    flat = flatness(1 + 1e-3 * torch.rand_like(estimate), estimate, solution.light)
-    assert flat["spread"] < 0.02
+def test_a_uniform_canvas_has_no_contrast_and_the_estimate_all_of_it(batch):
+    prediction = predict_groups(_task(1.0).network, batch)
+    estimate = prediction.estimate
+    same = contrast_and_correlation(estimate, estimate, prediction.illumination)
+    assert same["contrast"] == pytest.approx(1, abs=1e-4) and same["correlation"] == pytest.approx(1, abs=1e-4)
+    uniform = contrast_and_correlation(1 + 1e-3 * torch.rand_like(estimate), estimate, prediction.illumination)
+    assert uniform["contrast"] < 0.02
 
 
 class _Trainer:
     current_epoch = 3
 
-    def __init__(self, spread: float, correlation: float) -> None:
-        self.callback_metrics = {"validation/spread": spread, "validation/correlation": correlation}
+    def __init__(self, contrast: float, correlation: float) -> None:
+        self.callback_metrics = {"validation/contrast": contrast, "validation/correlation": correlation}
 
 
-def test_the_guard_stops_a_training_that_is_flat_twice():
+def test_the_guard_stops_a_training_that_collapses_twice():
     guard = CollapseGuard()
     for trainer in (_Trainer(0.01, 0.9), _Trainer(0.9, 0.9), _Trainer(0.9, 0.01)):
         guard.on_validation_end(trainer, None)
@@ -160,24 +162,24 @@ def test_the_guard_stops_a_training_that_is_flat_twice():
     ],
 )
 def test_a_step_on_a_gpu_is_that_on_the_cpu(gpu, batch, network):
-    kept = {"amplitude": "total_variation", "phase": "mean_deviation"}
-    there = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
-    losses, told = [], []
-    for device, groups in (("cpu", batch), ("cuda", there)):
-        task = _task(0.5, None, network, regularisation=kept).to(device)
-        task.log_dict = lambda measures, **settings: told.append({name: float(v) for name, v in measures.items()})
+    penalties = {"amplitude": "total_variation", "phase": "mean_deviation"}
+    on_gpu = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
+    losses, logged = [], []
+    for device, groups in (("cpu", batch), ("cuda", on_gpu)):
+        task = _task(0.5, None, network, regularisation=penalties).to(device)
+        task.log_dict = lambda metrics, **settings: logged.append({name: float(v) for name, v in metrics.items()})
         loss, gradient = _step(task, groups)
         task.validation_step(groups, 0)
         losses.append([float(loss["loss"]), float(gradient.norm())])
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
-    assert told[2:] == [pytest.approx(measures, rel=1e-2, abs=1e-4) for measures in told[:2]]
+    assert logged[2:] == [pytest.approx(metrics, rel=1e-2, abs=1e-4) for metrics in logged[:2]]
 
 
-def test_witnesses_are_asked_on_a_gpu_too(gpu, scan):
+def test_held_out_neighbours_are_compared_on_a_gpu_too(gpu, scan):
     rows = np.insert(nearest_groups(scan.positions, np.arange(len(scan)), 7)[:6], 0, 0, axis=1)
     batch = read_batch([scan], rows, group_size=4)
-    there = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
-    here, there = (
-        _task(1.0, held_out_neighbours=3).to(b.counts.device).training_step(b, 0)["loss"] for b in (batch, there)
+    on_gpu = Batch(*(part.cuda() if isinstance(part, torch.Tensor) else part for part in batch))
+    on_cpu, on_gpu = (
+        _task(1.0, held_out_neighbours=3).to(b.counts.device).training_step(b, 0)["loss"] for b in (batch, on_gpu)
     )
-    assert float(there) == pytest.approx(float(here), rel=1e-3)
+    assert float(on_gpu) == pytest.approx(float(on_cpu), rel=1e-3)

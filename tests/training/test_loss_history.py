@@ -1,4 +1,4 @@
-"""Curves: short enough to draw, honest about what was not computed."""
+"""Loss histories: short enough to draw, without losses that were not computed."""
 
 from ptychoflow.training.loss_history import by_stage, thin
 
@@ -10,8 +10,8 @@ def test_curves_are_thinned_to_means_and_leave_out_what_was_not_computed():
     assert thin(columns, most=2) == {"epoch": [0.5, 2.5], "loss": [3, 1], "supervised": [1.0, None]}
 
 
-def test_stages_are_told_apart():
+def test_stages_are_summarised_one_by_one():
     columns = {"stage": [0, 0, 1], "loss": [3.0, 2, 1], "supervised": [3.0, 2, NAN], "physics": [NAN, NAN, 1.0]}
     first, second = by_stage(columns)
     assert (first["loss_first"], first["loss_last"], first["physics_last"]) == (3, 2, None)
-    assert (second["stage"], second["steps"], second["guide_first"], second["physics_last"]) == (1, 1, None, 1)
+    assert (second["stage"], second["steps"], second["supervised_first"], second["physics_last"]) == (1, 1, None, 1)

@@ -9,12 +9,12 @@ from ptychoflow.config import Regularisation
 from ptychoflow.training.regularisation import regularisation
 
 RNG = torch.Generator().manual_seed(0)
-LIGHT = torch.rand(2, 12, 12, generator=RNG)
+ILLUMINATION = torch.rand(2, 12, 12, generator=RNG)
 EVERY = [{part: kind} for part in ("amplitude", "phase") for kind in ("total_variation", "mean_deviation")]
 
 
-def _value(canvas: torch.Tensor, light: torch.Tensor = LIGHT, **settings) -> float:
-    return float(regularisation(canvas, light, Regularisation(**settings)))
+def _value(canvas: torch.Tensor, illumination: torch.Tensor = ILLUMINATION, **settings) -> float:
+    return float(regularisation(canvas, illumination, Regularisation(**settings)))
 
 
 def _random() -> torch.Tensor:
@@ -30,10 +30,10 @@ def test_an_even_object_costs_nothing_and_a_rough_one_does(settings):
 
 def test_a_ramp_costs_its_slope_and_the_width_of_an_even_distribution():
     ramp = 0.01 * torch.arange(101.0).expand(1, 101, 101)
-    light = torch.ones(1, 101, 101)
+    illumination = torch.ones(1, 101, 101)
     for canvas, part in ((1 + ramp + 0j, "amplitude"), (torch.polar(torch.ones_like(ramp), 3 + ramp), "phase")):
-        assert _value(canvas, light, **{part: "total_variation"}) == pytest.approx(0.01, rel=1e-3)
-        assert _value(canvas, light, **{part: "mean_deviation"}) == pytest.approx(0.25, rel=0.02)
+        assert _value(canvas, illumination, **{part: "total_variation"}) == pytest.approx(0.01, rel=1e-3)
+        assert _value(canvas, illumination, **{part: "mean_deviation"}) == pytest.approx(0.25, rel=0.02)
 
 
 def test_phase_and_amplitude_do_not_see_each_other():
@@ -52,11 +52,11 @@ def test_a_global_phase_is_free_even_across_the_branch_cut(settings):
 
 @pytest.mark.parametrize("settings", EVERY)
 def test_what_no_light_falls_on_has_no_say(settings):
-    light = LIGHT.clone()
-    light[:, :, 6:] = 0
+    illumination = ILLUMINATION.clone()
+    illumination[:, :, 6:] = 0
     rough = _random()
-    other = torch.where(light > 0, rough, 7j)
-    assert _value(rough, light, **settings) == pytest.approx(_value(other, light, **settings))
+    other = torch.where(illumination > 0, rough, 7j)
+    assert _value(rough, illumination, **settings) == pytest.approx(_value(other, illumination, **settings))
 
 
 def test_both_parts_add_up_with_their_weights():
@@ -69,7 +69,7 @@ def test_both_parts_add_up_with_their_weights():
 @pytest.mark.parametrize("settings", EVERY)
 def test_gradients_are_finite_on_a_dark_canvas(settings):
     canvas = torch.zeros(2, 12, 12, dtype=torch.complex64, requires_grad=True)
-    regularisation(canvas, LIGHT, Regularisation(**settings)).backward()
+    regularisation(canvas, ILLUMINATION, Regularisation(**settings)).backward()
     assert torch.isfinite(torch.view_as_real(canvas.grad)).all()
 
 

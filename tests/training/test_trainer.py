@@ -54,13 +54,13 @@ def test_nothing_is_requeued_behind_the_schedulers_back(environment):
 @pytest.mark.parametrize(("variables", "who"), [(TORCHRUN, "torchrun"), (SRUN, "srun")])
 def test_another_number_of_processes_is_refused(environment, variables, who):
     environment(**variables)
-    with pytest.raises(ValueError, match=f"{who} started 4 of 2 processes, for 2 devices on 1 nodes: make"):
+    with pytest.raises(ValueError, match=f"expected 2 processes for 2 devices on 1 nodes, {who} started 4: change"):
         launcher(2)
 
 
 def test_several_nodes_need_a_launcher(environment):
     environment()
-    with pytest.raises(ValueError, match=r"srun started 1 of 2 processes, .* use a profile for SLURM"):
+    with pytest.raises(ValueError, match=r"expected 2 processes .*, srun started 1: .* use a profile for SLURM"):
         launcher(1, 2)
 
 
@@ -73,14 +73,14 @@ class Interrupted(lightning.LightningModule):
 
 
 @pytest.fixture
-def heard():
-    """Ctrl-C is heard, also where what started the tests has them ignore it."""
+def sigint_handled():
+    """Ctrl-C is handled, also where what started the tests has them ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupt_stays_one_and_so_does_the_next(environment, heard):
+def test_an_interrupt_stays_one_and_so_does_the_next(environment, sigint_handled):
     environment()
     before = signal.getsignal(signal.SIGINT)
     for _ in range(2):
@@ -109,7 +109,7 @@ def test_a_checkpoint_that_cannot_be_finished_leaves_the_one_before(tmp_path):
     assert list(path.parent.iterdir()) == [path], "nothing is left beside it, or in another place"
 
 
-def test_a_bar_tells_the_loss_but_looks_at_it_once_in_a_while(monkeypatch):
+def test_a_bar_shows_the_loss_but_reads_it_once_in_a_while(monkeypatch):
     bar, trainer = ThrottledProgressBar(), SimpleNamespace(callback_metrics={})
     assert bar.get_metrics(trainer, None) == {}
     trainer.callback_metrics["loss"] = torch.tensor(0.5)

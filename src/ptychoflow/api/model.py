@@ -35,7 +35,7 @@ class PtychoModel:
     @classmethod
     def new(cls, data: "PtychoDataLoader | Any", config: ConfigManager | None = None) -> "PtychoModel":
         """An untrained network whose window and normalisation suit some data."""
-        from ..commands.train import build_network
+        from ..training.network_setup import build_network
         from ..models.checkpoint import Model
 
         loader = loader_of(data, config)

@@ -1,12 +1,13 @@
-"""The data of a training and of a prediction, as Lightning takes them."""
+"""The LightningDataModules of training and of prediction."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from ..config import Runtime, Training
 from ..core.scan import Scan
@@ -20,25 +21,25 @@ from .validation_split import Split, split
 
 logger = logging.getLogger(__name__)
 
-BATCH_BYTES = 0.5
-"""Share of a device's free memory that counts may take; the rest is the network's."""
-AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 24}
-"""Pixels of patterns to predict from at once: on a CPU the faster the better they stay in its cache."""
+DEVICE_MEMORY_SHARE = 0.5
+"""Share of a device's free memory that counts may take; the network needs the remainder."""
+PIXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 24}
+"""Pixels of patterns in a batch of prediction: on a CPU they should stay in its cache."""
 PREFETCH = 4
-"""Batches that each loader process reads ahead."""
+"""Batches that each loader process reads in advance."""
 
 
 class GroupData(lightning.LightningDataModule):
-    """Groups of patterns of some scans, made into batches on the device that computes.
+    """Groups of patterns of some scans, made into batches on the computing device.
 
-    A loader hands over the counts as they are stored, a byte or two a pixel; what else a batch needs lies on the
-    device. Where the counts themselves fit there, they are copied once and the loader only says which groups come next.
+    A loader passes on the counts as they are stored, a byte or two a pixel; the other fields of a batch are made on the
+    device. Where the counts themselves fit there, they are copied once and the loader only passes on the rows.
 
     Args:
-        scans: what to read.
+        scans: to read.
         group_size: patterns per group that the network sees, C.
-        runtime: loader processes, device, where counts lie.
-        labels: whether to cut the truth.
+        runtime: loader processes, device, placement of counts.
+        labels: add the ground truth to batches.
 
     Raises:
         ValueError: if the scans have patterns of several sizes.
@@ -52,51 +53,60 @@ class GroupData(lightning.LightningDataModule):
         self._resident: ResidentCounts | None = None
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """The groups of some rows, read at once on the CPU."""
+        """Read the groups of some rows on the CPU, without a loader.
+
+        Args:
+            rows: scan and members of each group, ``(B, 1 + C)``.
+        """
         return read_batch(self.scans, rows, self.labels, self.group_size)
 
     def on_after_batch_transfer(self, batch: Reading, dataloader_idx: int = 0) -> Batch:
-        """Make a batch of what the loader handed over, on the device where that has arrived."""
+        """Make a batch of what the loader passed on, on the device that it was copied to."""
         device = batch.rows.device
         if device not in self._tables:
             self._tables[device] = ScanTable(self.scans, self.labels, device, self.group_size)
-        counts = self._resident.read(batch.rows) if batch.counts is None else batch.counts
+        counts = batch.counts
+        if counts is None:
+            if self._resident is None:
+                raise RuntimeError("expected counts on the device, found none: make the loader before its batches")
+            counts = self._resident.read(batch.rows)
         return self._tables[device].batch(counts, batch.rows)
 
-    def _made(self, reading: Reading) -> Batch:
+    def _make_batch(self, reading: Reading) -> Batch:
         return self.on_after_batch_transfer(self.on_before_batch_transfer(reading, 0), 0)
 
     def teardown(self, stage: str) -> None:
-        """Give the device its memory back."""
+        """Free the memory of the device."""
         self._resident = None
         self._tables.clear()
 
-    def _share(self) -> tuple[int, int]:
-        """This process and how many there are; without a trainer, one."""
+    def _rank_and_count(self) -> tuple[int, int]:
+        """Return the rank of this process and the number of ranks; 0 and 1 without a trainer."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     @property
     def _device(self) -> torch.device:
-        """Where batches are made; without a trainer, the CPU."""
+        """Device on which batches are made; the CPU without a trainer."""
         return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
-    def _loader(self, sampler: Sampler, batch_size: int, drop_last: bool = False) -> DataLoader:
-        """A plain loader whose batches the dataset reads whole; without a trainer it makes them ready too."""
+    def _loader(self, sampler: FixedSampler | GroupSampler, batch_size: int, drop_last: bool = False) -> DataLoader:
+        """Return a loader whose dataset reads whole batches; without a trainer it also makes them ready."""
         device = self._device
-        resident = self._keep_on(device)
+        resident = self._keep_counts_on(device)
+        collate: Callable[[Any], Any] = self._make_batch if self.trainer is None else _unchanged
         workers = 0 if resident else self.runtime.workers
         return DataLoader(
             RowDataset() if resident else self._dataset,
             batch_sampler=RowBatches(sampler, batch_size, drop_last),
             num_workers=workers,
-            collate_fn=self._made if self.trainer is None else _as_read,
+            collate_fn=collate,
             pin_memory=device.type == "cuda" and not resident,
             persistent_workers=workers > 0,
             prefetch_factor=PREFETCH if workers else None,
         )
 
-    def _keep_on(self, device: torch.device) -> bool:
-        """Copy the counts to the device if the settings say so, or if they leave it open and there is room."""
+    def _keep_counts_on(self, device: torch.device) -> bool:
+        """Copy the counts to the device if the settings ask for it, or leave it open and they fit; return True then."""
         if self._resident is None and belongs_on_device(self.scans, self.runtime, device):
             logger.info("keeping %.3g GiB of counts on %s", stored_bytes(self.scans) / 2**30, device)
             self._resident = ResidentCounts(self.scans, device)
@@ -107,14 +117,14 @@ class TrainingData(GroupData):
     """Groups to train on, and groups of other patterns to validate on.
 
     Args:
-        scans: what to train on.
+        scans: to train on.
         group_size: patterns per group, C.
         training: grouping, split, batch size, seed.
-        runtime: loader processes, device, where counts lie.
+        runtime: loader processes, device, placement of counts.
 
     Attributes:
-        members: patterns per row: a group's own, then its held_out_neighbours.
-        neighbourhoods: what groups of each scan are drawn from; None for one that is not trained on.
+        members: patterns per row: those of a group, then its held-out neighbours.
+        neighbourhoods: candidates that groups of each scan are drawn from; None for one that is not trained on.
         validation_rows: scan and members of each group to validate on, ``(n, 1 + members)``.
 
     Raises:
@@ -130,10 +140,15 @@ class TrainingData(GroupData):
         for scan, near in zip(scans, self.neighbourhoods, strict=True):
             if near is not None and near.rejected:
                 reasons = ", ".join(f"{count} {reason}" for reason, count in near.rejected.items())
-                logger.info("%s: %d anchors, left out %s", scan.name, len(near), reasons)
+                logger.info("%s: %d anchors, rejected %s", scan.name, len(near), reasons)
 
     def sampler(self, rank: int = 0, ranks: int = 1) -> GroupSampler:
-        """The training rows of a rank."""
+        """Return the sampler of the training rows of a rank.
+
+        Args:
+            rank: of this process.
+            ranks: number of processes.
+        """
         training = self.training
         return GroupSampler(
             self.neighbourhoods, self.members, training.seed, training.groups_per_epoch, rank=rank, ranks=ranks
@@ -141,12 +156,12 @@ class TrainingData(GroupData):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of one epoch; what does not fill a batch is left for the next one."""
+        """Number of steps of one epoch; groups that do not fill a batch are left out."""
         return len(self.sampler()) // self.training.batch_size
 
     def train_dataloader(self) -> DataLoader:
         """Groups to train on, from where the epoch was stopped if it was."""
-        rank, ranks = self._share()
+        rank, ranks = self._rank_and_count()
         sampler, parts = self.sampler(rank, ranks), self.runtime.gradient_accumulation_steps
         if self.trainer is not None:
             # of a step that is done but not told to every callback yet, this counts it, and so does Lightning
@@ -159,10 +174,10 @@ class TrainingData(GroupData):
         """Groups to validate on, each on one rank."""
         if not len(self.validation_rows):
             return []
-        return self._loader(FixedSampler(self.validation_rows, *self._share()), self.training.batch_size)
+        return self._loader(FixedSampler(self.validation_rows, *self._rank_and_count()), self.training.batch_size)
 
     def counts_of_groups(self) -> dict[str, dict]:
-        """How many patterns of each scan are anchors to train on and to validate on, and why others are not."""
+        """Count, for each scan, the anchors to train on and to validate on, and the rejected patterns by reason."""
         held = np.bincount(self.validation_rows[:, 0], minlength=len(self.scans))
         return {
             scan.name: {
@@ -184,7 +199,7 @@ class TrainingData(GroupData):
             raise ValueError(f"{scan.name}: {error}") from None
 
     def _validation(self, index: int) -> np.ndarray:
-        held = self.splits[index].held
+        held = self.splits[index].validation
         if not len(held):
             return np.empty((0, 1 + self.members), np.int64)
         try:
@@ -197,11 +212,11 @@ class PredictionData(GroupData):
     """Groups that hold every pattern of a scan, each group on exactly one rank.
 
     Args:
-        scan: what to predict.
+        scan: to predict.
         group_size: patterns per group, C.
-        runtime: loader processes, device, groups at once.
-        groups: ``minimal_cover`` takes as few of the groups around each pattern as hold every pattern, ``all`` takes all.
-        clock: takes the seconds of ``load`` and ``host_to_device``.
+        runtime: loader processes, device, batch size.
+        groups: ``all`` takes the group around each pattern, ``minimal_cover`` as few of them as hold every pattern.
+        clock: records the seconds of ``load`` and ``host_to_device``.
 
     Attributes:
         rows: scan, which is 0, and members of each group, ``(n, 1 + C)``.
@@ -212,52 +227,62 @@ class PredictionData(GroupData):
     ) -> None:
         super().__init__([scan], group_size, runtime, labels=False)
         self._clock = clock or Clock()
-        found = nearest_groups(scan.positions, np.arange(len(scan)), group_size)
+        members = nearest_groups(scan.positions, np.arange(len(scan)), group_size)
         if groups == "minimal_cover":
-            found = found[cover(found, len(scan))]
-        self.rows = np.insert(found, 0, 0, axis=1)
+            members = members[cover(members, len(scan))]
+        self.rows = np.insert(members, 0, 0, axis=1)
 
     @property
     def batch_size(self) -> int:
-        """Groups per batch: as many as the settings say, or as a cache or a GPU likes best."""
+        """Groups per batch: the setting, or as many as suit the cache of a CPU or a GPU."""
         if self.runtime.inference_batch_size is not None:
             return self.runtime.inference_batch_size
         pixels = (self.rows.shape[1] - 1) * self.scans[0].size ** 2
-        return max(1, AT_ONCE["cuda" if self._device.type == "cuda" else "cpu"] // pixels)
+        return max(1, PIXELS_AT_ONCE["cuda" if self._device.type == "cuda" else "cpu"] // pixels)
 
-    def share(self, rank: int, ranks: int) -> FixedSampler:
-        """The groups of one rank."""
+    def local_shard(self, rank: int, ranks: int) -> FixedSampler:
+        """Return the sampler of the groups of one rank.
+
+        Args:
+            rank: of the process.
+            ranks: number of processes.
+        """
         return FixedSampler(self.rows, rank, ranks)
 
     def predict_dataloader(self) -> DataLoader:
-        """The groups of this rank, in order."""
-        return self._loader(self.share(*self._share()), self.batch_size)
+        """Return the groups of this rank, in order."""
+        return self._loader(self.local_shard(*self._rank_and_count()), self.batch_size)
 
     def transfer_batch_to_device(self, batch: Reading, device: torch.device, dataloader_idx: int) -> Reading:
-        """Note how long the counts were waited for, and bring them to the device."""
+        """Record the wait for the counts, and copy them to the device."""
         self._clock.waited("load")
         with self._clock("host_to_device", device):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Reading, dataloader_idx: int = 0) -> Batch:
-        """Make a batch there."""
+        """Make a batch on the device."""
         with self._clock("host_to_device", batch.rows.device):
             return super().on_after_batch_transfer(batch, dataloader_idx)
 
 
 def belongs_on_device(scans: Sequence[Scan], runtime: Runtime, device: torch.device) -> bool:
-    """Whether the counts are to lie on the device.
+    """Return True if the counts are to be kept on the device.
 
-    Where the settings leave it open, they lie on a GPU that has room for them; a CPU finds them in its own memory
-    anyway once they have been read.
+    Where the settings leave it open, they are kept on a GPU with enough free memory; on a CPU they are in the page
+    cache anyway once they have been read.
+
+    Args:
+        scans: whose counts.
+        runtime: ``counts_on_device``.
+        device: the computing device.
     """
     if runtime.counts_on_device != "auto":
         return runtime.counts_on_device == "always"
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return stored_bytes(scans) <= BATCH_BYTES * free
+    return stored_bytes(scans) <= DEVICE_MEMORY_SHARE * free
 
 
-def _as_read(reading: Reading) -> Reading:
+def _unchanged(reading: Reading) -> Reading:
     return reading

@@ -1,4 +1,4 @@
-"""The order in which groups come: fixed by seed, epoch and rank, and resumed where it stopped.
+"""Samplers of groups: the order is fixed by seed, epoch and rank, and resumes where it stopped.
 
 A group is a row ``(scan, member, member, ...)``, its anchor first.
 """
@@ -12,7 +12,13 @@ from .grouping import Neighbourhood
 
 
 class FixedSampler(Sampler[np.ndarray]):
-    """One rank's share of given rows, in order: every row on exactly one rank."""
+    """Yield the share of one rank of given rows, in order: every row is on exactly one rank.
+
+    Args:
+        rows: ``(n, 1 + C)``.
+        rank: of this process.
+        ranks: number of processes.
+    """
 
     def __init__(self, rows: np.ndarray, rank: int = 0, ranks: int = 1) -> None:
         self.rows = np.array_split(rows, ranks)[rank]
@@ -24,23 +30,23 @@ class FixedSampler(Sampler[np.ndarray]):
         return iter(self.rows)
 
     def table(self) -> np.ndarray:
-        """The rows of this rank, ``(n, 1 + C)``."""
+        """Return the rows of this rank, ``(n, 1 + C)``."""
         return self.rows
 
 
 class GroupSampler(Sampler[np.ndarray]):
-    """Rows of one epoch: groups drawn and shuffled anew each time, by seed and epoch alone.
+    """Yield the rows of one epoch: groups drawn and shuffled anew each time, by seed and epoch alone.
 
-    Ranks take turns, so that any number of them together has seen the same rows after the same number of batches: an
-    epoch that was stopped resumes on as many as there are now.
+    Ranks alternate, so that any number of them together has seen the same rows after the same number of batches: an
+    interrupted epoch resumes on another number of ranks.
 
     Args:
         neighbourhoods: candidates of each scan; None for a scan that is not trained on.
         size: patterns per group, C.
         seed: of the draw and the order.
         epoch_size: rows per epoch over all ranks; one per anchor without it.
-        rank: this process.
-        ranks: how many processes share an epoch; each takes every ``ranks``-th row, all equally many.
+        rank: of this process.
+        ranks: number of processes that share an epoch; each takes every ``ranks``-th row, all equally many.
     """
 
     def __init__(
@@ -62,19 +68,19 @@ class GroupSampler(Sampler[np.ndarray]):
         self._seen = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
+        """Set the epoch; Lightning calls this before each."""
         self.epoch = epoch
 
     def state_dict(self, seen: int) -> dict[str, int]:
-        """Where this epoch stands.
+        """Return the progress of this epoch.
 
         Args:
-            seen: rows that have been used over all ranks; a loader reads ahead, so that only who uses them knows.
+            seen: rows that have been used over all ranks; a loader reads in advance, so only their user knows.
         """
         return {"epoch": self.epoch, "seen": seen}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where an epoch stood: its next pass leaves out what was seen."""
+        """Resume an epoch: the next iteration leaves out the rows that were seen."""
         self.epoch, self._seen = state["epoch"], state["seen"]
 
     def __len__(self) -> int:
@@ -84,33 +90,34 @@ class GroupSampler(Sampler[np.ndarray]):
         yield from self.table()
 
     def table(self) -> np.ndarray:
-        """The rows of this rank that are still to come, ``(n, 1 + C)``."""
+        """Return the remaining rows of this rank, ``(n, 1 + C)``."""
         seen, self._seen = self._seen // self.ranks, 0
         return self.rows()[self.rank : len(self) * self.ranks : self.ranks][seen:]
 
     def rows(self) -> np.ndarray:
-        """The whole epoch over all ranks, ``(epoch_size, 1 + C)``; one longer than the anchors passes them again."""
+        """Return the whole epoch over all ranks, ``(epoch_size, 1 + C)``; anchors repeat where it has more rows."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        passes = [self._one_pass(rng) for _ in range(-(-self.epoch_size // self.anchors))]
-        return np.concatenate(passes)[: self.epoch_size] if len(passes) > 1 else passes[0][: self.epoch_size]
+        rounds = [self._draw_round(rng) for _ in range(-(-self.epoch_size // self.anchors))]
+        return np.concatenate(rounds)[: self.epoch_size] if len(rounds) > 1 else rounds[0][: self.epoch_size]
 
-    def _one_pass(self, rng: np.random.Generator) -> np.ndarray:
+    def _draw_round(self, rng: np.random.Generator) -> np.ndarray:
+        """Return one group around every anchor, shuffled."""
         rows, first = np.empty((self.anchors, 1 + self.group_size), np.int64), 0
         for index, near in enumerate(self.neighbourhoods):
             if near is not None:
-                here = slice(first, first + len(near))
-                rows[here, 0], rows[here, 1:] = index, near.draw(self.group_size, rng)
-                first = here.stop
+                last = first + len(near)
+                rows[first:last, 0], rows[first:last, 1:] = index, near.draw(self.group_size, rng)
+                first = last
         return rng.permutation(rows)
 
 
 class RowBatches(BatchSampler):
-    """Cuts the rows of a sampler into batches: each one table, which a dataset reads whole.
+    """Cut the rows of a sampler into batches, each a table that a dataset reads in one piece.
 
     Args:
         rows: the sampler.
         batch_size: rows per batch.
-        drop_last: whether to leave out a last batch that is not full.
+        drop_last: leave out a last batch that is not full.
         sampler: not used; where Lightning predicts, it puts the default sampler of the loader here.
     """
 

@@ -1,4 +1,4 @@
-"""Which patterns are kept from training, to validate on: decided before groups are formed, so that none is in both."""
+"""The split of patterns into training and validation, made before groups are formed, so that none is in both."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,12 +16,12 @@ class Split(NamedTuple):
 
     Attributes:
         train: indices of the patterns to train on.
-        held: indices of those to validate on.
-        margin: how many are in neither, because they lie too near to the held ones.
+        validation: indices of those to validate on.
+        margin: number of patterns in neither, because they lie too near to those to validate on.
     """
 
     train: np.ndarray
-    held: np.ndarray
+    validation: np.ndarray
     margin: int
 
 
@@ -29,23 +29,23 @@ def split(scans: Sequence[Scan], validation: Validation, least: int, seed: int) 
     """Split every scan into patterns to train on and patterns to validate on.
 
     Args:
-        scans: what to split.
-        validation: by block, region or scan, and how much.
-        least: fewest patterns a block is of use with.
-        seed: places the blocks.
+        scans: to split.
+        validation: by block, region or scan, and the fraction.
+        least: fewest patterns of a block.
+        seed: of the place of the blocks.
 
     Raises:
-        ValueError: if a scan that is named is not there, or nothing is left to train on.
+        ValueError: if a named scan does not exist, or no pattern is left to train on.
     """
     names = {scan.name for scan in scans}
     if unknown := set(validation.scans) - names:
         raise ValueError(
-            f"training.validation.scans names {', '.join(sorted(unknown))}, the scans to train on are "
-            f"{', '.join(sorted(names))}: name some of those"
+            f"training.validation.scans: no such scan: {', '.join(sorted(unknown))}; name some of "
+            f"{', '.join(sorted(names))}"
         )
     splits = [_split(scan, validation, least, seed + index) for index, scan in enumerate(scans)]
     if not any(len(part.train) for part in splits):
-        raise ValueError("training.validation leaves no pattern to train on: keep less")
+        raise ValueError("training.validation leaves no pattern to train on: lower its fraction or shrink its region")
     return splits
 
 
@@ -64,18 +64,18 @@ def _split(scan: Scan, validation: Validation, least: int, seed: int) -> Split:
 
 
 def block(positions: np.ndarray, fraction: float, least: int, seed: int) -> np.ndarray:
-    """True for the patterns of one square block, somewhere within the scan, ``(J,)``.
+    """Return True for the patterns of one square block within the scan, ``(J,)``.
 
     Args:
         positions: px, ``(J, 2)``.
         fraction: share of patterns in the block; none for 0.
         least: fewest patterns in a block.
-        seed: places the block.
+        seed: of the place of the block.
     """
-    held = max(round(fraction * len(positions)), least) if fraction > 0 else 0
+    count = max(round(fraction * len(positions)), least) if fraction > 0 else 0
     low, high = positions.min(0), positions.max(0)
     centre = low + (high - low) * np.random.default_rng(seed).uniform(0.2, 0.8, 2)
     order = np.argsort(np.abs(positions - centre).max(1), kind="stable")
     is_held = np.zeros(len(positions), bool)
-    is_held[order[:held]] = True
+    is_held[order[:count]] = True
     return is_held

@@ -98,7 +98,7 @@ class PatchWriter(lightning.Callback):
         if self._open_folder is not None:
             made = str(self._open_folder()) if trainer.is_global_zero else ""
             self.folder = Path(trainer.strategy.broadcast(made))
-        mine = len(trainer.datamodule.share(trainer.global_rank, trainer.world_size))
+        mine = len(trainer.datamodule.local_shard(trainer.global_rank, trainer.world_size))
         group_size = task.network.settings.group_size
         self.shard = ShardWriter(self.folder, trainer.global_rank, mine, self._size, group_size, self._dtype)
         self._clock.mark()

@@ -1,4 +1,4 @@
-"""What a training that is not done keeps, so that it goes on where it was stopped, and its best weights so far."""
+"""Checkpoints of an interrupted training, from which it resumes, and its best weights so far."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ import signal
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -20,96 +21,105 @@ logger = logging.getLogger(__name__)
 
 
 def checkpoint_dir(output: Path, recipe: dict) -> Path:
-    """Where a training keeps its state until it is done: by model name and everything that shapes the result.
+    """Return the folder for checkpoints of an interrupted training.
 
-    It lies outside the workflow's outputs, which are deleted when a job is killed.
+    Its name is made of the output's name and a hash of everything that shapes the result. It lies outside the outputs
+    of the workflow, which are deleted when a job is killed.
+
+    Args:
+        output: the network that is being trained, ``.../networks/NAME.ckpt``.
+        recipe: settings and inputs, as plain data.
     """
     text = json.dumps({"version": __version__, "format": FORMAT, **recipe}, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Path(output).parent.parent / "checkpoints" / Path(output).stem / key
 
 
-LOOK_EVERY = 20
-"""Batches after which processes on GPUs ask each other whether to stop or keep a state: they wait for their devices."""
+POLL_EVERY = 20
+"""Batches after which ranks on GPUs ask each other whether to stop or to checkpoint: asking waits for the devices."""
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps the latest state of an unfinished training: after every epoch, and when a process of it is told to stop.
+    """Keep the latest state of a training: after every epoch, and when one of its processes receives SIGTERM.
 
-    All processes stop together, between two steps, where the state is whole; at the end of an epoch after validation,
-    so that what follows from it (early stopping, the best weights) does not depend on when they were told.
+    All ranks stop together, between two steps, where the state is complete; at the end of an epoch after validation,
+    so that early stopping and the best weights do not depend on the time of the signal.
+
+    Args:
+        folder: for the checkpoint.
     """
 
     NAME = "latest"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, self.NAME, save_on_train_epoch_end=True, enable_version_counter=False)
-        self._told = False
+        self._sigterm = False
 
     def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
-        """Hear SIGTERM instead of Lightning, whose processes would answer it each by itself."""
+        """Handle SIGTERM instead of Lightning, whose processes would each react on their own."""
         super().on_train_start(trainer, task)
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._hear)
+            signal.signal(signal.SIGTERM, self._on_sigterm)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, task: LightningModule, outputs: object, batch: object, index: int
-    ) -> None:
-        if _may_look(trainer, task, index):
-            self._stop_if_told(trainer)
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, index: int) -> None:
+        """Stop after a step if a rank has received SIGTERM."""
+        if _polls_after(trainer, task, index):
+            self._stop_on_sigterm(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, task: LightningModule) -> None:
-        """An epoch may be a single step; after the last one there is nothing to stop."""
+        """Stop after an epoch, which may be a single step; after the last one nothing is left to stop."""
         super().on_train_epoch_end(trainer, task)
-        if trainer.current_epoch + 1 < trainer.max_epochs:
-            self._stop_if_told(trainer)
+        if trainer.max_epochs is None or trainer.current_epoch + 1 < trainer.max_epochs:
+            self._stop_on_sigterm(trainer)
 
-    def _stop_if_told(self, trainer: Trainer) -> None:
-        told = self._told
+    def _stop_on_sigterm(self, trainer: Trainer) -> None:
+        stop = self._sigterm
         if trainer.world_size > 1:
-            told = trainer.strategy.reduce_boolean_decision(told, all=False)
-        if told:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if stop:
             raise SIGTERMException
 
     def on_exception(self, trainer: Trainer, task: LightningModule, exception: BaseException) -> None:
-        """After SIGTERM the state is whole; other interruptions may come anywhere."""
+        """Save a checkpoint after SIGTERM, where the state is complete; other exceptions may come anywhere."""
         if isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.format_checkpoint_name({}))
             log = logger.warning if trainer.is_global_zero else logger.debug
-            log("told to stop after %d steps: the same training resumes from here", trainer.global_step)
+            log("received SIGTERM after %d steps; checkpoint saved, rerun to resume", trainer.global_step)
 
-    def _hear(self, *_: object) -> None:
-        self._told = True
+    def _on_sigterm(self, *_: object) -> None:
+        self._sigterm = True
 
 
 class IntervalCheckpoint(ModelCheckpoint):
-    """Keeps the same state in the middle of an epoch.
+    """Keep the same state in the middle of an epoch.
 
     Args:
-        folder: where :class:`LastCheckpoint` keeps it.
-        minutes: from one to the next.
+        folder: that of :class:`LastCheckpoint`.
+        minutes: between two checkpoints.
     """
 
     def __init__(self, folder: Path, minutes: float) -> None:
         interval = timedelta(minutes=minutes)
         super().__init__(folder, LastCheckpoint.NAME, train_time_interval=interval, enable_version_counter=False)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, task: LightningModule, outputs: object, batch: object, index: int
-    ) -> None:
-        """The end of an epoch has a state of its own, after validation."""
-        if _may_look(trainer, task, index):
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, index: int) -> None:
+        """Save a checkpoint if the interval has passed; the end of an epoch has its own, after validation."""
+        if _polls_after(trainer, task, index):
             super().on_train_batch_end(trainer, task, outputs, batch, index)
 
 
 class BestWeights(ModelCheckpoint):
-    """Keeps the weights of the validation with the smallest error so far."""
+    """Keep the weights of the validation with the smallest error so far.
+
+    Args:
+        folder: for the checkpoint.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "best", ERROR, save_weights_only=True, enable_version_counter=False)
 
 
-def _may_look(trainer: Trainer, task: LightningModule, index: int) -> bool:
-    """Whether to look after this batch; not after the last one of an epoch, whose end has a look of its own."""
-    every = LOOK_EVERY if trainer.world_size > 1 and task.device.type == "cuda" else 1
+def _polls_after(trainer: Trainer, task: LightningModule, index: int) -> bool:
+    """Return True if ranks ask each other after this batch; the end of an epoch has a check of its own."""
+    every = POLL_EVERY if trainer.world_size > 1 and task.device.type == "cuda" else 1
     return index + 1 < trainer.num_training_batches and (index + 1) % every == 0

@@ -1,11 +1,11 @@
-"""Fits of the scans to train on, for a network to learn how to correct them."""
+"""Refinements of the training scans, from which a network learns to correct objects between epochs."""
 
 import copy
 import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -26,12 +26,18 @@ from .trainer import launcher
 logger = logging.getLogger(__name__)
 
 FITS = 3
-"""Fits to learn from of each scan where a part of the patterns is left out of each."""
+"""Refinements of each scan to learn from where each omits some of the patterns."""
 
 
 @out_of_memory_hint(HINT_SMALLER_PROBLEM)
 def training_data(scans: Sequence[Scan], network: Network, training: Training, runtime: Runtime) -> TrainingData:
-    """What a network of these settings learns from.
+    """Return the data that a network of these settings learns from.
+
+    Args:
+        scans: to train on.
+        network: input and group size.
+        training: grouping, split, batch size, seed.
+        runtime: loader processes, devices.
 
     Raises:
         ValueError: if a scan is too small, patterns differ in size, or no group can be formed.
@@ -41,17 +47,17 @@ def training_data(scans: Sequence[Scan], network: Network, training: Training, r
 
 
 class FitData(TrainingData):
-    """Groups to train on, each with a view of a fit of its scan: after one of its first epochs, another one each time.
+    """Groups to train on, each with features of a refinement of its scan, from another of the first epochs each time.
 
-    From the second epoch of training on, half of the views are of fits that the network, as it was when the epoch
-    began, has corrected after each of their own: so it learns from what it will meet (DAgger: Ross, Gordon and Bagnell
-    2011, AISTATS 15, 627).
+    From the second epoch of training on, half of the features are of refinements in which the network, as it was when
+    the training epoch began, corrected the object after each refinement epoch: it learns from the input that it will
+    get (DAgger: Ross, Gordon and Bagnell 2011, AISTATS 15, 627).
 
-    Where there are held_out_neighbours, a fit is given only some of the patterns, as many as the groups' share of members and
-    held_out_neighbours together, and what a network makes of it is held against the others.
+    With held-out neighbours, a refinement uses only some of the patterns, as many as the share of a group's members in
+    members and held-out neighbours together; the prediction of the network is compared with the other patterns.
 
     Args:
-        scans: what to train on.
+        scans: to train on.
         group_size: patterns per group, C.
         training: grouping, split, batch size, seed.
         runtime: loader processes, devices.
@@ -60,112 +66,142 @@ class FitData(TrainingData):
     def __init__(self, scans: Sequence[Scan], group_size: int, training: Training, runtime: Runtime) -> None:
         super().__init__(scans, group_size, training, runtime)
         began = time.perf_counter()
-        own = launcher(runtime.devices, runtime.nodes).local_rank()  # no trainer has given out the devices yet
-        self._peers = DistributedContext(torch.device("cuda", own) if device_kind(runtime) == "cuda" else "cpu")
+        rank = launcher(runtime.devices, runtime.nodes).local_rank()  # no trainer has assigned the devices yet
+        self._ctx = DistributedContext(torch.device("cuda", rank) if device_kind(runtime) == "cuda" else "cpu")
         share = group_size / self.members
-        self._fitted = [_Fitted(scan, share, [training.seed, n], self._peers) for n, scan in enumerate(scans)]
-        self._corrected: dict[str, Any] = {"epoch": 0, "weights": None}
+        self._fits = [_FitCache(scan, share, [training.seed, n], self._ctx) for n, scan in enumerate(scans)]
+        self._correction: dict[str, Any] = {"epoch": 0, "weights": None}
         self._table = ScanTable(scans, labels=False, group_size=group_size)
-        logger.info("fitted %s to learn from, %.1f s", ", ".join(s.name for s in scans), time.perf_counter() - began)
+        names = ", ".join(scan.name for scan in scans)
+        logger.info("refined %s to learn from, %.1f s", names, time.perf_counter() - began)
 
     def batch(self, rows: np.ndarray, epoch: int | None = None) -> Batch:
-        return self._shown(torch.from_numpy(rows), epoch).on(super().batch(rows))
+        """Read the groups of some rows on the CPU, with features of an epoch of training.
 
-    def on_before_batch_transfer(self, batch: Reading, dataloader_idx: int = 0) -> tuple[Reading, "_Shown"]:
-        """Cut the views here, where they and the rows lie: on a GPU the rows would be waited for."""
-        learns = self.trainer is not None and self.trainer.training
-        if learns and self.trainer.current_epoch > self._corrected["epoch"]:
-            network = self.trainer.lightning_module.network
-            weights = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-            self.load_state_dict({"epoch": self.trainer.current_epoch, "weights": weights})
-        shown = self._shown(batch.rows, self.trainer.current_epoch if learns else None)
-        return batch, shown if self._device.type == "cpu" else shown._replace(view=shown.view.pin_memory())
+        Args:
+            rows: scan and members of each group, ``(B, 1 + C)``.
+            epoch: of training; None for features of uncorrected refinements.
+        """
+        return self._features(torch.from_numpy(rows), epoch).add_to(super().batch(rows))
 
-    def on_after_batch_transfer(self, batch: tuple[Reading, "_Shown"], dataloader_idx: int = 0) -> Batch:
-        reading, shown = batch
-        return shown.on(super().on_after_batch_transfer(reading))
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> tuple[Reading, "_BatchFeatures"]:
+        """Cut the features on the CPU, where they and the rows are: rows on a GPU would have to be waited for."""
+        trainer = self.trainer
+        training = trainer is not None and trainer.training
+        epoch = trainer.current_epoch if trainer is not None and training else None
+        if epoch is not None and epoch > self._correction["epoch"]:
+            weights = {name: value.detach().cpu().clone() for name, value in self._network().state_dict().items()}
+            self.load_state_dict({"epoch": epoch, "weights": weights})
+        cut = self._features(batch.rows, epoch)
+        return batch, cut if self._device.type == "cpu" else cut._replace(features=cut.features.pin_memory())
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Batch:
+        """Make a batch on its device and add the features."""
+        reading, features = batch
+        return features.add_to(super().on_after_batch_transfer(reading))
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch that began last, and the weights that corrected the fits which it shows."""
-        return self._corrected
+        """Return the last epoch of training that began, and the weights that correct its refinements."""
+        return self._correction
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Show fits that a network with these weights corrects."""
-        self._corrected = state_dict
+        """Correct refinements by a network with the weights of a state."""
+        self._correction = state_dict
         if state_dict["weights"] is None:
             return
-        network = copy.deepcopy(self.trainer.lightning_module.network).eval().to(self._peers.device)
+        network = copy.deepcopy(self._network()).eval().to(self._ctx.device)
         network.load_state_dict(state_dict["weights"])
-        for fitted in self._fitted:
-            fitted.follow(network, state_dict["epoch"])
+        for fit in self._fits:
+            fit.add_corrected(network, state_dict["epoch"])
 
-    def _shown(self, rows: Tensor, epoch: int | None) -> "_Shown":
-        """A view of each group; which one hangs on its anchor and the epoch, so that resuming keeps it."""
+    def _network(self) -> ObjectCorrector:
+        """Return the network that is being trained."""
+        task: Any = None if self.trainer is None else self.trainer.lightning_module
+        return cast(ObjectCorrector, task.network)
+
+    def _features(self, rows: Tensor, epoch: int | None) -> "_BatchFeatures":
+        """Return features of each group; anchor and epoch choose the refinement, so that resuming repeats it."""
         scan, members = rows[:, 0], rows[:, 1:]
         centre, _ = self._table.place(scan, members)
-        chosen, size = zip(scan.tolist(), centre.tolist(), members, strict=True), self._table.size
-        views, held_out = zip(*(self._fitted[n].cut(place, group, epoch, size) for n, place, group in chosen))
-        return _Shown(torch.stack(views), torch.stack(held_out), int(members[:, 0].sum()) % 8)
+        groups, size = zip(scan.tolist(), centre.tolist(), members, strict=True), self._table.size
+        features, held_out = zip(*(self._fits[n].cut(point, group, epoch, size) for n, point, group in groups))
+        return _BatchFeatures(torch.stack(features), torch.stack(held_out), int(members[:, 0].sum()) % 8)
 
 
-class _Shown(NamedTuple):
-    """What a batch has beside groups, as :class:`Batch` says."""
+class _BatchFeatures(NamedTuple):
+    """The fields that a batch has beside its groups; see :class:`Batch`."""
 
-    view: Tensor
+    features: Tensor
     held_out: Tensor
-    turn: int
+    rotation: int
 
-    def on(self, batch: Batch) -> Batch:
+    def add_to(self, batch: Batch) -> Batch:
         return batch._replace(**self._asdict())
 
 
-class _Fitted:
-    """Views of fits of one scan, on the pixels of its truth, and which patterns each fit was given.
+class _EpochFeatures(NamedTuple):
+    """Features of an object after an epoch of refinement.
+
+    Attributes:
+        features: ``(4, H, W)``.
+        origin: position ``(y, x)`` of its pixel ``[0, 0]``, px.
+        used: True for patterns that the refinement used, ``(J,)``.
+    """
+
+    features: Tensor
+    origin: np.ndarray
+    used: Tensor
+
+
+class _FitCache:
+    """Features of refinements of one scan, on the pixels of its ground truth.
 
     Args:
-        scan: to fit.
-        share: of its patterns that a fit is given.
+        scan: to refine.
+        share: of its patterns that a refinement uses.
         seed: of the choice of patterns and their order.
-        ctx: where to compute.
+        ctx: device to compute on.
     """
 
     def __init__(self, scan: Scan, share: float, seed: list[int], ctx: DistributedContext) -> None:
-        self._scan, self._seed, self._peers = scan, seed, ctx
-        self._given = round(share * len(scan))
-        self._plain = self._shown = self._views()
+        self._scan, self._seed, self._ctx = scan, seed, ctx
+        self._used_count = round(share * len(scan))
+        self._uncorrected = self._all = self._refine()
 
-    def follow(self, network: ObjectCorrector, epoch: int) -> None:
-        """Show as many views of fits that a network corrects on their way; what they are given hangs on the epoch."""
-        self._shown = self._plain + self._views(network, epoch)
+    def add_corrected(self, network: ObjectCorrector, epoch: int) -> None:
+        """Add as many features of refinements that a network corrects; the epoch chooses the patterns they use."""
+        self._all = self._uncorrected + self._refine(network, epoch)
 
     def cut(self, centre: Sequence[float], members: Tensor, epoch: int | None, size: int) -> tuple[Tensor, Tensor]:
-        """One view around a whole pixel, ``(4, N, N)``, its edge repeated, and which members its fit was not given.
+        """Cut features around a whole pixel, ``(4, N, N)``, edges repeated, and tell which members are held out.
 
-        Without an epoch, to validate: of the fits that nothing corrects, so that errors can be compared.
+        Without an epoch, to validate: of uncorrected refinements, so that errors can be compared.
         """
-        views = self._plain if epoch is None else self._shown
-        seen, origin, given = views[(int(members[0]) + (epoch or 0)) % len(views)]
+        entries = self._uncorrected if epoch is None else self._all
+        features, origin, used = entries[(int(members[0]) + (epoch or 0)) % len(entries)]
         corner = np.rint(np.subtract(centre, origin)).astype(int) - size // 2
-        y, x = (torch.arange(c, c + size).clamp(0, side - 1) for c, side in zip(corner, seen.shape[1:], strict=True))
-        return seen[:, y[:, None], x], ~given[members]
+        y, x = (
+            torch.arange(c, c + size).clamp(0, side - 1) for c, side in zip(corner, features.shape[1:], strict=True)
+        )
+        return features[:, y[:, None], x], ~used[members]
 
-    def _views(self, network: ObjectCorrector | None = None, epoch: int = 0) -> list[tuple[Tensor, np.ndarray, Tensor]]:
-        """What is seen after each epoch of fits, where it begins, and what they were given; corrected ones only."""
-        scan, views = self._scan, []
+    def _refine(self, network: ObjectCorrector | None = None, epoch: int = 0) -> list[_EpochFeatures]:
+        """Return features after each epoch of refinements; with a network, those after its corrections only."""
+        scan, entries = self._scan, []
         subpixel_shift = np.zeros(2) if scan.truth is None else np.mod(scan.truth.origin, 1.0)
-        for number in range(FITS if self._given < len(scan) else 1):
+        for number in range(FITS if self._used_count < len(scan) else 1):
             rng = np.random.default_rng([*self._seed, number, epoch])
-            chosen = np.sort(rng.permutation(len(scan))[: self._given])
+            chosen = np.sort(rng.permutation(len(scan))[: self._used_count])
             part = replace(scan, counts=scan.counts[chosen], positions=scan.positions[chosen] - subpixel_shift)
-            fit = RefinementEngine(part, Refinement(seed=int(rng.integers(1 << 31))), ctx=self._peers)
-            origin, light = np.add(fit.origin, subpixel_shift), fit.light()
-            given = torch.from_numpy(np.isin(np.arange(len(scan)), chosen))
+            fit = RefinementEngine(part, Refinement(seed=int(rng.integers(1 << 31))), ctx=self._ctx)
+            origin, illumination = np.add(fit.origin, subpixel_shift), fit.light()
+            used = torch.from_numpy(np.isin(np.arange(len(scan)), chosen))
             for done in range(EPOCHS):
                 before, _ = one_epoch(fit, done)
-                seen = object_features(fit.object, before, fit.slope(), light)
-                if network is None or done:  # nothing has corrected the first
-                    views.append((seen.cpu(), origin, given))
+                features = object_features(fit.object, before, fit.slope(), illumination)
+                if network is None or done:  # the first epoch comes before any correction
+                    entries.append(_EpochFeatures(features.cpu(), origin, used))
                 if network is not None:
                     with torch.no_grad():
-                        fit.object = network.correct(seen)
-        return views
+                        fit.object = network.correct(features)
+        return entries

@@ -1,8 +1,10 @@
-"""Pictures of what a network makes of the first groups it is validated on, for the diary of its training."""
+"""Images of the objects predicted at each validation, for the tracking of a training."""
+
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from ..data.batch import Batch
@@ -10,50 +12,68 @@ from ..physics.back_projection import backproject
 from .lightning_module import GroupPrediction, GroupTask, predict_groups
 
 GROUPS = 4
-"""Groups in a picture."""
+"""Groups in an image."""
 GAP = 2
-"""Black between two pictures, px."""
+"""Black margin between two panels, px."""
+
+
+class ImageLogger(Protocol):
+    """A logger of Lightning that keeps images."""
+
+    def log_picture(self, pixels: np.ndarray, name: str) -> None:
+        """Keep an image, uint8, ``(H, W)``, under a name."""
 
 
 class ValidationImages(Callback):
-    """After each validation, amplitude and phase as the network found them beside the truth, or the back-projection."""
+    """Log, after each validation, predicted amplitude and phase beside the ground truth, or the back-projection.
 
-    def __init__(self) -> None:
-        self._first: Batch | None = None
+    The trainer needs an :class:`ImageLogger`.
+    """
 
-    def on_validation_batch_end(self, trainer: Trainer, task: GroupTask, outputs, batch: Batch, index: int) -> None:
+    def on_validation_batch_end(
+        self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Batch, index: int, loader: int = 0
+    ) -> None:
         """Draw the first groups of the first batch."""
         if index == 0 and trainer.is_global_zero:
             few = batch.part(slice(GROUPS))
             with torch.no_grad():
-                pixels = picture(predict_groups(task.network, few), few)
-            trainer.logger.log_picture(pixels, f"validation/epoch_{trainer.current_epoch + 1:04d}.png")
+                pixels = draw_groups(predict_groups(cast(GroupTask, task).network, few), few)
+            cast(ImageLogger, trainer.logger).log_picture(
+                pixels, f"validation/epoch_{trainer.current_epoch + 1:04d}.png"
+            )
 
 
-def picture(solution: GroupPrediction, batch: Batch) -> np.ndarray:
-    """Grey values ``(H, W)``: a column for each group; amplitude found and known, then phase found and known.
+def draw_groups(prediction: GroupPrediction, batch: Batch) -> np.ndarray:
+    """Draw a column for each group: amplitude predicted and known, then phase predicted and known.
 
-    What is known is the truth where the scan has one, else the back-projection alone. Both lie on one scale, which the
-    known one fills; dark is where no light falls.
+    The known object is the ground truth where the scan has one, else the back-projection. Both share one grey scale,
+    which the known object fills; pixels without illumination are black.
+
+    Args:
+        prediction: of the batch.
+        batch: a few groups.
+
+    Returns:
+        Grey values, uint8, ``(4 (N + GAP), B (N + GAP))``.
     """
-    known = solution.estimate
+    known = prediction.estimate
     if known is None:
-        known = backproject(batch.counts.sqrt(), solution.probes, batch.mask).canvas
+        known = backproject(batch.counts.sqrt(), prediction.probes, batch.mask).canvas
     if batch.truth is not None:
         known = torch.where(batch.labelled[:, None, None], batch.truth, known)
-    lit = solution.light > 1e-3 * solution.light.amax((-2, -1), keepdim=True)
-    overlap = (solution.light * known * solution.canvas.conj()).sum((-2, -1), keepdim=True)
-    found = solution.canvas * torch.polar(torch.ones_like(overlap.real), overlap.angle())
-    reference = (solution.light * known).sum((-2, -1), keepdim=True).conj()
-    rows = []
-    for part in (torch.abs, lambda field: (field * reference).angle()):
-        rows += _on_one_scale(part(found), part(known), lit)
+    illumination = prediction.illumination
+    illuminated = illumination > 1e-3 * illumination.amax((-2, -1), keepdim=True)
+    overlap = (illumination * known * prediction.canvas.conj()).sum((-2, -1), keepdim=True)
+    predicted = prediction.canvas * torch.polar(torch.ones_like(overlap.real), overlap.angle())
+    reference = (illumination * known).sum((-2, -1), keepdim=True).conj()
+    rows = _scale_to_known(predicted.abs(), known.abs(), illuminated)
+    rows += _scale_to_known((predicted * reference).angle(), (known * reference).angle(), illuminated)
     return torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=0).cpu().numpy()
 
 
-def _on_one_scale(found: Tensor, known: Tensor, lit: Tensor) -> list[Tensor]:
-    """Both as bytes, ``(B, N + GAP, N + GAP)``."""
-    low, high = torch.quantile(known[lit].float(), torch.tensor([0.01, 0.99], device=known.device))
-    scaled = ((torch.stack([found, known]) - low) / (high - low).clamp_min(1e-6) * 255).clamp(0, 255)
-    framed = torch.nn.functional.pad(torch.where(lit, scaled, 0.0), (0, GAP, 0, GAP))
+def _scale_to_known(predicted: Tensor, known: Tensor, illuminated: Tensor) -> list[Tensor]:
+    """Return both as bytes on the scale of the known, ``(B, N + GAP, N + GAP)``."""
+    low, high = torch.quantile(known[illuminated].float(), torch.tensor([0.01, 0.99], device=known.device))
+    scaled = ((torch.stack([predicted, known]) - low) / (high - low).clamp_min(1e-6) * 255).clamp(0, 255)
+    framed = torch.nn.functional.pad(torch.where(illuminated, scaled, 0.0), (0, GAP, 0, GAP))
     return list(framed.to(torch.uint8))

@@ -1,22 +1,23 @@
-"""How a training went: its losses step by step, its measures epoch by epoch."""
+"""The history of a training: losses step by step, metrics epoch by epoch."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 
 from .lightning_module import GroupTask
 from .schedule import physics_weight, stage_at
 
 
 class LossHistory(Callback):
-    """The losses of every step and the measures of every validation, as plain columns.
+    """Record the losses of every step and the metrics of every validation, as plain columns.
 
     Attributes:
-        steps: ``epoch``, ``loss``, ``supervised``, ``physics``, ``physics_weight``, ``learning_rate``, ``stage``; NaN where
-            a step did not compute a loss.
-        validations: ``epoch`` and the measures.
+        steps: ``epoch``, ``loss``, ``supervised``, ``physics``, ``physics_weight``, ``learning_rate``, ``stage``; NaN
+            where a step did not compute a loss.
+        validations: ``epoch`` and the metrics.
     """
 
     PARTS = ("loss", "supervised", "physics")
@@ -26,8 +27,9 @@ class LossHistory(Callback):
         self.validations: dict[str, list[float]] = {}
         self._pending: list[torch.Tensor] = []
 
-    def on_train_batch_end(self, trainer: Trainer, task: GroupTask, outputs: dict, batch, index: int) -> None:
-        """Note the losses on the device; they are fetched once an epoch. Of a step in parts, the last one tells."""
+    def on_train_batch_end(self, trainer: Trainer, task: LightningModule, outputs: Any, batch: Any, index: int) -> None:
+        """Record the losses on the device, which are fetched once an epoch; of accumulated batches, the last."""
+        task = cast(GroupTask, task)
         if (index + 1) % task.parts:
             return
         missing = torch.full_like(outputs["loss"], torch.nan)
@@ -41,21 +43,23 @@ class LossHistory(Callback):
             stage=stage_at(stages, epoch)[0],
         )
 
-    def on_validation_end(self, trainer: Trainer, task: GroupTask) -> None:
-        """Note the measures of this validation."""
-        measures = {k.partition("/")[2]: float(v) for k, v in trainer.callback_metrics.items() if "validation/" in k}
-        measures.pop("error")  # it is one of the others
-        _append(self.validations, epoch=trainer.current_epoch + 1, **measures)
+    def on_validation_end(self, trainer: Trainer, task: LightningModule) -> None:
+        """Record the metrics of this validation."""
+        metrics = {k.partition("/")[2]: float(v) for k, v in trainer.callback_metrics.items() if "validation/" in k}
+        metrics.pop("error")  # it is a copy of another one
+        _append(self.validations, epoch=trainer.current_epoch + 1, **metrics)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
+        """Return the columns for the checkpoint."""
         self._fetch()
         return {"steps": self.steps, "validations": self.validations}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the columns from a checkpoint."""
         self.steps, self.validations = state["steps"], state["validations"]
 
     def columns(self) -> dict[str, list[float]]:
-        """Every step so far."""
+        """Return the columns of every step so far."""
         self._fetch()
         return self.steps
 
@@ -68,33 +72,42 @@ class LossHistory(Callback):
 
 
 def thin(columns: dict[str, list[float]], most: int = 400) -> dict[str, list[float | None]]:
-    """Columns averaged over runs of steps, at most ``most`` rows; None where a loss was not computed."""
+    """Average columns over runs of steps, down to at most ``most`` rows; None where a loss was not computed.
+
+    Args:
+        columns: of :meth:`LossHistory.columns`, among them ``epoch``.
+        most: rows of the result.
+    """
     length = len(columns.get("epoch", []))
     run = max(1, -(-length // most))
     return {
-        name: [_mean(column[first : first + run]) for first in range(0, length, run)]
+        name: [_mean_of_finite(column[first : first + run]) for first in range(0, length, run)]
         for name, column in columns.items()
     }
 
 
 def by_stage(columns: dict[str, list[float]]) -> list[dict[str, float | None]]:
-    """Each stage's mean losses over its first and its last tenth."""
+    """Return the mean losses of each stage over its first and its last tenth.
+
+    Args:
+        columns: of :meth:`LossHistory.columns`, among them ``stage``.
+    """
     stages = np.asarray(columns.get("stage", []), int)
     summary = []
     for stage in np.unique(stages):
         steps = np.flatnonzero(stages == stage)
         tenth = max(1, len(steps) // 10)
-        row = {"stage": int(stage), "steps": len(steps)}
+        row: dict[str, float | None] = {"stage": int(stage), "steps": len(steps)}
         for part in LossHistory.PARTS:
-            row[f"{part}_first"] = _mean([columns[part][i] for i in steps[:tenth]])
-            row[f"{part}_last"] = _mean([columns[part][i] for i in steps[-tenth:]])
+            row[f"{part}_first"] = _mean_of_finite([columns[part][i] for i in steps[:tenth]])
+            row[f"{part}_last"] = _mean_of_finite([columns[part][i] for i in steps[-tenth:]])
         summary.append(row)
     return summary
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    known = [value for value in values if np.isfinite(value)]
-    return float(np.mean(known)) if known else None
+def _mean_of_finite(values: Sequence[float]) -> float | None:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else None
 
 
 def _append(columns: dict[str, list[float]], **row: float) -> None:

@@ -1,4 +1,4 @@
-"""What canvases are kept from: steps between pixels and distance from the mean, of amplitude or phase."""
+"""Penalties on canvases: differences between pixels and deviation from the mean, of amplitude or phase."""
 
 from collections.abc import Callable
 
@@ -8,58 +8,78 @@ from torch import Tensor
 from ..config import Regularisation
 from ..physics.forward_model import intensity
 
+Difference = Callable[[Tensor, Tensor], Tensor]
+"""A function of two complex images that gives their difference in amplitude or in phase."""
 
-def regularisation(canvas: Tensor, light: Tensor, settings: Regularisation) -> Tensor:
-    """The weighted sum of what the settings name.
+
+def regularisation(canvas: Tensor, illumination: Tensor, settings: Regularisation) -> Tensor:
+    """Return the weighted sum of the penalties that the settings name, a scalar.
 
     Args:
-        canvas: the object under each group, ``(B, N, N)``.
-        light: the group's illumination, ``(B, N, N)``.
-        settings: what of amplitude and phase.
+        canvas: object under each group, ``(B, N, N)``.
+        illumination: of each group, photons, ``(B, N, N)``.
+        settings: penalties and weights of amplitude and phase.
     """
-    total = canvas.new_zeros((), dtype=light.dtype)
+    total = canvas.new_zeros((), dtype=illumination.dtype)
     if settings.amplitude is not None:
-        total = total + settings.amplitude_weight * KINDS[settings.amplitude](canvas, light, _amplitude_step)
+        penalty = PENALTIES[settings.amplitude]
+        total = total + settings.amplitude_weight * penalty(canvas, illumination, _amplitude_difference)
     if settings.phase is not None:
-        total = total + settings.phase_weight * KINDS[settings.phase](canvas, light, _phase_step)
+        penalty = PENALTIES[settings.phase]
+        total = total + settings.phase_weight * penalty(canvas, illumination, _phase_difference)
     return total
 
 
-def total_variation(canvas: Tensor, light: Tensor, step: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Mean of ``|step to the pixel below| + |step to the pixel right|`` over what both are lit by."""
-    total = 0.0
+def total_variation(canvas: Tensor, illumination: Tensor, difference: Difference) -> Tensor:
+    """Return the mean of ``|difference to the pixel below| + |difference to the pixel right|``.
+
+    Pairs of pixels are weighed by the lower illumination of the two.
+
+    Args:
+        canvas: object under each group, ``(B, N, N)``.
+        illumination: of each group, photons, ``(B, N, N)``.
+        difference: of amplitude or of phase.
+    """
+    total = canvas.new_zeros((), dtype=illumination.dtype)
     for dim in (-2, -1):
         size = canvas.shape[dim] - 1
-        here, next_ = canvas.narrow(dim, 0, size), canvas.narrow(dim, 1, size)
-        both = torch.minimum(light.narrow(dim, 0, size), light.narrow(dim, 1, size))
-        total = total + _mean(step(here, next_).abs(), both)
+        pixel, neighbour = canvas.narrow(dim, 0, size), canvas.narrow(dim, 1, size)
+        weight = torch.minimum(illumination.narrow(dim, 0, size), illumination.narrow(dim, 1, size))
+        total = total + _weighted_mean(difference(pixel, neighbour).abs(), weight)
     return total
 
 
-def mean_deviation(canvas: Tensor, light: Tensor, step: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Mean distance from a number with the mean modulus and the phase of the mean of the group's canvas."""
-    share = light / light.sum((-2, -1), keepdim=True)
+def mean_deviation(canvas: Tensor, illumination: Tensor, difference: Difference) -> Tensor:
+    """Return the mean difference from a number with the mean modulus and the mean phase of the group's canvas.
+
+    Args:
+        canvas: object under each group, ``(B, N, N)``.
+        illumination: of each group, photons, ``(B, N, N)``.
+        difference: of amplitude or of phase.
+    """
+    share = illumination / illumination.sum((-2, -1), keepdim=True)
     modulus = (share * _modulus(canvas)).sum((-2, -1), keepdim=True)
     phase = (share * canvas).sum((-2, -1), keepdim=True).angle()
-    return _mean(step(torch.polar(modulus, phase), canvas).abs(), light)
+    return _weighted_mean(difference(torch.polar(modulus, phase), canvas).abs(), illumination)
 
 
-KINDS = {"total_variation": total_variation, "mean_deviation": mean_deviation}
+PENALTIES = {"total_variation": total_variation, "mean_deviation": mean_deviation}
+"""Penalties by their names in the config."""
 
 
-def _amplitude_step(here: Tensor, there: Tensor) -> Tensor:
-    return _modulus(there) - _modulus(here)
+def _amplitude_difference(first: Tensor, second: Tensor) -> Tensor:
+    return _modulus(second) - _modulus(first)
 
 
-def _phase_step(here: Tensor, there: Tensor) -> Tensor:
-    """The difference of phases, by the shorter way round: nothing is unwrapped."""
-    return (there * here.conj()).angle()
+def _phase_difference(first: Tensor, second: Tensor) -> Tensor:
+    """Return the difference of phases, wrapped to (-pi, pi]: no unwrapping."""
+    return (second * first.conj()).angle()
 
 
 def _modulus(field: Tensor) -> Tensor:
     return (intensity(field) + 1e-12).sqrt()
 
 
-def _mean(values: Tensor, light: Tensor) -> Tensor:
-    """Mean over pixels by their light, then over groups."""
-    return ((light * values).sum((-2, -1)) / light.sum((-2, -1))).mean()
+def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean over pixels by weight, then over groups."""
+    return ((weight * values).sum((-2, -1)) / weight.sum((-2, -1))).mean()

@@ -1,4 +1,4 @@
-"""What training does when: pure functions of the epoch."""
+"""The schedule of training, as pure functions of the epoch: stages, physics weight, learning rate."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +10,19 @@ RAMPS = {
     "cosine": lambda p: (1 - math.cos(math.pi * p)) / 2,
     "exponential": lambda p: p**2,
 }
-"""How far a ramp has come after a share ``p`` of its stage."""
+"""Value of a ramp from 0 to 1 after a share ``p`` of its stage."""
 
 
 def total_epochs(stages: Sequence[Stage]) -> int:
-    """Length of a training."""
+    """Return the number of epochs of a training."""
     return sum(stage.epochs for stage in stages)
 
 
 def stage_at(stages: Sequence[Stage], epoch: float) -> tuple[int, float]:
-    """Which stage an epoch lies in, and what share of it has passed; the end of the last stage for later epochs."""
+    """Return the index of the stage of an epoch and the share of it that has passed.
+
+    Epochs after the last stage give its end.
+    """
     begin = 0
     for index, stage in enumerate(stages):
         if epoch < begin + stage.epochs:
@@ -29,17 +32,18 @@ def stage_at(stages: Sequence[Stage], epoch: float) -> tuple[int, float]:
 
 
 def physics_weight(stages: Sequence[Stage], epoch: float) -> float:
-    """Weight w of ``(1 - w) L_guide + w L_physics``: the stage's own, or its ramp from 0 to 1."""
+    """Return w of ``(1 - w) L_supervised + w L_physics``: the stage's own, or its ramp from 0 to 1."""
     index, passed = stage_at(stages, epoch)
     weight = stages[index].physics_weight
     return RAMPS[weight](passed) if isinstance(weight, str) else weight
 
 
 def lr_factor(stages: Sequence[Stage], epoch: float, warmup_fraction: float, final_lr_fraction: float) -> float:
-    """Learning rate over its peak.
+    """Return the learning rate over its peak.
 
-    It rises linearly over the first share ``warmup_fraction`` of all epochs, then falls as a cosine to ``final_lr_fraction``. Each
-    stage multiplies it by its own factor, which a ramp approaches from the stage before along the same ramp.
+    It rises linearly over the first share ``warmup_fraction`` of all epochs, then falls as a cosine to
+    ``final_lr_fraction``. Each stage multiplies it by its own factor; a stage with a ramp reaches its factor from that
+    of the stage before along the same ramp.
     """
     index, passed = stage_at(stages, epoch)
     stage, before = stages[index], stages[index - 1] if index else None

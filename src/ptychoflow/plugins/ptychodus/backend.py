@@ -74,14 +74,14 @@ def settings_of(configs: Any) -> dict[str, dict[str, Any]]:
     return {name: sections.get(name, {}) for name in ("network", "training", "runtime", "inference", "stitching")}
 
 
-def train_on(folder: Path, output: Path, configs: Any, watchers: "Sequence[Callback]" = ()) -> None:
+def train_on(folder: Path, output: Path, configs: Any, callbacks: "Sequence[Callback]" = ()) -> None:
     """Train on what is in a folder: a standard directory of ptychodus, or its training archives.
 
     Args:
         folder: where ``diffraction.h5`` and ``product.h5`` are, or ``.npz`` files.
         output: a folder for the checkpoint, :data:`CHECKPOINT`.
         configs: as for :func:`settings_of`.
-        watchers: Lightning's callbacks.
+        callbacks: Lightning's callbacks.
 
     Raises:
         FileNotFoundError: if there is nothing to train on.
@@ -103,7 +103,7 @@ def train_on(folder: Path, output: Path, configs: Any, watchers: "Sequence[Callb
     ours = ConfigManager(**{name: sections[name] for name in ("network", "training", "runtime")})
     path = output / CHECKPOINT
     with PtychoDataLoader(scans, ours).folders() as folders:
-        train(folders, path, ours.network, ours.training, ours.runtime, ours.tracking, watchers=watchers)
+        train(folders, path, ours.network, ours.training, ours.runtime, ours.tracking, callbacks=callbacks)
     model = read_model(path)
     told = {"mode": configs.model_config.mode, **{name: sections[name] for name in ("inference", "stitching")}}
     write_model(path, dataclasses.replace(model, metadata=model.metadata | {"ptychodus": told}))
