@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import yaml
 
 from ptychoflow import api
 from ptychoflow.api import ConfigManager, Datagen, InferenceEngine, PtychoDataLoader, PtychoModel, Trainer
+from ptychoflow.api.config import SECTIONS as CONFIG_SECTIONS
 from ptychoflow.commands.infer import infer
 from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import ConfigError, Network, Training
@@ -131,7 +133,7 @@ def test_update_merges_what_is_nested_and_is_all_or_nothing():
         ("training", Network(), "training"),
     ],
 )
-def test_wrong_settings_are_told(section, settings, message):
+def test_wrong_settings_are_refused(section, settings, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         ConfigManager(**{section: settings})
 
@@ -139,20 +141,20 @@ def test_wrong_settings_are_told(section, settings, message):
 @pytest.mark.parametrize(
     ("text", "message"), [("- 1", "holds list"), ("a: [", "neither YAML nor JSON"), ("colour: {}", "colour")]
 )
-def test_a_file_without_settings_is_told(tmp_path, text, message):
+def test_a_file_without_settings_is_refused(tmp_path, text, message):
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         ConfigManager.from_yaml(tmp_path / "a.yaml")
 
 
-def test_missing_files_are_told(tmp_path):
+def test_missing_files_are_refused(tmp_path):
     for read in (ConfigManager.from_yaml, ConfigManager.from_reference_json, ConfigManager.from_checkpoint):
         with pytest.raises(FileNotFoundError):
             read(tmp_path / "none")
 
 
-def test_a_section_that_is_not_there_is_told():
-    with pytest.raises(AttributeError, match="there is no section trainig"):
+def test_an_unknown_section_is_refused():
+    with pytest.raises(AttributeError, match="no such section: trainig; did you mean training"):
         ConfigManager().trainig  # noqa: B018
 
 
@@ -163,11 +165,19 @@ def test_settings_are_not_assigned_past_their_check():
     assert config.refinement.epochs == 12
 
 
+def test_the_sections_are_those_of_the_config():
+    assert (
+        get_type_hints(ConfigManager)
+        == CONFIG_SECTIONS
+        == {name: type(getattr(QUICK, name)) for name in CONFIG_SECTIONS}
+    )
+
+
 def test_a_checkpoint_knows_its_settings(model, tmp_path):
     model.save(tmp_path / "a.ckpt")
     config = ConfigManager.from_checkpoint(tmp_path / "a.ckpt")
     assert config.network == QUICK.network and config.training == QUICK.training
-    assert yaml.safe_load(config.to_yaml())["network"]["width"] == 8
+    assert yaml.safe_load(config.to_yaml())["network"]["base_channels"] == 8
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -199,17 +209,17 @@ def test_training_and_validation_share_no_pattern(tiny_dataset):
         (np.ones((3, 8, 8)), {}, "needs positions"),
         (np.ones((3, 8, 8)), {"positions": np.zeros((2, 2)), "probe": np.ones((8, 8))}, "3 diffraction patterns but"),
         (-np.ones((3, 8, 8)), {"positions": np.zeros((3, 2)), "probe": np.ones((8, 8))}, "negative"),
-        ([], {}, "there is no scan"),
-        (3, {}, "int is no scan"),
+        ([], {}, "expected at least one scan, got none"),
+        (3, {}, "expected a Scan, a path or an array of counts, got int"),
         ("here", {"probe": np.ones((8, 8))}, "probe go with an array"),
     ],
 )
-def test_data_that_are_no_scan_are_told(data, arrays, message):
+def test_data_that_are_no_scan_are_refused(data, arrays, message):
     with pytest.raises(ValueError, match=message):
         PtychoDataLoader(data, **arrays)
 
 
-def test_a_path_that_is_not_there_is_told(tmp_path):
+def test_a_missing_path_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError):
         PtychoDataLoader(tmp_path / "none")
 
@@ -221,8 +231,8 @@ def test_simulated_scans_follow_the_settings_and_the_seed():
     one, same, other = (Datagen(config).scan("a", seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.counts, same.counts)
     assert one.truth is not None and not np.array_equal(one.truth.object, other.truth.object)
-    with pytest.raises(ConfigError, match="did you mean photons"):
-        Datagen(config).scan(photns=3)
+    with pytest.raises(ConfigError, match="did you mean photons_per_pattern"):
+        Datagen(config).scan(photons_per_patern=3)
 
 
 # --- networks --------------------------------------------------------------------------------------------------------
@@ -230,47 +240,47 @@ def test_simulated_scans_follow_the_settings_and_the_seed():
 
 def test_a_network_comes_back_from_its_file(model, tiny_dataset, tmp_path):
     model.save(tmp_path / "a.ckpt")
-    found = [
+    result = [
         np.concatenate([patches for patches, _, _ in m.predict(tiny_dataset).batches(64)])
         for m in (model, PtychoModel.load(tmp_path / "a.ckpt"))
     ]
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(*result)
 
 
-def test_objects_find_what_the_verbs_find(model, tiny_dataset, blobs, tmp_path):
+def test_objects_give_what_the_commands_give(model, tiny_dataset, blobs, tmp_path):
     model.save(tmp_path / "a.ckpt")
     infer(tmp_path / "a.ckpt", tiny_dataset, tmp_path / "patches", runtime=CPU.runtime)
     stitch(tiny_dataset, tmp_path / "patches", tmp_path / "a.h5")
-    by_verbs = read_reconstruction(tmp_path / "a.h5")
+    by_commands = read_reconstruction(tmp_path / "a.h5")
     engine = InferenceEngine(tmp_path / "a.ckpt", CPU)
     arrays = {"positions": blobs.positions, "probe": blobs.probe[0]}
     by_folder, by_arrays = engine.predict_and_stitch(tiny_dataset), engine.predict_and_stitch(blobs.counts, **arrays)
-    np.testing.assert_array_equal(by_folder.image, by_verbs.object)
-    np.testing.assert_array_equal(by_folder.coverage, by_verbs.coverage)
-    assert by_folder.origin == by_verbs.origin
+    np.testing.assert_array_equal(by_folder.image, by_commands.object)
+    np.testing.assert_array_equal(by_folder.coverage, by_commands.coverage)
+    assert by_folder.origin == by_commands.origin
     # without a truth, groups lie on another grid
     assert by_arrays.coverage.any() and by_arrays.image.dtype == np.complex64
     assert {"load", "first_batch", "synchronise", "assembly", "total"} <= by_folder.timing.keys()
 
 
-def test_refinement_starts_from_what_was_found_or_from_nothing(model, blobs, tmp_path):
+def test_refinement_starts_from_a_result_or_from_a_uniform_object(model, blobs, tmp_path):
     engine = InferenceEngine(model, ConfigManager(runtime={"accelerator": "cpu"}, refinement={"epochs": 2}))
-    found = engine.predict_and_stitch(blobs)
-    errors = [engine.refine(blobs, start).reconstruction.history["error"][0] for start in (found, None)]
+    result = engine.predict_and_stitch(blobs)
+    errors = [engine.refine(blobs, start).reconstruction.history["error"][0] for start in (result, None)]
     assert errors[0] != errors[1]
-    found.save(tmp_path / "a.h5")
-    np.testing.assert_array_equal(read_reconstruction(tmp_path / "a.h5").object, found.image)
+    result.save(tmp_path / "a.h5")
+    np.testing.assert_array_equal(read_reconstruction(tmp_path / "a.h5").object, result.image)
     assert engine.refine(blobs, tmp_path / "a.h5").reconstruction.history["error"][0] == errors[0]
     with pytest.raises(FileNotFoundError, match=r"no reconstruction .*b\.h5"):
         engine.refine(blobs, str(tmp_path / "b.h5"))
 
 
-def test_a_result_is_said_in_a_line_and_saved_as_nothing_but_a_product(model, blobs, tmp_path):
-    found = InferenceEngine(model, CPU).predict_and_stitch(blobs)
-    assert re.fullmatch(r"Found\(\S+, \d+ x \d+ px, \d+% of them known\)", repr(found))
+def test_a_result_is_shown_in_a_line_and_saved_as_a_product_only(model, blobs, tmp_path):
+    result = InferenceEngine(model, CPU).predict_and_stitch(blobs)
+    assert re.fullmatch(r"ReconstructionResult\(\S+, \d+ x \d+ px, \d+% of them covered\)", repr(result))
     (tmp_path / "scan.cxi").write_text("a scan")
     with pytest.raises(ValueError, match=r"called scan\.cxi, expected a name that ends in \.h5"):
-        found.save(tmp_path / "scan.cxi")
+        result.save(tmp_path / "scan.cxi")
     assert (tmp_path / "scan.cxi").read_text() == "a scan"
 
 
@@ -284,28 +294,28 @@ def test_a_mask_of_ones_and_zeros_is_one_of_truths(blobs):
 
 def test_lengths_are_kept_where_they_are_given(model, blobs):
     geometry = Geometry(3e-8, 1e-10, 1.0)
-    found = InferenceEngine(model, CPU).predict_and_stitch(
+    result = InferenceEngine(model, CPU).predict_and_stitch(
         np.asarray(blobs.counts), positions=blobs.positions, probe=blobs.probe, geometry=geometry
     )
-    assert found.reconstruction.geometry.pixel_size_m == pytest.approx(3e-8)
+    assert result.reconstruction.geometry.pixel_size_m == pytest.approx(3e-8)
 
 
 def test_one_scan_at_a_time(model, blobs):
-    with pytest.raises(ValueError, match="2 scans came: reconstruct them one by one"):
+    with pytest.raises(ValueError, match="expected one scan, got 2: reconstruct them one by one"):
         InferenceEngine(model, CPU).predict_and_stitch([blobs, blobs])
 
 
-def test_patterns_of_another_size_are_told(model):
+def test_patterns_of_another_size_are_refused(model):
     counts = np.ones((30, 16, 16), np.uint16)
     with pytest.raises(ValueError, match="trained on patterns of 32 px"):
         InferenceEngine(model, CPU).predict(counts, positions=np.random.rand(30, 2) * 9, probe=np.ones((16, 16)))
 
 
 def test_training_learns_and_keeps_its_record(tiny_dataset, tmp_path):
-    trained = Trainer(tiny_dataset, QUICK).train(tmp_path / "models" / "a.ckpt")
+    trained = Trainer(tiny_dataset, QUICK).train(tmp_path / "networks" / "a.ckpt")
     assert trained.config.training == QUICK.training and trained.run is None
-    assert trained.record["steps"] == 2 and trained.record["model"] == "a"
-    assert PtychoModel.load(tmp_path / "models" / "a.ckpt").record == trained.record
+    assert trained.record["steps"] == 2 and trained.record["method"] == "a"
+    assert PtychoModel.load(tmp_path / "networks" / "a.ckpt").record == trained.record
 
 
 def test_settings_of_another_loader_may_be_replaced(tiny_dataset):

@@ -26,7 +26,7 @@ FINE = Inference(dtype="float32")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     torch.manual_seed(1)
-    path = tmp_path_factory.mktemp("models") / "pinn.ckpt"
+    path = tmp_path_factory.mktemp("networks") / "pinn.ckpt"
     write_model(path, Model(GroupReconstructor(Network(base_channels=8, depth=2), window=24), 32, {}))
     return path
 
@@ -40,13 +40,13 @@ def _patches(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_every_pattern_is_in_a_group_and_each_patch_lies_amid_its_own(model, tiny_dataset, tmp_path):
     infer(model, tiny_dataset, tmp_path / "patches", FINE, CPU)
-    found, scan = read_patches(tmp_path / "patches"), open_dataset(tiny_dataset)
-    np.testing.assert_array_equal(np.unique(found.members), np.arange(len(scan)))
-    assert len(found) < len(scan) / 2
-    offset = found.positions - scan.positions[found.members].mean(1)
+    patches, scan = read_patches(tmp_path / "patches"), open_dataset(tiny_dataset)
+    np.testing.assert_array_equal(np.unique(patches.members), np.arange(len(scan)))
+    assert len(patches) < len(scan) / 2
+    offset = patches.positions - scan.positions[patches.members].mean(1)
     assert np.abs(offset).max() <= 0.5
-    assert found.size <= 24 and found.size % 2 == 0
-    assert set(found.metadata["provenance"]["inputs"]) == {"model", "dataset"}
+    assert patches.size <= 24 and patches.size % 2 == 0
+    assert set(patches.metadata["provenance"]["inputs"]) == {"model", "dataset"}
 
 
 def test_all_groups_are_those_that_cover_and_more(model, tiny_dataset, tmp_path):
@@ -85,10 +85,10 @@ def test_a_gpu_is_timed_by_its_own_clock(simulated_gpu, model, tiny_dataset, tmp
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_gpu_predicts_what_the_cpu_predicts(gpu, model, tiny_dataset, tmp_path, precision, where):
     inference = FINE.model_copy(update={"precision": precision})
-    infer(model, tiny_dataset, tmp_path / "here", inference, CPU)
-    infer(model, tiny_dataset, tmp_path / "there", inference, Runtime(accelerator="gpu", counts_on_device=where))
-    (here, _), (there, _) = _patches(tmp_path / "here"), _patches(tmp_path / "there")
-    assert _lost(there, here) < (1e-4 if precision == "float32" else 1e-2)
+    infer(model, tiny_dataset, tmp_path / "on_cpu", inference, CPU)
+    infer(model, tiny_dataset, tmp_path / "on_gpu", inference, Runtime(accelerator="gpu", counts_on_device=where))
+    (on_cpu, _), (on_gpu, _) = _patches(tmp_path / "on_cpu"), _patches(tmp_path / "on_gpu")
+    assert _lost(on_gpu, on_cpu) < (1e-4 if precision == "float32" else 1e-2)
 
 
 @pytest.mark.parametrize("batch", [7, 64])
@@ -130,19 +130,19 @@ def test_batches_that_do_not_fit_are_halved_until_they_do(model, tiny_dataset, t
             raise refusal
         return predict_groups(network, batch)
 
-    monkeypatch.setattr(prediction, "solve", refuse)
+    monkeypatch.setattr(prediction, "predict_groups", refuse)
     infer(model, tiny_dataset, tmp_path / "parts", FINE, Runtime(accelerator="cpu", inference_batch_size=16))
     np.testing.assert_allclose(_patches(tmp_path / "parts")[0], _patches(tmp_path / "whole")[0], atol=1e-6)
     assert "going on with 2" in caplog.text and caplog.text.count("do not fit") == 3
     assert json.loads((tmp_path / "parts" / "timing.json").read_text())["groups_at_once"] == 2
     most = 0
-    told = ValueError if isinstance(refusal, torch.OutOfMemoryError) else RuntimeError
-    with pytest.raises(told, match=str(refusal)):
+    expected = ValueError if isinstance(refusal, torch.OutOfMemoryError) else RuntimeError
+    with pytest.raises(expected, match=str(refusal)):
         infer(model, tiny_dataset, tmp_path / "none", FINE, CPU)
 
 
 def test_other_errors_are_no_reason_to_halve(model, tiny_dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(prediction, "solve", lambda *_: (_ for _ in ()).throw(RuntimeError("broken")))
+    monkeypatch.setattr(prediction, "predict_groups", lambda *_: (_ for _ in ()).throw(RuntimeError("broken")))
     with pytest.raises(RuntimeError, match="broken"):
         infer(model, tiny_dataset, tmp_path / "patches", FINE, CPU)
 
@@ -161,9 +161,9 @@ def test_float16_costs_less_than_a_thousandth(model, tiny_dataset, tmp_path):
     assert 0 < _lost(half, fine) < 1e-3
 
 
-def _lost(found: np.ndarray, reference: np.ndarray) -> float:
+def _lost(actual: np.ndarray, reference: np.ndarray) -> float:
     """Error relative to how far the reference is from empty space."""
-    return float(np.linalg.norm(found - reference) / np.linalg.norm(reference - 1))
+    return float(np.linalg.norm(actual - reference) / np.linalg.norm(reference - 1))
 
 
 def test_two_processes_find_what_one_finds(model, tiny_dataset, tmp_path):
@@ -190,7 +190,7 @@ def test_trim_keeps_the_middle(model, tiny_dataset, tmp_path):
 
 
 def test_more_than_a_pattern_cannot_be_kept(model, tiny_dataset, tmp_path):
-    with pytest.raises(ValueError, match=r"inference\.trim is 48 px, the patterns have 32"):
+    with pytest.raises(ValueError, match=r"inference\.patch_crop_px is 48 px, the patterns have 32"):
         infer(model, tiny_dataset, tmp_path / "patches", Inference(patch_crop_px=48), CPU)
 
 
@@ -202,7 +202,7 @@ def test_a_scan_of_one_place_is_no_scan(model, tiny_dataset, tmp_path, unit_px):
         infer(model, tmp_path / "still", tmp_path / "patches", FINE, CPU)
 
 
-def test_a_scan_without_overlap_is_told_before_anything_is_predicted(model, tiny_dataset, tmp_path):
+def test_a_scan_without_overlap_is_refused_before_anything_is_predicted(model, tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     write_dataset(tmp_path / "apart", replace(scan, positions=scan.positions * 40, truth=None, name="apart"))
     with pytest.raises(ValueError, match="patterns have 32 px: the patterns do not overlap; check the positions"):
@@ -231,7 +231,7 @@ def test_patterns_of_another_size_are_refused(model, tiny_dataset, tmp_path):
     assert not (tmp_path / "patches").exists()
 
 
-def test_a_full_disk_is_told_before_anything_is_predicted(model, tiny_dataset, tmp_path, mount):
+def test_a_full_disk_is_refused_before_anything_is_predicted(model, tiny_dataset, tmp_path, mount):
     disk = mount("disk", "size=8k")
     command = [sys.executable, "-m", "ptychoflow", "infer", model, tiny_dataset, disk / "patches"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -1,4 +1,4 @@
-"""A measured scan with labels: the counts stay, the object that was found becomes the truth, a network learns it."""
+"""A measured scan with labels: the counts stay, the reconstruction becomes the ground truth, a network learns it."""
 
 import json
 
@@ -30,11 +30,11 @@ def labelled(measured, tmp_path_factory):
 
 def test_the_object_becomes_the_truth_and_the_counts_stay(measured, labelled):
     scan, before = open_dataset(labelled), open_dataset(measured["dataset"])
-    found = read_reconstruction(measured["refined"])
-    assert np.array_equal(scan.truth.object, found.object) and scan.truth.origin == found.origin
+    reconstruction = read_reconstruction(measured["refined"])
+    assert np.array_equal(scan.truth.object, reconstruction.object) and scan.truth.origin == reconstruction.origin
     kept = np.isin(before.positions, scan.positions).all(1)
     assert kept.sum() == 79 and np.array_equal(scan.counts, before.counts[kept])  # two centres are not covered
-    assert np.array_equal(scan.probe, found.probe)
+    assert np.array_equal(scan.probe, reconstruction.probe)
     assert verify_dataset(labelled)
 
 
@@ -68,8 +68,8 @@ def test_a_network_trains_on_it_as_on_a_simulated_one(tiny_dataset, tmp_path):
     training = Training(supervision="ground_truth", stages=[Stage(epochs=1)])
     settings = {"network": Network(base_channels=8, depth=2), "training": training, "tracking": Tracking(uri=None)}
     settings["runtime"] = Runtime(accelerator="cpu", threads=1)
-    with pytest.raises(ValueError, match=r"training\.supervision is truth, but blobs has none"):
-        train([tmp_path / "measured"], tmp_path / "models" / "m.ckpt", **settings)
+    with pytest.raises(ValueError, match=r"training\.supervision is ground_truth, but no ground truth in blobs"):
+        train([tmp_path / "measured"], tmp_path / "networks" / "m.ckpt", **settings)
     losses = []
     for folder in (tmp_path / "labelled", tiny_dataset):
         model = tmp_path / folder.name / "m.ckpt"
@@ -82,7 +82,7 @@ def test_a_network_trains_on_it_as_on_a_simulated_one(tiny_dataset, tmp_path):
     ("reconstruction", "message"),
     [
         ("nowhere.h5", "reconstruction not found"),
-        ("other.h5", "give the reconstruction of this scan"),
+        ("other.h5", "give the reconstruction of "),
         ("empty.h5", "covers no pattern"),
     ],
 )

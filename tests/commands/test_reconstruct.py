@@ -26,7 +26,7 @@ CPU = Runtime(accelerator="cpu", threads=1)
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     torch.manual_seed(1)
-    path = tmp_path_factory.mktemp("models") / "pinn.ckpt"
+    path = tmp_path_factory.mktemp("networks") / "pinn.ckpt"
     write_model(path, Model(GroupReconstructor(Network(base_channels=8, depth=2), window=24), 32, {}))
     return path
 
@@ -43,7 +43,7 @@ def test_it_makes_what_two_steps_make_and_nothing_else(model, tiny_dataset, tmp_
     assert set(once.metadata["provenance"]["inputs"]) == {"model", "dataset"}
 
 
-def test_a_canvas_that_fits_nowhere_is_told_before_anything_is_predicted(model, tiny_dataset, tmp_path, monkeypatch):
+def test_a_canvas_that_fits_nowhere_is_refused_before_anything_is_predicted(model, tiny_dataset, tmp_path, monkeypatch):
     scan = open_dataset(tiny_dataset)
     far = np.where(np.arange(100)[:, None] < 50, scan.positions, scan.positions + 1e6)
     write_dataset(tmp_path / "far", dataclasses.replace(scan, positions=far, truth=None, name="far"))

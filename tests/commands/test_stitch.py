@@ -33,17 +33,17 @@ def _write_patches(folder, scan, size=20, turn=0.0, drop=0, spoil=()):
 
 def _error(path, scan) -> float:
     """Greatest deviation from the truth on the coverage, after one global phase."""
-    found = read_reconstruction(path)
-    return _deviation(found, scan, found.coverage)
+    reconstruction = read_reconstruction(path)
+    return _deviation(reconstruction, scan, reconstruction.coverage)
 
 
-def _deviation(found, scan, seen) -> float:
-    y, x = np.round(found.origin).astype(int)
-    height, width = found.object.shape
+def _deviation(reconstruction, scan, seen) -> float:
+    y, x = np.round(reconstruction.origin).astype(int)
+    height, width = reconstruction.object.shape
     padded = np.pad(scan.truth.object, 40, constant_values=1)
     truth = padded[y + 40 : y + 40 + height, x + 40 : x + 40 + width]
-    phase = np.angle(np.vdot(found.object[seen], truth[seen]))
-    return float(np.abs(found.object * np.exp(1j * phase) - truth)[seen].max())
+    phase = np.angle(np.vdot(reconstruction.object[seen], truth[seen]))
+    return float(np.abs(reconstruction.object * np.exp(1j * phase) - truth)[seen].max())
 
 
 @pytest.mark.parametrize("weighting", ["illumination", "uniform"])
@@ -74,20 +74,23 @@ def _halved(scan):
     return replace(scan, positions=scan.positions + shift, truth=GroundTruth(truth), name="halved")
 
 
-def test_parts_that_do_not_overlap_are_stitched_apart_and_told(tiny_dataset, tmp_path, caplog):
+def test_parts_that_do_not_overlap_are_stitched_apart_and_logged(tiny_dataset, tmp_path, caplog):
     scan = _halved(open_dataset(tiny_dataset))
     write_dataset(tmp_path / "halved", scan)
     patches = _write_patches(tmp_path / "patches", scan, turn=1.0)
     stitch(tmp_path / "halved", patches, tmp_path / "a.h5")
-    found = read_reconstruction(tmp_path / "a.h5")
-    assert found.metadata["components"] == 2 and sum(found.metadata["patches_of_components"]) == 100
+    reconstruction = read_reconstruction(tmp_path / "a.h5")
+    assert reconstruction.metadata["components"] == 2 and sum(reconstruction.metadata["patches_of_components"]) == 100
     assert "2 parts of the scan do not overlap, the largest of" in caplog.text
-    labels = [set(np.unique(found.component[rows][found.coverage[rows]])) for rows in (np.s_[:100], np.s_[-90:])]
+    labels = [
+        set(np.unique(reconstruction.component[rows][reconstruction.coverage[rows]]))
+        for rows in (np.s_[:100], np.s_[-90:])
+    ]
     assert labels in ([{0}, {1}], [{1}, {0}])
-    assert np.all((found.component >= 0) == found.coverage)
+    assert np.all((reconstruction.component >= 0) == reconstruction.coverage)
     for label in (0, 1):
-        only = found.component == label
-        assert _deviation(found, scan, only) < 1e-5
+        only = reconstruction.component == label
+        assert _deviation(reconstruction, scan, only) < 1e-5
 
 
 def test_parts_that_touch_where_it_is_dim_do_not_blend(tiny_dataset, tmp_path):
@@ -97,10 +100,10 @@ def test_parts_that_touch_where_it_is_dim_do_not_blend(tiny_dataset, tmp_path):
     write_dataset(tmp_path / "two", chosen)
     patches = _write_patches(tmp_path / "patches", chosen, turn=1.0)
     stitch(tmp_path / "two", patches, tmp_path / "a.h5", Stitching(weighting="uniform"))
-    found = read_reconstruction(tmp_path / "a.h5")
-    if found.metadata["components"] == 2:
-        assert all(_deviation(found, chosen, found.component == part) < 1e-5 for part in (0, 1))
-    assert np.abs(found.object[found.coverage]).min() > 0.5
+    reconstruction = read_reconstruction(tmp_path / "a.h5")
+    if reconstruction.metadata["components"] == 2:
+        assert all(_deviation(reconstruction, chosen, reconstruction.component == part) < 1e-5 for part in (0, 1))
+    assert np.abs(reconstruction.object[reconstruction.coverage]).min() > 0.5
 
 
 def test_patches_that_are_no_numbers_stop_unless_they_may_be_left_out(tiny_dataset, tmp_path, caplog):
@@ -124,7 +127,7 @@ def test_a_pattern_in_no_patch_stops(tiny_dataset, tmp_path):
         stitch(tiny_dataset, patches, tmp_path / "a.h5")
 
 
-def test_a_missing_shard_is_told(tiny_dataset, tmp_path):
+def test_a_missing_shard_is_refused(tiny_dataset, tmp_path):
     patches = _write_patches(tmp_path / "patches", open_dataset(tiny_dataset))
     (patches / "patches-00000.npy").unlink()
     with pytest.raises(ValueError, match=r"patches-00000\.npy is missing, truncated or not an array .* run infer again"):
@@ -144,9 +147,9 @@ def test_a_canvas_in_files_makes_the_same_object_and_leaves_nothing(tiny_dataset
 def test_nothing_is_known_where_no_patch_lies(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     stitch(tiny_dataset, _write_patches(tmp_path / "patches", scan), tmp_path / "a.h5")
-    found = read_reconstruction(tmp_path / "a.h5")
-    assert 0 < found.coverage.sum() < found.coverage.size
-    assert np.all(found.object[~found.coverage] == 1)
+    reconstruction = read_reconstruction(tmp_path / "a.h5")
+    assert 0 < reconstruction.coverage.sum() < reconstruction.coverage.size
+    assert np.all(reconstruction.object[~reconstruction.coverage] == 1)
 
 
 def test_patches_of_a_scan_that_only_looks_alike_are_refused(tiny_dataset, tmp_path):
@@ -159,7 +162,9 @@ def test_patches_of_a_scan_that_only_looks_alike_are_refused(tiny_dataset, tmp_p
         if ours:
             stitch(tiny_dataset, patches, tmp_path / "a.h5")
         else:
-            with pytest.raises(ValueError, match=r"from another dataset than .*blobs \(other\): run infer on this one"):
+            with pytest.raises(
+                ValueError, match=r"from another dataset than .*blobs \(other\): run infer on this dataset"
+            ):
                 stitch(tiny_dataset, patches, tmp_path / "a.h5")
         shutil.rmtree(patches)
 

@@ -22,7 +22,8 @@ def held():
 
 resource.setrlimit(resource.RLIMIT_DATA, (held() + int(sys.argv[2]),) * 2)
 scan, runtime = open_dataset(Path(sys.argv[1])), Runtime(workers=int(sys.argv[3]), inference_batch_size=16)
-training, prediction = TrainingData([scan], 4, Training(supervision="amplitude"), runtime), PredictionData(scan, 4, runtime)
+training = TrainingData([scan], 4, Training(supervision="amplitude"), runtime)
+prediction = PredictionData(scan, 4, runtime)
 for loader in (training.train_dataloader(), training.val_dataloader(), prediction.predict_dataloader()):
     print(sum(len(batch.counts) for batch in loader))
 """

@@ -4,8 +4,8 @@ Importing this is quick; torch and the rest come with the first object that need
 unless asked for: commands work in a temporary folder that is gone when they are done.
 
     model = PtychoModel.load("pinn.ckpt")
-    found = InferenceEngine(model).predict_and_stitch(counts, positions=positions, probe=probe)
-    found.image
+    result = InferenceEngine(model).predict_and_stitch(counts, positions=positions, probe=probe)
+    result.image
 """
 
 from .config import ConfigManager

@@ -1,4 +1,4 @@
-"""Settings as an object: by section, checked, from and to files."""
+"""The settings as an object: by section, validated, read from and written to files."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -6,27 +6,55 @@ from typing import Any
 
 import yaml
 
-from ..config import Config, ConfigError, Section, Tracking, load_config, merge, validate
+from ..config import (
+    Config,
+    ConfigError,
+    Evaluation,
+    Inference,
+    Network,
+    Packing,
+    Refinement,
+    Runtime,
+    Section,
+    Simulation,
+    Stitching,
+    Tracking,
+    Training,
+    load_config,
+    merge,
+    validate,
+)
 from ..core.suggestions import did_you_mean
 
 SECTIONS: dict[str, type[Section]] = {
-    name: known.annotation
-    for name, known in Config.model_fields.items()
-    if isinstance(known.annotation, type) and issubclass(known.annotation, Section)
+    name: field.annotation
+    for name, field in Config.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
 }
 UNTRACKED = Tracking(uri=None)
 
 
 class ConfigManager:
-    """Settings by section, ``config.training.learning_rate`` and the like; the schema is that of the workflow.
+    """Hold settings by section, such as ``config.training.learning_rate``; the schema is that of the workflow.
 
     Args:
-        **sections: what differs from the defaults, as dictionaries or sections: ``training={"batch_size": 8}``.
-            Tracking is off where nothing is said of it.
+        **sections: settings that differ from the defaults, as dictionaries or sections: ``training={"batch_size": 8}``.
+            Tracking is off by default.
 
     Raises:
         ConfigError: for unknown sections or keys, with the nearest known one, and for values out of range.
     """
+
+    simulation: Simulation
+    packing: Packing
+    network: Network
+    training: Training
+    inference: Inference
+    stitching: Stitching
+    refinement: Refinement
+    evaluation: Evaluation
+    runtime: Runtime
+    tracking: Tracking
 
     def __init__(self, **sections: Mapping[str, Any] | Section) -> None:
         self._sections: dict[str, Section] = {name: schema() for name, schema in SECTIONS.items()}
@@ -35,14 +63,14 @@ class ConfigManager:
 
     @classmethod
     def from_yaml(cls, path: Path | str) -> "ConfigManager":
-        """The sections of a config of the workflow, or of a file with sections only, in YAML or JSON.
+        """Read the sections of a config of the workflow, or of a file with sections only, in YAML or JSON.
 
         Raises:
-            FileNotFoundError: if there is none.
-            ConfigError: for what is wrong in it.
+            FileNotFoundError: if the file does not exist.
+            ConfigError: for wrong settings in it.
         """
         if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no config {path}")
+            raise FileNotFoundError(f"config not found: {path}")
         try:
             data = yaml.safe_load(Path(path).read_text())
         except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -57,29 +85,29 @@ class ConfigManager:
     from_json = from_yaml
 
     @classmethod
-    def from_reference_json(cls, path: Path | str, leave_out: Iterable[str] = ()) -> "ConfigManager":
-        """The settings of a JSON profile of PtychoPINN.
+    def from_reference_json(cls, path: Path | str, ignore: Iterable[str] = ()) -> "ConfigManager":
+        """Read the settings of a JSON profile of PtychoPINN.
 
         Args:
             path: the profile.
-            leave_out: fields to drop on purpose.
+            ignore: fields to drop.
 
         Raises:
-            FileNotFoundError: if there is none.
+            FileNotFoundError: if the file does not exist.
             ConfigError: naming every field that has no counterpart, with the reason.
         """
         from ..interop.ptychopinn.config_translation import from_reference_json
 
-        said = from_reference_json(Path(path), leave_out)
-        return cls(**{name: section for name, section in said.items() if name in SECTIONS})
+        sections = from_reference_json(Path(path), ignore)
+        return cls(**{name: section for name, section in sections.items() if name in SECTIONS})
 
     @classmethod
     def from_checkpoint(cls, path: Path | str) -> "ConfigManager":
-        """The settings that a network was trained with.
+        """Read the settings that a network was trained with.
 
         Raises:
-            FileNotFoundError: if there is none.
-            ValueError: if it is no model of ours, or does not say how it was trained.
+            FileNotFoundError: if the checkpoint does not exist.
+            ValueError: if it is not a ptychoflow checkpoint, or does not hold the settings of a training.
         """
         from ..models.checkpoint import read_model
 
@@ -87,10 +115,10 @@ class ConfigManager:
 
     @classmethod
     def from_mlflow(cls, run_id: str, tracking_uri: str) -> "ConfigManager":
-        """The settings of a training that MLflow keeps.
+        """Read the settings of a training from an MLflow store.
 
         Raises:
-            FileNotFoundError: if there is no such store or run, or the run does not hold a training of ours.
+            FileNotFoundError: if the store or run does not exist, or the run is not a training of ptychoflow.
             ConnectionError: if the server does not answer.
         """
         from ..tracking.run_store import recorded_config
@@ -98,26 +126,26 @@ class ConfigManager:
         return cls(**recorded_config(tracking_uri, run_id))
 
     def update(self, **sections: Mapping[str, Any] | Section) -> None:
-        """Change settings in place, all of them or, where one is wrong, none.
+        """Change settings in place; if one of them is wrong, none is changed.
 
         Raises:
             ConfigError: for unknown sections or keys, with the nearest known one, and for values out of range.
         """
-        self._sections |= {name: self._changed(name, said) for name, said in sections.items()}
+        self._sections |= {name: self._updated(name, changes) for name, changes in sections.items()}
 
-    def _changed(self, name: str, said: Mapping[str, Any] | Section) -> Section:
-        """A section with what was said laid over it; a section that was said whole replaces it."""
+    def _updated(self, name: str, changes: Mapping[str, Any] | Section) -> Section:
+        """Return a section with changes merged into it; a whole section replaces it."""
         if name not in SECTIONS:
             if name in Config.model_fields:
-                raise ConfigError(f"config: {name} belongs to a workflow; here are only {', '.join(SECTIONS)}")
+                raise ConfigError(f"config: {name} belongs to a workflow, expected one of {', '.join(SECTIONS)}")
             raise ConfigError(f"config: {name}: unknown section{did_you_mean(name, SECTIONS)}")
-        if isinstance(said, SECTIONS[name]):
-            return said
-        part = validate(SECTIONS[name], said, f"{name}.").model_dump(exclude_unset=True)
+        if isinstance(changes, SECTIONS[name]):
+            return changes
+        part = validate(SECTIONS[name], changes, f"{name}.").model_dump(exclude_unset=True)
         return validate(SECTIONS[name], merge(self._sections[name].model_dump(exclude_unset=True), part), f"{name}.")
 
     def to_yaml(self, path: Path | str | None = None) -> str:
-        """All settings as YAML text, also written to ``path`` where one is given."""
+        """Return all settings as YAML text; write it to ``path`` too where it is given."""
         from ..io.atomic import atomic_file
 
         text = yaml.safe_dump(self.to_dict(), sort_keys=False)
@@ -127,39 +155,39 @@ class ConfigManager:
         return text
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """All settings as plain data."""
+        """Return all settings as plain data."""
         return {name: section.model_dump(mode="json") for name, section in self._sections.items()}
 
     def __getattr__(self, name: str) -> Section:
         if name in SECTIONS:
             return self.__dict__["_sections"][name]
-        raise AttributeError(f"there is no section {name}, only {', '.join(SECTIONS)}")
+        raise AttributeError(f"no such section: {name}{did_you_mean(name, SECTIONS)} (sections: {', '.join(SECTIONS)})")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in SECTIONS:
-            raise AttributeError(f"settings are changed by update: config.update({name}=...)")
+            raise AttributeError(f"settings cannot be assigned: use config.update({name}=...)")
         super().__setattr__(name, value)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ConfigManager) and self._sections == other._sections
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # as for every mutable type
 
     def __repr__(self) -> str:
-        said = {name: section.model_dump(exclude_defaults=True) for name, section in self._sections.items()}
-        return f"ConfigManager({', '.join(f'{name}={what}' for name, what in said.items() if what)})"
+        changed = {name: section.model_dump(exclude_defaults=True) for name, section in self._sections.items()}
+        return f"ConfigManager({', '.join(f'{name}={values}' for name, values in changed.items() if values)})"
 
 
 def trained_with(metadata: Mapping[str, Any]) -> ConfigManager:
     """Return the settings that a network was trained with.
 
     Args:
-        metadata: what its checkpoint says of the training.
+        metadata: of its checkpoint.
 
     Raises:
         ValueError: if they do not hold the settings of a training.
     """
     sections = metadata.get("config")
     if not isinstance(sections, dict):
-        raise ValueError("this model does not say how it was trained")
+        raise ValueError("no settings of a training in the checkpoint: train the network with ptychoflow")
     return ConfigManager(**sections)

@@ -1,4 +1,4 @@
-"""Scans in memory: simulated, or from wherever they are."""
+"""Scans in memory: simulated, or from files and arrays."""
 
 import copy
 import tempfile
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 
 class Datagen:
-    """Simulated scans.
+    """Simulate scans.
 
     Args:
-        config: section ``simulation`` says of what; defaults without it.
+        config: section ``simulation``; defaults without it.
     """
 
     def __init__(self, config: ConfigManager | None = None) -> None:
         self.config = config or ConfigManager()
 
     def scan(self, name: str = "scan", **changes: Any) -> "Scan":
-        """One scan, with its truth.
+        """Simulate one scan, with its ground truth.
 
         Args:
-            name: what to call it.
+            name: of the scan.
             **changes: of section ``simulation``: ``seed=3``, ``object="siemens_star"``.
 
         Raises:
             ConfigError: for settings out of range.
-            ValueError: if the sample is too small for one pattern, or the like.
+            ValueError: if the settings do not suit each other, such as a sample too small for one pattern.
         """
         from ..commands.simulate import simulate
         from ..io.scan_cxi import read_scan
@@ -49,26 +49,31 @@ class Datagen:
             return read_scan(path)
 
     def scans(self, count: int, **changes: Any) -> list["Scan"]:
-        """Scans ``scan1``, ``scan2``, ..., each with the next seed."""
+        """Simulate scans ``scan1``, ``scan2``, ..., each with the next seed.
+
+        Args:
+            count: number of scans.
+            **changes: of section ``simulation``; ``seed`` is that of the first scan.
+        """
         first = changes.pop("seed", self.config.simulation.seed)
         return [self.scan(f"scan{n + 1}", seed=first + n, **changes) for n in range(count)]
 
 
 class PtychoDataLoader:
-    """Scans to learn from or to reconstruct, from wherever they are.
+    """Load scans to train on or to reconstruct.
 
     Args:
         data: a scan, a path (dataset folder or ``.cxi``), an array of counts ``(J, N, N)`` with zero frequency in the
             middle, or a list of scans and paths.
-        config: sections ``network``, ``training`` and ``runtime`` say how groups are formed and read.
+        config: sections ``network``, ``training`` and ``runtime``: how groups are formed and read.
         positions: with an array, centres ``(y, x)`` in object pixels, ``(J, 2)``.
         probe: with an array, modes in sqrt(photons), ``(N, N)`` or ``(M, N, N)``.
-        mask: with an array, True, or 1, where a pixel counts, ``(N, N)``.
-        geometry: with an array, the lengths; without it products are in units of a pixel.
+        mask: with an array, True, or 1, for valid detector pixels, ``(N, N)``.
+        geometry: with an array, pixel size, wavelength and distance, m; without it products are in units of a pixel.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: for data that no detector gives, or that do not fit together.
+        FileNotFoundError: if a file does not exist.
+        ValueError: for invalid counts, or arrays that do not fit together.
     """
 
     def __init__(
@@ -86,31 +91,31 @@ class PtychoDataLoader:
         arrays = {"positions": positions, "probe": probe, "mask": mask, "geometry": geometry}
         self._sources = [(_as_scan(item, arrays), item) for item in (data if several else [data])]
         if not self._sources:
-            raise ValueError("there is no scan: give at least one")
+            raise ValueError("expected at least one scan, got none: give a scan, a path or an array of counts")
 
     def with_config(self, config: ConfigManager) -> "PtychoDataLoader":
-        """The same scans, grouped and read by other settings."""
+        """Return a loader of the same scans with other settings."""
         other = copy.copy(self)
         other.config = config
         return other
 
     @property
     def scans(self) -> list["Scan"]:
-        """The scans; what comes from a dataset folder stays on disk until it is used."""
+        """Scans; counts of a dataset folder stay on disk until they are used."""
         return [scan for scan, _ in self._sources]
 
     def module(self) -> "TrainingData":
-        """The data as Lightning takes them: groups to train on and, in a spatial block apart, to validate on."""
+        """Return a LightningDataModule: groups to train on and, in a separate spatial block, to validate on."""
         from ..training.fit_datamodule import training_data
 
         return training_data(self.scans, self.config.network, self.config.training, self.config.runtime)
 
     def train_dataloader(self) -> "DataLoader":
-        """Batches of groups to train on."""
+        """Return batches of groups to train on."""
         return self.module().train_dataloader()
 
-    def val_dataloader(self) -> "DataLoader":
-        """Batches of groups to validate on."""
+    def val_dataloader(self) -> "DataLoader | list":
+        """Return batches of groups to validate on; an empty list where the settings ask for none."""
         return self.module().val_dataloader()
 
     def __iter__(self) -> Iterator[Any]:
@@ -121,22 +126,31 @@ class PtychoDataLoader:
 
     @contextmanager
     def folders(self) -> Iterator[list[Path]]:
-        """Dataset folders of the scans: their own where they have one, temporary ones where not."""
+        """Yield dataset folders of the scans: their own, or temporary ones for scans without."""
         from ..io.dataset import write_dataset
 
         with tempfile.TemporaryDirectory() as scratch:
-            found = []
+            folders = []
             for number, (scan, source) in enumerate(self._sources):
                 folder = Path(source) if isinstance(source, str | Path) and Path(source).is_dir() else None
                 if folder is None:
                     folder = Path(scratch) / f"{number}"
                     write_dataset(folder, scan)
-                found.append(folder)
-            yield found
+                folders.append(folder)
+            yield folders
 
 
 def loader_of(data: "PtychoDataLoader | Any", config: ConfigManager | None, **arrays: Any) -> PtychoDataLoader:
-    """A loader of data; one that is a loader already keeps its own settings where no others are given."""
+    """Return a loader of data; a loader keeps its own settings where no others are given.
+
+    Args:
+        data: as :class:`PtychoDataLoader` takes it, or a loader.
+        config: other settings.
+        **arrays: ``positions``, ``probe`` and so on, with an array of counts.
+
+    Raises:
+        ValueError: if arrays are given with a loader.
+    """
     if not isinstance(data, PtychoDataLoader):
         return PtychoDataLoader(data, config, **arrays)
     if arrays:
@@ -152,7 +166,7 @@ def one_scan(data: "PtychoDataLoader | Any", arrays: dict[str, Any]) -> "Scan":
     """
     scans = loader_of(data, None, **arrays).scans
     if len(scans) != 1:
-        raise ValueError(f"{len(scans)} scans came: reconstruct them one by one")
+        raise ValueError(f"expected one scan, got {len(scans)}: reconstruct them one by one")
     return scans[0]
 
 
@@ -171,7 +185,7 @@ def _as_scan(item: Any, arrays: Mapping[str, Any]) -> "Scan":
     if isinstance(item, Scan):
         return item
     if not isinstance(item, str | Path):
-        raise ValueError(f"{type(item).__name__} is no scan: expected a Scan, a path or an array of counts")
+        raise ValueError(f"expected a Scan, a path or an array of counts, got {type(item).__name__}")
     return open_dataset(Path(item)) if Path(item).is_dir() else read_scan(Path(item))
 
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class ReconstructionResult:
-    """What was reconstructed.
+    """A reconstruction and the time it took.
 
     Attributes:
-        reconstruction: all that is known about it.
+        reconstruction: object, probe, positions, history and metadata.
         timing: seconds by part.
     """
 
@@ -32,7 +32,7 @@ class ReconstructionResult:
 
     @property
     def image(self) -> "np.ndarray":
-        """The object, complex64, ``(H, W)``; 1 where nothing is known."""
+        """Object, complex64, ``(H, W)``; 1 outside the coverage."""
         return self.reconstruction.object
 
     @property
@@ -47,13 +47,14 @@ class ReconstructionResult:
 
     def __repr__(self) -> str:
         height, width = self.image.shape
-        return f"Found({self.reconstruction.name}, {height} x {width} px, {self.coverage.mean():.0%} of them known)"
+        name, share = self.reconstruction.name, self.coverage.mean()
+        return f"ReconstructionResult({name}, {height} x {width} px, {share:.0%} of them covered)"
 
     def save(self, path: Path | str) -> None:
-        """Write a ptychodus product (HDF5), whole or not at all.
+        """Write a ptychodus product (HDF5), atomically.
 
         Raises:
-            ValueError: if the path does not end in ``.h5``, or a folder stands there.
+            ValueError: if the path does not end in ``.h5``, or is a folder.
             OSError: if it cannot be written.
         """
         from ..io.atomic import check_output
@@ -64,7 +65,7 @@ class ReconstructionResult:
 
 
 class InferenceEngine:
-    """Reconstructs scans with a network.
+    """Reconstruct scans with a network.
 
     Args:
         model: the network, or the path of its checkpoint.
@@ -76,7 +77,7 @@ class InferenceEngine:
         self.config = config or ConfigManager()
 
     def predict(self, data: "PtychoDataLoader | Any", **arrays: Any) -> "PatchSet":
-        """Object patches whose groups hold every pattern of one scan.
+        """Predict the object patches of one scan; their groups hold every pattern.
 
         Args:
             data: as :class:`PtychoDataLoader` takes it.
@@ -84,12 +85,12 @@ class InferenceEngine:
 
         Raises:
             ValueError: if the patterns are of another size than those the network was trained on, or several devices
-                are asked for: patches of several processes meet on disk, by the command ``infer``.
+                are asked for: patches of several processes are written to disk, by the command ``infer``.
         """
         return predict_patches(self.model.model, self.config, data, arrays)
 
     def predict_and_stitch(self, data: "PtychoDataLoader | Any", **arrays: Any) -> ReconstructionResult:
-        """The whole object of one scan; nothing is written, unless several devices compute or memory is short.
+        """Reconstruct the object of one scan; nothing is written, unless several devices compute or memory is short.
 
         Args:
             data: as :class:`PtychoDataLoader` takes it.
@@ -98,50 +99,51 @@ class InferenceEngine:
         Raises:
             ValueError: if the patterns are of another size than those the network was trained on.
         """
-        from ..commands.reconstruct import reconstruct_scan
+        from ..inference.scan_reconstruction import reconstruct_scan
 
         config, scan = self.config, one_scan(data, arrays)
         with tempfile.TemporaryDirectory() as scratch:
-            found = reconstruct_scan(
+            reconstruction = reconstruct_scan(
                 self.model.model, scan, Path(scratch), config.inference, config.stitching, config.runtime
             )
-            if found is None:  # another process of several
+            if reconstruction is None:  # every process but the first
                 raise SystemExit
-            found = found.in_memory()
-        return ReconstructionResult(found, dict(found.metadata["inference"]["seconds"]))
+            reconstruction = reconstruction.in_memory()
+        return ReconstructionResult(reconstruction, dict(reconstruction.metadata["inference"]["seconds"]))
 
     def refine(
         self, data: "PtychoDataLoader | Any", start: "ReconstructionResult | Path | str | None" = None, **arrays: Any
     ) -> ReconstructionResult:
-        """Fit the object of one scan to its counts.
+        """Refine the object of one scan by rPIE.
 
         Args:
             data: as :class:`PtychoDataLoader` takes it.
-            start: what to start from, such as :meth:`predict_and_stitch` found, or the file of a reconstruction; a flat
+            start: initial object: a result of :meth:`predict_and_stitch`, or the file of a reconstruction; a uniform
                 object without it, which is the iterative baseline.
             **arrays: ``positions``, ``probe`` and so on, with an array of counts.
 
         Raises:
             FileNotFoundError: if the file to start from is missing.
-            ValueError: if start and scan do not suit each other, or the fit fails.
+            ValueError: if start and scan do not suit each other, or the refinement diverges.
         """
         from ..commands.refine import refine
         from ..io.reconstruction_h5 import read_reconstruction
 
         with tempfile.TemporaryDirectory() as scratch, _one_folder(data, arrays) as dataset:
-            begin, output = start, Path(scratch) / "refined.h5"
+            output, path = Path(scratch) / "refined.h5", None
             if isinstance(start, ReconstructionResult):
-                begin = Path(scratch) / "start.h5"
-                start.save(begin)
-            begin = None if begin is None else Path(begin)
-            refine(dataset, output, self.config.refinement, start=begin, runtime=self.config.runtime)
-            found = read_reconstruction(output)
-        return ReconstructionResult(found, {"refine": float(found.metadata["seconds"])})
+                path = Path(scratch) / "start.h5"
+                start.save(path)
+            elif start is not None:
+                path = Path(start)
+            refine(dataset, output, self.config.refinement, start=path, runtime=self.config.runtime)
+            refined = read_reconstruction(output)
+        return ReconstructionResult(refined, {"refine": float(refined.metadata["seconds"])})
 
 
 @contextmanager
 def _one_folder(data: Any, arrays: dict[str, Any]) -> Iterator[Path]:
-    """The dataset folder of data that are one scan."""
+    """Yield the dataset folder of data that hold exactly one scan."""
     one_scan(data, arrays)
     with loader_of(data, None, **arrays).folders() as (folder,):
         yield folder

@@ -1,4 +1,4 @@
-"""The network as an object: made, loaded, kept."""
+"""The network as an object: built, loaded, saved, used for prediction."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 def tracked_run(record: dict) -> tuple[str, str] | None:
-    """The store and the run that a record of training names, if it was tracked."""
-    told = record.get("tracking") or {}
-    return (told["uri"], told["run"]) if told.get("run") else None
+    """Return the store and the run of a tracked training from its record; None for an untracked one."""
+    tracking = record.get("tracking") or {}
+    return (tracking["uri"], tracking["run"]) if tracking.get("run") else None
 
 
 @dataclass(frozen=True)
 class PtychoModel:
-    """A network that reconstructs.
+    """A network with its normalisation, settings and training record.
 
     Attributes:
-        model: the network and what it was trained for.
+        model: the network, the size of its patterns and its metadata.
         run: ``(tracking URI, run id)`` of the MLflow run it belongs to, if any.
-        record: how it was trained: curves, timings, versions; empty if that is not known.
+        record: of the training: curves, timings, versions; empty if unknown.
     """
 
     model: "Model"
@@ -34,9 +34,14 @@ class PtychoModel:
 
     @classmethod
     def new(cls, data: "PtychoDataLoader | Any", config: ConfigManager | None = None) -> "PtychoModel":
-        """An untrained network whose window and normalisation suit some data."""
-        from ..training.network_setup import build_network
+        """Build an untrained network with window and normalisation for some data.
+
+        Args:
+            data: as :class:`PtychoDataLoader` takes it.
+            config: sections ``network``, ``training`` and ``runtime``; those of the loader without it.
+        """
         from ..models.checkpoint import Model
+        from ..training.network_setup import build_network
 
         loader = loader_of(data, config)
         settings, module = loader.config, loader.module()
@@ -46,10 +51,10 @@ class PtychoModel:
 
     @classmethod
     def load(cls, path: Path | str) -> "PtychoModel":
-        """The network in a checkpoint that ``train`` or :meth:`save` wrote; runs no code from it.
+        """Load the network of a checkpoint that ``train`` or :meth:`save` wrote; runs no code from it.
 
         Raises:
-            FileNotFoundError: if there is none.
+            FileNotFoundError: if the file does not exist.
             ValueError: if it is damaged, of another version or another program's.
         """
         from ..io.atomic import read_json
@@ -61,10 +66,10 @@ class PtychoModel:
 
     @classmethod
     def load_from_mlflow(cls, run_id: str, tracking_uri: str) -> "PtychoModel":
-        """The network that a run keeps.
+        """Load the network of an MLflow run.
 
         Raises:
-            FileNotFoundError: if there is no such store or run, or it keeps no network.
+            FileNotFoundError: if the store or run does not exist, or the run has no network.
             ConnectionError: if the server does not answer.
             ValueError: if the network was altered, a newer version wrote it, or it is damaged.
         """
@@ -74,10 +79,10 @@ class PtychoModel:
 
     @classmethod
     def load_from_registry(cls, name: str, version: str | int, tracking_uri: str) -> "PtychoModel":
-        """The network that was registered under a name and version.
+        """Load the network that was registered under a name and version.
 
         Raises:
-            FileNotFoundError: if there is no such store, name or version.
+            FileNotFoundError: if the store, name or version does not exist.
         """
         from ..tracking.run_store import run_of_version
 
@@ -85,15 +90,15 @@ class PtychoModel:
 
     @property
     def config(self) -> ConfigManager:
-        """The settings it was trained with.
+        """Settings that the network was trained with.
 
         Raises:
-            ValueError: if that is not known.
+            ValueError: if they are unknown.
         """
         return trained_with(self.model.metadata)
 
     def save(self, path: Path | str) -> None:
-        """Write a checkpoint, whole or not at all: tensors and plain data only."""
+        """Write a checkpoint atomically: tensors and plain data only."""
         from ..models.checkpoint import write_model
 
         write_model(Path(path), self.model)
@@ -101,16 +106,16 @@ class PtychoModel:
     def save_mlflow(
         self, destination: str, experiment: str | None = None, register: str | None = None
     ) -> "PtychoModel":
-        """Keep this network in an MLflow store.
+        """Save this network to an MLflow store.
 
         The run it belongs to is copied whole: parameters, the full history of every metric, tags, artifacts. A network
-        without one (as ``dataclasses.replace(model, run=None)``) gets a fresh run. The model is there as ``model/``:
+        without one (as ``dataclasses.replace(model, run=None)``) gets a fresh run. The artifact ``model/`` holds
         weights, plain-text config, signature, example.
 
         Args:
             destination: tracking URI of the store, ``sqlite:///FILE``, ``file:///FOLDER`` or ``http://SERVER``.
             experiment: its name there; that of the source, or ``ptychoflow``, without it.
-            register: name to enter it into the registry of the store under.
+            register: name in the registry of the store; not registered without it.
 
         Returns:
             The same network, belonging to the run in ``destination``.
@@ -136,7 +141,7 @@ class PtychoModel:
         return replace(self, run=(destination, run_id))
 
     def predict(self, data: "PtychoDataLoader | Any", **arrays: Any) -> "PatchSet":
-        """The object patch under every pattern of a scan; see :meth:`InferenceEngine.predict`."""
+        """Predict the object patches of a scan; see :meth:`InferenceEngine.predict`."""
         return predict_patches(self.model, ConfigManager(), data, arrays)
 
 
@@ -157,5 +162,5 @@ def predict_patches(model: "Model", config: ConfigManager, data: Any, arrays: di
 
     scan = one_scan(data, arrays)
     if config.runtime.devices > 1:
-        raise ValueError(f"patches in memory come from one device, not {config.runtime.devices}: use infer")
+        raise ValueError(f"patches in memory need one device, got runtime.devices {config.runtime.devices}: use infer")
     return Prediction(model, scan, config.inference, config.runtime).run(None)[0].shard.in_memory()

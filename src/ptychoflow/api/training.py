@@ -10,7 +10,7 @@ from .model import PtychoModel
 
 
 class Trainer:
-    """Trains a network on scans.
+    """Train a network on scans.
 
     Args:
         data: a :class:`PtychoDataLoader`, or what it takes.
@@ -22,7 +22,11 @@ class Trainer:
         self.config = self.loader.config
 
     def train(self, output: Path | str | None = None) -> PtychoModel:
-        """Train; with ``output``, a checkpoint and its record stay there and a stopped training resumes.
+        """Train the network.
+
+        Args:
+            output: checkpoint to write, beside it its record; an interrupted training then resumes. Nothing is kept on
+                disk without it.
 
         Raises:
             ValueError: if the scans do not suit each other or the settings, or the training collapses.

@@ -1,4 +1,4 @@
-"""Take a reconstruction as the truth of a measured scan, so that networks can learn from measurements."""
+"""Take a reconstruction as the ground truth of a measured scan, so that networks can learn from measurements."""
 
 import dataclasses
 import logging
@@ -36,30 +36,30 @@ def label(dataset: Path, reconstruction: Path, output: Path) -> None:
     Example:
         ptychoflow dataset label datasets/siemens refined/rpie/siemens.h5 datasets/siemens_labelled
     """
-    scan, found = open_dataset(dataset), read_reconstruction(reconstruction)
-    if len(found.positions) != len(scan) or found.probe.shape[-1] != scan.size:
+    scan, labels = open_dataset(dataset), read_reconstruction(reconstruction)
+    if len(labels.positions) != len(scan) or labels.probe.shape[-1] != scan.size:
         raise ValueError(
-            f"{reconstruction} was made from {len(found.positions)} patterns of {found.probe.shape[-1]} px, "
-            f"{scan.name} has {len(scan)} of {scan.size} px: give the reconstruction of this scan"
+            f"expected a reconstruction from {len(scan)} patterns of {scan.size} px, {reconstruction} was made from "
+            f"{len(labels.positions)} of {labels.probe.shape[-1]} px: give the reconstruction of {scan.name}"
         )
-    known = _centres_known(found)
-    if not known.any():
+    covered = _covered_centres(labels)
+    if not covered.any():
         raise ValueError(f"{reconstruction} covers no pattern of {scan.name}: reconstruct it again")
     labelled = dataclasses.replace(
         scan,
-        counts=scan.counts if known.all() else scan.counts[known],
-        positions=found.positions[known],
-        probe=found.probe,
-        truth=GroundTruth(found.object, found.origin),
-        metadata=scan.metadata | {"labels_from": found.name},
+        counts=scan.counts if covered.all() else scan.counts[covered],
+        positions=labels.positions[covered],
+        probe=labels.probe,
+        truth=GroundTruth(labels.object, labels.origin),
+        metadata=scan.metadata | {"labels_from": labels.name},
     )
     record = record_provenance(None, dataset=dataset, reconstruction=reconstruction)
     write_dataset(output, labelled, provenance=lambda arrays: record)
-    logger.info("labelled %s: %d of %d patterns, object from %s", output, len(labelled), len(scan), found.name)
+    logger.info("labelled %s: %d of %d patterns, object from %s", output, len(labelled), len(scan), labels.name)
 
 
-def _centres_known(found: Reconstruction) -> np.ndarray:
-    """True for each pattern whose beam centre lies on the coverage, ``(J,)``."""
-    pixels = np.rint(found.positions - np.asarray(found.origin)).astype(int)
-    inside = np.all((pixels >= 0) & (pixels < found.coverage.shape), axis=1)
-    return inside & found.coverage[tuple(np.clip(pixels, 0, np.subtract(found.coverage.shape, 1)).T)]
+def _covered_centres(reconstruction: Reconstruction) -> np.ndarray:
+    """Return True for each pattern whose beam centre lies on the coverage, ``(J,)``."""
+    pixels = np.rint(reconstruction.positions - np.asarray(reconstruction.origin)).astype(int)
+    inside = np.all((pixels >= 0) & (pixels < reconstruction.coverage.shape), axis=1)
+    return inside & reconstruction.coverage[tuple(np.clip(pixels, 0, np.subtract(reconstruction.coverage.shape, 1)).T)]

@@ -1,4 +1,4 @@
-"""Put predicted patches together to one object."""
+"""Stitch predicted patches into one object."""
 
 import dataclasses
 import logging
@@ -37,7 +37,7 @@ def stitch(
 
     Raises:
         FileNotFoundError: if the dataset or the patches are missing.
-        ValueError: if either is damaged, they do not belong together, or the output is no ``.h5``.
+        ValueError: if either is damaged, they do not belong together, or the output is not a ``.h5``.
         OSError: if the canvas fits neither in memory nor on disk, or the output cannot be written.
 
     Example:
@@ -47,19 +47,19 @@ def stitch(
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     check_output(output, *ENDINGS)
-    scan, found = open_dataset(dataset), read_patches(patches)
-    logger.info("read %s and %s: %d patches of %d px", dataset, patches, len(found), found.size)
+    scan, patch_set = open_dataset(dataset), read_patches(patches)
+    logger.info("read %s and %s: %d patches of %d px", dataset, patches, len(patch_set), patch_set.size)
     provenance = record_provenance(stitching, dataset=dataset, patches=patches)
-    if (other := different_input(found.metadata, provenance)) is not None:
+    if (other := different_input(patch_set.metadata, provenance)) is not None:
         raise ValueError(
-            f"{patches} was predicted from another dataset than {dataset} ({other}): run infer on this one"
+            f"{patches} was predicted from another dataset than {dataset} ({other}): run infer on this dataset"
         )
     with staging_dir(output) as scratch:
-        room = CanvasStorage(memory_for(runtime), scratch / "canvas")
-        result = assemble(scan, found, stitching, room, clock, name_for(output, scan.name))
-        told = Path(patches) / "timing.json"
+        storage = CanvasStorage(memory_for(runtime), scratch / "canvas")
+        result = assemble(scan, patch_set, stitching, storage, clock, name_for(output, scan.name))
+        timing = Path(patches) / "timing.json"
         metadata = {
-            "inference": read_json(told) if told.is_file() else None,
+            "inference": read_json(timing) if timing.is_file() else None,
             "seconds": clock.seconds(),
             "provenance": provenance,
         }
