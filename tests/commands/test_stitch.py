@@ -80,7 +80,8 @@ def test_parts_that_do_not_overlap_are_stitched_apart_and_logged(tiny_dataset, t
     patches = _write_patches(tmp_path / "patches", scan, turn=1.0)
     stitch(tmp_path / "halved", patches, tmp_path / "a.h5")
     reconstruction = read_reconstruction(tmp_path / "a.h5")
-    assert reconstruction.metadata["components"] == 2 and sum(reconstruction.metadata["patches_of_components"]) == 100
+    metadata = reconstruction.metadata
+    assert metadata["components"] == 2 and sum(metadata["patches_of_components"]) == 100
     assert "2 parts of the scan do not overlap, the largest of" in caplog.text
     labels = [
         set(np.unique(reconstruction.component[rows][reconstruction.coverage[rows]]))

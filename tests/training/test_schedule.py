@@ -1,4 +1,4 @@
-"""What training does when, against the table of PHYSICS.md section 3."""
+"""The schedule of training, against the table of PHYSICS.md section 3."""
 
 import math
 
@@ -7,12 +7,12 @@ import pytest
 from ptychoflow.config import Stage
 from ptychoflow.training.schedule import lr_factor, physics_weight, stage_at, total_epochs
 
-GUIDE = Stage(epochs=2, physics_weight=0.0)
+SUPERVISED = Stage(epochs=2, physics_weight=0.0)
 PHYSICS = Stage(epochs=3, physics_weight=1.0, lr_factor=0.1)
 
 
 def _three(ramp: str) -> tuple[Stage, ...]:
-    return GUIDE, Stage(epochs=4, physics_weight=ramp, lr_factor=0.1), PHYSICS
+    return SUPERVISED, Stage(epochs=4, physics_weight=ramp, lr_factor=0.1), PHYSICS
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def infer(
     logger.info("read %s and %s: %d patterns in %d groups", model, dataset, len(scan), groups)
     with ExitStack() as stack:
         writer, first = prediction.run(lambda: stack.enter_context(atomic_dir(output, (*FILES, "timing.json"))))
-        if not first:
+        if not first or writer.folder is None:
             return
         seal(writer.folder, record_provenance(inference, model=model, dataset=dataset))
         timing = prediction.timing(time.perf_counter() - began)

@@ -1,7 +1,7 @@
 """Batches of groups as a network takes them, made on its device from stored counts and tables of the scans."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,7 +46,8 @@ class Batch(NamedTuple):
 
     def part(self, groups: slice) -> "Batch":
         """Return some of the groups."""
-        return Batch(*(field[groups] if isinstance(field, Tensor) else field for field in self))
+        cut: dict[str, Any] = {n: field[groups] for n, field in self._asdict().items() if isinstance(field, Tensor)}
+        return self._replace(**cut)
 
 
 class ScanTable:

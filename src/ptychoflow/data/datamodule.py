@@ -160,18 +160,19 @@ class TrainingData(GroupData):
         return len(self.sampler()) // self.training.batch_size
 
     def train_dataloader(self) -> DataLoader:
-        """Groups to train on, from where the epoch was stopped if it was."""
+        """Return groups to train on; an interrupted epoch resumes."""
         rank, ranks = self._rank_and_count()
         sampler, parts = self.sampler(rank, ranks), self.runtime.gradient_accumulation_steps
         if self.trainer is not None:
-            # of a step that is done but not told to every callback yet, this counts it, and so does Lightning
-            done = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed % (self.steps_per_epoch * parts)
+            # includes a step that is done but not yet reported to every callback, as Lightning's own counter does
+            progress: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+            done = progress.processed % (self.steps_per_epoch * parts)
             seen = done * self.training.batch_size // parts
             sampler.load_state_dict({"epoch": self.trainer.current_epoch, "seen": seen})
         return self._loader(sampler, self.training.batch_size // (ranks * parts), drop_last=True)
 
     def val_dataloader(self) -> DataLoader | list:
-        """Groups to validate on, each on one rank."""
+        """Return groups to validate on, each on one rank; an empty list without any."""
         if not len(self.validation_rows):
             return []
         return self._loader(FixedSampler(self.validation_rows, *self._rank_and_count()), self.training.batch_size)

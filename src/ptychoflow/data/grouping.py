@@ -89,7 +89,8 @@ def neighbourhood(
     needed, pool = size - 1, grouping.k_nearest
     if pool < needed:
         raise ValueError(
-            f"training.grouping.k_nearest is {pool}, a group of {size} (with held-out neighbours) needs {needed}: raise it"
+            f"training.grouping.k_nearest is {pool}, a group of {size} (held-out neighbours included) needs "
+            f"{needed}: raise it"
         )
     anchors = patterns[within(positions, grouping.y_bounds, grouping.x_bounds)[patterns]]
     rejected = {"outside the bounds": len(patterns) - len(anchors)}

@@ -124,10 +124,11 @@ class RowBatches(BatchSampler):
     def __init__(
         self, rows: FixedSampler | GroupSampler, batch_size: int, drop_last: bool = False, sampler: object = None
     ) -> None:
-        super().__init__(rows, batch_size, drop_last)
+        super().__init__(rows, batch_size, drop_last)  # type: ignore[arg-type]  # torch's stub knows only indices
+        self._rows = rows
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        rows = self.sampler.table()  # when the first batch is asked for: a loader with workers begins twice
+    def __iter__(self) -> Iterator[np.ndarray]:  # type: ignore[override]  # a table in place of a list of indices
+        rows = self._rows.table()  # at the first batch: a loader with workers begins twice
         last = len(rows) - len(rows) % self.batch_size if self.drop_last else len(rows)
         for first in range(0, last, self.batch_size):
             yield rows[first : min(first + self.batch_size, last)]

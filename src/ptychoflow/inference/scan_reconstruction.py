@@ -55,9 +55,9 @@ def reconstruct_scan(
     writer, first = prediction.run((lambda: _made(scratch / "patches")) if distributed else None)
     if not first:
         return None
-    if distributed:
+    if writer.folder is not None:
         seal(writer.folder, {})
-    patches = read_patches(writer.folder) if distributed else writer.shard.in_memory()
+    patches = writer.shard.in_memory() if writer.folder is None else read_patches(writer.folder)
     stitched = assemble(scan, patches, stitching, storage, prediction.clock, name)
     timing = prediction.timing(time.perf_counter() - began)
     seconds = {bucket: timing["seconds"][bucket] for bucket in ("synchronise", "assembly")}

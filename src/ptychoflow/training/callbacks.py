@@ -119,8 +119,8 @@ class CollapseGuard(Callback):
         if self._collapsed == 2:
             message = (
                 f"training collapsed in epoch {trainer.current_epoch + 1}: predicted objects have {contrast:.2g} of "
-                f"the contrast and {correlation:.2g} correlation of the back-projection (minimum {self.MIN_CONTRAST} and "
-                f"{self.MIN_CORRELATION}): lower training.learning_rate or the weights of training.regularisation, set "
+                f"the contrast and {correlation:.2g} correlation of the back-projection (minimum {self.MIN_CONTRAST} "
+                f"and {self.MIN_CORRELATION}): lower training.learning_rate or the weights of training.regularisation, set "
                 "network.input to backprojection, or check the probe"
             )
             if self._stop:

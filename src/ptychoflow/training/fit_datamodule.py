@@ -136,6 +136,7 @@ class _BatchFeatures(NamedTuple):
     rotation: int
 
     def add_to(self, batch: Batch) -> Batch:
+        """Return the batch with these fields."""
         return batch._replace(**self._asdict())
 
 

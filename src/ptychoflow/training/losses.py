@@ -83,10 +83,12 @@ def supervised_loss(truth_errors: Tensor | None, amplitude_errors: Tensor | None
     Raises:
         ValueError: if neither error is given.
     """
-    if truth_errors is None and amplitude_errors is None:
-        raise ValueError("supervised_loss needs truth_errors or amplitude_errors, got neither: compute one of them")
-    if truth_errors is None or amplitude_errors is None:
-        return (truth_errors if amplitude_errors is None else amplitude_errors).mean()
+    if truth_errors is None:
+        if amplitude_errors is None:
+            raise ValueError("supervised_loss needs truth_errors or amplitude_errors, got neither: compute one")
+        return amplitude_errors.mean()
+    if amplitude_errors is None:
+        return truth_errors.mean()
     return torch.where(labelled, truth_errors, amplitude_errors).mean()
 
 
