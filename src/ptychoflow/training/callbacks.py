@@ -120,8 +120,8 @@ class CollapseGuard(Callback):
             message = (
                 f"training collapsed in epoch {trainer.current_epoch + 1}: predicted objects have {contrast:.2g} of "
                 f"the contrast and {correlation:.2g} correlation of the back-projection (minimum {self.MIN_CONTRAST} "
-                f"and {self.MIN_CORRELATION}): lower training.learning_rate or the weights of training.regularisation, set "
-                "network.input to backprojection, or check the probe"
+                f"and {self.MIN_CORRELATION}): lower training.learning_rate or the weights of training.regularisation, "
+                "set network.input to backprojection, or check the probe"
             )
             if self._stop:
                 raise CollapsedError(message)
