@@ -37,7 +37,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from ptychoflow.config import Inference, Refinement, load_config
 from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.core.scan import Scan
-from ptychoflow.inference.learned_refinement import refine_with_network
+from ptychoflow.inference.learned_refinement import run_learned_refinement
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.metrics.alignment import align, level, window
 from ptychoflow.metrics.data_consistency import expected_patterns, fit
@@ -71,7 +71,7 @@ def from_corrections(model: Path, settings: Refinement) -> Engine:
 
     def run(scan: Scan, frame: RefinementEngine) -> Iterator[tuple[float, ReconstructionResult]]:
         began = time.process_time()
-        start = refine_with_network(trained, scan, Inference(precision="bfloat16"), CPU, "corrected")
+        start = run_learned_refinement(trained, scan, Inference(precision="bfloat16"), CPU, "corrected")
         spent = time.process_time() - began
         yield spent, ReconstructionResult(_in_frame(start.object, start.origin, frame), start.probe, start.positions)
         yield from annealed(scan, settings, start, frame, spent)
@@ -142,7 +142,7 @@ def _half(
     """Object, origin and coverage from every second pattern, point by point."""
     half = dataclasses.replace(scan, counts=scan.counts[first::2], positions=scan.positions[first::2])
     frame = RefinementEngine(half, settings)
-    light = frame.light().numpy()
+    light = frame.illumination().numpy()
     coverage = light > 0.1 * np.median(light[light > 0.01 * light.max()])
     return [(np.array(found.object), frame.origin, coverage) for _, found in islice(engine(half, frame), count)]
 
@@ -164,7 +164,7 @@ def compare(config: Path, results: Path, name: str, flat: str, *networks: str) -
     for model in networks:
         settings, path = section("refinement", scan=name, method=model), results / "models" / f"{model}.ckpt"
         if section("network", method=model).input == "object_estimate":
-            engines["refine_with_network fit + refinement"] = from_corrections(path, settings)
+            engines["run_learned_refinement fit + refinement"] = from_corrections(path, settings)
         else:
             engines["network + refinement"] = from_network(path, settings)
     engines["flat start"] = from_flat(far)

@@ -40,7 +40,7 @@ from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Inference, Refinement, Runtime, Simulation
 from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.core.scan import Scan
-from ptychoflow.inference.learned_refinement import learned_updates
+from ptychoflow.inference.learned_refinement import run_cascades
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.metrics.alignment import align
@@ -107,7 +107,7 @@ class Judge:
     """Phase PSNR of an object in the frame of a fit, where enough light falls."""
 
     def __init__(self, scan: Scan, fit: RefinementEngine) -> None:
-        light = fit.light().numpy()
+        light = fit.illumination().numpy()
         self._truth, self.origin = scan.truth, fit.origin
         self._coverage = light > 0.1 * np.median(light[light > 0.01 * light.max()])
 
@@ -143,10 +143,10 @@ def corrected(trained: Model, scan: Scan, judge: "Judge") -> Curve:
     began = time.process_time()
     fit = RefinementEngine(scan, Refinement())
     spent = time.process_time() - began
-    met = learned_updates(trained.network, fit, HALF, Clock())
+    met = run_cascades(trained.network, fit, HALF, Clock())
     curve = [(spent, judge(_found(fit))), *timed((_found(fit) for _ in met), judge, spent)]
     start = Reconstruction(
-        fit.object.numpy(), fit.origin, scan.probe, scan.positions, scan.geometry, fit.light().numpy(), fit.covered()
+        fit.object.numpy(), fit.origin, scan.probe, scan.positions, scan.geometry, fit.illumination().numpy(), fit.coverage()
     )
     return curve + ours(scan, AFTER, start, curve[-1][0])[1:]
 

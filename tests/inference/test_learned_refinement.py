@@ -51,10 +51,10 @@ def test_it_learns_and_what_it_corrects_is_nearer_to_the_truth_than_a_fit_as_lon
     untrained = tmp_path / "models" / "untrained.ckpt"
     train([tiny_dataset], untrained, NETWORK, RECIPE.model_copy(update={"learning_rate": 1e-12}), CPU, OFF)
     reconstruct(untrained, tiny_dataset, tmp_path / "fitted.h5", runtime=CPU)
-    refine_with_network, fitted = (
+    run_learned_refinement, fitted = (
         _phase_error(tmp_path / f"{name}.h5", tiny_dataset) for name in ("corrected", "fitted")
     )
-    assert refine_with_network < 0.8 * fitted
+    assert run_learned_refinement < 0.8 * fitted
 
 
 def test_it_learns_from_counts_alone(tiny_dataset, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..config import Inference, Runtime, Stitching
 from ..core.reconstruction import Reconstruction, name_for
 from ..core.scan import Scan
-from ..inference.learned_refinement import refine_with_network
+from ..inference.learned_refinement import run_learned_refinement
 from ..inference.prediction import Prediction
 from ..io.atomic import check_output, staging_dir
 from ..io.dataset import open_dataset
@@ -82,7 +82,7 @@ def reconstruct_scan(
     """
     began = time.perf_counter()
     if isinstance(trained.network, ObjectCorrector):
-        return refine_with_network(trained, scan, inference, runtime, name)
+        return run_learned_refinement(trained, scan, inference, runtime, name)
     prediction = Prediction(trained, scan, inference, runtime)
     room = CanvasStorage(memory_for(runtime), scratch / "canvas")
     room.check(scan.positions, prediction.size)

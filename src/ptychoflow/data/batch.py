@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..core.arrays import as_tensor
 from ..core.scan import Scan
+from ..physics.propagation import to_corner
 
 
 class Batch(NamedTuple):
@@ -134,16 +135,6 @@ class _Truths:
         return self.pixels[self.first[scan][:, None, None] + (y * width[:, None])[:, :, None] + x[:, None, :]]
 
 
-def to_corner(counts: Tensor) -> Tensor:
-    """Patterns as float32 with zero frequency moved from the middle to the corner, in one pass."""
-    half = counts.shape[-1] // 2
-    rest = counts.shape[-1] - half
-    corner = torch.empty(counts.shape, dtype=torch.float32, device=counts.device)
-    corner[..., :rest, :rest], corner[..., :rest, rest:] = counts[..., half:, half:], counts[..., half:, :half]
-    corner[..., rest:, :rest], corner[..., rest:, rest:] = counts[..., :half, half:], counts[..., :half, :half]
-    return corner
-
-
 def _of_each(tables: Tensor, scan: Tensor) -> Tensor:
     """The table of each group's scan, ``(B, ...)``; not copied where there is only one."""
     return tables.expand(len(scan), *tables.shape[1:]) if len(tables) == 1 else tables.index_select(0, scan)
@@ -161,4 +152,4 @@ def _stack_masks(scans: Sequence[Scan]) -> np.ndarray | None:
         return None
     everywhere = np.ones((scans[0].size, scans[0].size), np.float32)
     masks = np.stack([everywhere if scan.mask is None else scan.mask.astype(np.float32) for scan in scans])
-    return np.fft.ifftshift(masks, axes=(-2, -1))[:, None]
+    return to_corner(torch.from_numpy(masks)).numpy()[:, None]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import Runtime
 from ..io.atomic import preallocate
-from ..physics.kernels.accumulate import divide_, splat_, spread
+from ..physics.kernels.accumulate import convolve_points, divide_, splat_
 
 FLOOR = 1e-3
 """Least weight of a pixel that counts as seen, relative to the median of those that light falls on."""
@@ -164,7 +164,7 @@ class Canvas:
         coverage = room.array("coverage", self.hits.shape, np.bool_)
         total, hits = torch.from_numpy(self.total), torch.from_numpy(self.hits)
         for rows in _bands(weight.shape):
-            weight[rows] = spread(hits, self.weights, rows)
+            weight[rows] = convolve_points(hits, self.weights, rows)
         floor = _floor(weight)
         for rows in _bands(weight.shape):
             coverage[rows] = divide_(total[rows], torch.from_numpy(weight[rows]), floor)

@@ -18,7 +18,7 @@ from ..data.datamodule import TrainingData
 from ..data.torch_dataset import Reading
 from ..networks.object_network import ObjectCorrector, object_features
 from ..refinement.engine import RefinementEngine
-from ..refinement.short_schedule import EPOCHS, one_epoch
+from ..refinement.short_schedule import EPOCHS, run_epoch
 from ..runtime.distributed import HINT_SMALLER_PROBLEM, DistributedContext
 from ..runtime.gpu import device_kind, out_of_memory_hint
 from .trainer import launcher
@@ -157,15 +157,16 @@ class _Fitted:
             rng = np.random.default_rng([*self._seed, number, epoch])
             chosen = np.sort(rng.permutation(len(scan))[: self._given])
             part = replace(scan, counts=scan.counts[chosen], positions=scan.positions[chosen] - subpixel_shift)
-            fit = RefinementEngine(part, Refinement(seed=int(rng.integers(1 << 31))), ctx=self._peers)
-            origin, light = np.add(fit.origin, subpixel_shift), fit.light()
+            engine = RefinementEngine(part, Refinement(seed=int(rng.integers(1 << 31))), ctx=self._peers)
+            origin, illumination = np.add(engine.origin, subpixel_shift), engine.illumination()
             given = torch.from_numpy(np.isin(np.arange(len(scan)), chosen))
             for done in range(EPOCHS):
-                before, _ = one_epoch(fit, done)
-                seen = object_features(fit.object, before, fit.slope(), light)
+                before, _ = run_epoch(engine, done)
+                gradient = engine.preconditioned_gradient()
+                seen = object_features(engine.object, before, gradient, illumination)
                 if network is None or done:  # nothing has corrected the first
                     views.append((seen.cpu(), origin, given))
                 if network is not None:
                     with torch.no_grad():
-                        fit.object = network.correct(seen)
+                        engine.object = network.correct(seen)
         return views
