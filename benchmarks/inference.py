@@ -27,7 +27,7 @@ from ptychoflow.core.scan import Scan
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.metrics.alignment import align
-from ptychoflow.metrics.image import measures
+from ptychoflow.metrics.image import image_metrics
 from ptychoflow.models.checkpoint import read_model
 
 
@@ -37,7 +37,7 @@ def error(found: Reconstruction, scan: Scan) -> str:
         return "-"
     truth = np.asarray(scan.truth.object)
     aligned = align(found.object, found.origin, found.coverage, truth, scan.truth.origin, 2.0)
-    told = measures(aligned.object, aligned.truth, aligned.mask, scan.size / 8)
+    told = image_metrics(aligned.object, aligned.truth, aligned.mask, scan.size / 8)
     return f"{told['phase_rms_rad']:.4f} rad ({told['phase_psnr_truth_range']:.1f} dB)"
 
 

@@ -39,8 +39,8 @@ from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.core.scan import Scan
 from ptychoflow.inference.learned_refinement import run_learned_refinement
 from ptychoflow.io.dataset import open_dataset, write_dataset
-from ptychoflow.metrics.alignment import align, level, window
-from ptychoflow.metrics.data_consistency import expected_patterns, fit
+from ptychoflow.metrics.alignment import align, normalise_gauge, window
+from ptychoflow.metrics.data_consistency import expected_patterns, compare_counts
 from ptychoflow.metrics.frc import ring_correlation
 from ptychoflow.models.checkpoint import read_model
 from ptychoflow.refinement.engine import RefinementEngine
@@ -133,7 +133,7 @@ def curve(engine: Engine, scan: Scan, settings: Refinement, most_s: float) -> li
 def r_factor(found: ReconstructionResult, scan: Scan, frame: RefinementEngine) -> float:
     """How badly an object, a probe and positions explain the counts."""
     expected = expected_patterns(found.object, frame.origin, found.probe, found.positions)
-    return fit(expected, scan.counts, scan.mask).r_factor
+    return compare_counts(expected, scan.counts, scan.mask).r_factor
 
 
 def _half(
@@ -149,7 +149,7 @@ def _half(
 
 def agreement(even: tuple, odd: tuple) -> float:
     """Frequency to which two halves agree, cycles/px; 0.5 beyond Nyquist."""
-    pair = align(*odd, level(even[0], even[2]), even[1], 2.0, truth_coverage=even[2])
+    pair = align(*odd, normalise_gauge(even[0], even[2]), even[1], 2.0, truth_coverage=even[2])
     crossing = ring_correlation(pair.object, pair.truth, pair.mask).crossing("1/7")
     return 0.5 if crossing is None else crossing
 

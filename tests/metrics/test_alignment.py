@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ptychoflow.metrics.alignment import align, correlation, find_gauge, level, twin_correlation
+from ptychoflow.metrics.alignment import align, correlation, find_gauge, normalise_gauge, twin_correlation
 
 from .objects import SHAPE, disc, fourier_shifted, ramp, sample
 
@@ -103,7 +103,7 @@ def test_a_flat_object_correlates_with_nothing():
 
 def test_levelling_makes_two_gauges_of_one_object_equal():
     truth = sample()
-    levelled = [level(image, ALL) for image in (truth, 3j * truth * ramp((0.2, -0.01)))]
+    levelled = [normalise_gauge(image, ALL) for image in (truth, 3j * truth * ramp((0.2, -0.01)))]
     assert np.abs(levelled[0] - levelled[1]).max() < 1e-9
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ptychoflow.metrics.probe_similarity import clusters, likeness_at_any_focus, probe_similarity
+from ptychoflow.metrics.probe_similarity import clusters, similarity_at_best_focus, probe_similarity
 from ptychoflow.physics.propagation import near_field
 
 N = 48
@@ -54,10 +54,10 @@ def test_defocus_counts_unless_told_not_to():
     there = near_field(N, distance_m=1e-4, **LENGTHS)(torch.from_numpy(_probe())).numpy()
     distances = np.linspace(-1.2e-4, 1.2e-4, 13)
     assert probe_similarity(_probe(), there).value < 0.97
-    found = likeness_at_any_focus(_probe(), there, distances, **LENGTHS)
+    found = similarity_at_best_focus(_probe(), there, distances, **LENGTHS)
     assert found.value == pytest.approx(1, abs=1e-4)
     assert found.distance_m == pytest.approx(1e-4)
-    back = likeness_at_any_focus(there, _probe(), distances, **LENGTHS)
+    back = similarity_at_best_focus(there, _probe(), distances, **LENGTHS)
     assert back.value == pytest.approx(1, abs=1e-4) and back.distance_m == pytest.approx(-1e-4)
 
 

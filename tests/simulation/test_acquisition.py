@@ -13,7 +13,7 @@ from ptychoflow.simulation import acquisition as experiments
 from ptychoflow.simulation.acquisition import Experiment, cut_labels, from_simulation, simulate_multiple_experiments
 from ptychoflow.simulation.objects import make_object
 from ptychoflow.simulation.probes import make_probe
-from ptychoflow.simulation.rng import stream
+from ptychoflow.simulation.rng import seeded_rng
 from ptychoflow.simulation.scan_paths import make_trajectory
 
 from ..physics import oracle
@@ -22,15 +22,15 @@ SIZE, SHAPE = 32, (80, 110)
 
 
 def _object(**settings) -> np.ndarray:
-    return make_object(ObjectRecipe(**({"size": SHAPE} | settings)), stream(1, "object"))
+    return make_object(ObjectRecipe(**({"size": SHAPE} | settings)), seeded_rng(1, "object"))
 
 
 def _probe(photons: float = 1e5, **settings) -> np.ndarray:
-    return make_probe(ProbeRecipe(**({"diameter_px": 14} | settings)), SIZE, photons, stream(1, "probe"))
+    return make_probe(ProbeRecipe(**({"diameter_px": 14} | settings)), SIZE, photons, seeded_rng(1, "probe"))
 
 
 def _positions(step: float = 5.0, **settings) -> np.ndarray:
-    return make_trajectory(Trajectory(step_px=step, **settings), SHAPE, SIZE, 14.0, stream(1, "trajectory"))[1]
+    return make_trajectory(Trajectory(step_px=step, **settings), SHAPE, SIZE, 14.0, seeded_rng(1, "trajectory"))[1]
 
 
 def _phase_object() -> np.ndarray:

@@ -8,7 +8,7 @@ from skimage import io
 
 from ptychoflow.config import ConfigError, ObjectRecipe, validate
 from ptychoflow.simulation.objects import BUNDLED_IMAGES, OBJECTS, load_image, make_object
-from ptychoflow.simulation.rng import stream
+from ptychoflow.simulation.rng import seeded_rng
 from ptychoflow.simulation.shapes import FACES, _thickness, power_law
 from ptychoflow.simulation.textures import coloured_noise
 
@@ -16,7 +16,7 @@ RANDOM = [name for name in OBJECTS if name not in ("siemens_star", "photograph")
 
 
 def _make(name: str, seed: int = 0, **settings) -> np.ndarray:
-    return make_object(ObjectRecipe(**({"name": name, "size": (90, 120)} | settings)), stream(seed, "object"))
+    return make_object(ObjectRecipe(**({"name": name, "size": (90, 120)} | settings)), seeded_rng(seed, "object"))
 
 
 def test_every_name_of_the_config_has_a_recipe():

@@ -7,14 +7,14 @@ import pytest
 
 from ptychoflow.config import Aberration, ConfigError, ProbeRecipe, validate
 from ptychoflow.simulation.aberrations import ZERNIKE, zernike
-from ptychoflow.simulation.probes import PROBES, adapt_probe, incoherent_modes, light_diameter, load_probe, make_probe
-from ptychoflow.simulation.rng import stream
+from ptychoflow.simulation.probes import PROBES, adapt_probe, incoherent_modes, beam_diameter, load_probe, make_probe
+from ptychoflow.simulation.rng import seeded_rng
 
 SIZE = 64
 
 
 def _make(name: str, seed: int = 0, photons: float = 1e5, size: int = SIZE, **settings) -> np.ndarray:
-    return make_probe(ProbeRecipe(name=name, **settings), size, photons, stream(seed, "probe"))
+    return make_probe(ProbeRecipe(name=name, **settings), size, photons, seeded_rng(seed, "probe"))
 
 
 def _light(probe: np.ndarray) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_a_probe_carries_the_photons_asked_for(name, photons):
 @pytest.mark.parametrize(("diameter", "size"), [(16, 64), (24, 64), (48, 128)])
 def test_the_spot_is_about_as_wide_as_asked_and_in_the_middle(name, diameter, size):
     light = _light(_make(name, diameter_px=diameter, size=size))
-    assert 0.7 * diameter < light_diameter(light) < 1.4 * diameter
+    assert 0.7 * diameter < beam_diameter(light) < 1.4 * diameter
     axis = np.arange(size) - size // 2
     assert [light.sum(1) @ axis, light.sum(0) @ axis] / light.sum() == pytest.approx([0, 0], abs=0.2)
 
@@ -102,9 +102,9 @@ def test_scans_differ_in_defocus_and_aberrations_by_their_seed(name):
 
 def test_a_probe_from_elsewhere_keeps_its_modes_and_takes_photons_and_defocus():
     found = _make("zone_plate", modes=(0.8, 0.2))
-    same = adapt_probe(found, ProbeRecipe(name="reconstruction"), 1e3, stream(0, "probe"))
+    same = adapt_probe(found, ProbeRecipe(name="reconstruction"), 1e3, seeded_rng(0, "probe"))
     np.testing.assert_allclose(same, found / 10, atol=1e-3)
-    moved = adapt_probe(found, ProbeRecipe(name="reconstruction", defocus=0.5), 1e3, stream(0, "probe"))
+    moved = adapt_probe(found, ProbeRecipe(name="reconstruction", defocus=0.5), 1e3, seeded_rng(0, "probe"))
     assert _light(moved).sum() == pytest.approx(1e3, rel=1e-5)
     assert abs(np.vdot(moved[0], same[0])) < 0.9 * 800
 

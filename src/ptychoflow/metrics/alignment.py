@@ -122,7 +122,7 @@ def find_gauge(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> Gauge:
     return Gauge(complex(magnitude * np.exp(-1j * np.angle(total))), (float(ramp[0]), float(ramp[1])))
 
 
-def level(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def normalise_gauge(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """An object without a truth made comparable: global phase and ramp removed, mean amplitude near 1."""
     return find_gauge(image, np.ones_like(image), mask).remove(image)
 
@@ -170,7 +170,7 @@ def twin_correlation(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> 
     the twin was found.
     """
     twin, twin_mask = image[::-1, ::-1].conj(), mask[::-1, ::-1]
-    shift = _correlation_peak(level(twin, twin_mask), level(truth, mask), mask, max(image.shape), twin_mask).astype(int)
+    shift = _correlation_peak(normalise_gauge(twin, twin_mask), normalise_gauge(truth, mask), mask, max(image.shape), twin_mask).astype(int)
     moved, inside = window(twin, shift, twin.shape)
     overlap = mask & inside & window(twin_mask, shift, twin.shape)[0].astype(bool)
     if overlap.sum() < 0.25 * mask.sum():

@@ -61,7 +61,7 @@ def expected_patterns(
         yield torch.fft.fftshift(expected, dim=(-2, -1)).numpy()
 
 
-def fit(expected: Iterator[np.ndarray], counts: np.ndarray, mask: np.ndarray | None = None) -> DataConsistency:
+def compare_counts(expected: Iterator[np.ndarray], counts: np.ndarray, mask: np.ndarray | None = None) -> DataConsistency:
     """Compare expected with measured counts.
 
     Args:

@@ -17,7 +17,7 @@ PEAK_8_BIT = 255.0
 SSIM_WINDOW = 7
 
 
-def measures(image: np.ndarray, truth: np.ndarray, mask: np.ndarray, low_cycles: float) -> dict[str, float | None]:
+def image_metrics(image: np.ndarray, truth: np.ndarray, mask: np.ndarray, low_cycles: float) -> dict[str, float | None]:
     """Every measure of an aligned object, by name; None where a truth without contrast leaves it undefined.
 
     Args:
@@ -141,7 +141,7 @@ def unwrapped_phase(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, phase, 0)
 
 
-def spread(image: np.ndarray, mask: np.ndarray) -> float:
+def relative_std(image: np.ndarray, mask: np.ndarray) -> float:
     """How far from flat an object is, without a truth: standard deviation over the magnitude of the mean; 0 if flat."""
     known = image[mask].astype(np.complex128)
     return float(known.std() / max(abs(known.mean()), np.finfo(float).tiny))

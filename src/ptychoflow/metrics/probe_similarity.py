@@ -54,7 +54,7 @@ def probe_similarity(first: np.ndarray, second: np.ndarray) -> ProbeSimilarity:
     return ProbeSimilarity(float(min(np.sqrt(top / (_norm(first) * _norm(second))), 1)), shift)
 
 
-def likeness_at_any_focus(
+def similarity_at_best_focus(
     first: np.ndarray, second: np.ndarray, distances_m: Sequence[float], pixel_size_m: float, wavelength_m: float
 ) -> ProbeSimilarity:
     """The greatest :func:`probe_similarity` that the first probe has on its way, propagated by each of some distances."""

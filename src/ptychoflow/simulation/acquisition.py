@@ -17,8 +17,8 @@ from ..physics.forward_model import expected_counts, probe_spectrum, shift_spect
 from ..physics.patches import cut_windows, extract_patches, split_positions
 from ..physics.propagation import far_field_corner
 from .detector import count, detector_mask, spread_charge
-from .probes import light_diameter, scale_to_photons
-from .rng import stream
+from .probes import beam_diameter, scale_to_photons
+from .rng import seeded_rng
 from .scan_paths import exposure_points, make_trajectory
 
 BLOCK_VALUES = {"cpu": 1 << 17, "cuda": 1 << 24}
@@ -193,9 +193,9 @@ def simulate_multiple_experiments(
     scans = []
     for number, image in enumerate(objects):
         probe, own_seed = probes[number % len(probes)], seed + number
-        diameter = light_diameter(np.sum(np.abs(probe.reshape(-1, *probe.shape[-2:])) ** 2, axis=0))
+        diameter = beam_diameter(np.sum(np.abs(probe.reshape(-1, *probe.shape[-2:])) ** 2, axis=0))
         nominal, true = make_trajectory(
-            trajectory, image.shape, probe.shape[-1], diameter, stream(own_seed, "trajectory")
+            trajectory, image.shape, probe.shape[-1], diameter, seeded_rng(own_seed, "trajectory")
         )
         scan = from_simulation(
             true, probe, image, photons, detector, own_seed, geometry, nominal, exposure_points(trajectory),

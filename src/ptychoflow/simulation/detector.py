@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..config import Detector
-from .rng import stream
+from .rng import seeded_rng
 
 
 def detector_mask(detector: Detector, size: int, seed: int) -> np.ndarray | None:
@@ -14,7 +14,7 @@ def detector_mask(detector: Detector, size: int, seed: int) -> np.ndarray | None
         return None
     axis = np.arange(size) - size // 2
     behind = np.hypot(axis[:, None], axis) < detector.beamstop_px / 2
-    mask = ~behind & (stream(seed, "mask").random((size, size)) >= detector.dead_pixels)
+    mask = ~behind & (seeded_rng(seed, "mask").random((size, size)) >= detector.dead_pixels)
     if not mask.any():
         raise ValueError("simulation.detector: dead_pixels and beamstop_px leave no pixel that counts")
     return mask
@@ -37,7 +37,7 @@ def count(expected: np.ndarray, detector: Detector, mask: np.ndarray | None, see
     The random numbers are those of this seed and index alone: a pattern is the same whichever others are drawn before,
     after or beside it.
     """
-    rng = stream(seed, "noise", index)
+    rng = seeded_rng(seed, "noise", index)
     counts = rng.poisson(expected)
     if detector.read_noise > 0:
         counts = np.maximum(np.rint(counts + rng.normal(0, detector.read_noise, counts.shape)), 0).astype(np.int64)

@@ -42,7 +42,7 @@ def adapt_probe(probe: np.ndarray, recipe: ProbeRecipe, photons: float, rng: np.
     phase = _drawn_phase(recipe, rng)
     wave = np.fft.fftshift(np.fft.fft2(probe.astype(np.complex128)), axes=(-2, -1))
     light = np.sum(np.abs(wave) ** 2, axis=0)
-    y, x = (axis / (light_diameter(light, 0.95) / 2) for axis in _from_centre_of_mass(light))
+    y, x = (axis / (beam_diameter(light, 0.95) / 2) for axis in _from_centre_of_mass(light))
     probe = np.fft.ifft2(np.fft.ifftshift(wave * np.exp(2j * np.pi * phase(y, x)), axes=(-2, -1)))
     return scale_to_photons(probe if recipe.modes is None else incoherent_modes(probe[0], recipe.modes), photons)
 
@@ -123,7 +123,7 @@ def incoherent_modes(wave: np.ndarray, occupancies: tuple[float, ...]) -> np.nda
     return modes * np.sqrt(np.asarray(occupancies))[:, None, None]
 
 
-def light_diameter(light: np.ndarray, share: float = 0.9) -> float:
+def beam_diameter(light: np.ndarray, share: float = 0.9) -> float:
     """Diameter of the circle around the centre of mass that holds a share of the light, px.
 
     Args:

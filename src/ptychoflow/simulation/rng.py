@@ -5,7 +5,7 @@ import numpy as np
 STREAMS = ("object", "trajectory", "probe", "mask", "noise")
 
 
-def stream(seed: int, what: str, *index: int) -> np.random.Generator:
+def seeded_rng(seed: int, what: str, *index: int) -> np.random.Generator:
     """The generator for one thing of one scan, and for one pattern where ``index`` is given.
 
     Streams do not touch: another trajectory leaves the object as it was, and pattern 7 is drawn alike in any company.
