@@ -40,7 +40,7 @@ from ptychoflow.core.scan import Scan
 from ptychoflow.inference.learned_refinement import run_learned_refinement
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.metrics.alignment import align, normalise_gauge, window
-from ptychoflow.metrics.data_consistency import expected_patterns, compare_counts
+from ptychoflow.metrics.data_consistency import compare_counts, expected_patterns
 from ptychoflow.metrics.frc import ring_correlation
 from ptychoflow.models.checkpoint import read_model
 from ptychoflow.refinement.engine import RefinementEngine

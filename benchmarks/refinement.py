@@ -146,7 +146,13 @@ def corrected(trained: Model, scan: Scan, judge: "Judge") -> Curve:
     met = run_cascades(trained.network, fit, HALF, Clock())
     curve = [(spent, judge(_found(fit))), *timed((_found(fit) for _ in met), judge, spent)]
     start = Reconstruction(
-        fit.object.numpy(), fit.origin, scan.probe, scan.positions, scan.geometry, fit.illumination().numpy(), fit.coverage()
+        fit.object.numpy(),
+        fit.origin,
+        scan.probe,
+        scan.positions,
+        scan.geometry,
+        fit.illumination().numpy(),
+        fit.coverage(),
     )
     return curve + ours(scan, AFTER, start, curve[-1][0])[1:]
 

@@ -20,7 +20,7 @@ import torch
 
 from ptychoflow.config import Detector, ObjectRecipe, ProbeRecipe, Trajectory
 from ptychoflow.simulation.acquisition import Experiment
-from ptychoflow.simulation.detector import count
+from ptychoflow.simulation.detector import draw_counts
 from ptychoflow.simulation.objects import make_object
 from ptychoflow.simulation.probes import make_probe
 from ptychoflow.simulation.rng import seeded_rng
@@ -55,7 +55,7 @@ def transforms(waves: torch.Tensor, per_pattern: int, patterns: int) -> Iterator
 def drawn(patterns: np.ndarray) -> Iterator[int]:
     """Poisson counts, pattern by pattern."""
     for index, pattern in enumerate(patterns):
-        count(pattern, Detector(), None, 0, index)
+        draw_counts(pattern, Detector(), None, 0, index)
         yield 1
 
 

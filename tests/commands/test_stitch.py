@@ -81,7 +81,7 @@ def test_parts_that_do_not_overlap_are_stitched_apart_and_told(tiny_dataset, tmp
     stitch(tmp_path / "halved", patches, tmp_path / "a.h5")
     found = read_reconstruction(tmp_path / "a.h5")
     assert found.metadata["components"] == 2 and sum(found.metadata["patches_of_components"]) == 100
-    assert "2 parts of the scan do not overlap, the largest of" in caplog.text
+    assert "2 components of the scan do not overlap, the largest of" in caplog.text
     labels = [set(np.unique(found.component[rows][found.coverage[rows]])) for rows in (np.s_[:100], np.s_[-90:])]
     assert labels in ([{0}, {1}], [{1}, {0}])
     assert np.all((found.component >= 0) == found.coverage)
@@ -120,7 +120,7 @@ def test_patches_that_are_no_numbers_stop_unless_they_may_be_left_out(tiny_datas
 def test_a_pattern_in_no_patch_stops(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     patches = _write_patches(tmp_path / "patches", scan, drop=7)
-    with pytest.raises(ValueError, match=r"0 of 93 patches .* 7 of 100 patterns are in no other: run infer again"):
+    with pytest.raises(ValueError, match=r"0 of 93 patches .* 7 of 100 patterns are in no finite patch: run infer again"):
         stitch(tiny_dataset, patches, tmp_path / "a.h5")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ptychoflow.metrics.data_consistency import counting_noise, expected_patterns, compare_counts, raster_artifact_ratio
+from ptychoflow.metrics.data_consistency import compare_counts, counting_noise, expected_patterns, raster_artifact_ratio
 
 from .objects import disc, ramp, sample
 
@@ -37,7 +37,10 @@ def test_noise_leaves_its_own_r_factor():
     found = compare_counts(expected_patterns(image, ORIGIN, probe, positions), counts)
     assert found.r_factor == pytest.approx(found.noise_floor, rel=0.03)
     assert found.r_factor == pytest.approx(np.average(found.per_pattern, weights=counts.sum((1, 2))))
-    assert found.r_factor < 0.2 * compare_counts(expected_patterns(np.ones_like(image), ORIGIN, probe, positions), counts).r_factor
+    assert (
+        found.r_factor
+        < 0.2 * compare_counts(expected_patterns(np.ones_like(image), ORIGIN, probe, positions), counts).r_factor
+    )
 
 
 def test_global_phase_does_not_count_and_a_ramp_does_where_the_probe_stays():

@@ -6,7 +6,7 @@ import torch
 from skimage.metrics import normalized_root_mse, peak_signal_noise_ratio, structural_similarity
 
 from ptychoflow.metrics.alignment import align
-from ptychoflow.metrics.image import crop_to, low_frequency_rms, image_metrics, relative_std, unwrapped_phase
+from ptychoflow.metrics.image import crop_to, image_metrics, low_frequency_rms, relative_std, unwrapped_phase
 
 from .objects import SHAPE, disc, ramp, sample
 
@@ -79,7 +79,9 @@ def test_global_phase_ramp_and_scale_do_not_count():
     image = _noisy(truth)
     free = align(image * 0.3j * ramp((0.3, -0.2)), (0, 0), mask, truth)
     plain = align(image, (0, 0), mask, truth)
-    assert image_metrics(free.object, truth, mask, LOW) == pytest.approx(image_metrics(plain.object, truth, mask, LOW), rel=1e-6)
+    assert image_metrics(free.object, truth, mask, LOW) == pytest.approx(
+        image_metrics(plain.object, truth, mask, LOW), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", ["blur", "noise", "curved", "wrong"])

@@ -151,7 +151,7 @@ def test_stitched_labels_are_the_truth_at_whole_pixels():
 
 def test_stitched_labels_stay_within_the_bilinear_bound_elsewhere():
     """Cutting and placing are a mean over at most 3 x 3 neighbours, at most a pixel away along each axis."""
-    scan = from_simulation(_positions(), _probe(), _object(name="gaussian_random_field", power=2.5))
+    scan = from_simulation(_positions(), _probe(), _object(name="gaussian_random_field", spectral_exponent=2.5))
     stitched, covered = _stitch(cut_labels(scan), scan)
     padded = np.pad(scan.truth.object, 1, mode="edge")
     around = np.stack([padded[dy : dy + SHAPE[0], dx : dx + SHAPE[1]] for dy in range(3) for dx in range(3)])
@@ -185,7 +185,7 @@ def test_many_experiments_pair_objects_with_probes_in_turn(tmp_path):
     assert np.array_equal(alone.counts, scans[1].counts)
 
 
-def test_bad_requests_are_told():
+def test_bad_requests_are_errors():
     probe, image = _probe(), _object()
     with pytest.raises(ValueError, match=r"positions: 1 of 2 lie outside, the first is number 1 at \(15\.0, 40\.0\)"):
         from_simulation([[16, 40], [15, 40]], probe, image)
@@ -196,7 +196,7 @@ def test_bad_requests_are_told():
     with pytest.raises(ValueError, match="got 0 objects and 1 probes"):
         simulate_multiple_experiments([], [probe])
     scan = from_simulation([[16, 40]], probe, image)
-    with pytest.raises(ValueError, match="has no truth to cut labels from"):
+    with pytest.raises(ValueError, match="has no ground truth to cut labels from"):
         cut_labels(Scan(scan.counts, scan.positions, scan.probe, scan.geometry))
 
 
@@ -211,8 +211,8 @@ def test_bad_requests_are_told():
 )
 def test_a_gpu_expects_the_same_counts(gpu, settings):
     experiment = Experiment(_object(), _probe(modes=(0.7, 0.3)), _positions(), **settings)
-    there = torch.cat(list(experiment.expected("cuda"))).cpu().numpy()
-    assert abs(there - _expected(experiment)).max() < 1e-5 * there.max()
+    expected = torch.cat(list(experiment.expected("cuda"))).cpu().numpy()
+    assert abs(expected - _expected(experiment)).max() < 1e-5 * expected.max()
 
 
 def test_a_block_waits_for_the_gpu_where_it_begins_and_ends(simulated_gpu, monkeypatch):
@@ -221,5 +221,5 @@ def test_a_block_waits_for_the_gpu_where_it_begins_and_ends(simulated_gpu, monke
     list(experiment.counts("cuda"))
     blocks = -(-len(experiment) // 20)
     assert blocks > 3 and len(simulated_gpu.waits) == 3 + 3 * blocks, (
-        "positions go there, are checked, counts come back"
+        "positions are copied to the GPU and checked, counts are copied back"
     )

@@ -122,12 +122,12 @@ def test_a_file_of_something_else_is_refused(tmp_path, content, message):
         _make("file", file=str(path))
 
 
-def test_a_file_that_is_not_there_is_told():
-    with pytest.raises(FileNotFoundError, match=r"simulation\.trajectory\.file: there is no file"):
+def test_a_missing_file_is_an_error():
+    with pytest.raises(FileNotFoundError, match=r"simulation\.trajectory\.file: file not found"):
         _make("file", file="nothing.csv")
 
 
-def test_an_object_too_small_is_told_by_its_setting():
+def test_an_object_too_small_is_an_error_that_names_its_setting():
     with pytest.raises(ValueError, match=r"simulation\.object\.size is \[30, 80\] px, too small for the 32 px"):
         make_trajectory(Trajectory(), (30, 80), SIZE, 20.0, seeded_rng(0, "trajectory"))
 

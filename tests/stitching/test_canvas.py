@@ -57,7 +57,7 @@ def test_canvases_of_different_areas_or_weights_do_not_add_up(room):
         Canvas.around(_places(9) * 2, torch.ones(8, 8), GRID, room),
         Canvas.around(_places(9), _weights(8), GRID, room),
     ):
-        with pytest.raises(ValueError, match="different areas or weights"):
+        with pytest.raises(ValueError, match="one area with the same weights"):
             canvas += other
 
 
