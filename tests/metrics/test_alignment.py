@@ -94,7 +94,7 @@ def test_a_twin_image_is_recognised():
     assert twin_correlation(truth, truth, ALL) < 0.3
 
 
-def test_a_flat_object_correlates_with_nothing():
+def test_a_uniform_object_correlates_with_nothing():
     truth = sample()
     aligned = align(np.full(SHAPE, 0.7 + 0.2j), (0, 0), ALL, truth, max_shift=2)
     assert aligned.correlation == 0
@@ -129,7 +129,7 @@ def test_two_reconstructions_are_compared_where_both_are_known():
         ({"truth": sample()[None]}, "two images"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(change, message):
+def test_objects_that_cannot_be_aligned_are_refused(change, message):
     arguments = {"image": sample(), "origin": (0, 0), "coverage": ALL, "truth": sample()} | change
     with pytest.raises(ValueError, match=message):
         align(**arguments)

@@ -76,7 +76,7 @@ def test_counting_noise_is_that_of_poisson_counts():
     assert counting_noise(expected) == pytest.approx(drawn, rel=0.02)
 
 
-def test_seams_show_where_patches_have_phases_of_their_own():
+def test_raster_artefacts_show_where_patches_have_phases_of_their_own():
     rng = np.random.default_rng(0)
     positions = rng.uniform(0, 96, (60, 2))
     grid = np.stack(np.indices((96, 120)), -1) + 0.0

@@ -85,7 +85,7 @@ def test_global_phase_ramp_and_scale_do_not_count():
 
 
 @pytest.mark.parametrize("kind", ["blur", "noise", "curved", "wrong"])
-def test_what_is_wrong_shows(kind):
+def test_errors_show_in_the_metrics(kind):
     truth, mask = sample(), disc()
     y = np.indices(SHAPE)[0] / SHAPE[0]
     image = {
@@ -99,7 +99,7 @@ def test_what_is_wrong_shows(kind):
     assert found["complex_nrmse"] > 0.1
 
 
-def test_a_flat_image_never_scores_well():
+def test_a_uniform_image_never_scores_well():
     truth, mask = sample(phase=0.1), disc()  # a weak object, where the data error of a flat image is small
     found = image_metrics(align(np.ones(SHAPE, complex), (0, 0), mask, truth).object, truth, mask, LOW)
     assert abs(found["phase_correlation"]) < 1e-6

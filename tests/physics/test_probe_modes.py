@@ -1,4 +1,4 @@
-"""Modes change their names, never the light."""
+"""Operations on probe modes conserve intensities."""
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ def test_orthogonal_modes_are_orthogonal_the_brightest_first():
     assert (energies.diff() < 0).all()
 
 
-def test_more_modes_keep_the_light_and_the_first_wave():
+def test_added_modes_conserve_photons_and_the_first_mode():
     probe = _probe(1)
     more = add_modes(probe, 6, 0.05)
     overlaps = _overlaps(more)
@@ -43,7 +43,7 @@ def test_more_modes_keep_the_light_and_the_first_wave():
     torch.testing.assert_close(shares[1:], torch.full((5,), 0.05, dtype=shares.dtype))
 
 
-def test_fewer_modes_are_the_first_ones_with_all_the_light():
+def test_fewer_modes_are_the_first_ones_with_all_photons():
     probe = orthogonalise_modes(_probe(3))
     fewer = add_modes(probe, 2, 0.05)
     torch.testing.assert_close(intensity(fewer).sum(), intensity(probe).sum())

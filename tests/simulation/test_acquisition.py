@@ -161,7 +161,7 @@ def test_stitched_labels_stay_within_the_bilinear_bound_elsewhere():
     assert error[covered].mean() < 0.25 * bound[covered].mean()
 
 
-def test_a_label_is_the_truth_under_its_pattern_wherever_the_beam_really_was():
+def test_a_label_is_the_ground_truth_at_the_true_position():
     positions = np.round(_positions())
     scan = from_simulation(positions, _probe(), _object(), nominal_positions=positions + 0.4)
     assert np.array_equal(scan.positions, positions + 0.4)

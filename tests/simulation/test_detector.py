@@ -22,7 +22,7 @@ def test_counts_are_poisson():
     assert counts.var() == pytest.approx(9, rel=0.02)
 
 
-def test_a_pattern_is_drawn_alike_in_any_company():
+def test_the_noise_of_a_pattern_does_not_depend_on_other_patterns():
     assert np.array_equal(_counts(7), _counts(7))
     assert not np.array_equal(_counts(7), _counts(8))
 

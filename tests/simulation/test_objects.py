@@ -45,7 +45,7 @@ def test_phase_may_exceed_pi():
 
 
 @pytest.mark.parametrize("name", ["dead_leaves", "lines", "gaussian_random_field", "procedural", "white_noise"])
-def test_amplitude_tells_nothing_of_phase_where_they_have_their_own(name):
+def test_amplitude_and_phase_are_independent_where_they_have_their_own(name):
     image = _make(name, size=(300, 300))
     assert abs(np.corrcoef(abs(image).ravel(), np.angle(image).ravel())[0, 1]) < 0.3
 

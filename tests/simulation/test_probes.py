@@ -44,7 +44,7 @@ def test_the_spot_is_about_as_wide_as_asked_and_in_the_middle(name, diameter, si
     assert [intensity.sum(1) @ axis, intensity.sum(0) @ axis] / intensity.sum() == pytest.approx([0, 0], abs=0.2)
 
 
-def test_the_default_probe_is_compact_curved_and_has_a_dark_middle_in_the_far_field():
+def test_the_default_probe_is_compact_and_curved_with_a_central_stop_in_the_far_field():
     probe = _make("zone_plate")[0]
     radius = np.hypot(*(np.mgrid[:SIZE, :SIZE] - SIZE // 2))
     assert _probe_intensity(probe[None])[radius < 16].sum() > 0.94e5
@@ -100,7 +100,7 @@ def test_scans_differ_in_defocus_and_aberrations_by_their_seed(name):
     assert np.array_equal(_make(name, seed=1), _make(name, seed=2))
 
 
-def test_a_probe_from_elsewhere_keeps_its_modes_and_takes_photons_and_defocus():
+def test_an_adapted_probe_keeps_its_modes_and_takes_photons_and_defocus():
     found = _make("zone_plate", modes=(0.8, 0.2))
     same = adapt_probe(found, ProbeRecipe(name="reconstruction"), 1e3, seeded_rng(0, "probe"))
     np.testing.assert_allclose(same, found / 10, atol=1e-3)
@@ -120,7 +120,7 @@ def test_a_probe_is_read_from_arrays(tmp_path, key):
         assert geometry is None
 
 
-def test_what_is_no_probe_is_refused(tmp_path):
+def test_files_without_a_probe_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"simulation\.probe\.file: file not found"):
         load_probe(tmp_path / "nothing.npy")
     wrong = {

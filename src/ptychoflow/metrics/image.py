@@ -200,7 +200,7 @@ def unwrapped_phase(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """
     phase = np.angle(image * np.conj(image[mask].sum()))
     if np.abs(phase[mask]).max() > 0.95 * np.pi:
-        with warnings.catch_warnings():  # a mask one pixel wide is no mistake here
+        with warnings.catch_warnings():  # a mask one pixel wide is valid here
             warnings.simplefilter("ignore")
             phase = unwrap_phase(np.ma.array(phase, mask=~mask), rng=0).filled(0)
     return np.where(mask, phase, 0)

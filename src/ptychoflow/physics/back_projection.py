@@ -21,7 +21,7 @@ class Estimate:
     """Estimate of a group's object from counts and probes.
 
     Attributes:
-        canvas: object, complex, ``(B, N, N)``, 1 where there is no illumination.
+        canvas: object, complex, ``(B, N, N)``, 1 outside the illuminated area.
         updates: object update that each pattern would still make, complex, ``(B, C, N, N)``.
         illumination: probe intensity of each pattern over the greatest of the group's sum, ``(B, C, N, N)``.
     """

@@ -80,7 +80,7 @@ def expected_counts(
 ) -> Tensor:
     """Compute the expected counts of each pattern, ``I = sum_m |F[P_m O]|^2 + background``.
 
-    Modes add as intensities. There is no scale factor: the probe is in sqrt(photons), the object dimensionless.
+    Modes add as intensities. No scale factor: the probe is in sqrt(photons), the object dimensionless.
 
     Args:
         patches: the object under each position, ``(..., N, N)``.

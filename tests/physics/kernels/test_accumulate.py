@@ -69,7 +69,7 @@ def test_hits_are_patches_of_one_pixel():
 
 
 @pytest.mark.parametrize("size", [1, 8, 9])
-def test_hits_spread_to_the_sum_of_weights_whatever_rows_are_asked_for(size):
+def test_hits_convolve_to_the_sum_of_weights_for_any_division_into_rows(size):
     room = torch.tensor([side - 2 * size for side in SHAPE], dtype=torch.float64)
     positions = size + room * torch.rand(COUNT, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     weights, hits = torch.rand(size, size, dtype=torch.float64), _hits(torch.float64)
@@ -82,7 +82,7 @@ def test_hits_spread_to_the_sum_of_weights_whatever_rows_are_asked_for(size):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
-def test_points_at_the_edge_spread_no_further():
+def test_points_at_the_edge_are_cut_to_the_image():
     points, weights = torch.zeros(3, 4), 1 + torch.arange(25.0).view(5, 5)
     points[0, 0], points[2, 3] = 1, 2
     expected = torch.zeros(3, 4)
