@@ -122,10 +122,10 @@ def test_two_reconstructions_are_compared_where_both_are_known():
     [
         ({"coverage": ~ALL}, "coverage is empty"),
         ({"coverage": ALL[1:]}, "coverage has shape"),
-        ({"truth": sample()[:50]}, "outside its truth"),
-        ({"truth_origin": (300.0, 0.0)}, "outside its truth"),
+        ({"truth": sample()[:50]}, "outside its ground truth"),
+        ({"truth_origin": (300.0, 0.0)}, "outside its ground truth"),
         ({"truth": np.full(SHAPE, np.nan + 0j)}, "NaN"),
-        ({"truth": np.zeros(SHAPE, complex)}, "zero everywhere"),
+        ({"truth": np.zeros(SHAPE, complex)}, "all zeros"),
         ({"truth": sample()[None]}, "two images"),
     ],
 )

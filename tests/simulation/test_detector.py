@@ -56,8 +56,8 @@ def test_a_perfect_detector_has_no_mask():
     assert detector_mask(Detector(), 16, seed=0) is None
 
 
-def test_a_detector_that_sees_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"simulation\.detector: dead_pixels and beamstop_px leave no pixel"):
+def test_a_detector_without_a_valid_pixel_is_refused():
+    with pytest.raises(ValueError, match=r"simulation\.detector: dead_pixels and beamstop_px leave no valid pixel"):
         detector_mask(Detector(beamstop_px=100), 16, seed=0)
 
 

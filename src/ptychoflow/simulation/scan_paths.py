@@ -79,7 +79,7 @@ def from_file(recipe: Trajectory, area: Area, step_px: float, rng: np.random.Gen
         FileNotFoundError: if the file is missing.
         ValueError: if it holds no positions, or some lie outside the area.
     """
-    positions = load_positions(Path(recipe.file))
+    positions = load_positions(Path(str(recipe.file)))
     outside = ((positions < area[0]) | (positions > area[1])).any(1)
     if outside.any():
         low, high = (tuple(float(v) for v in end) for end in area)
