@@ -120,7 +120,9 @@ def test_patches_that_are_no_numbers_stop_unless_they_may_be_left_out(tiny_datas
 def test_a_pattern_in_no_patch_stops(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     patches = _write_patches(tmp_path / "patches", scan, drop=7)
-    with pytest.raises(ValueError, match=r"0 of 93 patches .* 7 of 100 patterns are in no finite patch: run infer again"):
+    with pytest.raises(
+        ValueError, match=r"0 of 93 patches .* 7 of 100 patterns are in no finite patch: run infer again"
+    ):
         stitch(tiny_dataset, patches, tmp_path / "a.h5")
 
 

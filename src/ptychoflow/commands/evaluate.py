@@ -21,9 +21,9 @@ from ..io.dataset import open_dataset
 from ..io.provenance import different_input, record_provenance
 from ..io.reconstruction_h5 import read_reconstruction
 from ..metrics.alignment import Aligned, align, normalise_gauge, twin_correlation, window
-from ..metrics.data_consistency import DataConsistency, expected_patterns, compare_counts, raster_artifact_ratio
+from ..metrics.data_consistency import DataConsistency, compare_counts, expected_patterns, raster_artifact_ratio
 from ..metrics.frc import ring_correlation
-from ..metrics.image import crop_to, image_metrics, phase_error, psnr, rms, relative_std, unwrapped_phase, value_range
+from ..metrics.image import crop_to, image_metrics, phase_error, psnr, relative_std, rms, unwrapped_phase, value_range
 from ..reporting.figures import FILES, draw_all
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,9 @@ def _check_truth(scan: Scan, refined: Reconstruction) -> None:
     misfit = {}
     for name, image in {"truth": np.asarray(scan.truth.object), "uniform": _emptied(refined).object}.items():
         origin = scan.truth.origin if name == "truth" else refined.origin
-        misfit[name] = compare_counts(expected_patterns(image, origin, scan.probe, positions[some]), counts, scan.mask).r_factor
+        misfit[name] = compare_counts(
+            expected_patterns(image, origin, scan.probe, positions[some]), counts, scan.mask
+        ).r_factor
     if misfit["truth"] > WRONG * misfit["uniform"]:
         raise ValueError(
             f"the truth of {scan.name} explains its counts worse (R-factor {misfit['truth']:.3g}) than an empty image "
