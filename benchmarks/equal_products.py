@@ -2,9 +2,9 @@
 
     python benchmarks/equal_products.py BEFORE/results AFTER/results --renamed models=networks flat=rpie
 
-Every numeric array of datasets (`.npy`), scans and reconstructions (`.cxi`, `.h5`), patches, evaluated images (`.npz`) and
-trained weights (`.ckpt`) is compared. Wall and processor times are left out, and so is text (provenance, logs). Exit code
-1 where an array differs, or is in one run only.
+Every numeric array of datasets (`.npy`), scans and reconstructions (`.cxi`, `.h5`), patches, evaluated images
+(`.npz`) and trained weights (`.ckpt`) is compared. Wall and processor times are left out, and so is text (provenance,
+logs). Exit code 1 where an array differs, or is in one run only.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""How fast a fit goes over its patterns, against nothing but the Fourier transforms that it needs.
+"""Time of a refinement epoch, against the Fourier transforms that it needs.
 
     python benchmarks/fit.py
 
-An epoch needs two transforms for each pattern and mode, to the detector and back; two more where the probe is free, to
-move it to the pattern and its change back; one of these where positions are free and the probe is not. ``ratio`` is the
-time of bare ``torch.fft.fft2`` on as many waves, in batches of the same size, over the time of the epoch, both in this
-run, on one thread, in processor time. ``smooth`` epochs solve for the slowly varying phase as well. Prints a table.
+An epoch needs two transforms for each pattern and mode, to the detector and back; two more where the probe is refined,
+to shift it to the pattern and its update back; one of these where positions are refined and the probe is not. ``ratio``
+is the time of bare ``torch.fft.fft2`` on as many waves, in batches of the same size, over the time of the epoch, both
+in this run, on one thread, in processor time. ``low-order phase`` epochs solve for that phase as well. Prints a table.
 """
 
 import argparse
@@ -25,15 +25,15 @@ from ptychoflow.refinement.engine import RefinedVariables, RefinementEngine
 
 CASES = {
     "object": (2, RefinedVariables(), False),
-    "object, smooth": (2, RefinedVariables(), True),
+    "object, low-order phase": (2, RefinedVariables(), True),
     "probe too": (4, RefinedVariables(probe=True), False),
     "probe and positions too": (4, RefinedVariables(probe=True, positions=True), False),
 }
-"""Transforms for each pattern and mode, what is free, whether smooth phase is solved for."""
+"""Transforms for each pattern and mode, refined variables, and True where the low-order phase is solved for."""
 
 
 def scan_of(size: int, modes: int) -> Scan:
-    """Some hundred patterns of a photograph, in a beam 3/8 as wide as they are."""
+    """Simulate some hundred patterns of a photograph, with a probe 3/8 as wide as they are."""
     probe = ProbeRecipe(diameter_px=0.375 * size, modes=(1 / modes,) * modes)
     image = {"name": "photograph", "size": 3 * size}
     recipe = {"size": size, "object": image, "probe": probe.model_dump(), "trajectory": {"step_px": size / 9}}
@@ -45,7 +45,7 @@ def scan_of(size: int, modes: int) -> Scan:
 
 
 def quickest(work: Callable[[], object], turns: int) -> float:
-    """Least processor time of some turns, s."""
+    """Return the least processor time of some repetitions, s."""
     spent = []
     for _ in range(turns):
         began = time.process_time()
@@ -55,21 +55,21 @@ def quickest(work: Callable[[], object], turns: int) -> float:
 
 
 def transforms(patterns: int, batch: int, modes: int, size: int, count: int) -> None:
-    """So many transforms of every pattern's modes."""
+    """Transform the modes of every pattern ``count`` times."""
     waves = torch.ones(batch, modes, size, size, dtype=torch.complex64)
     for _ in range(count * patterns // batch):
         torch.fft.fft2(waves, norm="ortho")
 
 
 def row(scan: Scan, modes: int, name: str, turns: int) -> str:
-    """One kind of epoch against its transforms, as a line of a table."""
-    count, free, smooth = CASES[name]
-    fit = RefinementEngine(scan, Refinement())
-    epoch = quickest(lambda: fit.epoch(free, 1.0, smooth), turns)
-    bare = quickest(lambda: transforms(len(scan), fit.settings.batch_size, modes, scan.size, count), turns)
+    """Measure one kind of epoch against its transforms; return a line of the table."""
+    count, refined, low_order_phase = CASES[name]
+    engine = RefinementEngine(scan, Refinement())
+    epoch = quickest(lambda: engine.epoch(refined, 1.0, low_order_phase), turns)
+    bare = quickest(lambda: transforms(len(scan), engine.settings.batch_size, modes, scan.size, count), turns)
     spent, least = (1e6 * seconds / len(scan) for seconds in (epoch, bare))
-    what = f"{len(scan)} of {scan.size} px, {modes} mode{'s' * (modes > 1)}"
-    return f"| {what} | {name} | {spent:.0f} | {least:.0f} | {bare / epoch:.2f} |"
+    patterns = f"{len(scan)} of {scan.size} px, {modes} mode{'s' * (modes > 1)}"
+    return f"| {patterns} | {name} | {spent:.0f} | {least:.0f} | {bare / epoch:.2f} |"
 
 
 def main() -> None:

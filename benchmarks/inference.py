@@ -27,22 +27,22 @@ from ptychoflow.core.scan import Scan
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.metrics.alignment import align
-from ptychoflow.metrics.image import measures
+from ptychoflow.metrics.image import image_metrics
 from ptychoflow.models.checkpoint import read_model
 
 
-def error(found: Reconstruction, scan: Scan) -> str:
-    """Of the phase against the truth, as text."""
+def phase_error(result: Reconstruction, scan: Scan) -> str:
+    """Return the phase error against the ground truth, as text."""
     if scan.truth is None:
         return "-"
     truth = np.asarray(scan.truth.object)
-    aligned = align(found.object, found.origin, found.coverage, truth, scan.truth.origin, 2.0)
-    told = measures(aligned.object, aligned.truth, aligned.mask, scan.size / 8)
-    return f"{told['phase_rms_rad']:.4f} rad ({told['phase_psnr_truth_range']:.1f} dB)"
+    aligned = align(result.object, result.origin, result.coverage, truth, scan.truth.origin, 2.0)
+    metrics = image_metrics(aligned.object, aligned.truth, aligned.mask, scan.size / 8)
+    return f"{metrics['phase_rms_rad']:.4f} rad ({metrics['phase_psnr_truth_range']:.1f} dB)"
 
 
 def measure(model: Path, dataset: Path, inference: Inference, runtime: Runtime, fused: bool, folder: Path) -> str:
-    """One way to do it, as a row."""
+    """Measure one way of inference, as a row of text."""
     output, scan, began = folder / "object.h5", open_dataset(dataset), time.perf_counter()
     if fused:
         reconstruct(model, dataset, output, inference, runtime=runtime)
@@ -50,14 +50,14 @@ def measure(model: Path, dataset: Path, inference: Inference, runtime: Runtime, 
         infer(model, dataset, folder / "patches", inference, runtime)
         stitch(dataset, folder / "patches", output, runtime=runtime)
     seconds = time.perf_counter() - began
-    found = read_reconstruction(output)
-    timing = found.metadata["inference"]
-    parts = {name: value for name, value in timing["seconds"].items() if name != "total"} | found.metadata["seconds"]
-    told = ", ".join(f"{name} {value:.2g}" for name, value in parts.items())
+    result = read_reconstruction(output)
+    timing = result.metadata["inference"]
+    parts = {name: value for name, value in timing["seconds"].items() if name != "total"} | result.metadata["seconds"]
+    parts_text = ", ".join(f"{name} {value:.2g}" for name, value in parts.items())
     groups = timing.get("groups", "-")
     name = f"{'fused' if fused else 'steps'} {inference.groups:5} {inference.precision:8}"
     rates = f"{len(scan) / seconds:9.0f} {timing['patterns_per_second'].get('inference', 0):9.0f}"
-    return f"{name} {groups:>6} {rates}  {error(found, scan):22} {told}"
+    return f"{name} {groups:>6} {rates}  {phase_error(result, scan):22} {parts_text}"
 
 
 def main() -> None:

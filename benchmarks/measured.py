@@ -1,20 +1,20 @@
-r"""How soon real scans come out: network and refinement, a flat start, and pty-chi's LSQ-ML and rPIE.
+r"""R-factor over time on measured scans: network and refinement, rPIE from a uniform object, pty-chi.
 
     python benchmarks/measured.py --output docs/results/measured \
         --scan config/siemens.yaml results siemens siemens_rpie siemens_pinn siemens_learned \
         --scan config/siemens_full.yaml results siemens_full siemens_modes \
         --scan config/rotavirus.yaml results rotavirus rotavirus_rpie rotavirus_pinn
 
-A scan is a config, where it was run, the name of the scan, that of a model which starts flat, and those of networks,
-which predict groups or correct a fit; without, none runs. The config's settings say for every engine how many modes the
-probe has and whether positions move. All get the same counts, positions and first probe on one thread, and all refine
-the probe; pty-chi goes on for twice as long as the longest of ours. LSQ-ML runs as it comes and as pty-chi's own
-programs for beamlines set it, with momentum and batches of neighbours; rPIE with a step of .3, because that of 1 ends
-far above. There is no truth: judged are the R-factor of all patterns, by one function for all, and, from even and odd
-patterns apart, up to which frequency two objects agree (Fourier ring correlation 1/7). Time is processor time of the
-whole scan, as in refinement.py; a point of our curves is what a whole fit of 1, 2, 4, ... epochs and of as many as the
-config has ends with, because steps are annealed. Writes OUTPUT.json and OUTPUT.png and prints Markdown: of each engine
-the first point, that with the least R-factor, and the last.
+A scan is a config, where it was run, the name of the scan, that of a method with a uniform initial object, and those of
+methods with networks, which predict groups or refine the whole scan. The config's settings say for every engine how
+many modes the probe has and whether positions move. All get the same counts, positions and first probe on one thread,
+and all refine the probe; pty-chi goes on for twice as long as the longest of ours. LSQ-ML runs as it comes and as
+pty-chi's own programs for beamlines set it, with momentum and batches of neighbours; rPIE with a step of .3, because
+that of 1 ends far above. There is no truth: judged are the R-factor of all patterns, by one function for all, and, from
+even and odd patterns apart, up to which frequency two objects agree (Fourier ring correlation 1/7). Time is processor
+time of the whole scan, as in refinement.py; a point of our curves is what a whole fit of 1, 2, 4, ... epochs and of as
+many as the config has ends with, because steps are annealed. Writes OUTPUT.json and OUTPUT.png and prints Markdown: of
+each engine the first point, that with the least R-factor, and the last.
 """
 
 import argparse
@@ -37,21 +37,21 @@ from matplotlib.ticker import LogLocator, NullLocator
 from ptychoflow.config import Inference, Refinement, load_config
 from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.core.scan import Scan
-from ptychoflow.inference.learned_refinement import refine_with_network
+from ptychoflow.inference.learned_refinement import run_learned_refinement
 from ptychoflow.io.dataset import open_dataset, write_dataset
-from ptychoflow.metrics.alignment import align, level, window
-from ptychoflow.metrics.data_consistency import expected_patterns, fit
+from ptychoflow.metrics.alignment import align, normalise_gauge, window
+from ptychoflow.metrics.data_consistency import compare_counts, expected_patterns
 from ptychoflow.metrics.frc import ring_correlation
 from ptychoflow.models.checkpoint import read_model
 from ptychoflow.refinement.engine import RefinementEngine
 from refinement import COLOURS, CPU, ReconstructionResult, Theirs, epochs, import_ptychi, network, ptychi
 
 Engine = Callable[[Scan, RefinementEngine], Iterator[tuple[float, ReconstructionResult]]]
-"""Processor seconds and what is found by then, in the frame of a fit."""
+"""Processor seconds and the result by then, in the frame of a refinement engine."""
 
 
 def from_network(model: Path, settings: Refinement) -> Engine:
-    """The network, then refinement."""
+    """Return the engine of a network, then refinement."""
 
     def run(scan: Scan, frame: RefinementEngine) -> Iterator[tuple[float, ReconstructionResult]]:
         with tempfile.TemporaryDirectory() as scratch:
@@ -65,13 +65,13 @@ def from_network(model: Path, settings: Refinement) -> Engine:
     return run
 
 
-def from_corrections(model: Path, settings: Refinement) -> Engine:
-    """A fit that a network corrects, then refinement."""
+def from_learned_refinement(model: Path, settings: Refinement) -> Engine:
+    """Return the engine of a learned refinement, then refinement."""
     trained = read_model(model)
 
     def run(scan: Scan, frame: RefinementEngine) -> Iterator[tuple[float, ReconstructionResult]]:
         began = time.process_time()
-        start = refine_with_network(trained, scan, Inference(precision="bfloat16"), CPU, "corrected")
+        start = run_learned_refinement(trained, scan, Inference(precision="bfloat16"), CPU, "learned")
         spent = time.process_time() - began
         yield spent, ReconstructionResult(_in_frame(start.object, start.origin, frame), start.probe, start.positions)
         yield from annealed(scan, settings, start, frame, spent)
@@ -79,25 +79,25 @@ def from_corrections(model: Path, settings: Refinement) -> Engine:
     return run
 
 
-def from_flat(settings: Refinement) -> Engine:
-    """Plain iteration."""
+def from_uniform(settings: Refinement) -> Engine:
+    """Return the engine of rPIE from a uniform object."""
     return lambda scan, frame: annealed(scan, settings, None, frame, 0.0)
 
 
 def annealed(
     scan: Scan, settings: Refinement, start: Reconstruction | None, frame: RefinementEngine, spent: float
 ) -> Iterator[tuple[float, ReconstructionResult]]:
-    """What fits of few and of many epochs end with."""
+    """Yield the results of refinements of few to many epochs, each annealed by itself."""
     for count in lengths(settings.epochs):
         began = time.process_time()
-        fit = RefinementEngine(scan, settings.model_copy(update={"epochs": count}), start)
-        *_, last = epochs(fit)
+        engine = RefinementEngine(scan, settings.model_copy(update={"epochs": count}), start)
+        *_, last = epochs(engine)
         seconds = spent + time.process_time() - began
-        yield seconds, last._replace(object=_in_frame(last.object, fit.origin, frame))
+        yield seconds, last._replace(object=_in_frame(last.object, engine.origin, frame))
 
 
 def lengths(most: int) -> list[int]:
-    """Epochs of ours that a point has, each a fit of its own: 1, 2, 4, ... and ``most``."""
+    """Return the numbers of epochs of our points, each a refinement of its own: 1, 2, 4, ... and ``most``."""
     return [*(2**power for power in range(most.bit_length()) if 2**power < most), most]
 
 
@@ -131,9 +131,9 @@ def curve(engine: Engine, scan: Scan, settings: Refinement, most_s: float) -> li
 
 
 def r_factor(found: ReconstructionResult, scan: Scan, frame: RefinementEngine) -> float:
-    """How badly an object, a probe and positions explain the counts."""
+    """Return the R-factor of object, probe and positions."""
     expected = expected_patterns(found.object, frame.origin, found.probe, found.positions)
-    return fit(expected, scan.counts, scan.mask).r_factor
+    return compare_counts(expected, scan.counts, scan.mask).r_factor
 
 
 def _half(
@@ -142,32 +142,30 @@ def _half(
     """Object, origin and coverage from every second pattern, point by point."""
     half = dataclasses.replace(scan, counts=scan.counts[first::2], positions=scan.positions[first::2])
     frame = RefinementEngine(half, settings)
-    light = frame.light().numpy()
-    coverage = light > 0.1 * np.median(light[light > 0.01 * light.max()])
-    return [(np.array(found.object), frame.origin, coverage) for _, found in islice(engine(half, frame), count)]
+    return [(np.array(found.object), frame.origin, frame.coverage()) for _, found in islice(engine(half, frame), count)]
 
 
 def agreement(even: tuple, odd: tuple) -> float:
     """Frequency to which two halves agree, cycles/px; 0.5 beyond Nyquist."""
-    pair = align(*odd, level(even[0], even[2]), even[1], 2.0, truth_coverage=even[2])
+    pair = align(*odd, normalise_gauge(even[0], even[2]), even[1], 2.0, truth_coverage=even[2])
     crossing = ring_correlation(pair.object, pair.truth, pair.mask).crossing("1/7")
     return 0.5 if crossing is None else crossing
 
 
-def compare(config: Path, results: Path, name: str, flat: str, *networks: str) -> dict:
+def compare(config: Path, results: Path, name: str, uniform: str, *networks: str) -> dict:
     """Every engine's curve on one scan."""
     section = load_config(config).section
-    far = section("refinement", scan=name, method=flat)
+    far = section("refinement", scan=name, method=uniform)
     scan = open_dataset(results / "datasets" / name)
     scan = dataclasses.replace(scan, counts=np.array(scan.counts))
     engines = {}
     for model in networks:
-        settings, path = section("refinement", scan=name, method=model), results / "models" / f"{model}.ckpt"
+        settings, path = section("refinement", scan=name, method=model), results / "networks" / f"{model}.ckpt"
         if section("network", method=model).input == "object_estimate":
-            engines["refine_with_network fit + refinement"] = from_corrections(path, settings)
+            engines["learned refinement + refinement"] = from_learned_refinement(path, settings)
         else:
             engines["network + refinement"] = from_network(path, settings)
-    engines["flat start"] = from_flat(far)
+    engines["uniform start"] = from_uniform(far)
     moves = far.position_start_epoch is not None
     engines |= {
         "pty-chi LSQ-ML": theirs(Theirs("LSQML", 32, True, moves)),
@@ -178,7 +176,7 @@ def compare(config: Path, results: Path, name: str, flat: str, *networks: str) -
     for engine, run in engines.items():
         curves[engine] = curve(run, scan, far, 2 * longest)
         print(row(name, engine, curves[engine]), flush=True)
-        if engine == "flat start":
+        if engine == "uniform start":
             longest = max(points[-1][0] for points in curves.values())
     return {"scan": name, "patterns": len(scan), "size": scan.size, "curves": curves}
 
@@ -212,15 +210,15 @@ def draw(results: list[dict], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = "CONFIG RESULTS SCAN FLAT [NETWORK ...]"
+    names = "CONFIG RESULTS SCAN UNIFORM [NETWORK ...]"
     parser.add_argument("--scan", nargs="+", action="append", required=True, metavar=names)
     parser.add_argument("--output", type=Path, required=True, help="stem of the .json and the .png")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     import_ptychi()
     results = []
-    for config, folder, name, flat, *models in arguments.scan:
-        results.append(compare(Path(config), Path(folder), name, flat, *models))
+    for config, folder, name, uniform, *models in arguments.scan:
+        results.append(compare(Path(config), Path(folder), name, uniform, *models))
     arguments.output.with_suffix(".json").write_text(json.dumps(results))
     draw(results, arguments.output.with_suffix(".png"))
 

@@ -53,9 +53,9 @@ def main() -> None:
 def _stand_ins(folder: Path, reconstructions: int) -> int:
     """A config of that many reconstructions and an empty file for every product; how many jobs make them."""
     scans = {f"scan{n}": {"simulation": {"seed": n}} for n in range(max(1, reconstructions // 10))}
-    model = {"train_on": ["scan0"], "reconstruct": list(scans)}
-    models = {f"model{n}": model | {"training": {"seed": n}} for n in range(reconstructions // len(scans))}
-    (folder / "config.yaml").write_text(yaml.safe_dump({"scans": scans, "models": models}))
+    method = {"train_on": ["scan0"], "reconstruct": list(scans)}
+    methods = {f"method{n}": method | {"training": {"seed": n}} for n in range(reconstructions // len(scans))}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"scans": scans, "methods": methods}))
     summary = subprocess.run(_snakemake(folder, "--summary"), capture_output=True, text=True, cwd=folder, check=True)
     lines = [line.split("\t") for line in summary.stdout.splitlines() if line.startswith("results/")]
     for name, *_ in lines:

@@ -1,10 +1,10 @@
-"""How far networks' patches are from the truth of simulated scans, beside what they started from.
+"""Error of networks' patches against the ground truth of simulated scans, beside that of their initial object.
 
     python benchmarks/patch_error.py results/networks/pinn.ckpt results/datasets/star results/datasets/photograph
 
-Prints, for each model and scan, the mean over groups of ``1 - |<wO,T>|^2 / (<w|O|^2> <w|T|^2>)`` for a flat object, for
-the back-projection alone and after each pass of the network, and the time of the network on this machine. Of several
-models, such as those of five seeds, it says at the end where the errors after the last pass lie.
+Prints, for each model and scan, the mean over groups of ``1 - |<wO,T>|^2 / (<w|O|^2> <w|T|^2>)`` for a uniform object,
+for the back-projection alone and after each cascade of the network, and the time of the network on this machine. For
+several networks, such as those of five seeds, it ends with the median and the range after the last cascade.
 """
 
 import argparse
@@ -36,11 +36,11 @@ def measure(model: Path, dataset: Path, every: int) -> dict[str, float]:
         began = time.perf_counter()
         solution = predict_groups(network, batch)
         seconds += time.perf_counter() - began
-        found = {"flat": torch.ones_like(solution.canvas)}
+        canvases = {"uniform": torch.ones_like(solution.canvas)}
         if solution.estimate is not None:
-            found["back-projection"] = solution.estimate
-        found |= {f"pass {number}": canvas for number, canvas in enumerate(solution.canvases, 1)}
-        for name, canvas in found.items():
+            canvases["back-projection"] = solution.estimate
+        canvases |= {f"cascade {number}": canvas for number, canvas in enumerate(solution.canvases, 1)}
+        for name, canvas in canvases.items():
             error = patch_error(canvas, batch.truth, solution.light).sum()
             totals[name] = totals.get(name, 0.0) + float(error) / len(rows)
     return totals | {"ms/group": 1e3 * seconds / len(rows)}
@@ -58,13 +58,13 @@ def main() -> None:
     for dataset in datasets:
         errors = []
         for model in models:
-            measures = measure(model, dataset, arguments.every)
-            errors.append([value for name, value in measures.items() if name.startswith("pass")][-1])
-            told = "  ".join(f"{name} {value:.4f}" for name, value in measures.items())
-            print(f"{dataset.name:16} {model.stem:24} {told}", flush=True)
+            errors_by_name = measure(model, dataset, arguments.every)
+            errors.append([value for name, value in errors_by_name.items() if name.startswith("cascade")][-1])
+            row = "  ".join(f"{name} {value:.4f}" for name, value in errors_by_name.items())
+            print(f"{dataset.name:16} {model.stem:24} {row}", flush=True)
         if len(errors) > 1:
-            spread = f"{statistics.median(errors):.4f} ({min(errors):.4f} to {max(errors):.4f})"
-            print(f"{dataset.name:16} {'median (range)':24} {spread}")
+            summary = f"{statistics.median(errors):.4f} ({min(errors):.4f} to {max(errors):.4f})"
+            print(f"{dataset.name:16} {'median (range)':24} {summary}")
 
 
 if __name__ == "__main__":

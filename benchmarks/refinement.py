@@ -1,16 +1,16 @@
-"""How soon a good image is there: two networks and refinement, a flat start, and pty-chi's LSQ-ML and rPIE.
+r"""Time to a phase PSNR of 24 and 28 dB: two networks and refinement, rPIE from a uniform object, pty-chi.
 
     make run && make run CONFIG=config/learned_refinement.yaml
-    python benchmarks/refinement.py results/networks/pinn.ckpt results/networks/learned.ckpt \\
+    python benchmarks/refinement.py results/networks/pinn.ckpt results/networks/learned.ckpt \
         --output docs/results/refinement
 
-The first network predicts groups of patterns, the second corrects a fit of the whole scan. Fresh objects are simulated
-in the beam of the default config, at several distances between positions and numbers of photons. Every engine gets the
-same counts, positions and true probe, on one thread; none may change the probe. Time is processor time of this process,
-so that other work on the machine matters less; that of the first network includes prediction, stitching, and all
-reading and writing of files; that of the second begins, as that of every fit, with the counts in memory. Phase PSNR is
-against the range of the truth, ramp removed. Writes OUTPUT.json with every curve and OUTPUT.png, and prints the time to
-24 and 28 dB.
+The first network predicts groups of patterns, the second is a learned refinement of the whole scan. pty-chi runs LSQ-ML
+and rPIE. Fresh objects are simulated in the beam of the default config, at several distances between positions and
+numbers of photons. Every engine gets the same counts, positions and true probe, on one thread; none may change the
+probe. Time is processor time of this process, so that other work on the machine matters less; that of the first network
+includes prediction, stitching, and all reading and writing of files; that of the second begins, as that of every fit,
+with the counts in memory. Phase PSNR is against the range of the truth, ramp removed. Writes OUTPUT.json with every
+curve and OUTPUT.png, and prints the time to 24 and 28 dB.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from ptychoflow.commands.stitch import stitch
 from ptychoflow.config import Inference, Refinement, Runtime, Simulation
 from ptychoflow.core.reconstruction import Reconstruction
 from ptychoflow.core.scan import Scan
-from ptychoflow.inference.learned_refinement import learned_updates
+from ptychoflow.inference.learned_refinement import run_cascades
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.metrics.alignment import align
@@ -52,23 +52,23 @@ from ptychoflow.runtime.timing import Clock
 GOALS_DB = (24.0, 28.0)
 CPU = Runtime(accelerator="cpu", threads=1)
 COLOURS = {
-    "corrected fit + refinement": "C5",
+    "learned refinement + refinement": "C5",
     "network + refinement": "C0",
-    "flat start": "C1",
+    "uniform start": "C1",
     "pty-chi LSQ-ML": "C2",
     "pty-chi LSQ-ML, momentum": "C4",
     "pty-chi rPIE": "C3",
 }
 HALF = Inference(precision="bfloat16")
-"""How a fit is corrected, as `config/learned_refinement.yaml` has it."""
+"""Precision of the learned refinement, as in `config/learned_refinement.yaml`."""
 AFTER = Refinement(epochs=6)
-"""How a corrected fit is refined."""
+"""Refinement after the learned refinement."""
 Curve = list[tuple[float, float]]
 """Processor seconds and phase PSNR, dB."""
 
 
 class ReconstructionResult(NamedTuple):
-    """What an engine has by now: object ``(H, W)``, modes of the probe ``(M, N, N)``, positions ``(J, 2)``, px."""
+    """State of an engine: object ``(H, W)``, modes of the probe ``(M, N, N)``, positions ``(J, 2)``, px."""
 
     object: np.ndarray
     probe: np.ndarray
@@ -76,7 +76,7 @@ class ReconstructionResult(NamedTuple):
 
 
 class Theirs(NamedTuple):
-    """How pty-chi runs: an engine of its, patterns in a batch, what it may change, and what its defaults leave out.
+    """Settings of pty-chi: engine, patterns in a batch, refined variables, and settings that are off by default.
 
     ``momentum`` is LSQ-ML's, of object and probe; its batches are then clusters of neighbours, as pty-chi's own
     programs have them. ``step`` is the step of the object.
@@ -94,7 +94,7 @@ def make_dataset(folder: Path, kind: str, photons: float, step_px: float, size: 
     """A packed scan of a fresh object."""
     recipe = {
         "object": {"name": kind, "size": size},
-        "photons": photons,
+        "photons_per_pattern": photons,
         "trajectory": {"step_px": step_px, "jitter_px": step_px / 4},
         "seed": 77,
     }
@@ -104,12 +104,10 @@ def make_dataset(folder: Path, kind: str, photons: float, step_px: float, size: 
 
 
 class Judge:
-    """Phase PSNR of an object in the frame of a fit, where enough light falls."""
+    """Phase PSNR of an object in the frame of a refinement engine, on its coverage."""
 
-    def __init__(self, scan: Scan, fit: RefinementEngine) -> None:
-        light = fit.light().numpy()
-        self._truth, self.origin = scan.truth, fit.origin
-        self._coverage = light > 0.1 * np.median(light[light > 0.01 * light.max()])
+    def __init__(self, scan: Scan, engine: RefinementEngine) -> None:
+        self._truth, self.origin, self._coverage = scan.truth, engine.origin, engine.coverage()
 
     def __call__(self, found: ReconstructionResult) -> float:
         aligned = align(found.object, self.origin, self._coverage, np.asarray(self._truth.object), self._truth.origin)
@@ -118,41 +116,49 @@ class Judge:
 
 
 def ours(scan: Scan, settings: Refinement, start: Reconstruction | None, spent: float = 0.0) -> Curve:
-    """The curve of our engine, from what it begins with."""
+    """Return the curve of our engine, from its initial object."""
     began = time.process_time()
-    fit = RefinementEngine(scan, settings, start)
+    engine = RefinementEngine(scan, settings, start)
     spent += time.process_time() - began
-    judge = Judge(scan, fit)
-    return [(spent, judge(_found(fit))), *timed(epochs(fit), judge, spent)]
+    judge = Judge(scan, engine)
+    return [(spent, judge(_result(engine))), *timed(epochs(engine), judge, spent)]
 
 
-def epochs(fit: RefinementEngine) -> Iterator[ReconstructionResult]:
-    """What is found after each epoch, as ``refine`` runs them."""
-    for epoch in range(1, fit.settings.epochs + 1):
-        done, smooth = (epoch - 1) / max(fit.settings.epochs - 1, 1), epoch <= fit.settings.low_order_phase_epochs
-        fit.epoch(RefinedVariables.in_epoch(epoch, fit.settings), done, smooth)
-        yield _found(fit)
+def epochs(engine: RefinementEngine) -> Iterator[ReconstructionResult]:
+    """Yield the result after each epoch, as ``refine`` runs them."""
+    settings = engine.settings
+    for epoch in range(1, settings.epochs + 1):
+        progress = (epoch - 1) / max(settings.epochs - 1, 1)
+        refined = RefinedVariables.in_epoch(epoch, settings)
+        engine.epoch(refined, progress, epoch <= settings.low_order_phase_epochs)
+        yield _result(engine)
 
 
-def _found(fit: RefinementEngine) -> ReconstructionResult:
-    return ReconstructionResult(fit.object.numpy(), fit.probe.numpy(), fit.positions.numpy())
+def _result(engine: RefinementEngine) -> ReconstructionResult:
+    return ReconstructionResult(engine.object.numpy(), engine.probe.numpy(), engine.positions.numpy())
 
 
-def corrected(trained: Model, scan: Scan, judge: "Judge") -> Curve:
-    """The curve of a fit that a network corrects after each epoch, then of its refinement."""
+def learned(trained: Model, scan: Scan, judge: "Judge") -> Curve:
+    """Return the curve of a learned refinement, then of the refinement after it."""
     began = time.process_time()
-    fit = RefinementEngine(scan, Refinement())
+    engine = RefinementEngine(scan, Refinement())
     spent = time.process_time() - began
-    met = learned_updates(trained.network, fit, HALF, Clock())
-    curve = [(spent, judge(_found(fit))), *timed((_found(fit) for _ in met), judge, spent)]
+    errors = run_cascades(trained.network, engine, HALF, Clock())
+    curve = [(spent, judge(_result(engine))), *timed((_result(engine) for _ in errors), judge, spent)]
     start = Reconstruction(
-        fit.object.numpy(), fit.origin, scan.probe, scan.positions, scan.geometry, fit.light().numpy(), fit.covered()
+        engine.object.numpy(),
+        engine.origin,
+        scan.probe,
+        scan.positions,
+        scan.geometry,
+        engine.illumination().numpy(),
+        engine.coverage(),
     )
     return curve + ours(scan, AFTER, start, curve[-1][0])[1:]
 
 
 def network(model: Path, dataset: Path, folder: Path) -> Reconstruction:
-    """What a trained network makes of the scan."""
+    """Return the stitched prediction of a trained network."""
     infer(model, dataset, folder / "patches", runtime=CPU)
     stitch(dataset, folder / "patches", folder / "stitched.h5")
     return read_reconstruction(folder / "stitched.h5")
@@ -241,8 +247,8 @@ def compare(model: Path, corrector: Model, kind: str, photons: float, step_px: f
     judge = Judge(scan, frame)
     curves = {
         "network + refinement": ours(scan, Refinement(), start, spent),
-        "corrected fit + refinement": corrected(corrector, scan, judge),
-        "flat start": ours(scan, Refinement(epochs=most, low_order_phase_epochs=12), None),
+        "learned refinement + refinement": learned(corrector, scan, judge),
+        "uniform start": ours(scan, Refinement(epochs=most, low_order_phase_epochs=12), None),
         "pty-chi LSQ-ML": timed(ptychi(scan, frame, Theirs("LSQML", 32), most), judge),
         "pty-chi rPIE": timed(ptychi(scan, frame, Theirs("RPIE", 8), most), judge),
     }
@@ -293,7 +299,7 @@ def main() -> None:
     parser.add_argument("--photons", type=float, nargs="+", default=[1e4, 1e5, 1e6])
     parser.add_argument("--steps", type=float, nargs="+", default=[5, 8, 11], help="between positions, px")
     parser.add_argument("--size", type=int, default=256, help="of the object, px")
-    parser.add_argument("--epochs", type=int, default=25, help="of the flat start and of pty-chi")
+    parser.add_argument("--epochs", type=int, default=25, help="of the uniform start and of pty-chi")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     results, corrector = [], read_model(arguments.corrector)

@@ -1,8 +1,8 @@
 """How large a report over many reconstructions is, and how long it takes to build.
 
-    python benchmarks/report.py results/metrics/pinn/star.json results/metrics/flat/star.json --count 200
+    python benchmarks/report.py results/metrics/pinn/star.json results/metrics/rpie/star.json --count 200
 
-Repeats the given measures, each time as another scan, until there are so many reconstructions; prints the size of the
+Repeats the given metrics, each time as another scan, until there are so many reconstructions; prints the size of the
 page and the time of this machine.
 """
 
@@ -16,7 +16,7 @@ from ptychoflow.commands.report import report
 
 
 def repeat(metrics: list[Path], count: int, folder: Path) -> list[Path]:
-    """Write so many files of measures, their arrays linked to those there are; their paths."""
+    """Write so many files of metrics, their arrays linked to those there are; their paths."""
     made = []
     for number in range(count):
         source = metrics[number % len(metrics)]
@@ -33,7 +33,7 @@ def repeat(metrics: list[Path], count: int, folder: Path) -> list[Path]:
 def main() -> None:
     """Build one report and say what it cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("metrics", nargs="+", type=Path, help="files of measures to repeat")
+    parser.add_argument("metrics", nargs="+", type=Path, help="files of metrics to repeat")
     parser.add_argument("--count", type=int, default=200, help="reconstructions in the report")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:

@@ -20,10 +20,10 @@ import torch
 
 from ptychoflow.config import Detector, ObjectRecipe, ProbeRecipe, Trajectory
 from ptychoflow.simulation.acquisition import Experiment
-from ptychoflow.simulation.detector import count
+from ptychoflow.simulation.detector import draw_counts
 from ptychoflow.simulation.objects import make_object
 from ptychoflow.simulation.probes import make_probe
-from ptychoflow.simulation.rng import stream
+from ptychoflow.simulation.rng import seeded_rng
 from ptychoflow.simulation.scan_paths import make_trajectory
 
 BATCHES = {"cpu": (4, 8, 16, 32, 64), "cuda": (256, 1024, 4096)}
@@ -33,10 +33,10 @@ PATTERNS = {"cpu": 1024, "cuda": 1 << 15}
 def experiment(size: int, modes: int, patterns: int) -> Experiment:
     """Patterns of the default kind, on an object in proportion."""
     shares = tuple(np.full(modes, 1 / modes))
-    image = make_object(ObjectRecipe(name="white_noise", size=6 * size), stream(0, "object"))
-    probe = make_probe(ProbeRecipe(diameter_px=0.375 * size, modes=shares), size, 1e5, stream(0, "probe"))
+    image = make_object(ObjectRecipe(name="white_noise", size=6 * size), seeded_rng(0, "object"))
+    probe = make_probe(ProbeRecipe(diameter_px=0.375 * size, modes=shares), size, 1e5, seeded_rng(0, "probe"))
     path = Trajectory(step_px=4.9 * size / np.sqrt(patterns))
-    positions = make_trajectory(path, image.shape, size, 0.375 * size, stream(0, "trajectory"))[1]
+    positions = make_trajectory(path, image.shape, size, 0.375 * size, seeded_rng(0, "trajectory"))[1]
     return Experiment(image, probe, positions[:patterns])
 
 
@@ -55,7 +55,7 @@ def transforms(waves: torch.Tensor, per_pattern: int, patterns: int) -> Iterator
 def drawn(patterns: np.ndarray) -> Iterator[int]:
     """Poisson counts, pattern by pattern."""
     for index, pattern in enumerate(patterns):
-        count(pattern, Detector(), None, 0, index)
+        draw_counts(pattern, Detector(), None, 0, index)
         yield 1
 
 

@@ -2,24 +2,24 @@
 
     python benchmarks/stitching.py [--device cuda] [--patches 4000] [--noise 300]
 
-The plain way, as PtychoPINN's torch backend has it, a thousand patches at a time: for each of four corners an index
-for every pixel of every patch, a bilinear share times the weight of the pixel, and a scattered addition, complex for
-the object and real for the weight. Ours is what ``stitch`` runs, weight canvas included. Both get the same patches,
-weights and places in one run and must agree. ``whole_px`` is for places on whole pixels, where predicted patches lie.
+The plain way, as PtychoPINN's torch backend has it, a thousand patches at a time: for each of four corners an index for
+every pixel of every patch, a bilinear share times the weight of the pixel, and a scattered addition, complex for the
+object and real for the weight. Ours is what ``stitch`` runs, weight canvas included. Both get the same patches, weights
+and places in one run and must agree. ``whole_px`` is for places on whole pixels, where predicted patches lie.
 ``us_per_patch`` tells the plain way, all of ours from an empty canvas to the object, the part of it that places
 patches, and a plain copy of the patches; ``bandwidth_share`` is the last over the one before. On a CPU one thread is
-used and processor time is told, which other processes disturb least. Synchronisation is timed by itself, from patches
-in memory to their phases. ``--noise 300`` asks how well 90,000 phases are found where every pair is measured with a
-noise, and what a climb from the true phases to the nearest maximum finds. Prints JSON.
+used and processor time is reported, which other processes disturb least. Synchronisation is timed by itself, from
+patches in memory to their phases. ``--noise 300`` asks how well 90,000 phases are found where every pair is measured
+with a noise, and what a climb from the true phases to the nearest maximum finds. Prints JSON.
 
 Measured on one thread of an AMD EPYC (Zen 4), us a patch, at places on whole pixels and scan steps of 8 to 4 px: at 64
-px 75 the plain way, 4.1 to 3.9 ours, of which placing 3.0 and a copy 2.7; at 32 px 15, 1.25 to 1.0, 0.75 and 0.65.
-That is 17 to 20 and 12 to 15 times as fast, 2000, 4000 or 10,000 patches alike, and placing takes little longer than a
-copy, which moves as much. What is left is work on pixels of the canvas: zeros, the sum of weights, a look at its
-median, the division. Between pixels, where no predicted patch lies, each hit is four and the sum of weights takes
-three times as long: 5.9 to 5.4 us at 64 px (12 to 14 times as fast) and 1.8 to 1.5 at 32 px (8.3 to 10). Where the
-allocator gives back memory after each run the plain way takes 212 us at 64 px. Without a C compiler all of ours takes
-22 to 26 us at 64 px and 7 to 8 at 32 px.
+px 75 the plain way, 4.1 to 3.9 ours, of which placing 3.0 and a copy 2.7; at 32 px 15, 1.25 to 1.0, 0.75 and 0.65. That
+is 17 to 20 and 12 to 15 times as fast, 2000, 4000 or 10,000 patches alike, and placing takes little longer than a copy,
+which moves as much. What is left is work on pixels of the canvas: zeros, the sum of weights, a look at its median, the
+division. Between pixels, where no predicted patch lies, each hit is four and the sum of weights takes three times as
+long: 5.9 to 5.4 us at 64 px (12 to 14 times as fast) and 1.8 to 1.5 at 32 px (8.3 to 10). Where the allocator gives
+back memory after each run the plain way takes 212 us at 64 px. Without a C compiler all of ours takes 22 to 26 us at 64
+px and 7 to 8 at 32 px.
 """
 
 import argparse
@@ -111,30 +111,30 @@ def measure(size: int, step: float, whole: bool, count: int, device: str, repeat
     line = (torch.arange(size) - size // 2) / (size / 4)
     weights = torch.exp(-(line[:, None] ** 2) - line**2)  # a beam
     with tempfile.TemporaryDirectory() as folder:
-        room = CanvasStorage(float("inf"), Path(folder))
-        canvas = Canvas.around(positions, weights, np.zeros(2), room, margin=1)
+        storage = CanvasStorage(float("inf"), Path(folder))
+        canvas = Canvas.around(positions, weights, np.zeros(2), storage, margin=1)
         at = torch.from_numpy(positions - canvas.origin)
         corners, subpixel_shifts = torch.floor(at).long() - size // 2, (at - torch.floor(at)).float()
-        told = [part.to(device) for part in (patches, corners, subpixel_shifts, weights)]
+        inputs = [part.to(device) for part in (patches, corners, subpixel_shifts, weights)]
 
         def ours() -> np.ndarray:
-            filled = Canvas.around(positions, weights, np.zeros(2), room, margin=1)
+            filled = Canvas.around(positions, weights, np.zeros(2), storage, margin=1)
             for first in range(0, count, AT_ONCE):
                 here = slice(first, first + AT_ONCE)
                 filled.add(patches[here], torch.from_numpy(positions[here]))
-            return filled.finish(room)
+            return filled.finish(storage)
 
-        reference, found = plain(*told, canvas.total.shape).cpu().numpy(), ours()
+        reference, found = plain(*inputs, canvas.total.shape).cpu().numpy(), ours()
         agreed = np.abs(found.object - reference)[found.coverage & (found.weight > 1e-2)].max()
         assert agreed < 1e-4, f"the two ways differ by {agreed}"
-        run = ours if device == "cpu" else lambda: on_device(told[0], at.to(device), told[3], canvas.total.shape)
+        run = ours if device == "cpu" else lambda: on_device(inputs[0], at.to(device), inputs[3], canvas.total.shape)
         total, hits = (torch.zeros(canvas.total.shape, dtype=part.dtype, device=device) for part in (patches, weights))
-        copied = torch.empty_like(told[0])
+        copied = torch.empty_like(inputs[0])
         ways = {
-            "plain": lambda: plain(*told, canvas.total.shape),
+            "plain": lambda: plain(*inputs, canvas.total.shape),
             "ours": run,
-            "placing": lambda: splat_(total, told[0], at.to(device), told[3], hits),
-            "copy": lambda: copied.copy_(told[0]),
+            "placing": lambda: splat_(total, inputs[0], at.to(device), inputs[3], hits),
+            "copy": lambda: copied.copy_(inputs[0]),
         }
         seconds = {name: best_of(way, device, repeats) for name, way in ways.items()}
     return {
@@ -205,13 +205,13 @@ def main() -> None:
         (size, step, whole) for size, step in ((64, 8.0), (64, 4.0), (32, 8.0), (32, 4.0)) for whole in (False, True)
     ]
     rows = [measure(*case, options.patches, options.device, options.repeats) for case in cases]
-    told = {"device": options.device, "stitching": rows}
+    results = {"device": options.device, "stitching": rows}
     if options.synchronise:
-        told["synchronisation"] = synchronisation(options.synchronise, 32)
+        results["synchronisation"] = synchronisation(options.synchronise, 32)
     if options.noise:
         cases = [(noise, None) for noise in (0.5, 0.6, 0.7, 0.8)] + [(0.8, 17.0), (1.0, 17.0)]
-        told["noise"] = [noisy(options.noise, *case) for case in cases]
-    print(json.dumps(told, indent=1))
+        results["noise"] = [noisy(options.noise, *case) for case in cases]
+    print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

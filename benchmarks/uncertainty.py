@@ -1,10 +1,10 @@
-"""Whether the uncertainty of a refined phase is as large as the error, on simulated scans.
+"""Calibration of the phase uncertainty of a refinement, on simulated scans.
 
     python benchmarks/uncertainty.py [--model results/networks/pinn.ckpt]
 
 For each object and number of photons: the rms error, the rms uncertainty, and how many pixels lie within 1 and 1.96
-standard deviations, which should be 68 and 95 %; from a flat start, and from the network where a model is given. Prints
-Markdown.
+standard deviations, which should be 68 and 95 %; from a uniform start, and from the network where a model is given.
+Prints Markdown.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.metrics.alignment import align
 
 CPU = Runtime(accelerator="cpu", threads=1)
-FLAT = Refinement(epochs=25, low_order_phase_epochs=12, uncertainty=True)
+UNIFORM = Refinement(epochs=25, low_order_phase_epochs=12, uncertainty=True)
 NETWORK = Refinement(uncertainty=True)
 OBJECTS = ["siemens_star", "gaussian_random_field", "perlin_noise", "polyhedra", "points", "photograph:rocket,moon"]
 
@@ -33,7 +33,7 @@ def measure(folder: Path, kind: str, photons: float, step_px: float, seed: int, 
     """One row of the table."""
     name, _, images = kind.partition(":")
     sample = {"name": name, "size": 176} | ({"images": images.split(",")} if images else {})
-    recipe = {"object": sample, "photons": photons, "seed": seed}
+    recipe = {"object": sample, "photons_per_pattern": photons, "seed": seed}
     recipe["trajectory"] = {"step_px": step_px, "jitter_px": step_px / 4}
     simulate(folder / "scan.cxi", Simulation.model_validate(recipe))
     pack(folder / "scan.cxi", folder / "scan")
@@ -41,14 +41,14 @@ def measure(folder: Path, kind: str, photons: float, step_px: float, seed: int, 
     if model is not None:
         infer(model, folder / "scan", folder / "patches", runtime=CPU)
         stitch(folder / "scan", folder / "patches", start := folder / "stitched.h5")
-    refine(folder / "scan", folder / "refined.h5", FLAT if model is None else NETWORK, start, CPU)
+    refine(folder / "scan", folder / "refined.h5", UNIFORM if model is None else NETWORK, start, CPU)
     found, truth = read_reconstruction(folder / "refined.h5"), open_dataset(folder / "scan").truth
     aligned = align(found.object, found.origin, found.coverage, np.asarray(truth.object), truth.origin)
     error = np.angle(aligned.object * aligned.truth.conj())[aligned.mask]
-    error, spread = error - error.mean(), found.phase_uncertainty[aligned.mask]
-    inside = [np.mean(np.abs(error) < width * spread) for width in (1, 1.96)]
-    sizes = [np.sqrt(np.mean(part**2)) for part in (error, spread)]
-    start_name = "flat" if model is None else "network"
+    error, phase_std = error - error.mean(), found.phase_uncertainty[aligned.mask]
+    inside = [np.mean(np.abs(error) < width * phase_std) for width in (1, 1.96)]
+    sizes = [np.sqrt(np.mean(part**2)) for part in (error, phase_std)]
+    start_name = "uniform" if model is None else "network"
     cells = [kind, f"{step_px:g}", f"{photons:.0e}", start_name, *(f"{size:.4f}" for size in sizes)]
     return "| " + " | ".join([*cells, *(f"{100 * share:.0f} %" for share in inside)]) + " |"
 

@@ -23,7 +23,7 @@ from ptychoflow.core.scan import Scan
 from ptychoflow.metrics.alignment import Aligned, align
 from ptychoflow.metrics.data_consistency import counting_noise
 from ptychoflow.metrics.frc import THRESHOLDS, ring_correlation
-from ptychoflow.metrics.image import measures, phase_error
+from ptychoflow.metrics.image import image_metrics, phase_error
 from ptychoflow.networks.object_network import object_features
 from ptychoflow.physics.back_projection import backproject
 from ptychoflow.physics.data_fidelity import amplitude_error
@@ -32,11 +32,11 @@ from ptychoflow.physics.patches import cut_windows, extract_patches, place_patch
 from ptychoflow.physics.phase_synchronisation import neighbour_pairs, overlaps, synchronise
 from ptychoflow.physics.propagation import far_field_corner
 from ptychoflow.refinement.engine import RefinedVariables, RefinementEngine
-from ptychoflow.refinement.short_schedule import one_epoch
+from ptychoflow.refinement.short_schedule import run_epoch
 from ptychoflow.refinement.uncertainty import phase_uncertainty
 from ptychoflow.simulation.acquisition import from_simulation
 from ptychoflow.simulation.objects import make_object
-from ptychoflow.simulation.probes import light_diameter, make_probe
+from ptychoflow.simulation.probes import beam_diameter, make_probe
 from ptychoflow.simulation.scan_paths import make_trajectory
 
 FOLDER = Path(__file__).parent
@@ -70,7 +70,7 @@ def simulated_scan(
     image = make_object(ObjectRecipe(name=kind, size=(side, side)), rng)
     probe = make_probe(ProbeRecipe(modes=modes, aberrations=aberrations or {}), SIZE, photons, rng)
     path = Trajectory(step_px=step_px, jitter_px=step_px / 4, error_px=error_px)
-    diameter = light_diameter(np.sum(np.abs(probe) ** 2, axis=0))
+    diameter = beam_diameter(np.sum(np.abs(probe) ** 2, axis=0))
     nominal, true = make_trajectory(path, image.shape, SIZE, diameter, rng)
     return from_simulation(true, probe, image, nominal_positions=nominal, seed=seed)
 
@@ -86,12 +86,12 @@ def refined(scan: Scan, settings: Refinement) -> Iterator[tuple[RefinementEngine
 
 def against_ground_truth(scan: Scan, engine: RefinementEngine) -> Aligned:
     """Align an object with its ground truth."""
-    return align(engine.object.numpy(), engine.origin, engine.covered(), scan.truth.object, scan.truth.origin)
+    return align(engine.object.numpy(), engine.origin, engine.coverage(), scan.truth.object, scan.truth.origin)
 
 
 def phase_psnr(pair: Aligned) -> float:
     """Phase PSNR against the range of the ground truth, dB."""
-    return measures(pair.object, pair.truth, pair.mask, 3.0)["phase_psnr_truth_range"]
+    return image_metrics(pair.object, pair.truth, pair.mask, 3.0)["phase_psnr_truth_range"]
 
 
 def psnr_by_epoch(scan: Scan, settings: Refinement) -> list[float]:
@@ -325,9 +325,9 @@ def learned_refinement() -> Figure:
     scan = simulated_scan(photons=1e5)
     engine = RefinementEngine(scan, Refinement())
     for epoch in range(2):
-        before, _ = one_epoch(engine, epoch)
-    view = object_features(engine.object, before, engine.slope(), engine.light()).numpy()
-    mask = engine.covered()
+        before, _ = run_epoch(engine, epoch)
+    view = object_features(engine.object, before, engine.preconditioned_gradient(), engine.illumination()).numpy()
+    mask = engine.coverage()
     figure, axes = panels(4, height=2.4)
     for axis, image, label, colours in (
         (axes[0], np.angle(view[0]), "object, phase", "viridis"),
@@ -384,7 +384,7 @@ def uncertainty() -> Figure:
         return engine
 
     engine = refine_again(scan)
-    deviation = phase_uncertainty(scan, engine, engine.covered(), refine_again)
+    deviation = phase_uncertainty(scan, engine, engine.coverage(), refine_again)
     pair = against_ground_truth(scan, engine)
     error = phase_error(pair.object, pair.truth)
     error = np.abs(error - error[pair.mask].mean())
@@ -412,7 +412,7 @@ def resolution() -> Figure:
         for half in halves:
             *_, (engine, _) = refined(half, Refinement(epochs=12))
             engines.append(engine)
-        coverages = [engine.covered() for engine in engines]
+        coverages = [engine.coverage() for engine in engines]
         one, other = engines
         pair = align(
             one.object.numpy(), one.origin, coverages[0], other.object.numpy(), other.origin,
@@ -444,8 +444,8 @@ def overlap() -> Figure:
         values.append(phase_psnr(against_ground_truth(scan, engine)))
         if step in (6.0, 15.0):
             axis = axes[0 if step == 6.0 else 1]
-            show(axis, np.log10(engine.light().numpy() + 1), f"illumination, step {step:g} px", "magma")
-    diameter = light_diameter(np.abs(scan.probe[0]) ** 2)
+            show(axis, np.log10(engine.illumination().numpy() + 1), f"illumination, step {step:g} px", "magma")
+    diameter = beam_diameter(np.abs(scan.probe[0]) ** 2)
     axes[2].plot(steps, values, "o-")
     axes[2].set(xlabel="step, px", title=f"phase PSNR, dB (beam {diameter:.0f} px)")
     return figure
@@ -460,7 +460,7 @@ def convergence() -> Figure:
         rows = []
         for engine, error in refined(scan, Refinement(epochs=30, low_order_phase_epochs=epochs)):
             pair = against_ground_truth(scan, engine)
-            found = measures(pair.object, pair.truth, pair.mask, 9.0)
+            found = image_metrics(pair.object, pair.truth, pair.mask, 9.0)
             rows.append((error, found["phase_rms_rad"], found["phase_low_frequency_rms_rad"]))
         for axis, column in zip(axes, zip(*rows)):
             axis.semilogy(range(1, 31), column, label=label)
@@ -517,7 +517,7 @@ def metrics() -> Figure:
     found = engine.object.numpy()
     y, x = np.indices(found.shape)
     found = (found * 0.8 * np.exp(1j * (0.6 + 0.02 * x - 0.01 * y))).astype(np.complex64)
-    pair = align(found, engine.origin, engine.covered(), scan.truth.object, scan.truth.origin)
+    pair = align(found, engine.origin, engine.coverage(), scan.truth.object, scan.truth.origin)
     error = np.where(pair.mask, phase_error(pair.object, pair.truth), 0)
     figure, axes = panels(4, height=2.4)
     show(axes[0], cut_to(np.where(pair.mask, np.angle(found), 0), pair.mask), "with scale and ramp")

@@ -133,7 +133,7 @@ def test_batches_that_do_not_fit_are_halved_until_they_do(model, tiny_dataset, t
     monkeypatch.setattr(prediction, "predict_groups", refuse)
     infer(model, tiny_dataset, tmp_path / "parts", FINE, Runtime(accelerator="cpu", inference_batch_size=16))
     np.testing.assert_allclose(_patches(tmp_path / "parts")[0], _patches(tmp_path / "whole")[0], atol=1e-6)
-    assert "going on with 2" in caplog.text and caplog.text.count("do not fit") == 3
+    assert "continuing with 2" in caplog.text and caplog.text.count("do not fit") == 3
     assert json.loads((tmp_path / "parts" / "timing.json").read_text())["groups_at_once"] == 2
     most = 0
     expected = ValueError if isinstance(refusal, torch.OutOfMemoryError) else RuntimeError
@@ -213,7 +213,7 @@ def test_a_scan_smaller_than_a_group_is_refused(model, tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     few = replace(scan, counts=scan.counts[:3], positions=scan.positions[:3], truth=None, name="few")
     write_dataset(tmp_path / "few", few)
-    with pytest.raises(ValueError, match=r"few has 3 patterns, the model looks at groups of 7: use a larger scan"):
+    with pytest.raises(ValueError, match=r"few has 3 patterns, the network takes groups of 7: use a larger scan"):
         infer(model, tmp_path / "few", tmp_path / "patches", FINE, CPU)
 
 

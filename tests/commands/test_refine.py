@@ -19,7 +19,7 @@ from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstru
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.data_consistency import expected_patterns
 from ptychoflow.physics.forward_model import shift_probe, total_intensity
-from ptychoflow.refinement import resume as breaks
+from ptychoflow.refinement import resume
 from ptychoflow.refinement.engine import RefinedVariables, RefinementEngine
 from ptychoflow.refinement.position_correction import position_updates
 from ptychoflow.runtime.distributed import DistributedContext
@@ -32,7 +32,7 @@ def _phase_error(path, scan) -> float:
     return float(np.sqrt(np.mean(np.angle(matched.object * matched.truth.conj())[matched.mask] ** 2)))
 
 
-def test_a_flat_start_finds_the_object(tiny_dataset, tmp_path):
+def test_rpie_from_a_uniform_object_converges_to_the_ground_truth(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     refine(tiny_dataset, tmp_path / "a.h5", Refinement(epochs=20, batch_size=8))
     assert _phase_error(tmp_path / "a.h5", scan) < 0.06
@@ -43,38 +43,38 @@ def test_a_flat_start_finds_the_object(tiny_dataset, tmp_path):
 
 
 def test_a_reconstruction_is_called_by_the_folder_it_stands_in(tiny_dataset, tmp_path, monkeypatch):
-    (tmp_path / "flat").mkdir()
-    monkeypatch.chdir(tmp_path / "flat")
-    assert read_reconstruction(_refined(tiny_dataset, Path("a.h5"), epochs=1)).name == "flat/blobs"
+    (tmp_path / "rpie").mkdir()
+    monkeypatch.chdir(tmp_path / "rpie")
+    assert read_reconstruction(_refined(tiny_dataset, Path("a.h5"), epochs=1)).name == "rpie/blobs"
 
 
 def test_a_start_near_the_truth_is_ahead_after_one_epoch(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     refine(tiny_dataset, tmp_path / "far.h5", Refinement(epochs=20, batch_size=8))
-    refine(tiny_dataset, tmp_path / "flat.h5", Refinement(epochs=1))
+    refine(tiny_dataset, tmp_path / "uniform.h5", Refinement(epochs=1))
     refine(tiny_dataset, tmp_path / "near.h5", Refinement(epochs=1), start=tmp_path / "far.h5")
-    assert _phase_error(tmp_path / "near.h5", scan) < 0.5 * _phase_error(tmp_path / "flat.h5", scan)
+    assert _phase_error(tmp_path / "near.h5", scan) < 0.5 * _phase_error(tmp_path / "uniform.h5", scan)
 
 
-def test_the_smooth_phase_is_found_sooner_when_it_is_solved_for(tiny_dataset, tmp_path):
+def test_the_low_order_phase_is_found_sooner_when_it_is_solved_for(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     far = read_reconstruction(_refined(tiny_dataset, tmp_path / "done.h5", epochs=20, batch_size=8))
     y, x = np.indices(far.object.shape) / far.object.shape[0] - 0.5
     bent = far.object * np.exp(4j * (x**2 - y**2)).astype(np.complex64)
     write_reconstruction(tmp_path / "bent.h5", dataclasses.replace(far, object=bent))
     errors = []
-    for smooth in (0, 2):
+    for low_order_phase_epochs in (0, 2):
         refine(
             tiny_dataset,
             tmp_path / "b.h5",
-            Refinement(epochs=2, low_order_phase_epochs=smooth),
+            Refinement(epochs=2, low_order_phase_epochs=low_order_phase_epochs),
             start=tmp_path / "bent.h5",
         )
         errors.append(_phase_error(tmp_path / "b.h5", scan))
     assert errors[1] < 0.7 * errors[0]
 
 
-def test_a_wrong_probe_is_put_right(tiny_dataset, tmp_path):
+def test_a_wrong_probe_is_refined(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     y, x = np.indices(scan.probe.shape[1:]) - 16
     wrong = (scan.probe * np.exp(0.01j * (x**2 + y**2))).astype(np.complex64)
@@ -88,17 +88,17 @@ def test_a_wrong_probe_is_put_right(tiny_dataset, tmp_path):
     kept, found = (read_reconstruction(tmp_path / f"{name}.h5") for name in (None, 2))
     assert np.array_equal(kept.probe, wrong)
     assert found.history["error"][-1] < 0.7 * kept.history["error"][-1]
-    assert _likeness(found.probe, scan.probe) > _likeness(wrong, scan.probe)
+    assert _similarity(found.probe, scan.probe) > _similarity(wrong, scan.probe)
 
 
-def test_modes_made_from_one_explain_a_beam_that_trembles(tiny_dataset, tmp_path):
+def test_added_probe_modes_explain_a_vibrating_beam(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
-    trembling = _simulated(scan, _moved(scan.probe, [(0, -1.5), (0, 0), (0, 1.5)]))
-    write_dataset(tmp_path / "trembling", trembling)
+    vibrating = _simulated(scan, _moved(scan.probe, [(0, -1.5), (0, 0), (0, 1.5)]))
+    write_dataset(tmp_path / "vibrating", vibrating)
     found = {}
     for modes in (1, 3):
-        settings = {"epochs": 15, "batch_size": 8, "probe_start_epoch": 2, "modes": modes}
-        found[modes] = read_reconstruction(_refined(tmp_path / "trembling", tmp_path / f"{modes}.h5", **settings))
+        settings = {"epochs": 15, "batch_size": 8, "probe_start_epoch": 2, "probe_modes": modes}
+        found[modes] = read_reconstruction(_refined(tmp_path / "vibrating", tmp_path / f"{modes}.h5", **settings))
     assert found[3].history["error"][-1] < 0.7 * found[1].history["error"][-1]
     assert found[3].probe.shape == (3, 32, 32)
     overlap = np.tensordot(found[3].probe.conj(), found[3].probe, ((1, 2), (1, 2)))
@@ -107,27 +107,27 @@ def test_modes_made_from_one_explain_a_beam_that_trembles(tiny_dataset, tmp_path
     assert abs(overlap - np.diag(energies)).max() < 1e-3 * energies[0]
 
 
-def test_modes_are_cut_to_as_many_as_are_asked_for(tiny_dataset, tmp_path):
+def test_probe_modes_are_cut_to_the_number_in_the_settings(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     write_dataset(tmp_path / "two", dataclasses.replace(scan, probe=np.concatenate([scan.probe, 0.1 * scan.probe])))
-    found = read_reconstruction(_refined(tmp_path / "two", tmp_path / "a.h5", epochs=1, modes=1))
+    found = read_reconstruction(_refined(tmp_path / "two", tmp_path / "a.h5", epochs=1, probe_modes=1))
     assert found.probe.shape == (1, 32, 32)
     assert np.sum(np.abs(found.probe) ** 2) == pytest.approx(1.01 * np.sum(np.abs(scan.probe) ** 2), rel=1e-4)
 
 
-def test_made_up_modes_that_would_stay_so_are_refused():
+def test_added_probe_modes_without_probe_refinement_are_refused():
     with pytest.raises(ValueError, match="set probe_start_epoch"):
         Refinement(probe_modes=2)
 
 
 @pytest.mark.parametrize("name", ["probe_start_epoch", "position_start_epoch", "intensity_start_epoch"])
-def test_what_would_never_be_let_free_is_refused(name):
+def test_a_start_epoch_after_the_last_epoch_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} is 13, but there are 12 epochs: lower it, or remove it"):
         Refinement(**{name: 13})
     assert Refinement(**{name: 12})
 
 
-def test_positions_that_were_wrong_are_found(tiny_dataset, tmp_path):
+def test_position_correction_finds_wrong_positions(tiny_dataset, tmp_path):
     """By 2 px rms along each axis; some must be moved by many pixels."""
     scan = open_dataset(tiny_dataset)
     wrong = scan.positions + np.random.default_rng(3).normal(0, 2, scan.positions.shape)
@@ -144,8 +144,8 @@ def test_positions_that_were_wrong_are_found(tiny_dataset, tmp_path):
     np.testing.assert_array_equal(kept.positions, wrong)
 
 
-def test_a_wave_that_changes_as_by_a_motion_asks_for_that_motion():
-    """Twice what the wave changed by, because half of a change shows in the moduli that it is told from."""
+def test_a_position_update_is_the_shift_that_the_exit_wave_update_is_made_from():
+    """Twice the change of the exit wave, because half of a change shows in its modulus."""
     generator = torch.Generator().manual_seed(4)
     y, x = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
     windows = torch.exp(1j * torch.stack([torch.sin(y / 3 + x / 5), torch.cos(x / 4) + 0.01 * y * x]))
@@ -158,19 +158,20 @@ def test_a_wave_that_changes_as_by_a_motion_asks_for_that_motion():
     torch.testing.assert_close(steps, moves, rtol=0.05, atol=0.01)
 
 
-def test_an_amplitude_that_is_not_followed_stays_and_the_phase_is_found(tiny_dataset, tmp_path):
+def test_an_amplitude_step_scale_of_0_keeps_the_amplitude_and_finds_the_phase(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
-    spreads, errors = [], []
-    for share in (1.0, 0.0):
-        path = _refined(tiny_dataset, tmp_path / f"{share}.h5", epochs=6, step=(0.5, 0.1), amplitude_step_scale=share)
+    contrasts, errors = [], []
+    for scale in (1.0, 0.0):
+        settings = {"epochs": 6, "step_size": (0.5, 0.1), "amplitude_step_scale": scale}
+        path = _refined(tiny_dataset, tmp_path / f"{scale}.h5", **settings)
         found = read_reconstruction(path)
-        spreads.append(np.std(np.abs(found.object[found.coverage])))
+        contrasts.append(np.std(np.abs(found.object[found.coverage])))
         errors.append(_phase_error(path, scan))
-    assert spreads[1] < 0.3 * spreads[0]
+    assert contrasts[1] < 0.3 * contrasts[0]
     assert errors[1] < 1.5 * errors[0]
 
 
-def test_positions_move_no_farther_than_they_may(tiny_dataset, tmp_path):
+def test_positions_move_no_farther_than_max_position_shift_px(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     wrong = scan.positions + np.random.default_rng(3).normal(0, 2, scan.positions.shape)
     write_dataset(tmp_path / "wrong", dataclasses.replace(scan, positions=wrong))
@@ -181,7 +182,7 @@ def test_positions_move_no_farther_than_they_may(tiny_dataset, tmp_path):
     np.testing.assert_allclose(moved.mean(0), 0, atol=1e-6)
 
 
-def test_patterns_that_had_less_light_are_found(tiny_dataset, tmp_path):
+def test_the_intensity_scale_of_dim_patterns_is_found(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     dim = np.random.default_rng(4).choice(len(scan), 8, replace=False)
     counts = np.array(scan.counts)
@@ -196,14 +197,14 @@ def test_patterns_that_had_less_light_are_found(tiny_dataset, tmp_path):
     assert kept.probe_scale is None
 
 
-def test_a_fit_that_changes_nothing_more_stops(tiny_dataset, tmp_path):
-    settings = {"epochs": 40, "batch_size": 8, "step": (0.1, 1e-6)}
+def test_a_converged_refinement_stops(tiny_dataset, tmp_path):
+    settings = {"epochs": 40, "batch_size": 8, "step_size": (0.1, 1e-6)}
     found = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", **settings))
     assert found.history["epoch"][-1] < 40
     assert found.history["phase_change"][-1] < Refinement().convergence_tolerance <= max(found.history["phase_change"])
     assert found.metadata["snapshot_epochs"][-1] == found.history["epoch"][-1]
     np.testing.assert_array_equal(found.snapshots[-1], found.object)
-    far = read_reconstruction(_refined(tiny_dataset, tmp_path / "b.h5", settled=0, **settings))
+    far = read_reconstruction(_refined(tiny_dataset, tmp_path / "b.h5", convergence_tolerance=0, **settings))
     assert far.history["epoch"][-1] == 40
 
 
@@ -212,10 +213,10 @@ def test_dense_patterns_in_one_batch_do_not_overshoot(tiny_dataset, tmp_path):
     assert found.history["error"][-1] < found.history["error"][0]
 
 
-def test_a_broken_off_fit_goes_on_to_the_same_result(tiny_dataset, tmp_path, monkeypatch):
+def test_an_interrupted_refinement_resumes_to_the_same_result(tiny_dataset, tmp_path, monkeypatch):
     settings = {"epochs": 6, "probe_start_epoch": 2, "position_start_epoch": 2, "intensity_start_epoch": 2}
     whole = read_reconstruction(_refined(tiny_dataset, tmp_path / "whole.h5", **settings))
-    monkeypatch.setattr(breaks, "EVERY_S", 0)
+    monkeypatch.setattr(resume, "EVERY_S", 0)
     epoch, done = RefinementEngine.epoch, []
 
     def breaking(self, *arguments, **more):
@@ -229,22 +230,24 @@ def test_a_broken_off_fit_goes_on_to_the_same_result(tiny_dataset, tmp_path, mon
         _refined(tiny_dataset, tmp_path / "broken.h5", **settings)
     monkeypatch.setattr(RefinementEngine, "epoch", epoch)
     assert not (tmp_path / "broken.h5").exists()
-    _refined(tiny_dataset, tmp_path / "other.h5", **settings | {"seed": 1})  # another fit does not go on from it
+    _refined(
+        tiny_dataset, tmp_path / "other.h5", **settings | {"seed": 1}
+    )  # another refinement does not resume from it
     broken = read_reconstruction(_refined(tiny_dataset, tmp_path / "broken.h5", **settings))
     np.testing.assert_array_equal(broken.object, whole.object)
     np.testing.assert_array_equal(broken.positions, whole.positions)
     assert broken.history["error"] == whole.history["error"]
     assert broken.metadata["snapshot_epochs"] == whole.metadata["snapshot_epochs"]
-    assert not list(tmp_path.glob(".*unfinished"))
+    assert not list(tmp_path.glob(".*.resume"))
 
 
-def test_a_state_of_other_settings_or_a_damaged_one_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(breaks, "EVERY_S", 0)
-    breaks.ResumableState(tmp_path / "a.h5", {"seed": 1}).save({"x": 1})
-    assert breaks.ResumableState(tmp_path / "a.h5", {"seed": 1}).read() == {"x": 1}
-    assert breaks.ResumableState(tmp_path / "a.h5", {"seed": 2}).read() is None
-    breaks.ResumableState(tmp_path / "a.h5", {}).path.write_bytes(b"damaged")
-    assert breaks.ResumableState(tmp_path / "a.h5", {"seed": 1}).read() is None
+def test_a_state_of_other_settings_or_a_damaged_one_is_not_resumed(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "EVERY_S", 0)
+    resume.ResumableState(tmp_path / "a.h5", {"seed": 1}).save({"x": 1})
+    assert resume.ResumableState(tmp_path / "a.h5", {"seed": 1}).read() == {"x": 1}
+    assert resume.ResumableState(tmp_path / "a.h5", {"seed": 2}).read() is None
+    resume.ResumableState(tmp_path / "a.h5", {}).path.write_bytes(b"damaged")
+    assert resume.ResumableState(tmp_path / "a.h5", {"seed": 1}).read() is None
 
 
 def test_a_full_disk_gives_one_line_and_leaves_what_was_there(tiny_dataset, tmp_path, mount):
@@ -257,7 +260,7 @@ def test_a_full_disk_gives_one_line_and_leaves_what_was_there(tiny_dataset, tmp_
     assert [path.read_text() for path in disk.iterdir()] == ["earlier"]
 
 
-def test_a_refined_start_brings_its_probe_and_positions(tiny_dataset, tmp_path):
+def test_a_refined_start_gives_its_probe_positions_and_intensity_scale(tiny_dataset, tmp_path):
     settings = {"epochs": 10, "probe_start_epoch": 2, "position_start_epoch": 2, "intensity_start_epoch": 2}
     first = read_reconstruction(_refined(tiny_dataset, tmp_path / "a.h5", **settings))
     refine(tiny_dataset, tmp_path / "b.h5", Refinement(epochs=1, step_size=(1e-6, 1e-6)), start=tmp_path / "a.h5")
@@ -268,18 +271,18 @@ def test_a_refined_start_brings_its_probe_and_positions(tiny_dataset, tmp_path):
     assert again.history["error"][0] < 1.2 * first.history["error"][-1]
 
 
-@pytest.mark.parametrize("place", [float("nan"), -1e6, 1e6])
-def test_a_position_that_leaves_the_object_is_told_before_anything_is_read_there(tiny_dataset, place):
-    fit = RefinementEngine(open_dataset(tiny_dataset), Refinement())
-    state = fit.state()
+@pytest.mark.parametrize("coordinate", [float("nan"), -1e6, 1e6])
+def test_a_position_that_leaves_the_object_is_refused_before_the_kernels_read_there(tiny_dataset, coordinate):
+    engine = RefinementEngine(open_dataset(tiny_dataset), Refinement())
+    state = engine.state()
     state["positions"] = state["positions"].clone()
-    state["positions"][3, 1] = place
-    with pytest.raises(ValueError, match="moved out of the object"):
-        fit.resume(state)
+    state["positions"][3, 1] = coordinate
+    with pytest.raises(ValueError, match="left the object canvas or became NaN"):
+        engine.resume(state)
 
 
 @pytest.mark.parametrize("batch_size", [16, 11])  # the last batch of 11 is a single pattern
-def test_two_processes_find_what_one_finds(tiny_dataset, tmp_path, batch_size):
+def test_two_ranks_refine_as_one_does(tiny_dataset, tmp_path, batch_size):
     settings = {
         "epochs": 3,
         "probe_start_epoch": 2,
@@ -293,7 +296,7 @@ def test_two_processes_find_what_one_finds(tiny_dataset, tmp_path, batch_size):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, check=True, timeout=120, env=environment, capture_output=True, text=True)
     assert [line.split()[2] for line in done.stderr.splitlines()] == ["read", "refined"], (
-        "each says it, or Lightning too"
+        "both ranks log, or Lightning does too"
     )
     one, two = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("one", "two"))
     assert two.metadata["devices"] == 2
@@ -302,9 +305,9 @@ def test_two_processes_find_what_one_finds(tiny_dataset, tmp_path, batch_size):
     np.testing.assert_allclose(one.history["error"], two.history["error"], rtol=1e-4)
 
 
-def test_a_gpu_that_is_not_there_is_told(tiny_dataset, tmp_path):
+def test_a_missing_gpu_is_an_error(tiny_dataset, tmp_path):
     if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+        pytest.skip("a CUDA device is present")
     with pytest.raises(ValueError, match="torch finds no CUDA device"):
         refine(tiny_dataset, tmp_path / "a.h5", Refinement(epochs=1), runtime=Runtime(accelerator="gpu"))
 
@@ -316,18 +319,18 @@ def test_a_gpu_that_is_not_there_is_told(tiny_dataset, tmp_path):
         {"amplitude_step_scale": 0.5, "uncertainty": True},
     ],
 )
-def test_a_gpu_finds_what_the_cpu_finds(gpu, tiny_dataset, tmp_path, settings):
+def test_a_gpu_refines_as_the_cpu_does(gpu, tiny_dataset, tmp_path, settings):
     for kind in ("cpu", "gpu"):
         refine(
             tiny_dataset, tmp_path / f"{kind}.h5", Refinement(epochs=3, **settings), runtime=Runtime(accelerator=kind)
         )
-    here, there = (read_reconstruction(tmp_path / f"{kind}.h5") for kind in ("cpu", "gpu"))
-    np.testing.assert_allclose(there.history["error"], here.history["error"], rtol=1e-3)
-    if here.phase_uncertainty is not None:
-        np.testing.assert_allclose(there.phase_uncertainty, here.phase_uncertainty, rtol=1e-2)
+    by_cpu, by_gpu = (read_reconstruction(tmp_path / f"{kind}.h5") for kind in ("cpu", "gpu"))
+    np.testing.assert_allclose(by_gpu.history["error"], by_cpu.history["error"], rtol=1e-3)
+    if by_cpu.phase_uncertainty is not None:
+        np.testing.assert_allclose(by_gpu.phase_uncertainty, by_cpu.phase_uncertainty, rtol=1e-2)
 
 
-def test_a_gpu_that_is_too_small_is_told_and_what_to_do(simulated_gpu, tiny_dataset, tmp_path):
+def test_a_gpu_that_runs_out_of_memory_is_an_error_with_a_remedy(simulated_gpu, tiny_dataset, tmp_path):
     simulated_gpu.largest = 1e5
     with pytest.raises(ValueError, match=r"^CUDA out of memory[^:]*: set runtime.accelerator to cpu"):
         refine(tiny_dataset, tmp_path / "a.h5", Refinement(epochs=1), runtime=Runtime(accelerator="gpu"))
@@ -338,15 +341,15 @@ def test_no_step_waits_for_the_gpu(simulated_gpu, tiny_dataset):
     free = {"probe_start_epoch": 1, "position_start_epoch": 1, "intensity_start_epoch": 1, "probe_modes": 2}
     for batch_size in (5, 50):
         settings = Refinement(batch_size=batch_size, **free)
-        fit = RefinementEngine(open_dataset(tiny_dataset), settings, ctx=DistributedContext("cuda"))
+        engine = RefinementEngine(open_dataset(tiny_dataset), settings, ctx=DistributedContext("cuda"))
         simulated_gpu.forget()
-        fit.epoch(RefinedVariables.in_epoch(1, settings))
+        engine.epoch(RefinedVariables.in_epoch(1, settings))
         assert len(simulated_gpu.waits) == 5, (
-            "the order goes there; error, change of phase, products of modes and how far positions reach come back"
+            "copied to the device: the order; back: error, phase change, products of modes, extent of the positions"
         )
 
 
-def test_what_is_masked_does_not_matter(tiny_dataset, tmp_path):
+def test_masked_pixels_do_not_matter(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     mask = np.ones((scan.size, scan.size), bool)
     mask[5:8, 20:25] = False
@@ -373,11 +376,11 @@ def test_snapshots_begin_with_the_start_and_end_with_the_result(tiny_dataset, tm
         (
             1e5,
             OSError,
-            r"an object of \d+ x \d+ px needs .* GiB of memory are free: .* check the unit of the positions",
+            r"an object of \d+ x \d+ px needs .* GiB of memory are available: .* check the unit of the positions",
         ),
     ],
 )
-def test_positions_in_another_unit_are_told(tiny_dataset, tmp_path, scale, error, message):
+def test_positions_in_another_unit_are_refused(tiny_dataset, tmp_path, scale, error, message):
     scan = open_dataset(tiny_dataset)
     write_dataset(tmp_path / "odd", dataclasses.replace(scan, positions=scan.positions * scale, truth=None, name="odd"))
     with pytest.raises(error, match=message):
@@ -385,7 +388,7 @@ def test_positions_in_another_unit_are_told(tiny_dataset, tmp_path, scale, error
     assert not (tmp_path / "r.h5").exists()
 
 
-def test_patterns_that_overlap_with_no_other_are_told(tiny_dataset, tmp_path, caplog):
+def test_isolated_patterns_are_warned_about(tiny_dataset, tmp_path, caplog):
     scan = open_dataset(tiny_dataset)
     positions = scan.positions + np.where(np.arange(100)[:, None] < 97, 0, (60, 0))
     positions[98] += (0, 40)
@@ -395,20 +398,20 @@ def test_patterns_that_overlap_with_no_other_are_told(tiny_dataset, tmp_path, ca
     _refined(tiny_dataset, tmp_path / "r.h5", epochs=1)
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     _refined(tmp_path / "apart", tmp_path / "r.h5", epochs=1)
-    assert "3 of 100 patterns of apart overlap with no other" in caplog.text
+    assert "3 of 100 patterns of apart do not overlap any other pattern" in caplog.text
 
 
-@pytest.mark.parametrize(("photons", "told"), [(None, True), (20, False)])
-def test_frames_that_were_lost_are_told(tiny_dataset, tmp_path, caplog, photons, told):
+@pytest.mark.parametrize(("photons", "warned"), [(None, True), (20, False)])
+def test_low_count_patterns_are_warned_about(tiny_dataset, tmp_path, caplog, photons, warned):
     scan = open_dataset(tiny_dataset)
     counts = np.array(scan.counts)
-    if photons is not None:  # so few that some patterns hold next to none
+    if photons is not None:  # so few that some patterns have next to none
         counts = np.random.default_rng(0).poisson(counts * (photons / counts.sum((1, 2)).mean()))
     counts[[7, 30]] = 0
     write_dataset(tmp_path / "lost", dataclasses.replace(scan, counts=counts, name="lost"))
     _refined(tmp_path / "lost", tmp_path / "r.h5", epochs=1)
-    assert ("2 of 100 patterns of lost hold less than a hundredth" in caplog.text) == told
-    assert ("the first is number 7:" in caplog.text) == told
+    assert ("2 of 100 patterns of lost have < 1 % of the median counts" in caplog.text) == warned
+    assert ("the first is number 7:" in caplog.text) == warned
 
 
 def test_counts_that_are_all_masked_are_refused(tiny_dataset, tmp_path):
@@ -444,14 +447,14 @@ def test_a_start_that_does_not_reach_under_all_patterns_is_refused(tiny_dataset,
         refine(tiny_dataset, tmp_path / "b.h5", Refinement(epochs=1), start=tmp_path / "cut.h5")
 
 
-def test_a_start_from_another_dataset_is_told(tiny_dataset, tmp_path, caplog):
+def test_a_start_from_another_dataset_is_warned_about(tiny_dataset, tmp_path, caplog):
     scan = open_dataset(tiny_dataset)
     _refined(tiny_dataset, tmp_path / "a.h5", epochs=1)
     write_dataset(tmp_path / "later", dataclasses.replace(scan, counts=scan.counts[::-1], name="later"))
-    for dataset, told in ((tiny_dataset, False), (tmp_path / "later", True)):
+    for dataset, warned in ((tiny_dataset, False), (tmp_path / "later", True)):
         caplog.clear()
         refine(dataset, tmp_path / "b.h5", Refinement(epochs=1), start=tmp_path / "a.h5")
-        assert (f"a.h5 was made from another dataset than {dataset} (blobs)" in caplog.text) == told
+        assert (f"a.h5 was made from another dataset than {dataset} (blobs)" in caplog.text) == warned
 
 
 def _simulated(scan: Scan, probe: np.ndarray) -> Scan:
@@ -478,6 +481,6 @@ def _refined(dataset, path, **settings):
     return path
 
 
-def _likeness(a, b) -> float:
+def _similarity(a, b) -> float:
     """Normalised overlap of two probes, blind to phase and scale."""
     return float(np.abs(np.vdot(a, b)) / np.linalg.norm(a) / np.linalg.norm(b))

@@ -82,7 +82,7 @@ def test_parts_that_do_not_overlap_are_stitched_apart_and_logged(tiny_dataset, t
     reconstruction = read_reconstruction(tmp_path / "a.h5")
     metadata = reconstruction.metadata
     assert metadata["components"] == 2 and sum(metadata["patches_of_components"]) == 100
-    assert "2 parts of the scan do not overlap, the largest of" in caplog.text
+    assert "2 components of the scan do not overlap, the largest of" in caplog.text
     labels = [
         set(np.unique(reconstruction.component[rows][reconstruction.coverage[rows]]))
         for rows in (np.s_[:100], np.s_[-90:])
@@ -124,7 +124,9 @@ def test_patches_that_are_no_numbers_stop_unless_they_may_be_left_out(tiny_datas
 def test_a_pattern_in_no_patch_stops(tiny_dataset, tmp_path):
     scan = open_dataset(tiny_dataset)
     patches = _write_patches(tmp_path / "patches", scan, drop=7)
-    with pytest.raises(ValueError, match=r"0 of 93 patches .* 7 of 100 patterns are in no other: run infer again"):
+    with pytest.raises(
+        ValueError, match=r"0 of 93 patches .* 7 of 100 patterns are in no finite patch: run infer again"
+    ):
         stitch(tiny_dataset, patches, tmp_path / "a.h5")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ptychoflow.core.scan import Scan
-from ptychoflow.data.batch import ScanTable, to_corner
+from ptychoflow.data.batch import ScanTable
 from ptychoflow.data.grouping import nearest_groups
 from ptychoflow.data.torch_dataset import GroupDataset, read_batch
 from ptychoflow.physics.data_fidelity import amplitude_error
@@ -56,12 +56,6 @@ def test_every_dtype_of_a_dataset_comes_out_as_it_went_in(scan, dtype):
     counts[0, 0, 0] = 200 if dtype == np.uint8 else 40000
     batch = read_batch([replace(scan, counts=counts)], _rows(scan))
     np.testing.assert_array_equal(batch.counts[:, 0], np.fft.ifftshift(counts, axes=(-2, -1)))
-
-
-@pytest.mark.parametrize("size", [5, 6])
-def test_a_pattern_is_shifted_as_numpy_does(size):
-    counts = np.arange(2 * size**2, dtype=np.uint16).reshape(2, size, size)
-    np.testing.assert_array_equal(to_corner(torch.from_numpy(counts)), np.fft.ifftshift(counts, axes=(-2, -1)))
 
 
 def test_the_centre_is_a_whole_pixel_of_the_truth_amid_the_members(scan):

@@ -1,4 +1,4 @@
-"""A network that corrects the fit of a whole scan: trained, reconstructing, on one device or two."""
+"""Learned refinement of a whole scan: training, reconstruction, on one device or two."""
 
 import json
 import os
@@ -39,22 +39,22 @@ def model(tiny_dataset, tmp_path_factory) -> Path:
 
 def _phase_error(path: Path, dataset: Path) -> float:
     """Rms over what is known, rad."""
-    found, truth = read_reconstruction(path), open_dataset(dataset).truth
-    pair = align(found.object, found.origin, found.coverage, np.asarray(truth.object), truth.origin)
+    result, truth = read_reconstruction(path), open_dataset(dataset).truth
+    pair = align(result.object, result.origin, result.coverage, np.asarray(truth.object), truth.origin)
     return rms(phase_error(pair.object, pair.truth), pair.mask)
 
 
-def test_it_learns_and_what_it_corrects_is_nearer_to_the_truth_than_a_fit_as_long(model, tiny_dataset, tmp_path):
+def test_it_learns_and_its_object_is_nearer_to_the_ground_truth_than_that_of_as_many_rpie_epochs(
+    model, tiny_dataset, tmp_path
+):
     record = json.loads(model.with_suffix(".json").read_text())
     assert record["validation"]["patch_error"][-1] < 0.8 * record["validation"]["patch_error"][0]
-    reconstruct(model, tiny_dataset, tmp_path / "corrected.h5", runtime=CPU)
+    reconstruct(model, tiny_dataset, tmp_path / "learned.h5", runtime=CPU)
     untrained = tmp_path / "models" / "untrained.ckpt"
     train([tiny_dataset], untrained, NETWORK, RECIPE.model_copy(update={"learning_rate": 1e-12}), CPU, OFF)
-    reconstruct(untrained, tiny_dataset, tmp_path / "fitted.h5", runtime=CPU)
-    refine_with_network, fitted = (
-        _phase_error(tmp_path / f"{name}.h5", tiny_dataset) for name in ("corrected", "fitted")
-    )
-    assert refine_with_network < 0.8 * fitted
+    reconstruct(untrained, tiny_dataset, tmp_path / "rpie.h5", runtime=CPU)
+    learned, rpie = (_phase_error(tmp_path / f"{name}.h5", tiny_dataset) for name in ("learned", "rpie"))
+    assert learned < 0.8 * rpie
 
 
 def test_it_learns_from_counts_alone(tiny_dataset, tmp_path):
@@ -70,17 +70,17 @@ def test_it_learns_from_counts_alone(tiny_dataset, tmp_path):
     assert record["validation"]["data_error"][-1] < record["validation"]["data_error"][0]
 
 
-def test_times_and_epochs_are_told(model, tiny_dataset, tmp_path):
+def test_timing_and_history_are_recorded(model, tiny_dataset, tmp_path):
     reconstruct(model, tiny_dataset, tmp_path / "a.h5", runtime=CPU)
-    found = read_reconstruction(tmp_path / "a.h5")
-    timing = found.metadata["inference"]
+    result = read_reconstruction(tmp_path / "a.h5")
+    timing = result.metadata["inference"]
     assert {"refinement", "inference", "total"} == timing["seconds"].keys()
     assert timing["seconds"]["refinement"] + timing["seconds"]["inference"] <= timing["seconds"]["total"]
     assert timing["patterns_per_second"]["end_to_end"] == pytest.approx(100 / timing["seconds"]["total"])
-    assert found.history["epoch"] == [1, 2, 3] and found.history["error"][-1] < found.history["error"][0]
+    assert result.history["epoch"] == [1, 2, 3] and result.history["error"][-1] < result.history["error"][0]
 
 
-def test_a_bar_shows_how_far_it_is(model, tiny_dataset, tmp_path, monkeypatch):
+def test_a_progress_bar_counts_the_epochs(model, tiny_dataset, tmp_path, monkeypatch):
     shown = []
 
     def track(errors, what, total):
@@ -90,10 +90,10 @@ def test_a_bar_shows_how_far_it_is(model, tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr("ptychoflow.inference.learned_refinement.track", track)
     reconstruct(model, tiny_dataset, tmp_path / "a.h5", runtime=CPU)
     ((what, total, errors),) = shown
-    assert (what, total) == ("correcting", len(errors))
+    assert (what, total) == ("refining", len(errors))
 
 
-def test_two_processes_make_the_same_image(model, tiny_dataset, tmp_path):
+def test_two_ranks_reconstruct_the_same_object(model, tiny_dataset, tmp_path):
     reconstruct(model, tiny_dataset, tmp_path / "one.h5", runtime=CPU)
     runtime = json.dumps({"accelerator": "cpu", "devices": 2, "threads": 1})
     words = [str(model), str(tiny_dataset), str(tmp_path / "two.h5"), "--runtime", runtime]
@@ -105,7 +105,7 @@ def test_two_processes_make_the_same_image(model, tiny_dataset, tmp_path):
     assert two.metadata["inference"]["processes"] == 2
 
 
-def test_a_training_that_was_stopped_resumes_to_the_same_weights(model, tiny_dataset, tmp_path, monkeypatch):
+def test_an_interrupted_training_resumes_to_the_same_weights(model, tiny_dataset, tmp_path, monkeypatch):
     from ptychoflow.models.checkpoint import read_model
     from ptychoflow.training.lightning_module import GroupTask
 
@@ -134,17 +134,17 @@ def test_half_precision_comes_to_nearly_the_same_object(model, tiny_dataset, tmp
     assert 0 < difference.mean() < 0.02
 
 
-def test_there_are_no_patches_to_infer(model, tiny_dataset, tmp_path):
+def test_infer_refuses_a_learned_refinement(model, tiny_dataset, tmp_path):
     with pytest.raises(ValueError, match="use reconstruct"):
         infer(model, tiny_dataset, tmp_path / "patches", Inference(), CPU)
     assert not (tmp_path / "patches").exists()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_gpu_corrects_as_the_cpu_does(gpu, model, tiny_dataset, tmp_path, precision):
-    reconstruct(model, tiny_dataset, tmp_path / "here.h5", runtime=CPU)
+def test_a_gpu_refines_as_the_cpu_does(gpu, model, tiny_dataset, tmp_path, precision):
+    reconstruct(model, tiny_dataset, tmp_path / "cpu.h5", runtime=CPU)
     runtime = Runtime(accelerator="gpu")
-    reconstruct(model, tiny_dataset, tmp_path / "there.h5", Inference(precision=precision), runtime=runtime)
-    here, there = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("here", "there"))
-    assert np.abs(there.object - here.object)[here.coverage].mean() < (1e-3 if precision == "float32" else 0.02)
-    assert there.metadata["inference"]["device"] == "cuda"
+    reconstruct(model, tiny_dataset, tmp_path / "gpu.h5", Inference(precision=precision), runtime=runtime)
+    by_cpu, by_gpu = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("cpu", "gpu"))
+    assert np.abs(by_gpu.object - by_cpu.object)[by_cpu.coverage].mean() < (1e-3 if precision == "float32" else 0.02)
+    assert by_gpu.metadata["inference"]["device"] == "cuda"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ptychoflow.metrics.alignment import align, correlation, find_gauge, level, twin_correlation
+from ptychoflow.metrics.alignment import align, correlation, find_gauge, normalise_gauge, twin_correlation
 
 from .objects import SHAPE, disc, fourier_shifted, ramp, sample
 
@@ -94,7 +94,7 @@ def test_a_twin_image_is_recognised():
     assert twin_correlation(truth, truth, ALL) < 0.3
 
 
-def test_a_flat_object_correlates_with_nothing():
+def test_a_uniform_object_correlates_with_nothing():
     truth = sample()
     aligned = align(np.full(SHAPE, 0.7 + 0.2j), (0, 0), ALL, truth, max_shift=2)
     assert aligned.correlation == 0
@@ -103,7 +103,7 @@ def test_a_flat_object_correlates_with_nothing():
 
 def test_levelling_makes_two_gauges_of_one_object_equal():
     truth = sample()
-    levelled = [level(image, ALL) for image in (truth, 3j * truth * ramp((0.2, -0.01)))]
+    levelled = [normalise_gauge(image, ALL) for image in (truth, 3j * truth * ramp((0.2, -0.01)))]
     assert np.abs(levelled[0] - levelled[1]).max() < 1e-9
 
 
@@ -122,14 +122,14 @@ def test_two_reconstructions_are_compared_where_both_are_known():
     [
         ({"coverage": ~ALL}, "coverage is empty"),
         ({"coverage": ALL[1:]}, "coverage has shape"),
-        ({"truth": sample()[:50]}, "outside its truth"),
-        ({"truth_origin": (300.0, 0.0)}, "outside its truth"),
+        ({"truth": sample()[:50]}, "outside its ground truth"),
+        ({"truth_origin": (300.0, 0.0)}, "outside its ground truth"),
         ({"truth": np.full(SHAPE, np.nan + 0j)}, "NaN"),
-        ({"truth": np.zeros(SHAPE, complex)}, "zero everywhere"),
+        ({"truth": np.zeros(SHAPE, complex)}, "all zeros"),
         ({"truth": sample()[None]}, "two images"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(change, message):
+def test_objects_that_cannot_be_aligned_are_refused(change, message):
     arguments = {"image": sample(), "origin": (0, 0), "coverage": ALL, "truth": sample()} | change
     with pytest.raises(ValueError, match=message):
         align(**arguments)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ptychoflow.metrics.data_consistency import counting_noise, expected_patterns, fit, raster_artifact_ratio
+from ptychoflow.metrics.data_consistency import compare_counts, counting_noise, expected_patterns, raster_artifact_ratio
 
 from .objects import disc, ramp, sample
 
@@ -26,7 +26,7 @@ def _counts(image, probe, positions):
 
 def test_the_object_that_made_the_counts_explains_them():
     experiment = _experiment()
-    found = fit(expected_patterns(experiment[0], ORIGIN, *experiment[1:]), _counts(*experiment))
+    found = compare_counts(expected_patterns(experiment[0], ORIGIN, *experiment[1:]), _counts(*experiment))
     assert found.r_factor < 1e-10
     assert found.per_pattern.shape == (50,)
 
@@ -34,21 +34,24 @@ def test_the_object_that_made_the_counts_explains_them():
 def test_noise_leaves_its_own_r_factor():
     image, probe, positions = _experiment()
     counts = np.random.default_rng(1).poisson(_counts(image, probe, positions))
-    found = fit(expected_patterns(image, ORIGIN, probe, positions), counts)
+    found = compare_counts(expected_patterns(image, ORIGIN, probe, positions), counts)
     assert found.r_factor == pytest.approx(found.noise_floor, rel=0.03)
     assert found.r_factor == pytest.approx(np.average(found.per_pattern, weights=counts.sum((1, 2))))
-    assert found.r_factor < 0.2 * fit(expected_patterns(np.ones_like(image), ORIGIN, probe, positions), counts).r_factor
+    assert (
+        found.r_factor
+        < 0.2 * compare_counts(expected_patterns(np.ones_like(image), ORIGIN, probe, positions), counts).r_factor
+    )
 
 
 def test_global_phase_does_not_count_and_a_ramp_does_where_the_probe_stays():
     image, probe, positions = _experiment()
     counts = _counts(image, probe, positions)
-    assert fit(expected_patterns(1j * image, ORIGIN, probe, positions), counts).r_factor < 1e-10
+    assert compare_counts(expected_patterns(1j * image, ORIGIN, probe, positions), counts).r_factor < 1e-10
     tilted = image * ramp((0.2, 0), image.shape)
-    assert fit(expected_patterns(tilted, ORIGIN, probe, positions), counts).r_factor > 0.01
+    assert compare_counts(expected_patterns(tilted, ORIGIN, probe, positions), counts).r_factor > 0.01
     y = np.arange(SIZE) - SIZE // 2
     untilted = probe * np.exp(-0.2j * y)[:, None]
-    assert fit(expected_patterns(tilted, ORIGIN, untilted, positions), counts).r_factor < 1e-4
+    assert compare_counts(expected_patterns(tilted, ORIGIN, untilted, positions), counts).r_factor < 1e-4
 
 
 def test_masked_pixels_do_not_count():
@@ -57,7 +60,7 @@ def test_masked_pixels_do_not_count():
     mask = np.ones((SIZE, SIZE), bool)
     mask[3, 4] = False
     counts[:, 3, 4] = 1e6
-    assert fit(expected_patterns(image, ORIGIN, probe, positions), counts, mask).r_factor < 1e-10
+    assert compare_counts(expected_patterns(image, ORIGIN, probe, positions), counts, mask).r_factor < 1e-10
 
 
 def test_windows_may_reach_beyond_the_object():
@@ -73,7 +76,7 @@ def test_counting_noise_is_that_of_poisson_counts():
     assert counting_noise(expected) == pytest.approx(drawn, rel=0.02)
 
 
-def test_seams_show_where_patches_have_phases_of_their_own():
+def test_raster_artefacts_show_where_patches_have_phases_of_their_own():
     rng = np.random.default_rng(0)
     positions = rng.uniform(0, 96, (60, 2))
     grid = np.stack(np.indices((96, 120)), -1) + 0.0

@@ -42,10 +42,10 @@ def test_the_crossing_is_where_the_signal_ends():
         assert drifting.crossing(name) == pytest.approx(curve.crossing(name), abs=0.01)
 
 
-def test_lengths_are_told_in_metres_too():
-    told = ring_correlation(_noise(0), _noise(0) + _noise(1), ALL).summary(pixel_size_m=2e-8)
-    assert told["frequency_cycles_per_m"][-1] == pytest.approx(0.5 / 2e-8, rel=0.02)
-    for crossing in told["crossings"].values():
+def test_lengths_are_given_in_metres_too():
+    summary = ring_correlation(_noise(0), _noise(0) + _noise(1), ALL).summary(pixel_size_m=2e-8)
+    assert summary["frequency_cycles_per_m"][-1] == pytest.approx(0.5 / 2e-8, rel=0.02)
+    for crossing in summary["crossings"].values():
         assert crossing["half_period_m"] == pytest.approx(crossing["half_period_px"] * 2e-8)
 
 
@@ -57,7 +57,7 @@ def test_equal_images_agree_beyond_nyquist():
     assert length == {"cycles_per_px": 0.5, "half_period_px": 1, "half_period_m": 2e-8, "beyond_nyquist": True}
 
 
-def test_flat_images_do_not_agree_by_being_flat():
+def test_uniform_images_do_not_agree_by_being_uniform():
     curve = ring_correlation(np.full(SHAPE, 0.3 + 1j), np.full(SHAPE, 0.3 + 1j), ALL)
     assert np.array_equal(curve.correlation, np.zeros_like(curve.correlation))
     assert curve.crossing("1/2") == 0
@@ -106,6 +106,6 @@ def test_the_taper_rises_over_its_width():
         (((8, 8), (8, 8)), np.eye(8, dtype=bool) & (np.arange(8) < 2), "at least 4"),
     ],
 )
-def test_what_cannot_be_correlated_is_refused(shapes, mask, message):
+def test_images_that_cannot_be_correlated_are_refused(shapes, mask, message):
     with pytest.raises(ValueError, match=message):
         ring_correlation(*(np.ones(shape, complex) for shape in shapes), mask)

@@ -1,4 +1,4 @@
-"""The back-projected estimate: what is true stays, what is measured pulls, what is masked does not."""
+"""Back-projection: the ground truth is a fixed point, counts are fitted, masked pixels do not matter."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_the_truth_is_a_fixed_point(modes):
     torch.testing.assert_close(estimate.canvas, image, rtol=0, atol=2e-3)
 
 
-def test_an_empty_object_is_recognised_at_once():
+def test_a_uniform_object_is_found_in_one_iteration():
     probes, image, _ = _group()
     estimate = backproject(diffract(torch.ones_like(image), probes).sqrt(), probes)
     torch.testing.assert_close(estimate.canvas, torch.ones_like(image), rtol=0, atol=1e-3)
@@ -45,7 +45,7 @@ def test_iterations_explain_the_counts_better_and_better(modes):
     assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0] / 20
 
 
-def test_masked_pixels_are_left_as_the_estimate_has_them():
+def test_masked_pixels_keep_the_expected_amplitude():
     probes, image, _ = _group()
     counts = diffract(image, probes)
     mask = torch.ones(1, 1, 32, 32)
@@ -55,7 +55,7 @@ def test_masked_pixels_are_left_as_the_estimate_has_them():
     torch.testing.assert_close(kept, spoilt)
 
 
-def test_no_group_sees_another():
+def test_groups_are_independent():
     probes, image, _ = _group()
     amplitude = diffract(image, probes).sqrt()
     pair = torch.cat([amplitude, 2 * amplitude]), torch.cat([probes, probes.flip(1)])
@@ -63,20 +63,20 @@ def test_no_group_sees_another():
     torch.testing.assert_close(together.canvas[:1], backproject(amplitude, probes, iterations=2).canvas)
 
 
-def test_channels_are_the_canvas_the_light_and_each_pattern():
-    probes, image, light = _group(patterns=3)
+def test_channels_are_canvas_illumination_and_each_pattern():
+    probes, image, illumination = _group(patterns=3)
     estimate = backproject(diffract(image, probes).sqrt(), probes)
     channels = estimate.channels()
     assert channels.shape == (1, 3 + 3 * 3, 32, 32)
     torch.testing.assert_close(channels[:, 0], estimate.canvas.real - 1)
     torch.testing.assert_close(channels[:, 1], estimate.canvas.imag)
-    torch.testing.assert_close(channels[:, 2], light / light.max())
+    torch.testing.assert_close(channels[:, 2], illumination / illumination.max())
     torch.testing.assert_close(channels[:, 3:9:2], estimate.updates.real)
     torch.testing.assert_close(channels[:, 4:10:2], estimate.updates.imag)
     torch.testing.assert_close(channels[:, 9:], estimate.illumination)
 
 
-def test_dark_counts_and_dark_modes_stay_finite():
+def test_zero_counts_and_zero_modes_stay_finite():
     probes, *_ = _group()
     probes = torch.cat([probes, torch.zeros_like(probes)], dim=2)
     estimate = backproject(torch.zeros(1, 4, 32, 32), probes, iterations=3)

@@ -46,7 +46,7 @@ def test_poisson_is_half_a_chi_square_at_high_dose():
 
 @pytest.mark.parametrize("name", LOSSES)
 @SINGLE
-def test_the_gradient_is_finite_at_zero_counts_and_at_zero_light(name, dtype):
+def test_the_gradient_is_finite_at_zero_counts_and_zero_expectation(name, dtype):
     counts = torch.tensor([0.0, 0.0, 5.0, 5.0, 60_000.0], dtype=dtype)[:, None, None].expand(5, 4, 4)
     wave = (
         torch.tensor([0.0, 3.0, 0.0, 3.0, 1e-30], dtype=dtype)[:, None, None].expand(5, 4, 4).clone().requires_grad_()
@@ -63,7 +63,7 @@ def test_more_expected_than_counted_pulls_down_and_less_pulls_up(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_what_is_masked_does_not_matter(name):
+def test_masked_pixels_do_not_matter(name):
     counts, expected = _pair()
     mask = torch.ones(16, 16, dtype=torch.bool)
     mask[4:9, 2:5] = False

@@ -171,6 +171,6 @@ def test_autocast_and_a_half_precision_network_lose_no_counts():
 
 
 @pytest.mark.parametrize("modes", [1, 3])
-def test_light_adds_over_modes(modes):
+def test_intensities_add_over_modes(modes):
     waves = far_field_corner(_probe(modes))[None].expand(4, -1, -1, -1)
     torch.testing.assert_close(total_intensity(waves), intensity(waves).sum(1))

@@ -1,4 +1,4 @@
-"""What patterns ask for: the slope of a phase, from how their amplitudes answer it."""
+"""Low-order phase: the gradient of the phase under a pattern, from its amplitude residual."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from ptychoflow.physics.low_order_phase import phase_gradient_normal_equations
 from ptychoflow.physics.propagation import far_field_corner
 
 
-def test_a_pattern_of_a_tilted_wave_asks_for_the_tilt():
+def test_the_residual_of_a_phase_ramp_gives_its_gradient():
     y, x = (torch.arange(64.0) - 32)[:, None], torch.arange(64.0) - 32
     base = torch.exp(-((y - 1) ** 2) / 12 - x**2 / 8 + 0.03j * x * y)
     modes = torch.stack([base, 0.2 * y * base])[None]

@@ -94,7 +94,7 @@ def test_a_fraction_is_as_exact_far_from_the_origin_as_near_it():
     torch.testing.assert_close(near, far, rtol=0, atol=1e-7)
 
 
-def test_positions_split_into_whole_pixels_and_a_rest():
+def test_positions_split_into_whole_pixels_and_a_subpixel_shift():
     positions = torch.tensor([[3.7, -2.2], [0.4, 12.0]], dtype=torch.float64)
     whole, subpixel_shift = split_positions(positions)
     assert whole.tolist() == [[4, -2], [0, 12]]

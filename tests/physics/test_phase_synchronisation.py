@@ -73,7 +73,7 @@ def _least(pairs: np.ndarray, overlap: np.ndarray, phases: np.ndarray) -> float:
     return float(np.std(solve(slopes.T @ (weight * subpixel_shift))))
 
 
-def test_parts_are_told_apart_and_the_largest_comes_first():
+def test_components_are_separated_and_the_largest_is_first():
     positions = np.concatenate([_grid(4, 5), _grid(9, 9) + 1000, [[500.0, 500.0]]])
     pairs = neighbour_pairs(positions, 40)
     phases, overlap = _measured(pairs, len(positions), 0)
@@ -102,7 +102,7 @@ def test_few_places_or_equal_ones_or_a_line_are_pairs_too(positions):
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (2, -3), (-5, 1), (7, 7), (8, 0), (-9, 3)])
-def test_overlaps_are_sums_over_what_both_see(shift):
+def test_overlaps_are_sums_over_shared_pixels(shift):
     rng = np.random.default_rng(2)
     image = rng.normal(size=(40, 40)) + 1j * rng.normal(size=(40, 40))
     first, second = image[16:24, 16:24], image[16 + shift[0] : 24 + shift[0], 16 + shift[1] : 24 + shift[1]]

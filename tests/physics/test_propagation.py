@@ -1,11 +1,12 @@
-"""Propagators conserve light, are inverted by their inverses, and agree with optics that has a closed form."""
+"""Propagators conserve photons, are inverted by their inverses, and agree with optics that has a closed form."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from ptychoflow.physics.propagation import far_field, far_field_corner, far_field_inverse, near_field
+from ptychoflow.physics.propagation import far_field, far_field_corner, far_field_inverse, near_field, to_corner
 
 WAVELENGTH_M, PIXEL_M, SIZE = 0.5e-6, 4e-6, 256
 
@@ -52,11 +53,11 @@ def test_the_near_field_of_a_gaussian_beam_is_a_gaussian_beam(rayleigh_lengths):
     assert (propagate(_gaussian_beam(waist_m, 0)) - expected).abs().max() < 1e-4  # what is beyond paraxial is 1e-5
 
 
-def test_the_near_field_keeps_light_and_a_negative_distance_undoes_it():
-    there, back = (near_field(64, 1e-6, WAVELENGTH_M, distance_m) for distance_m in (1e-4, -1e-4))
+def test_the_near_field_conserves_photons_and_a_negative_distance_inverts_it():
+    forward, back = (near_field(64, 1e-6, WAVELENGTH_M, distance_m) for distance_m in (1e-4, -1e-4))
     wave = _wave(64)
-    torch.testing.assert_close(there(wave).norm(), wave.norm())
-    torch.testing.assert_close(back(there(wave)), wave)
+    torch.testing.assert_close(forward(wave).norm(), wave.norm())
+    torch.testing.assert_close(back(forward(wave)), wave)
 
 
 def test_the_near_field_follows_the_precision_of_the_wave():
@@ -77,3 +78,12 @@ def test_no_waves_have_no_far_field():
     nothing = _wave()[:0]
     for propagate in (far_field, far_field_inverse, far_field_corner):
         assert propagate(nothing).shape == (0, 12, 12)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint16, np.uint32, np.float64])
+@pytest.mark.parametrize("size", [5, 6])
+def test_the_corner_layout_is_ifftshift_in_float32(size, dtype):
+    patterns = (np.arange(2 * size**2).reshape(2, size, size) % 3).astype(dtype)
+    corner = to_corner(torch.from_numpy(patterns))
+    assert corner.dtype == torch.float32
+    np.testing.assert_array_equal(corner, np.fft.ifftshift(patterns, axes=(-2, -1)))

@@ -1,4 +1,4 @@
-"""The uncertainty of a refined phase: as large as the error is, on objects that it was not calibrated on."""
+"""The phase uncertainty of a refinement: as large as the error is, on objects that it was not calibrated on."""
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ from ptychoflow.io.scan_cxi import read_scan
 from ptychoflow.metrics.alignment import align
 
 
-def _ratios(found: Reconstruction, scan: Scan) -> np.ndarray:
+def _ratios(refined: Reconstruction, scan: Scan) -> np.ndarray:
     """Error of the phase over its uncertainty, at every known pixel."""
     truth = scan.truth
-    aligned = align(found.object, found.origin, found.coverage, np.asarray(truth.object), truth.origin)
-    spread = found.phase_uncertainty[: aligned.mask.shape[0], : aligned.mask.shape[1]]
+    aligned = align(refined.object, refined.origin, refined.coverage, np.asarray(truth.object), truth.origin)
+    phase_std = refined.phase_uncertainty[: aligned.mask.shape[0], : aligned.mask.shape[1]]
     error = np.angle(aligned.object * aligned.truth.conj())
-    return np.abs(error - error[aligned.mask].mean())[aligned.mask] / spread[aligned.mask]
+    return np.abs(error - error[aligned.mask].mean())[aligned.mask] / phase_std[aligned.mask]
 
 
 @pytest.mark.parametrize("photons", [1e4, 1e6])
@@ -28,7 +28,7 @@ def test_two_thirds_lie_within_one_and_most_within_two_standard_deviations(photo
     """On each object within 5 points, at each number of photons; docs/results/coverage.md has other objects."""
     shares = []
     for kind in ("siemens_star", "gaussian_random_field"):
-        recipe = {"object": {"name": kind, "size": 176}, "photons": photons, "seed": 5}
+        recipe = {"object": {"name": kind, "size": 176}, "photons_per_pattern": photons, "seed": 5}
         simulate(tmp_path / "scan.cxi", Simulation.model_validate(recipe))
         write_dataset(tmp_path / kind, read_scan(tmp_path / "scan.cxi"))
         settings = Refinement(epochs=25, low_order_phase_epochs=12, uncertainty=True)
@@ -38,34 +38,33 @@ def test_two_thirds_lie_within_one_and_most_within_two_standard_deviations(photo
     np.testing.assert_allclose(shares, [[0.68, 0.95]] * 2, atol=0.05)
 
 
-def test_told_to_stop_while_it_is_estimated_the_fit_is_kept_without(tiny_dataset, tmp_path):
+def test_a_refinement_cancelled_while_its_uncertainty_is_estimated_is_kept_without(tiny_dataset, tmp_path):
     rows = []
 
-    def go_on(row: dict) -> bool:
+    def on_epoch_end(row: dict) -> bool:
         rows.append(row)
         return row.get("repetition") != 2
 
-    refine(
-        tiny_dataset, tmp_path / "a.h5", Refinement(epochs=3, convergence_tolerance=0, uncertainty=True), go_on=go_on
-    )
+    settings = Refinement(epochs=3, convergence_tolerance=0, uncertainty=True)
+    refine(tiny_dataset, tmp_path / "a.h5", settings, on_epoch_end=on_epoch_end)
     assert [(row.get("repetition"), row["epoch"]) for row in rows] == [
         *((None, epoch) for epoch in (1, 2, 3)),
         *((1, epoch) for epoch in (1, 2, 3)),
         (2, 1),
     ]
-    found = read_reconstruction(tmp_path / "a.h5")
-    assert found.phase_uncertainty is None and len(found.history["epoch"]) == 3
-    assert found.metadata["partial"] == "stopped before it was known how certain the phase is"
+    refined = read_reconstruction(tmp_path / "a.h5")
+    assert refined.phase_uncertainty is None and len(refined.history["epoch"]) == 3
+    assert refined.metadata["partial"] == "stopped before the phase uncertainty was estimated"
 
 
-def test_it_is_made_only_where_it_is_asked_for_and_unknown_outside(tiny_dataset, tmp_path, caplog):
+def test_the_uncertainty_is_estimated_on_request_and_unknown_outside_the_coverage(tiny_dataset, tmp_path, caplog):
     caplog.set_level("INFO", "ptychoflow")
-    for asked in (False, True):
-        refine(tiny_dataset, tmp_path / f"{asked}.h5", Refinement(epochs=2, uncertainty=asked))
-        assert ("phases are certain to" in caplog.text) == asked
-    without, found = (read_reconstruction(tmp_path / f"{asked}.h5") for asked in (False, True))
-    assert f"certain to {np.median(found.phase_uncertainty[found.coverage]):.2g} rad" in caplog.text
+    for requested in (False, True):
+        refine(tiny_dataset, tmp_path / f"{requested}.h5", Refinement(epochs=2, uncertainty=requested))
+        assert ("estimated phase uncertainty" in caplog.text) == requested
+    without, refined = (read_reconstruction(tmp_path / f"{requested}.h5") for requested in (False, True))
+    assert f"median σ = {np.median(refined.phase_uncertainty[refined.coverage]):.2g} rad" in caplog.text
     assert without.phase_uncertainty is None
-    np.testing.assert_array_equal(found.object, without.object)
-    assert np.all(found.phase_uncertainty[~found.coverage] == np.float32(np.pi / np.sqrt(3)))
-    assert np.all(found.phase_uncertainty[found.coverage] > 0)
+    np.testing.assert_array_equal(refined.object, without.object)
+    assert np.all(refined.phase_uncertainty[~refined.coverage] == np.float32(np.pi / np.sqrt(3)))
+    assert np.all(refined.phase_uncertainty[refined.coverage] > 0)

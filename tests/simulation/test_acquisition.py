@@ -13,7 +13,7 @@ from ptychoflow.simulation import acquisition as experiments
 from ptychoflow.simulation.acquisition import Experiment, cut_labels, from_simulation, simulate_multiple_experiments
 from ptychoflow.simulation.objects import make_object
 from ptychoflow.simulation.probes import make_probe
-from ptychoflow.simulation.rng import stream
+from ptychoflow.simulation.rng import seeded_rng
 from ptychoflow.simulation.scan_paths import make_trajectory
 
 from ..physics import oracle
@@ -22,15 +22,15 @@ SIZE, SHAPE = 32, (80, 110)
 
 
 def _object(**settings) -> np.ndarray:
-    return make_object(ObjectRecipe(**({"size": SHAPE} | settings)), stream(1, "object"))
+    return make_object(ObjectRecipe(**({"size": SHAPE} | settings)), seeded_rng(1, "object"))
 
 
 def _probe(photons: float = 1e5, **settings) -> np.ndarray:
-    return make_probe(ProbeRecipe(**({"diameter_px": 14} | settings)), SIZE, photons, stream(1, "probe"))
+    return make_probe(ProbeRecipe(**({"diameter_px": 14} | settings)), SIZE, photons, seeded_rng(1, "probe"))
 
 
 def _positions(step: float = 5.0, **settings) -> np.ndarray:
-    return make_trajectory(Trajectory(step_px=step, **settings), SHAPE, SIZE, 14.0, stream(1, "trajectory"))[1]
+    return make_trajectory(Trajectory(step_px=step, **settings), SHAPE, SIZE, 14.0, seeded_rng(1, "trajectory"))[1]
 
 
 def _phase_object() -> np.ndarray:
@@ -151,7 +151,7 @@ def test_stitched_labels_are_the_truth_at_whole_pixels():
 
 def test_stitched_labels_stay_within_the_bilinear_bound_elsewhere():
     """Cutting and placing are a mean over at most 3 x 3 neighbours, at most a pixel away along each axis."""
-    scan = from_simulation(_positions(), _probe(), _object(name="gaussian_random_field", power=2.5))
+    scan = from_simulation(_positions(), _probe(), _object(name="gaussian_random_field", spectral_exponent=2.5))
     stitched, covered = _stitch(cut_labels(scan), scan)
     padded = np.pad(scan.truth.object, 1, mode="edge")
     around = np.stack([padded[dy : dy + SHAPE[0], dx : dx + SHAPE[1]] for dy in range(3) for dx in range(3)])
@@ -161,7 +161,7 @@ def test_stitched_labels_stay_within_the_bilinear_bound_elsewhere():
     assert error[covered].mean() < 0.25 * bound[covered].mean()
 
 
-def test_a_label_is_the_truth_under_its_pattern_wherever_the_beam_really_was():
+def test_a_label_is_the_ground_truth_at_the_true_position():
     positions = np.round(_positions())
     scan = from_simulation(positions, _probe(), _object(), nominal_positions=positions + 0.4)
     assert np.array_equal(scan.positions, positions + 0.4)
@@ -185,7 +185,7 @@ def test_many_experiments_pair_objects_with_probes_in_turn(tmp_path):
     assert np.array_equal(alone.counts, scans[1].counts)
 
 
-def test_bad_requests_are_told():
+def test_bad_requests_are_errors():
     probe, image = _probe(), _object()
     with pytest.raises(ValueError, match=r"positions: 1 of 2 lie outside, the first is number 1 at \(15\.0, 40\.0\)"):
         from_simulation([[16, 40], [15, 40]], probe, image)
@@ -196,7 +196,7 @@ def test_bad_requests_are_told():
     with pytest.raises(ValueError, match="got 0 objects and 1 probes"):
         simulate_multiple_experiments([], [probe])
     scan = from_simulation([[16, 40]], probe, image)
-    with pytest.raises(ValueError, match="has no truth to cut labels from"):
+    with pytest.raises(ValueError, match="has no ground truth to cut labels from"):
         cut_labels(Scan(scan.counts, scan.positions, scan.probe, scan.geometry))
 
 
@@ -211,8 +211,8 @@ def test_bad_requests_are_told():
 )
 def test_a_gpu_expects_the_same_counts(gpu, settings):
     experiment = Experiment(_object(), _probe(modes=(0.7, 0.3)), _positions(), **settings)
-    there = torch.cat(list(experiment.expected("cuda"))).cpu().numpy()
-    assert abs(there - _expected(experiment)).max() < 1e-5 * there.max()
+    expected = torch.cat(list(experiment.expected("cuda"))).cpu().numpy()
+    assert abs(expected - _expected(experiment)).max() < 1e-5 * expected.max()
 
 
 def test_a_block_waits_for_the_gpu_where_it_begins_and_ends(simulated_gpu, monkeypatch):
@@ -221,5 +221,5 @@ def test_a_block_waits_for_the_gpu_where_it_begins_and_ends(simulated_gpu, monke
     list(experiment.counts("cuda"))
     blocks = -(-len(experiment) // 20)
     assert blocks > 3 and len(simulated_gpu.waits) == 3 + 3 * blocks, (
-        "positions go there, are checked, counts come back"
+        "positions are copied to the GPU and checked, counts are copied back"
     )

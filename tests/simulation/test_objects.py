@@ -8,7 +8,7 @@ from skimage import io
 
 from ptychoflow.config import ConfigError, ObjectRecipe, validate
 from ptychoflow.simulation.objects import BUNDLED_IMAGES, OBJECTS, load_image, make_object
-from ptychoflow.simulation.rng import stream
+from ptychoflow.simulation.rng import seeded_rng
 from ptychoflow.simulation.shapes import FACES, _thickness, power_law
 from ptychoflow.simulation.textures import coloured_noise
 
@@ -16,7 +16,7 @@ RANDOM = [name for name in OBJECTS if name not in ("siemens_star", "photograph")
 
 
 def _make(name: str, seed: int = 0, **settings) -> np.ndarray:
-    return make_object(ObjectRecipe(**({"name": name, "size": (90, 120)} | settings)), stream(seed, "object"))
+    return make_object(ObjectRecipe(**({"name": name, "size": (90, 120)} | settings)), seeded_rng(seed, "object"))
 
 
 def test_every_name_of_the_config_has_a_recipe():
@@ -45,7 +45,7 @@ def test_phase_may_exceed_pi():
 
 
 @pytest.mark.parametrize("name", ["dead_leaves", "lines", "gaussian_random_field", "procedural", "white_noise"])
-def test_amplitude_tells_nothing_of_phase_where_they_have_their_own(name):
+def test_amplitude_and_phase_are_independent_where_they_have_their_own(name):
     image = _make(name, size=(300, 300))
     assert abs(np.corrcoef(abs(image).ravel(), np.angle(image).ravel())[0, 1]) < 0.3
 
@@ -108,21 +108,23 @@ def test_a_photograph_may_be_the_users_own(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_an_image_that_is_not_there_is_told_by_its_setting(tmp_path):
-    with pytest.raises(ValueError, match=r"simulation\.object\.images: nothing\.png is no image file.*camera"):
+def test_a_missing_image_is_an_error_that_names_its_setting(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"simulation\.object\.images: expected an image file .* got nothing\.png.*camera"
+    ):
         _make("photograph", images=("nothing.png", "camera"))
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(ValueError, match="is no image file"):
+    with pytest.raises(ValueError, match="expected an image file"):
         _make("photograph", images=(str(tmp_path / "text.png"), "camera"))
 
 
 @pytest.mark.parametrize("name", ["dead_leaves", "polyhedra", "points", "lines", "procedural"])
-def test_count_features_and_power_act(name):
+def test_count_feature_size_and_spectral_exponent_act(name):
     usual = _make(name)
     assert not np.array_equal(usual, _make(name, count=7))
     assert not np.array_equal(usual, _make(name, feature_size_px=(5, 6)))
     if name == "dead_leaves":
-        assert not np.array_equal(usual, _make(name, power=1.0))
+        assert not np.array_equal(usual, _make(name, spectral_exponent=1.0))
 
 
 @pytest.mark.parametrize("name", ["points", "white_noise"])
@@ -137,7 +139,7 @@ def test_pink_noise_can_be_mixed_into_anything(name):
         ({"name": "siemens_star", "count": 4}, "count acts on dead_leaves, .* not on siemens_star: remove it"),
         (
             {"name": "points", "spectral_exponent": 2.0},
-            "power acts on dead_leaves, gaussian_random_field, not on points",
+            "spectral_exponent acts on dead_leaves, gaussian_random_field, not on points",
         ),
         ({"size": 0}, "size.*greater than 0"),
         ({"amplitude": [-0.1, 1]}, "amplitude: expected 0 or more"),

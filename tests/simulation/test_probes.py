@@ -7,17 +7,17 @@ import pytest
 
 from ptychoflow.config import Aberration, ConfigError, ProbeRecipe, validate
 from ptychoflow.simulation.aberrations import ZERNIKE, zernike
-from ptychoflow.simulation.probes import PROBES, adapt_probe, incoherent_modes, light_diameter, load_probe, make_probe
-from ptychoflow.simulation.rng import stream
+from ptychoflow.simulation.probes import PROBES, adapt_probe, beam_diameter, incoherent_modes, load_probe, make_probe
+from ptychoflow.simulation.rng import seeded_rng
 
 SIZE = 64
 
 
 def _make(name: str, seed: int = 0, photons: float = 1e5, size: int = SIZE, **settings) -> np.ndarray:
-    return make_probe(ProbeRecipe(name=name, **settings), size, photons, stream(seed, "probe"))
+    return make_probe(ProbeRecipe(name=name, **settings), size, photons, seeded_rng(seed, "probe"))
 
 
-def _light(probe: np.ndarray) -> np.ndarray:
+def _probe_intensity(probe: np.ndarray) -> np.ndarray:
     return np.sum(np.abs(probe.astype(np.complex128)) ** 2, axis=0)
 
 
@@ -32,22 +32,22 @@ def test_every_name_of_the_config_has_a_recipe():
 def test_a_probe_carries_the_photons_asked_for(name, photons):
     probe = _make(name, photons=photons, modes=(0.7, 0.3))
     assert probe.dtype == np.complex64
-    assert _light(probe).sum() == pytest.approx(photons, rel=1e-5)
+    assert _probe_intensity(probe).sum() == pytest.approx(photons, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", PROBES)
 @pytest.mark.parametrize(("diameter", "size"), [(16, 64), (24, 64), (48, 128)])
 def test_the_spot_is_about_as_wide_as_asked_and_in_the_middle(name, diameter, size):
-    light = _light(_make(name, diameter_px=diameter, size=size))
-    assert 0.7 * diameter < light_diameter(light) < 1.4 * diameter
+    intensity = _probe_intensity(_make(name, diameter_px=diameter, size=size))
+    assert 0.7 * diameter < beam_diameter(intensity) < 1.4 * diameter
     axis = np.arange(size) - size // 2
-    assert [light.sum(1) @ axis, light.sum(0) @ axis] / light.sum() == pytest.approx([0, 0], abs=0.2)
+    assert [intensity.sum(1) @ axis, intensity.sum(0) @ axis] / intensity.sum() == pytest.approx([0, 0], abs=0.2)
 
 
-def test_the_default_probe_is_compact_curved_and_has_a_dark_middle_in_the_far_field():
+def test_the_default_probe_is_compact_and_curved_with_a_central_stop_in_the_far_field():
     probe = _make("zone_plate")[0]
     radius = np.hypot(*(np.mgrid[:SIZE, :SIZE] - SIZE // 2))
-    assert _light(probe[None])[radius < 16].sum() > 0.94e5
+    assert _probe_intensity(probe[None])[radius < 16].sum() > 0.94e5
     far = np.fft.fftshift(abs(np.fft.fft2(probe)) ** 2)
     assert far[radius < 5].mean() < 0.01 * far[(radius > 8) & (radius < 16)].mean()
     assert np.ptp(np.unwrap(np.angle(probe[SIZE // 2, SIZE // 2 : SIZE // 2 + 12]))) > np.pi
@@ -85,9 +85,9 @@ def test_aberrations_are_orthonormal_over_the_disc(name):
 
 @pytest.mark.parametrize("name", PROBES)
 @pytest.mark.parametrize("aberration", ["astigmatism", "coma_y", "spherical"])
-def test_an_aberration_changes_the_beam_and_not_its_light(name, aberration):
+def test_an_aberration_changes_the_probe_and_conserves_its_photons(name, aberration):
     plain, bent = _make(name), _make(name, aberrations={aberration: 0.3})
-    assert _light(bent).sum() == pytest.approx(_light(plain).sum(), rel=1e-5)
+    assert _probe_intensity(bent).sum() == pytest.approx(_probe_intensity(plain).sum(), rel=1e-5)
     overlap = abs(np.vdot(plain, bent)) / 1e5
     assert overlap < 0.95
 
@@ -100,12 +100,12 @@ def test_scans_differ_in_defocus_and_aberrations_by_their_seed(name):
     assert np.array_equal(_make(name, seed=1), _make(name, seed=2))
 
 
-def test_a_probe_from_elsewhere_keeps_its_modes_and_takes_photons_and_defocus():
+def test_an_adapted_probe_keeps_its_modes_and_takes_photons_and_defocus():
     found = _make("zone_plate", modes=(0.8, 0.2))
-    same = adapt_probe(found, ProbeRecipe(name="reconstruction"), 1e3, stream(0, "probe"))
+    same = adapt_probe(found, ProbeRecipe(name="reconstruction"), 1e3, seeded_rng(0, "probe"))
     np.testing.assert_allclose(same, found / 10, atol=1e-3)
-    moved = adapt_probe(found, ProbeRecipe(name="reconstruction", defocus=0.5), 1e3, stream(0, "probe"))
-    assert _light(moved).sum() == pytest.approx(1e3, rel=1e-5)
+    moved = adapt_probe(found, ProbeRecipe(name="reconstruction", defocus=0.5), 1e3, seeded_rng(0, "probe"))
+    assert _probe_intensity(moved).sum() == pytest.approx(1e3, rel=1e-5)
     assert abs(np.vdot(moved[0], same[0])) < 0.9 * 800
 
 
@@ -120,8 +120,8 @@ def test_a_probe_is_read_from_arrays(tmp_path, key):
         assert geometry is None
 
 
-def test_what_is_no_probe_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"simulation\.probe\.file: there is no file"):
+def test_files_without_a_probe_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"simulation\.probe\.file: file not found"):
         load_probe(tmp_path / "nothing.npy")
     wrong = {
         "flat": np.zeros((4, 4)),

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 from ptychoflow.config import ConfigError, Trajectory, validate
-from ptychoflow.simulation.rng import stream
+from ptychoflow.simulation.rng import seeded_rng
 from ptychoflow.simulation.scan_paths import TRAJECTORIES, exposure_points, make_trajectory
 
 SHAPE, SIZE = (200, 260), 32
@@ -15,7 +15,7 @@ GENERATED = [name for name in TRAJECTORIES if name != "file"]
 
 
 def _make(name: str = "raster", seed: int = 0, **settings) -> tuple[np.ndarray, np.ndarray]:
-    return make_trajectory(Trajectory(name=name, **settings), SHAPE, SIZE, 20.0, stream(seed, "trajectory"))
+    return make_trajectory(Trajectory(name=name, **settings), SHAPE, SIZE, 20.0, seeded_rng(seed, "trajectory"))
 
 
 def _inside(positions: np.ndarray) -> bool:
@@ -74,7 +74,7 @@ def test_a_drift_is_straight_and_as_long_as_asked():
     middle = away[len(away) // 4 : len(away) // 2]
     assert np.linalg.matrix_rank(middle - middle.mean(0), tol=1e-6) == 1
     nominal, true = make_trajectory(
-        Trajectory(name="raster", drift_px=3.0), (400, 400), SIZE, 20.0, stream(0, "trajectory")
+        Trajectory(name="raster", drift_px=3.0), (400, 400), SIZE, 20.0, seeded_rng(0, "trajectory")
     )
     assert np.hypot(*((true - nominal).max(0) - (true - nominal).min(0))) == pytest.approx(3.0, rel=0.05)
 
@@ -88,7 +88,7 @@ def test_a_seed_gives_one_path_and_another_seed_another(name):
 def test_a_fly_scan_moves_along_x_around_its_position_and_stays_inside():
     fly = Trajectory(name="raster", fly_scan_length_px=6.0, fly_scan_samples=3)
     np.testing.assert_allclose(exposure_points(fly), [[0, -2], [0, 0], [0, 2]])
-    positions = make_trajectory(fly, SHAPE, SIZE, 20.0, stream(0, "trajectory"))[1]
+    positions = make_trajectory(fly, SHAPE, SIZE, 20.0, seeded_rng(0, "trajectory"))[1]
     assert _inside(positions + np.array([0, 3]))
     assert _inside(positions - np.array([0, 3]))
     assert exposure_points(Trajectory()).tolist() == [[0, 0]]
@@ -108,7 +108,7 @@ def test_positions_come_from_a_file_in_its_order(tmp_path, suffix):
     ("content", "message"),
     [
         ("10 20 30\n", "expected two columns of finite numbers"),
-        ("a b\n", "holds no two columns of numbers"),
+        ("a b\n", "expected two columns of numbers"),
         ("", "expected two columns"),
         ("nan 20\n", "expected two columns of finite"),
         ("20 30\n15.9 30\n", r"1 of 2 positions in .* lie outside, the first is \(15\.9, 30\.0\), expected"),
@@ -122,18 +122,18 @@ def test_a_file_of_something_else_is_refused(tmp_path, content, message):
         _make("file", file=str(path))
 
 
-def test_a_file_that_is_not_there_is_told():
-    with pytest.raises(FileNotFoundError, match=r"simulation\.trajectory\.file: there is no file"):
+def test_a_missing_file_is_an_error():
+    with pytest.raises(FileNotFoundError, match=r"simulation\.trajectory\.file: file not found"):
         _make("file", file="nothing.csv")
 
 
-def test_an_object_too_small_is_told_by_its_setting():
+def test_an_object_too_small_is_an_error_that_names_its_setting():
     with pytest.raises(ValueError, match=r"simulation\.object\.size is \[30, 80\] px, too small for the 32 px"):
-        make_trajectory(Trajectory(), (30, 80), SIZE, 20.0, stream(0, "trajectory"))
+        make_trajectory(Trajectory(), (30, 80), SIZE, 20.0, seeded_rng(0, "trajectory"))
 
 
 def test_an_object_as_large_as_the_probe_holds_one_position():
-    nominal, _ = make_trajectory(Trajectory(), (SIZE, SIZE), SIZE, 20.0, stream(0, "trajectory"))
+    nominal, _ = make_trajectory(Trajectory(), (SIZE, SIZE), SIZE, 20.0, seeded_rng(0, "trajectory"))
     assert nominal.tolist() == [[SIZE // 2, SIZE // 2]]
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ptychoflow.config import Grouping, Inference, Network, Refinement, Runtime, Training, Validation
-from ptychoflow.inference.learned_refinement import learned_updates
+from ptychoflow.inference.learned_refinement import run_cascades
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.networks.object_network import ObjectCorrector, illumination_of
 from ptychoflow.refinement.engine import RefinementEngine
@@ -126,7 +126,7 @@ def test_no_correction_leaves_the_fit_alone(tiny_dataset):
     scan = open_dataset(tiny_dataset)
     network = _idle_network(cascades=2)
     fit, plain = RefinementEngine(scan, Refinement()), RefinementEngine(scan, Refinement())
-    errors = list(learned_updates(network, fit, Inference(), Clock()))
+    errors = list(run_cascades(network, fit, Inference(), Clock()))
     met = []
     for epoch in range(2):
         met.append(plain.epoch(done=epoch / EPOCHS).error)

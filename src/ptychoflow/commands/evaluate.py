@@ -20,10 +20,10 @@ from ..io.atomic import atomic_dir, write_json
 from ..io.dataset import open_dataset
 from ..io.provenance import different_input, record_provenance
 from ..io.reconstruction_h5 import read_reconstruction
-from ..metrics.alignment import Aligned, align, level, twin_correlation, window
-from ..metrics.data_consistency import DataConsistency, expected_patterns, fit, raster_artifact_ratio
+from ..metrics.alignment import Aligned, align, normalise_gauge, twin_correlation, window
+from ..metrics.data_consistency import DataConsistency, compare_counts, expected_patterns, raster_artifact_ratio
 from ..metrics.frc import ring_correlation
-from ..metrics.image import crop_to, measures, phase_error, psnr, rms, spread, unwrapped_phase, value_range
+from ..metrics.image import crop_to, image_metrics, phase_error, psnr, relative_std, rms, unwrapped_phase, value_range
 from ..reporting.figures import FILES, draw_all
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,9 @@ def _check_truth(scan: Scan, refined: Reconstruction) -> None:
     misfit = {}
     for name, image in {"truth": np.asarray(scan.truth.object), "uniform": _emptied(refined).object}.items():
         origin = scan.truth.origin if name == "truth" else refined.origin
-        misfit[name] = fit(expected_patterns(image, origin, scan.probe, positions[some]), counts, scan.mask).r_factor
+        misfit[name] = compare_counts(
+            expected_patterns(image, origin, scan.probe, positions[some]), counts, scan.mask
+        ).r_factor
     if misfit["truth"] > WRONG * misfit["uniform"]:
         raise ValueError(
             f"the truth of {scan.name} explains its counts worse (R-factor {misfit['truth']:.3g}) than an empty image "
@@ -169,7 +171,7 @@ def _check_truth(scan: Scan, refined: Reconstruction) -> None:
 def _reference(scan: Scan, refined: Reconstruction) -> Reference:
     if scan.truth is not None:
         return Reference(np.asarray(scan.truth.object), scan.truth.origin)
-    return Reference(level(refined.object, refined.coverage), refined.origin, refined.coverage)
+    return Reference(normalise_gauge(refined.object, refined.coverage), refined.origin, refined.coverage)
 
 
 def _emptied(reconstruction: Reconstruction) -> Reconstruction:
@@ -184,7 +186,7 @@ def _judge(each: Reconstruction, scan: Scan, reference: Reference, max_shift: fl
         each.object, each.origin, each.coverage, reference.object, reference.origin, max_shift, reference.coverage
     )
     expected = expected_patterns(each.object, each.origin, each.probe, each.positions, each.probe_scale)
-    return Stage(each, aligned, fit(expected, scan.counts, scan.mask))
+    return Stage(each, aligned, compare_counts(expected, scan.counts, scan.mask))
 
 
 def _measures(stage: Stage, scan: Scan, evaluation: Evaluation) -> dict:
@@ -194,7 +196,7 @@ def _measures(stage: Stage, scan: Scan, evaluation: Evaluation) -> dict:
     ratio = aligned.object
     if scan.truth is not None:
         ratio = aligned.object * aligned.truth.conj() / np.maximum(np.abs(aligned.truth) ** 2, 1e-6)
-        against_truth = measures(aligned.object, aligned.truth, aligned.mask, scan.size / 8) | {
+        against_truth = image_metrics(aligned.object, aligned.truth, aligned.mask, scan.size / 8) | {
             "low_frequency_below_cycles": scan.size / 8,
             "shift_px": aligned.shift,
             "scale": abs(aligned.gauge.scale),
@@ -209,7 +211,7 @@ def _measures(stage: Stage, scan: Scan, evaluation: Evaluation) -> dict:
         "noise_floor": stage.fit.noise_floor,
         "r_factor_per_pattern": stage.fit.per_pattern.tolist(),
         "coverage_px": int(aligned.mask.sum()),
-        "spread": spread(level(aligned.object, aligned.mask), aligned.mask),
+        "spread": relative_std(normalise_gauge(aligned.object, aligned.mask), aligned.mask),
         "raster_artifact_ratio": raster_artifact_ratio(ratio, each.origin, each.positions, aligned.mask),
         "against_truth": against_truth,
     }
@@ -232,7 +234,7 @@ def _split_half(halves: tuple[Path, Path], evaluation: Evaluation) -> dict:
         odd.object,
         odd.origin,
         odd.coverage,
-        level(even.object, even.coverage),
+        normalise_gauge(even.object, even.coverage),
         even.origin,
         evaluation.max_shift_px,
         truth_coverage=even.coverage,

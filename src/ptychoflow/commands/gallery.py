@@ -14,7 +14,7 @@ from ..simulation.acquisition import Experiment
 from ..simulation.detector import detector_mask
 from ..simulation.objects import OBJECTS, make_object
 from ..simulation.probes import PROBES, make_probe
-from ..simulation.rng import stream
+from ..simulation.rng import seeded_rng
 from ..simulation.scan_paths import TRAJECTORIES, make_trajectory
 
 SEED, PHOTONS = 3, 1e5
@@ -149,7 +149,7 @@ def side_by_side(tiles: list[np.ndarray]) -> Image.Image:
 def _objects() -> Iterator[Entry]:
     for name, make in OBJECTS.items():
         recipe = ObjectRecipe(name=name, size=OBJECT_PX)
-        image = make_object(recipe, stream(SEED, "object"))
+        image = make_object(recipe, seeded_rng(SEED, "object"))
         amplitude = _tile(np.abs(image), AMPLITUDE, recipe.amplitude)
         yield Entry(name, [amplitude, _tile(np.angle(image), PHASE, recipe.phase_rad)], _recipe_of(make, ObjectRecipe))
 
@@ -193,7 +193,7 @@ def _errors() -> Iterator[Entry]:
 
 
 def _detectors() -> Iterator[Entry]:
-    image = make_object(ObjectRecipe(size=OBJECT_PX), stream(SEED, "object"))
+    image = make_object(ObjectRecipe(size=OBJECT_PX), seeded_rng(SEED, "object"))
     place = np.full((1, 2), OBJECT_PX / 2)
     for settings in (
         *({}, {"point_spread_px": 1.5}, {"dark_counts": 3.0}, {"read_noise": 3.0}),
@@ -233,12 +233,12 @@ def _in_a_line(text: str) -> str:
 
 
 def _probe(seed: int = SEED, **settings) -> np.ndarray:
-    return make_probe(ProbeRecipe(**settings), PATTERN_PX, PHOTONS, stream(seed, "probe"))
+    return make_probe(ProbeRecipe(**settings), PATTERN_PX, PHOTONS, seeded_rng(seed, "probe"))
 
 
 def _positions(recipe: Trajectory) -> tuple[np.ndarray, np.ndarray]:
     side = OBJECT_PX + PATTERN_PX
-    return make_trajectory(recipe, (side, side), PATTERN_PX, 24.0, stream(SEED, "trajectory"))
+    return make_trajectory(recipe, (side, side), PATTERN_PX, 24.0, seeded_rng(SEED, "trajectory"))
 
 
 def _far_field(probe: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ from ..io.scan_cxi import write_scan
 from ..simulation.acquisition import Experiment, as_scan, nominal_geometry
 from ..simulation.detector import detector_mask
 from ..simulation.objects import make_object
-from ..simulation.probes import adapt_probe, light_diameter, load_probe, make_probe
-from ..simulation.rng import stream
+from ..simulation.probes import adapt_probe, beam_diameter, load_probe, make_probe
+from ..simulation.rng import seeded_rng
 from ..simulation.scan_paths import exposure_points, make_trajectory
 
 logger = logging.getLogger(__name__)
@@ -46,11 +46,11 @@ def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | 
         ptychoflow simulate star.cxi --set simulation.object=siemens_star --set simulation.seed=5
     """
     began, seed = time.perf_counter(), simulation.seed
-    image = make_object(simulation.object, stream(seed, "object"))
+    image = make_object(simulation.object, seeded_rng(seed, "object"))
     modes, geometry = _probe_and_geometry(simulation, probe)
-    diameter = light_diameter(np.sum(np.abs(modes) ** 2, axis=0))
+    diameter = beam_diameter(np.sum(np.abs(modes) ** 2, axis=0))
     path = simulation.trajectory
-    nominal, true = make_trajectory(path, image.shape, simulation.size, diameter, stream(seed, "trajectory"))
+    nominal, true = make_trajectory(path, image.shape, simulation.size, diameter, seeded_rng(seed, "trajectory"))
     logger.info("made %s of %s px and %d positions", simulation.object.name, image.shape, len(true))
     mask = detector_mask(simulation.detector, simulation.size, seed)
     experiment = Experiment(image, modes, true, exposure_points(path), simulation.detector, mask, seed)
@@ -102,7 +102,7 @@ def _read_back(scratch: BinaryIO, size: int, dtype: np.dtype) -> Iterator[np.nda
 
 
 def _probe_and_geometry(simulation: Simulation, path: Path | None) -> tuple[np.ndarray, Geometry]:
-    recipe, rng = simulation.probe, stream(simulation.seed, "probe")
+    recipe, rng = simulation.probe, seeded_rng(simulation.seed, "probe")
     if (recipe.name == "reconstruction") != (path is not None):
         raise ValueError(
             f"simulation.probe is {recipe.name} and the reconstruction to take a probe from is {path}: "

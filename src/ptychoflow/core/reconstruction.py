@@ -73,8 +73,8 @@ class Reconstruction:
         """Return one line on the stitched or learned object, for the log."""
         known = int(np.count_nonzero(self.coverage))
         covered = f"{known} of {self.coverage.size} px known"
-        if "corrections" in self.metadata:
-            return f"{self.metadata['corrections']} corrections, R-factor {self.history['error'][-1]:.4f}, {covered}"
+        if "cascades" in self.metadata:
+            return f"{self.metadata['cascades']} cascades, R-factor {self.history['error'][-1]:.4f}, {covered}"
         parts = self.metadata["components"]
         return (
             f"{self.metadata['patches']} patches agree to {self.metadata['agreement']:.3f}, "

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..core.arrays import as_tensor
 from ..core.scan import Scan
+from ..physics.propagation import to_corner
 
 
 class Batch(NamedTuple):
@@ -141,20 +142,6 @@ class _GroundTruths:
         return self.pixels[self.first[scan][:, None, None] + (y * width[:, None])[:, :, None] + x[:, None, :]]
 
 
-def to_corner(counts: Tensor) -> Tensor:
-    """Return patterns as float32 with zero frequency moved from the middle to the corner, reading them once.
-
-    Args:
-        counts: photons, ``(..., N, N)``.
-    """
-    half = counts.shape[-1] // 2
-    upper = counts.shape[-1] - half
-    corner = torch.empty(counts.shape, dtype=torch.float32, device=counts.device)
-    corner[..., :upper, :upper], corner[..., :upper, upper:] = counts[..., half:, half:], counts[..., half:, :half]
-    corner[..., upper:, :upper], corner[..., upper:, upper:] = counts[..., :half, half:], counts[..., :half, :half]
-    return corner
-
-
 def _rows_of(tables: Tensor, scan: Tensor) -> Tensor:
     """Return the table of each group's scan, ``(B, ...)``; a single table is not copied."""
     return tables.expand(len(scan), *tables.shape[1:]) if len(tables) == 1 else tables.index_select(0, scan)
@@ -172,4 +159,4 @@ def _stack_masks(scans: Sequence[Scan]) -> np.ndarray | None:
         return None
     all_valid = np.ones((scans[0].size, scans[0].size), np.float32)
     masks = np.stack([all_valid if scan.mask is None else scan.mask.astype(np.float32) for scan in scans])
-    return np.fft.ifftshift(masks, axes=(-2, -1))[:, None]
+    return to_corner(torch.from_numpy(masks)).numpy()[:, None]

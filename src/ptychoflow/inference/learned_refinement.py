@@ -1,7 +1,8 @@
-"""A fit of a whole scan that a network corrects between its epochs."""
+"""Learned refinement of a whole scan: epochs of rPIE, unrolled with a network that updates the object between them."""
 
 import time
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 
@@ -11,7 +12,7 @@ from ..core.scan import Scan
 from ..models.checkpoint import Model
 from ..networks.object_network import ObjectCorrector, object_features
 from ..refinement.engine import RefinementEngine
-from ..refinement.short_schedule import one_epoch
+from ..refinement.short_schedule import run_epoch
 from ..runtime.distributed import HINT_SMALLER_PROBLEM, DistributedContext
 from ..runtime.gpu import out_of_memory_hint
 from ..runtime.progress import track
@@ -19,17 +20,20 @@ from ..runtime.timing import Clock, rates
 
 
 @out_of_memory_hint(HINT_SMALLER_PROBLEM)
-def refine_with_network(
+def run_learned_refinement(
     trained: Model, scan: Scan, inference: Inference, runtime: Runtime, name: str
 ) -> Reconstruction | None:
-    """Fit a scan from an empty object with its own probe, corrected by a network; None in every process but the first.
+    """Refine a scan from a uniform object with its own probe, by rPIE and learned object updates.
 
     Args:
         trained: a network with ``input: object_estimate``.
         scan: of patterns as large as those it was trained on.
         inference: precision of the network.
-        runtime: devices, threads; several share each batch of the fit.
+        runtime: devices, threads; several processes share each batch of rPIE.
         name: of the reconstruction.
+
+    Returns:
+        The reconstruction; None in every process but the first.
 
     Raises:
         ValueError: if scan and network do not suit each other.
@@ -39,55 +43,78 @@ def refine_with_network(
         torch.set_num_threads(runtime.threads)
     began, clock, ctx = time.perf_counter(), Clock(), DistributedContext.of(runtime)
     with clock("refinement", torch.device(ctx.device)):
-        fit = RefinementEngine(scan, Refinement(), ctx=ctx)
-    fit.warn(scan.name)
-    rows = {"epoch": [], "seconds": [], "error": []}
-    settings = trained.network.settings
-    errors = learned_updates(trained.network, fit, inference, clock)
-    for epoch, error in enumerate(
-        track(errors, "correcting", settings.cascades * settings.physics_iterations), start=1
-    ):
-        for column, value in zip(rows.values(), (epoch, time.perf_counter() - began, error), strict=True):
+        engine = RefinementEngine(scan, Refinement(), ctx=ctx)
+    engine.warn(scan.name)
+    history: dict[str, list[Any]] = {"epoch": [], "seconds": [], "error": []}
+    network = cast(ObjectCorrector, trained.network)
+    settings = network.settings
+    errors = run_cascades(network, engine, inference, clock)
+    epochs = settings.cascades * settings.physics_iterations
+    for epoch, error in enumerate(track(errors, "refining", epochs), start=1):
+        for column, value in zip(history.values(), (epoch, time.perf_counter() - began, error), strict=True):
             column.append(value)
     if ctx.rank > 0:
         return None
-    seconds = clock.seconds() | {"total": time.perf_counter() - began}
-    timing = {"patterns": len(scan), "device": torch.device(ctx.device).type, "processes": ctx.world_size}
-    timing |= {"threads": torch.get_num_threads(), "seconds": seconds}
-    timing["patterns_per_second"] = rates(seconds, len(scan))
-    timing["patterns_per_second"]["end_to_end"] = timing["patterns_per_second"].pop("total")
     return Reconstruction(
-        object=fit.object.cpu().numpy(),
-        origin=fit.origin,
+        object=engine.object.cpu().numpy(),
+        origin=engine.origin,
         probe=scan.probe,
         positions=scan.positions,
         geometry=scan.geometry,
-        weight=fit.light().cpu().numpy(),
-        coverage=fit.covered(),
+        weight=engine.illumination().cpu().numpy(),
+        coverage=engine.coverage(),
         name=name,
-        history=rows,
-        metadata={"corrections": settings.cascades, "inference": timing, "seconds": {}},
+        history=history,
+        metadata={
+            "cascades": settings.cascades,
+            "inference": _timing(clock, len(scan), ctx, time.perf_counter() - began),
+            "seconds": {},
+        },
     )
 
 
-def learned_updates(
-    network: ObjectCorrector, fit: RefinementEngine, inference: Inference, clock: Clock
+def run_cascades(
+    network: ObjectCorrector, engine: RefinementEngine, inference: Inference, clock: Clock
 ) -> Iterator[float]:
-    """Epochs of a fresh fit, after every few of which a network corrects its object; gives the R-factor that each met.
+    """Run the cascades of a learned refinement: ``physics_iterations`` epochs of rPIE each, then one learned update.
 
-    The seconds of physics go to ``refinement``, those of the network to ``inference``.
+    Args:
+        network: updates the object from the object, the one before the last epoch, gradient and illumination.
+        engine: newly made; its object is updated.
+        inference: precision of the network.
+        clock: takes the seconds of rPIE as ``refinement``, those of the network as ``inference``.
+
+    Yields:
+        R-factor of each epoch.
     """
-    settings, device = network.settings, fit.object.device
+    settings, device = network.settings, engine.object.device
     network.to(device)
     with clock("refinement", device):
-        light = fit.light()
+        illumination = engine.illumination()
     for epoch in range(settings.cascades * settings.physics_iterations):
-        last = (epoch + 1) % settings.physics_iterations == 0
+        ends_cascade = (epoch + 1) % settings.physics_iterations == 0
         with clock("refinement", device):
-            before, error = one_epoch(fit, epoch)
-            seen = object_features(fit.object, before, fit.slope(), light) if last else None
-        if last:
+            before, error = run_epoch(engine, epoch)
+            if ends_cascade:
+                gradient = engine.preconditioned_gradient()
+                features = object_features(engine.object, before, gradient, illumination)
+        if ends_cascade:
             low = inference.precision == "bfloat16"
             with clock("inference", device), torch.no_grad(), torch.autocast(device.type, torch.bfloat16, low):
-                fit.object = network.correct(seen)
+                engine.object = network.correct(features)
         yield error
+
+
+def _timing(clock: Clock, patterns: int, ctx: DistributedContext, total: float) -> dict[str, Any]:
+    """Return seconds by bucket and patterns per second, plain data."""
+    seconds = clock.seconds() | {"total": total}
+    per_second = rates(seconds, patterns)
+    per_second["end_to_end"] = per_second.pop("total")
+    return {
+        "patterns": patterns,
+        "device": torch.device(ctx.device).type,
+        "processes": ctx.world_size,
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+        "patterns_per_second": per_second,
+    }

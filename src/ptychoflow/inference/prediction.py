@@ -1,8 +1,9 @@
-"""The prediction of patches on any number of devices, with its times; the patches go to disk or stay in memory."""
+"""Prediction of patches on any number of devices, with its timing; patches are written to disk or kept in memory."""
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -25,23 +26,23 @@ from ..training.trainer import interruptible, make_trainer
 logger = logging.getLogger(__name__)
 
 PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
-"""What Lightning calls them."""
-REFUSALS = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "CUFFT_INTERNAL_ERROR")
-"""How the processor, CUDA and its libraries say that memory is short; cuFFT in the last words too (PyTorch 119420)."""
+"""Lightning's names of the precisions."""
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "CUFFT_INTERNAL_ERROR")
+"""Messages of the CPU allocator, CUDA and its libraries where memory is short; cuFFT's is the last (PyTorch 119420)."""
 
 
 class Predictor(lightning.LightningModule):
-    """Predicts the central square of each group's canvas.
+    """Predict the central square of each group's canvas.
 
-    A batch that does not fit into the device's memory is halved, and so are those after it.
+    A batch that does not fit into the device's memory is halved, and so are the batches after it.
 
     Args:
         network: trained.
-        size: side of the square, px.
-        clock: takes the seconds of ``first_batch``, which is the first batch, and ``inference``, which is the others.
+        size: side S of the square, px.
+        clock: takes the seconds of the first batch as ``first_batch``, those of the others as ``inference``.
 
     Attributes:
-        at_once: groups that fit at once, as far as is known.
+        at_once: groups that fit into memory at once; None while all do.
     """
 
     def __init__(self, network: GroupReconstructor, size: int, clock: Clock) -> None:
@@ -50,10 +51,19 @@ class Predictor(lightning.LightningModule):
         self.at_once: int | None = None
 
     def predict_step(self, batch: Batch, index: int) -> Tensor:
-        with self.clock("inference" if index else "first_batch", batch.counts.device):
-            return self._predicted(batch)
+        """Predict a batch.
 
-    def _predicted(self, batch: Batch) -> Tensor:
+        Args:
+            batch: groups.
+            index: of the batch.
+
+        Returns:
+            Patches, complex, ``(B, S, S)``.
+        """
+        with self.clock("inference" if index else "first_batch", batch.counts.device):
+            return self._predict(batch)
+
+    def _predict(self, batch: Batch) -> Tensor:
         groups = len(batch.counts)
         while True:
             step = min(self.at_once or groups, groups)
@@ -64,7 +74,7 @@ class Predictor(lightning.LightningModule):
                     raise
             # outside the handler, which holds on to what did not fit
             self.at_once = step // 2
-            logger.warning("%d groups at once do not fit into memory: going on with %d", step, self.at_once)
+            logger.warning("%d groups at once do not fit into memory: continuing with %d", step, self.at_once)
             if batch.counts.is_cuda:
                 torch.cuda.empty_cache()
 
@@ -75,17 +85,17 @@ class Predictor(lightning.LightningModule):
 
 
 class PatchWriter(lightning.Callback):
-    """Keeps one process's patches as they come.
+    """Write the patches of one process as they are predicted.
 
     Args:
         open_folder: makes the folder to write to, once, in the first process; None keeps patches in memory.
-        size: side of a patch, px.
-        dtype: of the numbers that are kept.
+        size: side S of a patch, px.
+        dtype: of the patches on disk.
         clock: takes the seconds of ``device_to_host`` and ``write``.
 
     Attributes:
-        folder: where the patches are written.
-        shard: those of this process.
+        folder: folder of the patches; None in memory.
+        shard: patches of this process.
     """
 
     def __init__(self, open_folder: Callable[[], Path] | None, size: int, dtype: str, clock: Clock) -> None:
@@ -93,40 +103,47 @@ class PatchWriter(lightning.Callback):
         self.folder: Path | None = None
         self.shard: ShardWriter
 
-    def on_predict_start(self, trainer: lightning.Trainer, task: Predictor) -> None:
+    def on_predict_start(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
         """Agree with the other processes on the folder."""
         if self._open_folder is not None:
-            made = str(self._open_folder()) if trainer.is_global_zero else ""
-            self.folder = Path(trainer.strategy.broadcast(made))
-        mine = len(trainer.datamodule.local_shard(trainer.global_rank, trainer.world_size))
-        group_size = task.network.settings.group_size
-        self.shard = ShardWriter(self.folder, trainer.global_rank, mine, self._size, group_size, self._dtype)
+            path = str(self._open_folder()) if trainer.is_global_zero else ""
+            self.folder = Path(trainer.strategy.broadcast(path))
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        count = len(data.local_shard(trainer.global_rank, trainer.world_size))
+        group_size = cast(Predictor, task).network.settings.group_size
+        self.shard = ShardWriter(self.folder, trainer.global_rank, count, self._size, group_size, self._dtype)
         self._clock.mark()
 
     def on_predict_batch_end(
-        self, trainer: lightning.Trainer, task: Predictor, patches: Tensor, batch: Batch, index: int, loader: int = 0
+        self,
+        trainer: lightning.Trainer,
+        task: lightning.LightningModule,
+        patches: Any,
+        batch: Batch,
+        index: int,
+        loader: int = 0,
     ) -> None:
-        """Bring the patches from the device and keep them."""
+        """Copy the patches from the device and write them."""
         with self._clock("device_to_host", patches.device):
             arrays = [part.cpu().numpy() for part in (patches, batch.centre, batch.members)]
         with self._clock("write"):
             self.shard.write(*arrays)
         self._clock.mark()
 
-    def on_predict_end(self, trainer: lightning.Trainer, task: Predictor) -> None:
-        """Finish this shard and wait for the others."""
+    def on_predict_end(self, trainer: lightning.Trainer, task: lightning.LightningModule) -> None:
+        """Close this shard and wait for the other processes."""
         with self._clock("write"):
             self.shard.close()
         trainer.strategy.barrier("patches written")
 
 
 class Prediction:
-    """A network about to predict the patches of a scan.
+    """Prediction of the patches of a scan by a trained network.
 
     Args:
         trained: the network.
         scan: of patterns as large as those it was trained on.
-        inference: groups, what to keep of each patch, precision.
+        inference: groups, crop of the patches, precision.
         runtime: devices, workers, groups at once.
 
     Raises:
@@ -137,9 +154,10 @@ class Prediction:
         trained.check(scan)
         if not isinstance(trained.network, GroupReconstructor):
             raise ValueError(
-                "the model corrects fits of whole scans, there are no patches to predict: use reconstruct, "
-                "or predict_and_stitch in Python"
+                "the network refines the object of a whole scan and predicts no patches: use reconstruct, or "
+                "predict_and_stitch in Python"
             )
+        self.network = trained.network
         if runtime.threads:
             torch.set_num_threads(runtime.threads)
         self.trained, self.scan, self.inference, self.runtime = trained, scan, inference, runtime
@@ -147,41 +165,44 @@ class Prediction:
         group_size = trained.network.settings.group_size
         if len(scan) < group_size:
             raise ValueError(
-                f"{scan.name} has {len(scan)} patterns, the model looks at groups of {group_size}: use a larger scan, "
+                f"{scan.name} has {len(scan)} patterns, the network takes groups of {group_size}: use a larger scan, "
                 "or train with a smaller network.group_size"
             )
         self.data = PredictionData(scan, group_size, runtime, inference.groups, self.clock)
-        _check_reach(scan, self.data.rows[:, 1:])
+        _check_group_extent(scan, self.data.rows[:, 1:])
         self.size = _patch_size(inference, trained, self.data)
 
     @out_of_memory_hint("lower runtime.inference_batch_size, or set runtime.accelerator to cpu")
     def run(self, open_folder: Callable[[], Path] | None) -> tuple[PatchWriter, bool]:
-        """Predict; gives what holds this process's patches, and whether this process is the first.
+        """Predict all patches.
 
         Args:
             open_folder: makes the folder to write to; None keeps patches in memory, which takes a single process.
+
+        Returns:
+            The writer with this process's patches, and True in the first process.
         """
         writer = PatchWriter(open_folder, self.size, self.inference.dtype, self.clock)
-        task = Predictor(self.trained.network, self.size, self.clock)
+        task = Predictor(self.network, self.size, self.clock)
         trainer = make_trainer(self.runtime, [writer], precision=PRECISION[self.inference.precision])
         with interruptible():
             trainer.predict(task, self.data, return_predictions=False)
-        self._facts = {"device": trainer.strategy.root_device.type, "processes": trainer.world_size}
-        self._facts["groups_at_once"] = task.at_once or self.data.batch_size
+        self._metadata: dict[str, Any] = {"device": trainer.strategy.root_device.type, "processes": trainer.world_size}
+        self._metadata["groups_at_once"] = task.at_once or self.data.batch_size
         return writer, trainer.is_global_zero
 
-    def timing(self, total: float) -> dict:
-        """Seconds of the first process by bucket and patterns per second of all, plain data.
+    def timing(self, total: float) -> dict[str, Any]:
+        """Return the seconds of the first process by bucket, and the patterns per second of all, as plain data.
 
-        ``load`` waits for counts, ``host_to_device`` makes batches of them there, ``first_batch`` is the first batch and
-        ``inference`` all others, ``device_to_host`` brings patches back, ``write`` keeps them. ``groups_at_once`` is
-        what fitted into memory.
+        ``load`` waits for counts, ``host_to_device`` makes batches on the device, ``first_batch`` is the first batch
+        and ``inference`` all others, ``device_to_host`` copies patches back, ``write`` writes them.
+        ``groups_at_once`` is the number of groups that fitted into memory.
 
         Args:
             total: seconds from the first file read to the last one written.
         """
         seconds, patterns = self.clock.seconds(), len(self.scan)
-        first = min(self.data.batch_size * self._facts["processes"], len(self.data.rows)) / len(self.data.rows)
+        first = min(self.data.batch_size * self._metadata["processes"], len(self.data.rows)) / len(self.data.rows)
         per_second = rates(seconds, patterns) | {"end_to_end": patterns / total}
         for bucket, share in (("first_batch", first), ("inference", 1 - first)):
             if bucket in per_second:
@@ -190,28 +211,28 @@ class Prediction:
             "patterns": patterns,
             "groups": len(self.data.rows),
             "threads": torch.get_num_threads(),
-        } | self._facts
+        } | self._metadata
         return metadata | {"seconds": seconds | {"total": total}, "patterns_per_second": per_second}
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was refused; torch has a type for its own memory on a device only."""
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in REFUSALS)
+    """Return True for an out-of-memory error; torch has a type for its own memory on a device only."""
+    return isinstance(error, torch.OutOfMemoryError) or any(message in str(error) for message in OUT_OF_MEMORY)
 
 
-def _check_reach(scan: Scan, members: np.ndarray) -> None:
-    """Refuse groups ``(n, C)`` whose anchor lies a whole pattern from their middle: no canvas holds their light."""
-    reach = np.abs(scan.positions[members[:, 0]] - scan.positions[members].mean(1)).max()
-    if reach > scan.size:
+def _check_group_extent(scan: Scan, members: np.ndarray) -> None:
+    """Raise an error if the anchor of a group ``(n, C)`` is a whole pattern from its centre: no canvas holds it."""
+    extent = np.abs(scan.positions[members[:, 0]] - scan.positions[members].mean(1)).max()
+    if extent > scan.size:
         raise ValueError(
-            f"groups of {members.shape[1]} neighbours of {scan.name} reach {reach:.0f} px from their middle, patterns "
-            f"have {scan.size} px: the patterns do not overlap; check the positions and their unit, or train with a "
-            "smaller network.group_size"
+            f"groups of {members.shape[1]} neighbours of {scan.name} extend {extent:.0f} px from their centre, "
+            f"patterns have {scan.size} px: the patterns do not overlap; check the positions and their unit, or train "
+            "with a smaller network.group_size"
         )
 
 
 def _patch_size(inference: Inference, trained: Model, data: PredictionData) -> int:
-    """Side of the patches to keep: what was asked for, or where the light of a group lies."""
+    """Return the side of the patches to keep: that of the settings, or of the area that a group illuminates."""
     if inference.patch_crop_px is not None:
         if inference.patch_crop_px > trained.size:
             raise ValueError(
@@ -219,5 +240,5 @@ def _patch_size(inference: Inference, trained: Model, data: PredictionData) -> i
             )
         return inference.patch_crop_px
     batch = data.batch(data.rows[:256])
-    light = intensity(shift_probe(batch.probe[:, None], batch.relative)).sum((1, 2))
-    return min(illuminated_side(light, 2), trained.network.window)
+    illumination = intensity(shift_probe(batch.probe[:, None], batch.relative)).sum((1, 2))
+    return min(illuminated_side(illumination, 2), trained.network.window)

@@ -12,7 +12,7 @@ from ..models.checkpoint import Model
 from ..networks.object_network import ObjectCorrector
 from ..stitching.assembly import assemble
 from ..stitching.canvas import CanvasStorage, memory_for
-from .learned_refinement import refine_with_network
+from .learned_refinement import run_learned_refinement
 from .prediction import Prediction
 
 
@@ -47,7 +47,7 @@ def reconstruct_scan(
     """
     began = time.perf_counter()
     if isinstance(trained.network, ObjectCorrector):
-        return refine_with_network(trained, scan, inference, runtime, name)
+        return run_learned_refinement(trained, scan, inference, runtime, name)
     prediction = Prediction(trained, scan, inference, runtime)
     storage = CanvasStorage(memory_for(runtime), scratch / "canvas")
     storage.check(scan.positions, prediction.size)

@@ -1,4 +1,4 @@
-"""Measures that need no truth: whether an object explains the counts, and whether the scan shows through in it."""
+"""Metrics without a ground truth: the R-factor of a reconstruction, and raster artefacts in its object."""
 
 import functools
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ BLOCK = 32
 
 @dataclass(frozen=True)
 class DataConsistency:
-    """How well counts are explained, ``R = sum (sqrt(I) - sqrt(counts))^2 / sum(counts)``.
+    """Data consistency, the R-factor ``R = sum (sqrt(I) - sqrt(counts))^2 / sum(counts)``.
 
     Attributes:
         r_factor: over all patterns.
         per_pattern: of each pattern, ``(J,)``.
-        noise_floor: what R counting statistics alone leave where the expected counts are right.
+        noise_floor: R-factor of the counting statistics alone, where the expected counts are right.
     """
 
     r_factor: float
@@ -39,14 +39,17 @@ def expected_patterns(
     positions: np.ndarray,
     probe_scale: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
-    """Expected counts of patterns in blocks, float32, ``(<= BLOCK, N, N)``, zero frequency at the centre.
+    """Compute the expected counts of a reconstruction's patterns, in blocks.
 
     Args:
-        image: the object, ``(H, W)``; beyond its edges it is taken to go on as its mean.
+        image: the object, ``(H, W)``; beyond its edges it is padded with its mean.
         origin: position ``(y, x)`` of its pixel ``[0, 0]``, px.
         probe: modes, sqrt(photons), ``(M, N, N)``.
         positions: px, ``(J, 2)``.
-        probe_scale: amplitude of each pattern's beam relative to the probe, ``(J,)``; 1 without it.
+        probe_scale: amplitude of the probe at each pattern relative to ``probe``, ``(J,)``; 1 without it.
+
+    Yields:
+        Expected counts, float32, ``(b, N, N)`` with b up to :data:`BLOCK`, zero frequency at the centre.
     """
     size = probe.shape[-1]
     whole, subpixel_shift = split_positions(torch.from_numpy(np.asarray(positions, np.float64) - np.asarray(origin)))
@@ -61,24 +64,28 @@ def expected_patterns(
         yield torch.fft.fftshift(expected, dim=(-2, -1)).numpy()
 
 
-def fit(expected: Iterator[np.ndarray], counts: np.ndarray, mask: np.ndarray | None = None) -> DataConsistency:
+def compare_counts(
+    expected: Iterator[np.ndarray], counts: np.ndarray, mask: np.ndarray | None = None
+) -> DataConsistency:
     """Compare expected with measured counts.
 
     Args:
-        expected: in blocks, as :func:`expected_patterns` gives them.
+        expected: in blocks, as :func:`expected_patterns` yields them.
         counts: measured, ``(J, N, N)``, may be a memory map.
-        mask: True where a detector pixel counts.
+        mask: True where a detector pixel is valid, ``(N, N)``.
+
+    Returns:
+        R-factors and noise floor.
     """
-    good = None if mask is None else torch.from_numpy(mask)
+    valid = None if mask is None else torch.from_numpy(mask)
     r_factors, photons, noise, done = [], [], 0.0, 0
     for block in expected:
         measured = torch.from_numpy(np.asarray(counts[done : done + len(block)], np.float32))
         r_factors += [
-            float(amplitude_error(n, e, good)) for n, e in zip(measured, torch.from_numpy(block), strict=True)
+            float(amplitude_error(n, e, valid)) for n, e in zip(measured, torch.from_numpy(block), strict=True)
         ]
-        kept = block if mask is None else block[:, mask]
-        noise += float(counting_noise(kept).sum())
-        photons += (measured if good is None else measured * good).sum((-2, -1), dtype=torch.float64).tolist()
+        noise += float(counting_noise(block if mask is None else block[:, mask]).sum())
+        photons += (measured if valid is None else measured * valid).sum((-2, -1), dtype=torch.float64).tolist()
         done += len(block)
     weights = np.maximum(photons, 1)  # a pattern without photons has an R of its own, see amplitude_error
     total = float(np.sum(weights))
@@ -86,7 +93,14 @@ def fit(expected: Iterator[np.ndarray], counts: np.ndarray, mask: np.ndarray | N
 
 
 def counting_noise(expected: np.ndarray) -> np.ndarray:
-    """``E[(sqrt(n) - sqrt(I))^2]`` for counts n that are Poisson about I: near 1/4 where there are many."""
+    """Compute ``E[(sqrt(n) - sqrt(I))^2]`` for Poisson counts n of expectation I: near 1/4 where there are many.
+
+    Args:
+        expected: I, any shape.
+
+    Returns:
+        Variance of the amplitudes, the same shape.
+    """
     roots = np.sqrt(np.maximum(expected, 0))
     table, step = _noise_table()
     many = 0.25 + 7 / 64 / np.maximum(expected, 1)
@@ -96,15 +110,18 @@ def counting_noise(expected: np.ndarray) -> np.ndarray:
 def raster_artifact_ratio(
     image: np.ndarray, origin: tuple[float, float], positions: np.ndarray, mask: np.ndarray
 ) -> float:
-    """How much more an object changes where its nearest scan position changes: 1 where the scan does not show through.
+    """Compute the raster-artefact ratio: the change of an object where its nearest scan position changes.
 
     The mean squared difference of neighbouring pixels across borders of the scan's Voronoi cells, over that within.
 
     Args:
-        image: complex, ``(H, W)``; an object, or its ratio to the truth, which is more sensitive.
+        image: complex, ``(H, W)``; an object, or its ratio to the ground truth, which is more sensitive.
         origin: position ``(y, x)`` of its pixel ``[0, 0]``, px.
         positions: px, ``(J, 2)``.
-        mask: where to measure.
+        mask: pixels to compare, ``(H, W)``.
+
+    Returns:
+        Ratio; 1 without raster artefacts.
     """
     grid = np.stack(np.indices(image.shape), -1) + np.asarray(origin)
     cell = KDTree(positions).query(grid)[1]
@@ -126,7 +143,7 @@ def _neighbours(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _padded(image: np.ndarray, corners: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Corners and an object large enough for all windows."""
+    """Return the corners in, and the object padded to, an image that holds all windows."""
     before = (-corners.amin(0)).clamp_min(0).numpy()
     after = (corners.amax(0).numpy() + size - np.asarray(image.shape)).clip(0)
     grown = np.pad(
@@ -137,7 +154,7 @@ def _padded(image: np.ndarray, corners: torch.Tensor, size: int) -> tuple[torch.
 
 @functools.cache
 def _noise_table() -> tuple[np.ndarray, float]:
-    """The expectation, summed term by term, for roots of the expected counts from 0 to 10, and their step."""
+    """Return the expectation, summed term by term, for roots of the expected counts from 0 to 10, and their step."""
     step = 0.02
     roots = step * np.arange(501)
     n = np.arange(301)

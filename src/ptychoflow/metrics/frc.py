@@ -1,6 +1,6 @@
-"""Fourier ring correlation of two complex images: up to which spatial frequency they agree.
+"""Fourier ring correlation (FRC) of two complex images: up to which spatial frequency they agree.
 
-Means are removed and the edge of the coverage is tapered, so that two flat images, which agree trivially, score 0.
+Means are removed and the edge of the coverage is tapered, so that two uniform images, which agree trivially, score 0.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 THRESHOLDS = ("1/2", "1/7", "half-bit")
-SLOW_RINGS = 4
-"""Rings of what varies over a quarter of the field or more, which can disagree where all that is finer agrees."""
+LOW_FREQUENCY_RINGS = 4
+"""Rings of periods of a quarter of the field or more, which can disagree where all finer rings agree."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,15 @@ class RingCorrelation:
     samples: np.ndarray
 
     def threshold(self, name: str) -> np.ndarray:
-        """The curve below which agreement ends: a constant, or half a bit of information per sample.
+        """Return a threshold curve: a constant, or half a bit of information per sample.
 
         half-bit: van Heel and Schatz, J. Struct. Biol. 151 (2005), eq. 17.
+
+        Args:
+            name: one of :data:`THRESHOLDS`.
+
+        Returns:
+            Threshold of each ring.
         """
         if name != "half-bit":
             over, under = name.split("/")
@@ -39,13 +45,19 @@ class RingCorrelation:
         return (0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root)
 
     def crossing(self, name: str) -> float | None:
-        """Frequency at which the curve falls below a threshold, cycles per px; None if it never does.
+        """Return the frequency at which the curve falls below a threshold.
 
-        A resolution is about the finest that agrees: the curve counts from the first ring that does, if that is one of
-        the first :data:`SLOW_RINGS`; else it is 0.
+        A resolution is the finest period that agrees: the curve counts from the first ring above the threshold, if
+        that is one of the first :data:`LOW_FREQUENCY_RINGS`.
+
+        Args:
+            name: one of :data:`THRESHOLDS`.
+
+        Returns:
+            Frequency, cycles per px; 0 if none of those rings is above, None if the curve never falls below.
         """
         above = self.correlation - self.threshold(name)
-        if not (above[:SLOW_RINGS] >= 0).any():
+        if not (above[:LOW_FREQUENCY_RINGS] >= 0).any():
             return 0.0
         first = int(np.argmax(above >= 0))
         below = first + np.flatnonzero(above[first:] < 0)
@@ -57,11 +69,15 @@ class RingCorrelation:
 
     @property
     def area(self) -> float:
-        """Mean of the curve up to Nyquist, each ring as wide as the next."""
+        """Mean of the curve up to Nyquist, all rings of one width."""
         return float(self.correlation.mean())
 
     def summary(self, pixel_size_m: float) -> dict:
-        """Crossings, area and the raw curve, as plain data."""
+        """Return crossings, area and the raw curve as plain data.
+
+        Args:
+            pixel_size_m: side of a pixel, m.
+        """
         return {
             "area": self.area,
             "crossings": {name: _length(self.crossing(name), pixel_size_m) for name in THRESHOLDS},
@@ -74,7 +90,7 @@ class RingCorrelation:
 
 
 def ring_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray, taper: float = 8) -> RingCorrelation:
-    """Correlate two images ring by ring.
+    """Compute the Fourier ring correlation of two images.
 
     Args:
         first: complex, aligned with the second, ``(H, W)``.
@@ -82,13 +98,18 @@ def ring_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray, ta
         mask: where both are known, ``(H, W)``.
         taper: width of the cosine edge inside the mask, px.
 
+    Returns:
+        The correlation curve.
+
     Raises:
         ValueError: if shapes differ, the mask is empty, or narrower than 4 px.
     """
     if not first.shape == second.shape == mask.shape:
-        raise ValueError(f"images of {first.shape} and {second.shape} px on a mask of {mask.shape}: expected one shape")
+        raise ValueError(
+            f"expected one shape, got images of {first.shape} and {second.shape} px and a mask of {mask.shape} px"
+        )
     if not mask.any():
-        raise ValueError("the two images share no covered pixel: there is nothing to correlate")
+        raise ValueError("the two images share no covered pixel: align reconstructions of one scan")
     rows, columns = (slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(mask))
     first, second, mask = (part[rows, columns] for part in (first, second, mask))
     if min(mask.shape) < 4:
@@ -108,7 +129,15 @@ def ring_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray, ta
 
 
 def edge_taper(mask: np.ndarray, width: float) -> np.ndarray:
-    """A weight that rises from 0 outside a mask to 1 within it, as a squared sine over ``width`` px."""
+    """Return a weight that rises from 0 outside a mask to 1 within it, as a squared sine.
+
+    Args:
+        mask: ``(H, W)``.
+        width: of the edge, px.
+
+    Returns:
+        Weight, ``(H, W)``.
+    """
     if width <= 0:
         return mask.astype(float)
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
@@ -118,13 +147,13 @@ def edge_taper(mask: np.ndarray, width: float) -> np.ndarray:
 def _without_mean(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
     image = image.astype(np.complex128)
     residual = image - np.sum(weight * image) / np.sum(weight)
-    # a flat image leaves nothing but rounding, which must not correlate with anything
-    flat = np.abs(residual[weight > 0]).max() < 1e-6 * np.abs(image[weight > 0]).max()
-    return np.zeros_like(image) if flat else weight * residual
+    # a uniform image leaves nothing but rounding, which must not correlate with anything
+    uniform = np.abs(residual[weight > 0]).max() < 1e-6 * np.abs(image[weight > 0]).max()
+    return np.zeros_like(image) if uniform else weight * residual
 
 
 def _rings(shape: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """The ring of each frequency, 0 for the zero frequency and for the corners beyond Nyquist, and how many rings."""
+    """Return the ring of each frequency, 0 at zero frequency and beyond Nyquist, and the number of rings."""
     shorter = min(shape)
     y, x = (np.fft.fftfreq(length) for length in shape)
     ring = np.rint(np.hypot(y[:, None], x) * shorter).astype(int)
@@ -136,7 +165,7 @@ def _ring_sum(values: np.ndarray, ring: np.ndarray, count: int) -> np.ndarray:
 
 
 def _length(frequency: float | None, pixel_size_m: float) -> dict:
-    """A crossing in cycles per px and as half a period; beyond Nyquist nothing can be told but that."""
+    """Return a crossing in cycles per px and as half a period; a curve that never crosses is beyond Nyquist."""
     known = 0.5 if frequency is None else frequency
     half_period = None if known == 0 else 0.5 / known
     return {

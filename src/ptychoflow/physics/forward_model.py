@@ -1,7 +1,7 @@
-"""The forward model: what a detector is expected to count.
+"""Forward model: from object, probe and sub-pixel shifts to the expected counts of a pattern.
 
 Waves are complex and keep the better precision of object and probe; autocast does not touch complex numbers, so that a
-network in half precision loses no counts here. Shifts are turned into phases in float64.
+network in half precision loses no counts. Phases of shifts are computed in float64.
 """
 
 import math
@@ -14,9 +14,9 @@ from .propagation import far_field
 
 
 def shift_probe(probe: Tensor, shift: Tensor) -> Tensor:
-    """The probe moved by a sub-pixel shift, exactly for a band-limited probe: a Fourier phase ramp.
+    """Shift a probe by a sub-pixel shift with a Fourier phase ramp, exactly for a band-limited probe.
 
-    Content moves by ``+shift``. Unitary: no light is lost, and the reverse shift is the inverse and the adjoint.
+    Content moves by ``+shift``. Unitary: photons are conserved, and the reverse shift is the inverse and the adjoint.
 
     Args:
         probe: modes, ``(M, N, N)`` complex.
@@ -29,18 +29,42 @@ def shift_probe(probe: Tensor, shift: Tensor) -> Tensor:
 
 
 def probe_spectrum(probe: Tensor) -> Tensor:
-    """What :func:`shift_spectrum` takes: a probe's transform, carrying the scale that each shift is then spared."""
+    """Compute the transform of a probe that :func:`shift_spectrum` takes, with the scale of the inverse transform.
+
+    Args:
+        probe: modes, ``(M, N, N)`` complex.
+
+    Returns:
+        Spectrum, zero frequency at the corner, ``(M, N, N)``.
+    """
     return torch.fft.fft2(probe, norm="forward")
 
 
 def shift_spectrum(spectrum: Tensor, shift: Tensor) -> Tensor:
-    """:func:`shift_probe` of the probe with this :func:`probe_spectrum`: for loops that shift one probe many times."""
+    """Shift the probe with this :func:`probe_spectrum`, as :func:`shift_probe`, in loops that shift one many times.
+
+    Args:
+        spectrum: as :func:`probe_spectrum` returns it, ``(M, N, N)``.
+        shift: ``(y, x)`` px, ``(..., 2)``.
+
+    Returns:
+        Shifted probes, ``(..., M, N, N)``.
+    """
     ramp = fourier_ramp(shift, spectrum.shape[-1], spectrum.real.dtype)[..., None, :, :]
     return torch.fft.ifft2(spectrum * ramp, norm="forward")
 
 
 def fourier_ramp(shift: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """``exp(-2 pi i q . shift)``, zero frequency at the corner, ``(..., N, N)``: its product shifts by ``+shift``."""
+    """Compute the phase ramp ``exp(-2 pi i q . shift)``: multiplied with a spectrum it shifts by ``+shift``.
+
+    Args:
+        shift: ``(y, x)`` px, ``(..., 2)``.
+        size: side N, px.
+        dtype: real dtype of the result.
+
+    Returns:
+        Ramp, zero frequency at the corner, complex, ``(..., N, N)``.
+    """
     frequency = torch.fft.fftfreq(size, dtype=torch.float64, device=shift.device)
     angle = -2 * math.pi * shift.double()[..., None] * frequency
     ramp = torch.polar(torch.ones_like(angle), angle)
@@ -54,13 +78,13 @@ def expected_counts(
     background: Tensor | float | None = None,
     propagate: Callable[[Tensor], Tensor] = far_field,
 ) -> Tensor:
-    """Expected photon counts of each pattern: ``I = sum_m |F[P_m O]|^2 + background``.
+    """Compute the expected counts of each pattern, ``I = sum_m |F[P_m O]|^2 + background``.
 
-    Modes add as intensities. There is no scale factor: the probe is in sqrt(photons), the object dimensionless.
+    Modes add as intensities. No scale factor: the probe is in sqrt(photons), the object dimensionless.
 
     Args:
         patches: the object under each position, ``(..., N, N)``.
-        probe: modes, already moved to each position's sub-pixel rest, broadcastable to ``(..., M, N, N)``.
+        probe: modes, already at the sub-pixel shift of each position, broadcastable to ``(..., M, N, N)``.
         background: counts added to every pattern, broadcastable to ``(..., N, N)``; None adds nothing.
         propagate: from the exit wave to the detector wave; far field, near field or any other.
 
@@ -73,12 +97,26 @@ def expected_counts(
 
 
 def intensity(wave: Tensor) -> Tensor:
-    """``|wave|^2``, without the square root that ``abs`` takes."""
+    """Compute the intensity ``|wave|^2``, without the square root that ``abs`` takes.
+
+    Args:
+        wave: complex, any shape.
+
+    Returns:
+        Intensity, real, the same shape.
+    """
     return wave.real.square() + wave.imag.square()
 
 
 def total_intensity(waves: Tensor) -> Tensor:
-    """``sum_m |wave_m|^2`` of modes ``(..., M, N, N)``, in 2/3 of the time that summing :func:`intensity` takes."""
+    """Compute ``sum_m |wave_m|^2``, in 2/3 of the time that summing :func:`intensity` takes.
+
+    Args:
+        waves: modes, ``(..., M, N, N)`` complex.
+
+    Returns:
+        Intensity, ``(..., N, N)``.
+    """
     parts = torch.view_as_real(waves).square()
     parts = parts.squeeze(-4) if parts.shape[-4] == 1 else parts.sum(-4)
     return parts[..., 0] + parts[..., 1]

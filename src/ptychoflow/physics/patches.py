@@ -1,8 +1,10 @@
-"""Cutting patches out of an image and placing them back: exact adjoint pairs, at whole pixels and bilinear.
+"""Extraction of patches from an image and their placement: exact adjoint pairs, at whole pixels and bilinear.
 
 Positions stay in float64 until their whole pixels are taken off, so that a fraction is as exact far from the origin as
 near it. Everything else follows the dtype and device of the image or the patches, and can be differentiated.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,13 +12,13 @@ from torch.nn.functional import pad
 
 
 def split_positions(positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Split positions into the nearest whole pixel and the rest in ``[-0.5, 0.5]``.
+    """Split positions into the nearest whole pixel and the sub-pixel shift in ``[-0.5, 0.5]``.
 
     Args:
         positions: ``(..., 2)`` px, float64.
 
     Returns:
-        Whole pixels, int64, and rests, the dtype of ``positions``; their sum is ``positions``.
+        Whole pixels, int64, and sub-pixel shifts, in the dtype of ``positions``; their sum is ``positions``.
     """
     whole = torch.round(positions)
     return whole.long(), positions - whole
@@ -42,7 +44,7 @@ def cut_windows(image: Tensor, corners: Tensor, size: int) -> Tensor:
 
 
 def add_windows(windows: Tensor, corners: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Add whole-pixel windows to an empty image; the adjoint of :func:`cut_windows`.
+    """Add whole-pixel windows to an image of zeros: the adjoint of :func:`cut_windows`.
 
     On CUDA the order of the sums, and so the last bit, is fixed only under ``torch.use_deterministic_algorithms``.
 
@@ -65,7 +67,15 @@ def add_windows(windows: Tensor, corners: Tensor, shape: tuple[int, int]) -> Ten
 
 
 def window_pixels(size: int, width: int) -> Tensor:
-    """Pixels of a window in an image ``width`` px wide, counted along rows from the window's first, ``(size^2,)``."""
+    """Return the flat indices of a window's pixels relative to its first.
+
+    Args:
+        size: side of the window, px.
+        width: of the image, px.
+
+    Returns:
+        Indices, int64, ``(size^2,)``.
+    """
     line = torch.arange(size)
     return (line[:, None] * width + line).flatten()
 
@@ -87,7 +97,7 @@ def extract_patches(image: Tensor, positions: Tensor, size: int) -> Tensor:
     Raises:
         ValueError: if a patch would reach outside the image.
     """
-    corners, subpixel_shift = corners_and_rests(positions, size, image)
+    corners, subpixel_shift = corners_and_subpixel_shifts(positions, size, image)
     check_inside(corners, corners + size + (subpixel_shift > 0), image.shape[-2:])
     windows = cut_windows(pad(image, (0, 1, 0, 1)), corners, size + 1)  # the row beyond the last has weight 0 there
     down, right = subpixel_shift[:, 0, None, None], subpixel_shift[:, 1, None, None]
@@ -96,7 +106,7 @@ def extract_patches(image: Tensor, positions: Tensor, size: int) -> Tensor:
 
 
 def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Add each patch to an empty image at its position, sharing every pixel among its four neighbours.
+    """Add each patch to an image of zeros at its position, sharing every pixel among its four neighbours.
 
     Barycentric splatting; the adjoint of :func:`extract_patches`.
 
@@ -112,14 +122,22 @@ def place_patches(patches: Tensor, positions: Tensor, shape: tuple[int, int]) ->
         ValueError: if a patch would reach outside the image.
     """
     size = patches.shape[-1]
-    corners, subpixel_shift = corners_and_rests(positions, size, patches)
+    corners, subpixel_shift = corners_and_subpixel_shifts(positions, size, patches)
     check_inside(corners, corners + size + (subpixel_shift > 0), shape)
     windows = move_patches(patches, subpixel_shift)
     return add_windows(windows, corners, (shape[0] + 1, shape[1] + 1))[: shape[0], : shape[1]]
 
 
 def move_patches(patches: Tensor, subpixel_shift: Tensor) -> Tensor:
-    """Patches ``(J, size, size)`` moved on by ``subpixel_shift``, ``(J, 2)`` px from 0 to 1: ``(J, size + 1, size + 1)``."""
+    """Shift patches by bilinear interpolation, towards larger indices.
+
+    Args:
+        patches: real or complex, ``(J, size, size)``.
+        subpixel_shift: ``(y, x)`` px, 0 to 1, ``(J, 2)``.
+
+    Returns:
+        Shifted patches, ``(J, size + 1, size + 1)``.
+    """
     # lerp is slow on complex numbers
     numbers = torch.view_as_real(patches) if patches.is_complex() else patches[..., None]
     framed = pad(numbers, (0, 0, 1, 1, 1, 1))
@@ -129,15 +147,24 @@ def move_patches(patches: Tensor, subpixel_shift: Tensor) -> Tensor:
     return torch.view_as_complex(moved) if patches.is_complex() else moved[..., 0]
 
 
-def corners_and_rests(positions: Tensor, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """First pixel of each patch, int64, and how far beyond it the patch begins, in the real dtype of ``like``."""
+def corners_and_subpixel_shifts(positions: Tensor, size: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the first pixel of each patch, int64, and the shift beyond it, 0 to 1, in the real dtype of ``like``."""
     whole = torch.floor(positions)
     subpixel_shift = (positions - whole).to(like.real.dtype if like.is_complex() else like.dtype)
     return whole.long() - size // 2, subpixel_shift
 
 
-def check_inside(first: Tensor, end: Tensor, shape: tuple[int, int]) -> None:
-    """Refuse windows from pixel ``first`` to before ``end``, ``(J, 2)`` each, that leave an image of ``shape``."""
+def check_inside(first: Tensor, end: Tensor, shape: Sequence[int]) -> None:
+    """Raise an error if a window leaves the image.
+
+    Args:
+        first: first pixel of each window, ``(J, 2)``.
+        end: pixel after its last, ``(J, 2)``.
+        shape: height and width of the image, px.
+
+    Raises:
+        ValueError: if one does.
+    """
     if first.numel() == 0:
         return
     low, high = torch.stack([first.amin(0), end.amax(0)]).tolist()  # at once, because a GPU is waited for

@@ -1,4 +1,4 @@
-"""One phase for all patches: each is known up to a phase factor, and overlapping patches must agree."""
+"""Phase synchronisation: patches are known up to a phase factor each, and overlapping ones must agree."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from scipy.spatial import Delaunay, QhullError
 SHIFT = 1e-6
 """Added to the Laplacian so that it can be inverted, relative to its mean diagonal."""
 BLOCK = 32
-"""Patches that are synchronised at once, before blocks of them are."""
-SOLUTIONS = 20
+"""Patches that are synchronised at once, before the blocks are."""
+INVERSE_ITERATIONS = 20
 """Inverse iterations: the lowest eigenvalues of a block lie well apart."""
-STEPS = 20
+ASCENT_STEPS = 20
 """Steps on the angles at each level."""
-SEVERAL, ROUNDS = 8, 3
-"""Solutions that vote on every link, and how often they do, where two of them differ."""
-SAME = 0.6
-"""Two solutions are the same if they turn no link by more than the angle of this cosine."""
-LEAST = 1e-6
-"""Least link that counts, relative to the strongest."""
+N_SOLUTIONS, ROUNDS = 8, 3
+"""Solutions that vote on every link, and rounds of votes, where two solutions differ."""
+SAME_COSINE = 0.6
+"""Two solutions are the same if no link differs between them by more than the angle of this cosine."""
+MIN_LINK = 1e-6
+"""Least link that is used, relative to the strongest."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Synchronised:
     """Phase factors that make patches agree.
 
     Attributes:
-        factors: what to multiply each patch with, modulus 1, complex64, ``(n,)``.
-        components: which connected part each patch belongs to, the largest first, ``(n,)``; parts do not know each
-            other's phase.
-        agreement: how well overlapping patches then agree, 0 to 1: ``Re sum of overlaps / sum of their bounds``.
+        factors: factor to multiply each patch with, modulus 1, complex64, ``(n,)``.
+        components: connected component of each patch, the largest first, ``(n,)``; phases between components are
+            undetermined.
+        agreement: agreement of overlapping patches then, 0 to 1: ``Re sum of overlaps / sum of their bounds``.
     """
 
     factors: np.ndarray
@@ -42,21 +42,28 @@ class Synchronised:
 
 
 def neighbour_pairs(positions: np.ndarray, reach: float) -> np.ndarray:
-    """Pairs to compare, each once: neighbours in the Delaunay triangulation within ``reach`` px, ``(p, 2)``.
+    """Return the pairs of patches to compare: neighbours in the Delaunay triangulation of their positions.
 
-    About three pairs for each position however many there are. The shortest tree over all positions is among them, so
-    that whatever hangs together within ``reach`` still does, along lines that are far apart too.
+    About three pairs for each position however many there are. The minimum spanning tree is among them, so that
+    positions connected within ``reach`` stay connected, along lines that are far apart too.
+
+    Args:
+        positions: px, ``(n, 2)``.
+        reach: greatest distance of a pair, px.
+
+    Returns:
+        Indices of each pair, once, ``(p, 2)``.
     """
-    places, first, place = np.unique(positions, axis=0, return_index=True, return_inverse=True)
-    edges = _edges(places)
-    edges = edges[np.linalg.norm(places[edges[:, 0]] - places[edges[:, 1]], axis=1) <= reach]
-    same = np.stack([first[place.ravel()], np.arange(len(positions))], axis=1)
+    points, first, point = np.unique(positions, axis=0, return_index=True, return_inverse=True)
+    edges = _edges(points)
+    edges = edges[np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1) <= reach]
+    same = np.stack([first[point.ravel()], np.arange(len(positions))], axis=1)
     same = same[same[:, 0] != same[:, 1]]
     return np.sort(np.concatenate([first[edges], same]), axis=1)
 
 
 def overlaps(patches: np.ndarray, pairs: np.ndarray, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How well pairs of patches agree where both lie, ``sum_r A_a conj(A_b)``, and the most that could be.
+    """Compute the overlap of pairs of patches, ``sum_r A_a conj(A_b)``, and its upper bound.
 
     Args:
         patches: times the weights of their pixels, complex64, ``(n, S, S)``.
@@ -67,38 +74,42 @@ def overlaps(patches: np.ndarray, pairs: np.ndarray, shifts: np.ndarray) -> tupl
         Overlaps, complex, and the same sum of moduli, real, ``(p,)`` each.
     """
     size, moduli = patches.shape[-1], np.abs(patches)
-    agreed, most = np.zeros(len(pairs), np.complex128), np.zeros(len(pairs))
+    overlap, bound = np.zeros(len(pairs), np.complex128), np.zeros(len(pairs))
     for n, ((a, b), (y, x)) in enumerate(zip(pairs.tolist(), shifts.tolist(), strict=True)):
         if abs(y) < size and abs(x) < size:
             # pixel r of the first patch is pixel r - shift of the second
             first = a, slice(max(y, 0), size + min(y, 0)), slice(max(x, 0), size + min(x, 0))
             second = b, slice(max(-y, 0), size - max(y, 0)), slice(max(-x, 0), size - max(x, 0))
-            agreed[n] = np.vdot(patches[second], patches[first])
-            most[n] = np.vdot(moduli[second], moduli[first])
-    return agreed, most
+            overlap[n] = np.vdot(patches[second], patches[first])
+            bound[n] = np.vdot(moduli[second], moduli[first])
+    return overlap, bound
 
 
 def synchronise(count: int, pairs: np.ndarray, overlap: np.ndarray, bound: np.ndarray) -> Synchronised:
-    """Solve for the phase factors under which all pairs agree best, in each connected part for itself.
+    """Solve for the phase factors under which all pairs agree best, in each connected component by itself.
 
     From small to large: blocks of a few patches by the lowest eigenvector of their connection Laplacian ``D - W``
     (Singer 2011, Angular synchronization by eigenvectors), then those blocks among each other in the same way, and at
-    each level steps on the angles of all, which rise to the maximum. The eigenvector of a large scan will not do: noise
-    confines it to a part of the scan, and the lowest eigenvalues lie as close as the inverse of the number of patches.
+    each level steps on the angles of all, which ascend to the maximum. The eigenvector of a large scan does not
+    suffice: noise confines it to a part of the scan, and the lowest eigenvalues are as close as the inverse of the
+    number of patches.
 
-    Strong noise leaves whirls, around which the phase turns by a whole circle; no small step removes one. Where they
-    stay depends on the blocks, so several solutions from different blocks are asked: the mean of what they say of a
-    link has none that most of them do not share, and the next solutions are made from those means.
+    Strong noise leaves phase vortices, around which the phase changes by 2 pi; no small step removes one. Their places
+    depend on the blocks, so several solutions from different blocks vote: the mean of their phases of a link has no
+    vortex that most of them do not share, and the next solutions are made from those means.
 
     Args:
         count: number of patches, n.
         pairs: indices, ``(p, 2)``.
         overlap: ``sum O_a conj(O_b)`` of each pair, complex, ``(p,)``.
-        bound: the most that it could be, ``(p,)``.
+        bound: upper bound of its modulus, ``(p,)``.
+
+    Returns:
+        Phase factors, connected components and agreement.
     """
-    # a poor agreement says less about the phase than its light suggests
+    # patches that agree poorly determine their phase less well than their illumination suggests
     link = overlap * np.abs(overlap) / np.maximum(bound, 1e-30)
-    known = np.abs(link) > LEAST * np.abs(link).max(initial=0)
+    known = np.abs(link) > MIN_LINK * np.abs(link).max(initial=0)
     half = coo_array((link[known], (pairs[known, 0], pairs[known, 1])), (count, count)).tocsc()
     connection = half + half.conj().T
     components = _largest_first(connected_components(abs(half), directed=False)[1])
@@ -107,107 +118,107 @@ def synchronise(count: int, pairs: np.ndarray, overlap: np.ndarray, bound: np.nd
     for part in (part for part in members if len(part) > 1):
         phases = _phases(connection if len(part) == count else connection[part][:, part])
         mean = phases.sum()
-        # the eigenvector holds each patch's own phase: what removes it is the conjugate
+        # the eigenvector holds each patch's own phase: the conjugate removes it
         factors[part] = (phases * mean.conj() / max(abs(mean), 1e-30)).conj()
-    agreed = (factors[pairs[:, 0]] * overlap * factors[pairs[:, 1]].conj()).real.sum()
-    return Synchronised(factors.astype(np.complex64), components, float(agreed / max(bound.sum(), 1e-30)))
+    achieved = (factors[pairs[:, 0]] * overlap * factors[pairs[:, 1]].conj()).real.sum()
+    return Synchronised(factors.astype(np.complex64), components, float(achieved / max(bound.sum(), 1e-30)))
 
 
-def _edges(places: np.ndarray) -> np.ndarray:
-    """Pairs of neighbouring places, ``(p, 2)``; places on one line are neighbours in turn."""
+def _edges(points: np.ndarray) -> np.ndarray:
+    """Return the pairs of neighbouring points, ``(p, 2)``; points on one line are neighbours in turn."""
     try:
-        triangles = Delaunay(places - places[0])  # far from the origin qhull gives up
+        triangles = Delaunay(points - points[0])  # far from the origin qhull gives up
     except (QhullError, ValueError):  # fewer than three, or all on one line
-        order = np.lexsort(places.T)
+        order = np.lexsort(points.T)
         return np.stack([order[:-1], order[1:]], axis=1)
     first, neighbours = triangles.vertex_neighbor_vertices
-    pairs = np.stack([np.repeat(np.arange(len(places)), np.diff(first)), neighbours], axis=1)
+    pairs = np.stack([np.repeat(np.arange(len(points)), np.diff(first)), neighbours], axis=1)
     left_out = triangles.coplanar[:, [0, 2]]  # too close to another to be a corner
     return np.concatenate([pairs[pairs[:, 0] < pairs[:, 1]], left_out])
 
 
 def _largest_first(components: np.ndarray) -> np.ndarray:
-    """The same parts, numbered by how many patches they have."""
+    """Renumber components by their number of patches, the largest first."""
     rank = np.argsort(np.argsort(-np.bincount(components), kind="stable"))
     return rank[components]
 
 
 def _phases(connection: csc_array) -> np.ndarray:
-    """The phase of each patch of a connected part, as complex numbers of modulus 1: of all solutions the best."""
+    """Return the phase factor of each patch of a component, of all solutions the one that agrees best."""
     links, rng = connection.tocoo(), np.random.default_rng(0)
-    (first, second), solve = links.coords, _rising(links)
-    trusted, best, most = connection, None, -np.inf
+    (first, second), solve = links.coords, _ascent_solver(links)
+    trusted, best, best_agreement = connection, np.ones(links.shape[0], np.complex128), -np.inf
     for _ in range(ROUNDS):
-        told = np.zeros(len(links.data), np.complex128)
-        for number in range(SEVERAL):
-            phases = _improved(_by_blocks(trusted, rng), links, solve)
-            agreement = _agreed(phases, links).real.sum()
-            if agreement > most:
-                best, most = phases, agreement
-            turns = phases[first] * phases[second].conj()
-            if number == 1 and (turns * told.conj()).real.min() > SAME:
+        votes = np.zeros(len(links.data), np.complex128)
+        for number in range(N_SOLUTIONS):
+            phases = _ascend(_by_blocks(trusted, rng), links, solve)
+            agreement = _rotated(phases, links).real.sum()
+            if agreement > best_agreement:
+                best, best_agreement = phases, agreement
+            differences = phases[first] * phases[second].conj()
+            if number == 1 and (differences * votes.conj()).real.min() > SAME_COSINE:
                 return best
-            told += turns
-        trusted = coo_array((abs(links.data) * told / SEVERAL, (first, second)), links.shape).tocsc()
+            votes += differences
+        trusted = coo_array((abs(links.data) * votes / N_SOLUTIONS, (first, second)), links.shape).tocsc()
     return best
 
 
 def _by_blocks(connection: csc_array, rng: np.random.Generator) -> np.ndarray:
-    """Phases within blocks, and of those from larger ones: good among near patches, elsewhere where noise is weak."""
+    """Solve within blocks, then between them: good among near patches, and everywhere where noise is weak."""
     block, links = _blocks(connection, rng), connection.tocoo()
     inside = block[links.coords[0]] == block[links.coords[1]]
-    phases = _lowest(coo_array((links.data[inside], [end[inside] for end in links.coords]), links.shape))
+    phases = _lowest_eigenvectors(coo_array((links.data[inside], [end[inside] for end in links.coords]), links.shape))
     if not block.any():
         return phases
     ends = [block[end[~inside]] for end in links.coords]
-    between = coo_array((_agreed(phases, links)[~inside], ends), (block.max() + 1,) * 2).tocsc()
+    between = coo_array((_rotated(phases, links)[~inside], ends), (block.max() + 1,) * 2).tocsc()
     wide = between.tocoo()
-    return phases * _improved(_by_blocks(between, rng), wide, _rising(wide))[block]
+    return phases * _ascend(_by_blocks(between, rng), wide, _ascent_solver(wide))[block]
 
 
 def _blocks(connection: csc_array, rng: np.random.Generator) -> np.ndarray:
-    """A block for each patch: of some :data:`BLOCK` that hang together, those nearest to one drawn by chance."""
+    """Return the block of each patch: about :data:`BLOCK` connected patches, those nearest to one drawn at random."""
     count = connection.shape[0]
     if count <= 2 * BLOCK:
         return np.zeros(count, np.int64)
     seeds = rng.choice(count, count // BLOCK, replace=False)
-    found = dijkstra(abs(connection), indices=seeds, unweighted=True, min_only=True, return_predecessors=True)
-    return np.unique(found[2], return_inverse=True)[1]
+    paths = dijkstra(abs(connection), indices=seeds, unweighted=True, min_only=True, return_predecessors=True)
+    return np.unique(paths[2], return_inverse=True)[1]
 
 
-def _lowest(links: coo_array) -> np.ndarray:
-    """Phases of the lowest eigenvector of the connection Laplacian, of every block at once, by inverse iteration."""
+def _lowest_eigenvectors(links: coo_array) -> np.ndarray:
+    """Return the phases of the lowest eigenvector of every block's connection Laplacian, by inverse iteration."""
     solve = _factorised(_laplacian(links, abs(links).sum(0))).solve
     vector = np.ones(links.shape[0], np.complex128)
-    for _ in range(SOLUTIONS):
+    for _ in range(INVERSE_ITERATIONS):
         vector = solve(vector)
         vector /= np.abs(vector).max()
     return vector / np.maximum(np.abs(vector), 1e-300)
 
 
-def _rising(links: coo_array) -> Callable[[np.ndarray], np.ndarray]:
-    """From a slope to a step that surely rises: the curvature is nowhere greater than with all residuals 0."""
+def _ascent_solver(links: coo_array) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the map from a gradient to a step that surely ascends: curvature is greatest where residuals are 0."""
     strength = abs(links)
     solve, mean = _factorised(_laplacian(strength, strength.sum(0))).solve, strength.sum(0).mean()
-    return lambda slope: solve(slope / mean)
+    return lambda gradient: solve(gradient / mean)
 
 
-def _improved(phases: np.ndarray, links: coo_array, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Some steps on the angles, by each of which ``sum |w| cos(residual)`` over all pairs rises."""
-    for _ in range(STEPS):
-        slope = np.bincount(links.coords[0], _agreed(phases, links).imag, len(phases))
-        phases = phases * np.exp(1j * solve(slope))
+def _ascend(phases: np.ndarray, links: coo_array, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Take steps on the angles, each of which raises ``sum |w| cos(residual)`` over all pairs."""
+    for _ in range(ASCENT_STEPS):
+        gradient = np.bincount(links.coords[0], _rotated(phases, links).imag, len(phases))
+        phases = phases * np.exp(1j * solve(gradient))
     return phases
 
 
-def _agreed(phases: np.ndarray, links: coo_array) -> np.ndarray:
-    """Links as they are between patches of these phases: real and positive where those explain them."""
+def _rotated(phases: np.ndarray, links: coo_array) -> np.ndarray:
+    """Return the links between patches of these phases: real and positive where the phases explain them."""
     first, second = links.coords
     return links.data * phases[first].conj() * phases[second]
 
 
 def _laplacian(links: coo_array, degree: np.ndarray) -> csc_array:
-    """``D - W`` over its mean diagonal."""
+    """Return ``D - W`` over its mean diagonal."""
     return ((diags_array(degree) - links) / degree.mean()).tocsc()
 
 

@@ -1,4 +1,4 @@
-"""Incoherent modes of a beam: made from one, made orthogonal."""
+"""Incoherent modes of a mixed-state probe: their number and their orthogonality."""
 
 import torch
 from torch import Tensor
@@ -6,30 +6,36 @@ from torch import Tensor
 from .forward_model import intensity
 
 
-def orthogonal_modes(probe: Tensor) -> Tensor:
-    """The same incoherent beam in orthogonal modes, the brightest first; every intensity stays what it is.
+def orthogonalise_modes(probe: Tensor) -> Tensor:
+    """Return the orthogonal modes of the same mixed state, the strongest first; all intensities stay the same.
 
     Args:
         probe: modes, ``(M, N, N)``.
+
+    Returns:
+        Modes, ``(M, N, N)``.
     """
     flat = probe.flatten(1)
     _, vectors = torch.linalg.eigh((flat @ flat.mH).to(torch.complex128))
     return (vectors.mH.to(probe) @ flat).flip(0).view_as(probe)
 
 
-def more_modes(probe: Tensor, count: int, share: float) -> Tensor:
-    """A beam of ``count`` orthogonal modes: those of ``probe``, and its first one with more and more nodes across it.
+def add_modes(probe: Tensor, count: int, share: float) -> Tensor:
+    """Extend a probe to ``count`` orthogonal modes, by its first mode with more and more nodes across it.
 
-    Mode by mode the first times a polynomial ``y^a x^b`` about the beam's middle, made orthogonal to those before: what
-    vibration and a source of finite size do to a coherent beam.
+    Each new mode is the first times a polynomial ``y^a x^b`` about the centre of mass, made orthogonal to those before:
+    what vibration and a source of finite size do to a coherent beam.
 
     Args:
         probe: modes, ``(M, N, N)``; more than ``count`` are cut to the first ones.
-        count: modes to have.
-        share: of the light in each new mode.
+        count: number of modes to return.
+        share: fraction of the photons in each new mode.
+
+    Returns:
+        Modes with the photons of ``probe``, ``(count, N, N)``.
     """
     photons, modes = intensity(probe).sum(), list(probe[:count])
-    y, x = _from_middle(intensity(probe).sum(0))
+    y, x = _centred_coordinates(intensity(probe).sum(0))
     powers = ((total - b, b) for total in range(1, count + 1) for b in range(total + 1))
     while len(modes) < count:
         a, b = next(powers)
@@ -41,8 +47,11 @@ def more_modes(probe: Tensor, count: int, share: float) -> Tensor:
     return stack * (photons / intensity(stack).sum()).sqrt()
 
 
-def _from_middle(light: Tensor) -> tuple[Tensor, Tensor]:
-    """Coordinates ``(y, x)`` from the centre of mass, in units of the side: ``(N, 1)`` and ``(N,)``."""
-    line = torch.arange(light.shape[-1], dtype=light.dtype, device=light.device)
-    y, x = (line - share @ line / light.sum() for share in (light.sum(1), light.sum(0)))
+def _centred_coordinates(probe_intensity: Tensor) -> tuple[Tensor, Tensor]:
+    """Return coordinates ``(y, x)`` from the centre of mass, in units of the side: ``(N, 1)`` and ``(N,)``."""
+    line = torch.arange(probe_intensity.shape[-1], dtype=probe_intensity.dtype, device=probe_intensity.device)
+    y, x = (
+        line - projection @ line / probe_intensity.sum()
+        for projection in (probe_intensity.sum(1), probe_intensity.sum(0))
+    )
     return y[:, None] / len(line), x / len(line)

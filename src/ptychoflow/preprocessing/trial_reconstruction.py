@@ -9,8 +9,9 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from ..core.arrays import as_tensor
 from ..core.scan import Scan
-from ..physics.propagation import far_field_corner, far_field_corner_inverse
+from ..physics.propagation import far_field_corner, far_field_corner_inverse, to_corner
 from .cropping import crop
 
 N_SAMPLED = 1024
@@ -67,7 +68,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _fit(scan: Scan, positions: Tensor, epochs: int, seed: int) -> tuple[Tensor, Tensor]:
-    amplitudes = torch.fft.ifftshift(torch.from_numpy(np.sqrt(np.asarray(scan.counts), dtype=np.float32)), dim=(-2, -1))
+    amplitudes = torch.from_numpy(np.sqrt(to_corner(as_tensor(np.ascontiguousarray(scan.counts))).numpy()))
     mask = _mask(scan)
     size, sets = scan.size, len(positions)
     corners = torch.round(positions - positions.amin(1, keepdim=True)).long()
@@ -101,7 +102,7 @@ def _step(factor: Tensor, change: Tensor) -> Tensor:
 
 def _mask(scan: Scan) -> Tensor:
     mask = np.ones((scan.size, scan.size), bool) if scan.mask is None else scan.mask
-    return torch.from_numpy(np.fft.ifftshift(mask).astype(np.float32))
+    return to_corner(as_tensor(np.ascontiguousarray(mask)))
 
 
 def _part(scan: Scan, kept: np.ndarray) -> Scan:

@@ -1,4 +1,4 @@
-"""The fit: an object, a probe, positions and brightness on their way to explain the counts of a scan."""
+"""Refinement engine: object, probe, positions and intensity scale of a scan, updated by rPIE to explain its counts."""
 
 import logging
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..config import Refinement
+from ..core.arrays import as_tensor
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
 from ..physics.forward_model import fourier_ramp, intensity, total_intensity
@@ -17,37 +18,46 @@ from ..physics.kernels.pie import (
     modulus_and_residual,
     object_update_terms,
     rpie_object_updates_,
+    rpie_probe_update,
     take_windows,
 )
-from ..physics.low_order_phase import phase_gradient_normal_equations, smooth_phase
+from ..physics.low_order_phase import low_order_phase, phase_gradient_normal_equations
 from ..physics.patches import split_positions
-from ..physics.probe_modes import orthogonal_modes
-from ..physics.propagation import far_field_corner, far_field_corner_inverse
+from ..physics.probe_modes import orthogonalise_modes
+from ..physics.propagation import far_field_corner, far_field_corner_inverse, to_corner
 from ..runtime.distributed import DistributedContext
-from .initial_guess import Start, begin
+from .initial_guess import InitialGuess, make_initial_guess
 from .position_correction import position_updates
 
 logger = logging.getLogger(__name__)
 
 BATCH = 16
-"""Patterns at a time where their order does not matter."""
+"""Patterns computed at a time where their order does not matter."""
 CACHE = 1 << 29
-"""Most bytes to keep probes moved to every pattern in."""
-KNOTS = 4.0
-"""Spacing of the smooth phase's knots, in rms radii of the beam: nearer ones cannot be told from what PIE finds."""
+"""Most bytes of shifted probes to keep, one for every pattern."""
+KNOT_SPACING = 4.0
+"""Spacing of the knots of the low-order phase, in rms radii of the probe; finer phase is left to the object update."""
 COVERAGE_THRESHOLD = 0.1
-"""Least light of a pixel that counts as seen, relative to the median of those that light falls on."""
+"""Least illumination of a covered pixel, relative to the median over the illuminated pixels."""
 GRADIENT_DAMPING = 0.05
-"""Light below which a pixel's slope is damped, relative to the brightest."""
+"""Illumination that is added where the gradient is divided by it, relative to the greatest."""
 ISOLATED = 0.01
-"""Least light shared with others, relative to a pattern's own, of one that overlaps with them."""
-STABLE = 1.5
+"""Overlap multiplicity below which a pattern is isolated."""
+MAX_BATCH_STEP = 1.5
 """Greatest step of a batch where its patterns overlap, relative to the full rPIE step: twice that overshoots."""
+LOW_COUNT_FRACTION = 0.01
+"""Counts of a low-count pattern, relative to the median over the scan."""
 
 
 @dataclass(frozen=True)
 class RefinedVariables:
-    """What an epoch fits beside the object."""
+    """Variables that an epoch updates beside the object.
+
+    Attributes:
+        probe: the modes of the probe.
+        positions: the position of each pattern.
+        probe_scale: the amplitude of the probe at each pattern.
+    """
 
     probe: bool = False
     positions: bool = False
@@ -55,18 +65,18 @@ class RefinedVariables:
 
     @classmethod
     def in_epoch(cls, epoch: int, settings: Refinement) -> "RefinedVariables":
-        """What the settings let free by this epoch, counted from 1."""
-        begins = settings.probe_start_epoch, settings.position_start_epoch, settings.intensity_start_epoch
-        return cls(*(first is not None and epoch >= first for first in begins))
+        """Return the variables that the settings refine in this epoch, counted from 1."""
+        starts = settings.probe_start_epoch, settings.position_start_epoch, settings.intensity_start_epoch
+        return cls(*(start is not None and epoch >= start for start in starts))
 
 
 @dataclass(frozen=True)
 class EpochStats:
-    """What an epoch met and did.
+    """Statistics of an epoch.
 
     Attributes:
-        error: R-factor of the patterns as they were met.
-        phase_change: how much the object's phase changed, rad rms where the light falls.
+        error: R-factor, each pattern's residual taken before its own update.
+        phase_change: change of the object's phase, rms weighted by illumination, rad.
     """
 
     error: float
@@ -74,26 +84,28 @@ class EpochStats:
 
 
 class RefinementEngine:
-    """What explains a scan's counts, and how it gets better.
+    """Object, probe, positions and intensity scale of a scan, with the rPIE updates that refine them.
+
+    Maiden, Johnson and Li 2017, Optica 4, 736; the updates are functions of :mod:`ptychoflow.physics.kernels.pie`.
 
     Args:
-        scan: what to explain.
-        settings: how.
-        start: a reconstruction to start from; a flat object without it.
-        ctx: where to compute, and who shares the work: each of them is given the same scan, settings and start.
+        scan: counts, positions, probe and mask.
+        settings: step sizes, regularisation, variables to refine.
+        start: a reconstruction to start from; a uniform object and the scan's probe without it.
+        ctx: device, and the processes that share each batch: all are given the same scan, settings and start.
 
     Attributes:
-        object: complex, ``(H, W)``.
-        origin: position of its pixel ``[0, 0]``, px.
-        probe: modes, ``(M, N, N)``.
+        object: O, complex, ``(H, W)``.
+        origin: position ``(y, x)`` of its pixel ``[0, 0]``, px.
+        probe: modes P_m, sqrt(photons), ``(M, N, N)``.
         positions: px, float64, ``(J, 2)``.
-        probe_scale: amplitude of each pattern's beam relative to the probe, ``(J,)``.
-        intensity_is_constant: whether that is 1 for all and stays so.
-        isolated_patterns: how many patterns share no light with another.
-        low_count_patterns: those that hold hardly any of the light that others do.
+        probe_scale: amplitude of the probe at each pattern relative to ``probe``, ``(J,)``.
+        intensity_is_constant: True where ``probe_scale`` is 1 for all patterns and stays so.
+        isolated_patterns: number of patterns that overlap no other.
+        low_count_patterns: indices of patterns with less than 1 % of the median counts.
 
     Raises:
-        ValueError: if there is nothing to explain, or the start does not suit the scan.
+        ValueError: if the scan holds no photon, or the start does not suit the scan.
         OSError: if memory does not hold the object.
     """
 
@@ -104,273 +116,317 @@ class RefinementEngine:
         start: Reconstruction | None = None,
         ctx: DistributedContext = DistributedContext(),
     ) -> None:
-        self.settings, self.size, self._peers = settings, scan.size, ctx
-        self._begin(begin(scan, settings, start), scan)
-        self._mask = None if scan.mask is None else self._to_device(np.fft.ifftshift(scan.mask)).float()
-        counts = np.fft.ifftshift(scan.counts, axes=(1, 2))
-        self._amplitude = self._to_device(np.sqrt(counts, dtype=np.float32))
+        self.settings, self.size, self._ctx = settings, scan.size, ctx
+        self._subpixel_shifts: Tensor
+        self._whole_pixels: Tensor
+        self._set_up(make_initial_guess(scan, settings, start), scan)
+        self._mask = None if scan.mask is None else to_corner(as_tensor(np.ascontiguousarray(scan.mask))).to(ctx.device)
+        counts = to_corner(as_tensor(np.ascontiguousarray(scan.counts)))
+        self._amplitude = self._to_device(np.sqrt(counts.numpy()))  # correctly rounded, as torch.sqrt is not
         measured = self._amplitude if self._mask is None else self._amplitude * self._mask
-        light = measured.square().sum((1, 2), dtype=torch.float64).cpu().numpy()
-        self._total, self.low_count_patterns = float(light.sum()), _low_count_patterns(light)
+        pattern_photons = measured.square().sum((1, 2), dtype=torch.float64).cpu().numpy()
+        self._total_photons = float(pattern_photons.sum())
+        self.low_count_patterns = _low_count_patterns(pattern_photons)
         self._generator = torch.Generator().manual_seed(settings.seed)
-        if self._total == 0:
+        if self._total_photons == 0:
             raise ValueError(f"{scan.name} holds no photon where its mask is True: correct the mask")
-        self._keep_moved_probes(RefinedVariables())
-        self._illuminated = self.light()
+        self._cache_shifted_probes(RefinedVariables())
+        self._illumination = self.illumination()
         overlap_multiplicity = self._find_overlap()
         self.isolated_patterns = int((overlap_multiplicity < ISOLATED).sum())
+        # expected number of patterns of a batch, this one counted, that update the same pixels
         self._pattern_overlap = 1 + overlap_multiplicity * (min(settings.batch_size, len(self)) - 1) / max(
             len(self) - 1, 1
         )
 
     def warn(self, name: str) -> None:
-        """Say in the log what makes the fit of a scan of that name doubtful."""
+        """Log what makes the refinement of a scan of that name doubtful: isolated and low-count patterns."""
         if self.isolated_patterns and len(self) > 1:
             logger.warning(
-                "%d of %d patterns of %s overlap with no other: nothing says how their objects hang together, if "
-                "positions and unit are right",
+                "%d of %d patterns of %s do not overlap any other pattern: their relative position in the object is "
+                "undetermined. Check positions and unit",
                 *(self.isolated_patterns, len(self), name),
             )
         if len(self.low_count_patterns):
             logger.warning(
-                "%d of %d patterns of %s hold less than a hundredth of the others' light, the first is number %d: "
-                "leave out frames that were lost or taken with the shutter closed",
+                "%d of %d patterns of %s have < 1 %% of the median counts, the first is number %d: exclude lost or "
+                "shuttered frames",
                 *(len(self.low_count_patterns), len(self), name, self.low_count_patterns[0]),
             )
 
-    def _begin(self, start: Start, scan: Scan) -> None:
-        self.origin = start.origin
-        self.object, self.probe = start.object.to(self._peers.device), start.probe.to(self._peers.device)
-        self.positions, self.probe_scale = self._to_device(start.positions), self._to_device(start.probe_scale)
+    def _set_up(self, guess: InitialGuess, scan: Scan) -> None:
+        self.origin = guess.origin
+        self.object, self.probe = guess.object.to(self._ctx.device), guess.probe.to(self._ctx.device)
+        self.positions, self.probe_scale = self._to_device(guess.positions), self._to_device(guess.probe_scale)
         self.intensity_is_constant = self.settings.intensity_start_epoch is None and bool((self.probe_scale == 1).all())
-        self._recorded, self._origin = self._to_device(scan.positions), self._to_device(np.array(start.origin))
+        self._recorded, self._origin = self._to_device(scan.positions), self._to_device(np.array(guess.origin))
         self._update_windows()
 
     def __len__(self) -> int:
+        """Return the number of patterns J."""
         return len(self.positions)
 
-    def epoch(self, free: RefinedVariables = RefinedVariables(), done: float = 0.0, smooth: bool = False) -> EpochStats:
-        """Pass once over all patterns in random order.
+    def epoch(
+        self,
+        refined: RefinedVariables = RefinedVariables(),
+        progress: float = 0.0,
+        with_low_order_phase: bool = False,
+    ) -> EpochStats:
+        """Update the object, and what else is refined, once by every pattern, in random order.
 
         Args:
-            free: what to fit beside the object.
-            done: share of the fit that lies behind, 0 to 1: it takes step and alpha from first to last.
-            smooth: whether to give the object the smooth phase that the patterns asked for on the way.
+            refined: variables to update beside the object.
+            progress: fraction of the refinement that is done, 0 to 1: it anneals step size and alpha from their first
+                to their last values.
+            with_low_order_phase: solve at the end for the low-order phase, with the equations met on the way.
+
+        Returns:
+            R-factor and phase change.
         """
-        self._rate, self._alpha = (_between(pair, done) for pair in (self.settings.step_size, self.settings.alpha))
-        self._keep_moved_probes(free)
-        before, subpixel_shifts, probe_scale = self.object.clone(), self._rests.clone(), self.probe_scale.clone()
-        error = torch.zeros((), dtype=torch.float64, device=self._peers.device)
-        order = torch.randperm(len(self), generator=self._generator).to(self._peers.device)
-        self._tilts = torch.zeros(len(self), 2, 3, device=self._peers.device) if smooth else None
+        self._step_size = _anneal(self.settings.step_size, progress)
+        self._alpha = _anneal(self.settings.alpha, progress)
+        self._cache_shifted_probes(refined)
+        before, shifts, probe_scale = self.object.clone(), self._subpixel_shifts.clone(), self.probe_scale.clone()
+        error = torch.zeros((), dtype=torch.float64, device=self._ctx.device)
+        order = torch.randperm(len(self), generator=self._generator).to(self._ctx.device)
+        self._phase_equations = torch.zeros(len(self), 2, 3, device=self._ctx.device) if with_low_order_phase else None
         for batch in order.split(self.settings.batch_size):
-            error += self._step(self._peers.local_shard(batch), free)
-        if self._peers.world_size > 1:  # each peer moved its own patterns only
-            self._rests = subpixel_shifts + self._peers.sum(self._rests - subpixel_shifts)
-            self.probe_scale = probe_scale + self._peers.sum(self.probe_scale - probe_scale)
-        if smooth:
-            self._straighten(self._peers.sum(self._tilts))
-        self._remove_ambiguities(free)
-        return EpochStats(float(self._peers.sum(error)) / self._total, self._phase_change(before))
+            error += self._update(self._ctx.local_shard(batch), refined)
+        if self._ctx.world_size > 1:  # each rank updated its own patterns only
+            self._subpixel_shifts = shifts + self._ctx.sum(self._subpixel_shifts - shifts)
+            self.probe_scale = probe_scale + self._ctx.sum(self.probe_scale - probe_scale)
+        if self._phase_equations is not None:
+            self._add_low_order_phase(self._ctx.sum(self._phase_equations))
+        self._remove_ambiguities(refined)
+        return EpochStats(float(self._ctx.sum(error)) / self._total_photons, self._phase_change(before))
 
     def apply_low_order_phase(self) -> None:
-        """Give the object the smooth phase that the patterns ask for now: a little more than they do on their way."""
-        self._straighten(
-            torch.cat([phase_gradient_normal_equations(*self._forward_batch(batch)[2:]) for batch in self._batches()])
+        """Solve for the low-order phase with the equations of all patterns as they are now, and apply it."""
+        self._add_low_order_phase(
+            torch.cat([phase_gradient_normal_equations(*self._forward(batch)[2:]) for batch in self._batches()])
         )
 
-    def slope(self) -> Tensor:
-        """Where all patterns together would take the object now, over the light on each pixel, ``(H, W)``."""
-        total = torch.zeros_like(self.object)
+    def preconditioned_gradient(self) -> Tensor:
+        """Compute the object update of all patterns together, divided by the illumination.
+
+        Returns:
+            ``sum_j sum_m P_jm* (psi_jm' - psi_jm) / (illumination + 0.05 max illumination)``, ``(H, W)``.
+        """
+        gradient = torch.zeros_like(self.object)
         for batch in self._batches():
-            probes, _, wave, modulus, miss = self._forward_batch(batch)
-            change = far_field_corner_inverse(exit_wave_update_(wave, modulus, miss))
-            add_windows_(total, self._pixels[batch], object_update_terms(probes, change)[0])
-        return total / (self._illuminated + GRADIENT_DAMPING * self._illuminated.max())
+            probes, _, waves, modulus, residual = self._forward(batch)
+            exit_wave_updates = far_field_corner_inverse(exit_wave_update_(waves, modulus, residual))
+            add_windows_(gradient, self._first_pixels[batch], object_update_terms(probes, exit_wave_updates)[0])
+        return gradient / (self._illumination + GRADIENT_DAMPING * self._illumination.max())
 
-    def light(self) -> Tensor:
-        """Photons that fall on each pixel of the object over the whole scan, ``(H, W)``."""
-        total = torch.zeros(self.object.shape, device=self._peers.device)
+    def illumination(self) -> Tensor:
+        """Compute the illumination, ``sum_j sum_m |P_jm|^2`` on each pixel of the object, photons, ``(H, W)``."""
+        illumination = torch.zeros(self.object.shape, device=self._ctx.device)
         for batch in self._batches():
-            add_windows_(total, self._pixels[batch], total_intensity(self._probes(batch)))
-        return total
+            add_windows_(illumination, self._first_pixels[batch], total_intensity(self._probes(batch)))
+        return illumination
 
-    def covered(self) -> np.ndarray:
-        """Where enough light falls for the object to be known, ``(H, W)``."""
-        light = self.light().cpu().numpy()
-        return light > COVERAGE_THRESHOLD * np.median(light[light > 0.01 * light.max()])
+    def coverage(self) -> np.ndarray:
+        """Return where the illumination is enough for the object to be known, ``(H, W)``."""
+        illumination = self.illumination().cpu().numpy()
+        return illumination > COVERAGE_THRESHOLD * np.median(illumination[illumination > 0.01 * illumination.max()])
 
-    def state(self) -> dict:
-        """Everything that changes, for :meth:`resume`."""
+    def state(self) -> dict[str, Tensor]:
+        """Return everything that changes, for :meth:`resume`."""
         names = ("object", "probe", "positions", "probe_scale")
         return {name: getattr(self, name) for name in names} | {"generator": self._generator.get_state()}
 
-    def resume(self, state: dict) -> None:
-        """Go on from what :meth:`state` gave: the epochs that follow are the same as without the break."""
+    def resume(self, state: dict[str, Tensor]) -> None:
+        """Resume from a :meth:`state`: the epochs that follow are the same as without the interruption.
+
+        Args:
+            state: of an engine with the same scan, settings and start.
+        """
         for name in ("object", "probe", "positions", "probe_scale"):
-            setattr(self, name, state[name].to(self._peers.device))
+            setattr(self, name, state[name].to(self._ctx.device))
         self._generator.set_state(state["generator"])
         self._update_windows()
 
-    # --- the step ---
+    # --- the rPIE updates ---
 
-    def _forward_batch(self, batch: Tensor) -> tuple[Tensor, ...]:
-        """Probes and windows of a batch, the waves they make, their modulus, and what it misses of the amplitude."""
+    def _forward(self, batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Compute the forward model of a batch.
+
+        Returns:
+            Probes ``(b, M, N, N)``, object windows ``(b, 1, N, N)``, exit waves on the detector ``(b, M, N, N)``, their
+            modulus and the amplitude residual, 0 where masked, ``(b, N, N)``.
+        """
         probes = self._probes(batch)
-        windows = take_windows(self.object, self._pixels[batch], self.size)[:, None]
-        wave = far_field_corner(windows * probes)
-        modulus, miss = modulus_and_residual(wave, self._amplitude, batch)
-        return probes, windows, wave, modulus, miss if self._mask is None else miss.mul_(self._mask)
+        windows = take_windows(self.object, self._first_pixels[batch], self.size)[:, None]
+        waves = far_field_corner(windows * probes)
+        modulus, residual = modulus_and_residual(waves, self._amplitude, batch)
+        return probes, windows, waves, modulus, residual if self._mask is None else residual.mul_(self._mask)
 
-    def _step(self, batch: Tensor, free: RefinedVariables) -> Tensor:
-        """One regularised PIE step on a batch of patterns."""
-        probes, windows, wave, modulus, miss = self._forward_batch(batch)
-        if free.probe_scale:
-            self._fit_intensity_scale(batch, wave, modulus, miss)
-        if self._tilts is not None:
-            self._tilts[batch] = phase_gradient_normal_equations(wave, modulus, miss)
-        error = miss.square().sum()
-        change = far_field_corner_inverse(exit_wave_update_(wave, modulus, miss))
-        if free.probe:
-            self._update_probe(batch, windows, change)
-        pull, light = object_update_terms(probes, change)
-        if free.positions:
-            self._rests[batch] += position_updates(light, windows[:, 0], pull).double()
-        rates = (STABLE / self._pattern_overlap[batch]).clamp_max(self._rate)
-        self._add(
-            batch, self._damp_amplitude_step(rpie_object_updates_(pull, light, rates, self._alpha), windows[:, 0])
-        )
+    def _update(self, batch: Tensor, refined: RefinedVariables) -> Tensor:
+        """Make one rPIE update from a batch of patterns; return its summed square residual, photons."""
+        probes, windows, waves, modulus, residual = self._forward(batch)
+        if refined.probe_scale:
+            self._fit_intensity_scale(batch, waves, modulus, residual)
+        if self._phase_equations is not None:
+            self._phase_equations[batch] = phase_gradient_normal_equations(waves, modulus, residual)
+        error = residual.square().sum()
+        exit_wave_updates = far_field_corner_inverse(exit_wave_update_(waves, modulus, residual))
+        if refined.probe:
+            self._update_probe(batch, windows, exit_wave_updates)
+        numerator, probe_intensity = object_update_terms(probes, exit_wave_updates)
+        if refined.positions:
+            self._subpixel_shifts[batch] += position_updates(probe_intensity, windows[:, 0], numerator).double()
+        step_sizes = (MAX_BATCH_STEP / self._pattern_overlap[batch]).clamp_max(self._step_size)
+        object_updates = rpie_object_updates_(numerator, probe_intensity, step_sizes, self._alpha)
+        self._update_object(batch, self._damp_amplitude_step(object_updates, windows[:, 0]))
         return error
 
-    def _damp_amplitude_step(self, step: Tensor, windows: Tensor) -> Tensor:
-        """What the object follows of a step, ``(b, N, N)``: less of what changes its amplitude, where that is asked."""
-        share = self.settings.amplitude_step_scale
-        if share == 1:
-            return step
-        along = windows.sgn()
-        return step - (1 - share) * (step * along.conj()).real * along
+    def _damp_amplitude_step(self, object_updates: Tensor, windows: Tensor) -> Tensor:
+        """Scale the part of the object updates that changes the object's amplitude by ``amplitude_step_scale``.
 
-    def _add(self, batch: Tensor, step: Tensor) -> None:
-        """Add a step under each pattern, of all peers together, to the object."""
-        if self._peers.world_size == 1:
-            add_windows_(self.object, self._pixels[batch], step)
+        Args:
+            object_updates: ``(b, N, N)``.
+            windows: object under each pattern, ``(b, N, N)``.
+        """
+        scale = self.settings.amplitude_step_scale
+        if scale == 1:
+            return object_updates
+        direction = windows.sgn()
+        return object_updates - (1 - scale) * (object_updates * direction.conj()).real * direction
+
+    def _update_object(self, batch: Tensor, object_updates: Tensor) -> None:
+        """Add the update under each pattern, of all ranks together, to the object."""
+        if self._ctx.world_size == 1:
+            add_windows_(self.object, self._first_pixels[batch], object_updates)
             return
         total = torch.zeros_like(self.object)
-        add_windows_(total, self._pixels[batch], step)
-        self.object += self._peers.sum(total)
+        add_windows_(total, self._first_pixels[batch], object_updates)
+        self.object += self._ctx.sum(total)
 
-    def _update_probe(self, batch: Tensor, windows: Tensor, change: Tensor) -> None:
-        """The same step for the probe, averaged over the batch, each pattern's share moved back by its rest."""
-        back = far_field_corner(windows.conj() * change) * self._ramps(self._rests[batch]).conj()
-        step = far_field_corner_inverse(self._peers.sum(back.sum(0)))
-        power = self._peers.sum(intensity(windows).sum((0, 1)))
-        self.probe = self.probe + self._rate * step / torch.lerp(power, power.max(), self._alpha)
+    def _update_probe(self, batch: Tensor, windows: Tensor, exit_wave_updates: Tensor) -> None:
+        """Add the rPIE probe update of a batch, each pattern's part shifted back by its sub-pixel shift."""
+        spectra = far_field_corner(windows.conj() * exit_wave_updates)
+        spectra = spectra * self._ramps(self._subpixel_shifts[batch]).conj()
+        numerator = far_field_corner_inverse(self._ctx.sum(spectra.sum(0)))
+        object_intensity = self._ctx.sum(intensity(windows).sum((0, 1)))
+        self.probe = self.probe + rpie_probe_update(numerator, object_intensity, self._step_size, self._alpha)
 
-    def _fit_intensity_scale(self, batch: Tensor, wave: Tensor, modulus: Tensor, miss: Tensor) -> None:
-        """Give each pattern the brightness that fits it best; its wave and what it misses follow, in place."""
-        seen = modulus if self._mask is None else modulus * self._mask
-        factor = 1 + (seen * miss).sum((1, 2)) / (seen * modulus).sum((1, 2)).clamp_min(1e-30)
+    def _fit_intensity_scale(self, batch: Tensor, waves: Tensor, modulus: Tensor, residual: Tensor) -> None:
+        """Scale the probe at each pattern by least squares on its amplitudes; update waves and residual in place."""
+        masked = modulus if self._mask is None else modulus * self._mask
+        factor = 1 + (masked * residual).sum((1, 2)) / (masked * modulus).sum((1, 2)).clamp_min(1e-30)
         factor = factor.clamp_(0.5, 2.0)
         self.probe_scale[batch] *= factor
-        miss -= (factor - 1)[:, None, None] * seen
+        residual -= (factor - 1)[:, None, None] * masked
         modulus *= factor[:, None, None]
-        wave *= factor[:, None, None, None]
+        waves *= factor[:, None, None, None]
 
-    def _straighten(self, tilts: Tensor) -> None:
-        """Give the object the smooth phase with the slopes that all patterns asked for."""
-        equations, places = tilts.double().cpu().numpy(), self._places.cpu().numpy()
-        spacing = KNOTS * _rms_radius(total_intensity(self.probe))
-        phase = smooth_phase(equations, places, self.object.shape, spacing)
+    def _add_low_order_phase(self, equations: Tensor) -> None:
+        """Multiply the object with the low-order phase that solves the equations ``(J, 2, 3)`` of all patterns."""
+        spacing = KNOT_SPACING * _rms_radius(total_intensity(self.probe))
+        centres = self._whole_pixels.cpu().numpy()
+        phase = low_order_phase(equations.double().cpu().numpy(), centres, self.object.shape, spacing)
         self.object *= self._to_device(np.exp(1j * phase).astype(np.complex64))
 
-    def _remove_ambiguities(self, free: RefinedVariables) -> None:
-        """Take off what counts cannot tell: how modes mix, a factor and a shift that all patterns share."""
-        if free.probe_scale:
+    def _remove_ambiguities(self, refined: RefinedVariables) -> None:
+        """Remove what counts do not determine: the mixing of modes, a common scale and a common shift."""
+        if refined.probe_scale:
             common = self.probe_scale.square().mean().sqrt()
             self.probe_scale, self.probe = self.probe_scale / common, self.probe * common
-        if free.positions:
-            reach = self.settings.max_position_shift_px
-            moved = self._places + self._rests + self._origin - self._recorded
-            moved = moved.clamp_(-reach, reach)
+        if refined.positions:
+            limit = self.settings.max_position_shift_px
+            moved = self._whole_pixels + self._subpixel_shifts + self._origin - self._recorded
+            moved = moved.clamp_(-limit, limit)
             self.positions = self._recorded + moved - moved.mean(0)
-            self.probe = self._move(moved.mean(0, keepdim=True))[0]
+            self.probe = self._shift_probe(moved.mean(0, keepdim=True))[0]
             self._update_windows()
-        if free.probe:
-            self.probe = orthogonal_modes(self.probe)
+        if refined.probe:
+            self.probe = orthogonalise_modes(self.probe)
 
-    # --- where and with what ---
+    # --- windows and probes of the patterns ---
 
     def _to_device(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self._peers.device)
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self._ctx.device)
 
     def _batches(self) -> tuple[Tensor, ...]:
-        return torch.arange(len(self), device=self._peers.device).split(BATCH)
+        return torch.arange(len(self), device=self._ctx.device).split(BATCH)
 
     def _update_windows(self) -> None:
-        """Split positions into whole windows and the rest, which the probe carries.
+        """Split positions into whole pixels, where windows are cut, and sub-pixel shifts, which the probe carries.
 
         Raises:
-            ValueError: if a window leaves the object: loops over windows do not look.
+            ValueError: if a window leaves the object: the kernels do not check.
         """
-        self._places, self._rests = split_positions(self.positions - self._origin)
-        low, high = torch.stack([self._places.amin(0), self._places.amax(0)]).tolist()
-        room = [side - self.size + self.size // 2 for side in self.object.shape]
-        if min(low) < self.size // 2 or any(last > most for last, most in zip(high, room, strict=True)):
+        self._whole_pixels, self._subpixel_shifts = split_positions(self.positions - self._origin)
+        low, high = torch.stack([self._whole_pixels.amin(0), self._whole_pixels.amax(0)]).tolist()
+        limits = [side - self.size + self.size // 2 for side in self.object.shape]
+        if min(low) < self.size // 2 or any(last > most for last, most in zip(high, limits, strict=True)):
             raise ValueError(
-                "positions have moved out of the object or are no numbers any more: lower refinement.step_size, or let "
-                "positions free later (refinement.position_start_epoch)"
+                "refined positions left the object canvas or became NaN: lower refinement.step_size, or refine "
+                "positions later (refinement.position_start_epoch)"
             )
-        corners = self._places - self.size // 2
-        self._pixels = corners[:, 0] * self.object.shape[1] + corners[:, 1]
-        self._moved = None
+        corners = self._whole_pixels - self.size // 2
+        self._first_pixels = corners[:, 0] * self.object.shape[1] + corners[:, 1]
+        self._shifted_probes: Tensor | None = None
 
     def _find_overlap(self) -> Tensor:
-        """How many other patterns ask for a change of the same pixels, ``(J,)``."""
-        light = total_intensity(self.probe).flatten()
-        under = (
-            take_windows(self._illuminated, self._pixels[batch], self.size).flatten(1) for batch in self._batches()
+        """Compute the overlap multiplicity of each pattern, ``(J,)``.
+
+        The illumination by the other patterns relative to a pattern's own, both weighted by its probe intensity: the
+        number of patterns that update the same pixels.
+        """
+        probe_intensity = total_intensity(self.probe).flatten()
+        windows = (
+            take_windows(self._illumination, self._first_pixels[batch], self.size).flatten(1)
+            for batch in self._batches()
         )
-        met = torch.cat([lit @ light for lit in under])
-        return (met / light.square().sum() - 1).clamp_min_(0)
+        shared = torch.cat([illumination @ probe_intensity for illumination in windows])
+        return (shared / probe_intensity.square().sum() - 1).clamp_min_(0)
 
     def _phase_change(self, before: Tensor) -> float:
+        """Return the rms change of the object's phase, weighted by illumination, a constant apart, rad."""
         ratio = self.object * before.conj()
-        ratio *= (ratio * self._illuminated).sum().conj().sgn()
-        return float((self._illuminated * ratio.angle().square()).sum().div(self._illuminated.sum()).sqrt())
+        ratio *= (ratio * self._illumination).sum().conj().sgn()
+        return float((self._illumination * ratio.angle().square()).sum().div(self._illumination.sum()).sqrt())
 
-    def _keep_moved_probes(self, free: RefinedVariables) -> None:
-        """Move the probe to every pattern once and for all where nothing changes it."""
-        if free.probe or free.positions:
-            self._moved = None
-        elif self._moved is None and 8 * len(self) * self.probe.numel() < CACHE:
-            self._moved = torch.cat([self._move(self._rests[batch]) for batch in self._batches()])
+    def _cache_shifted_probes(self, refined: RefinedVariables) -> None:
+        """Shift the probe to every pattern once where neither probe nor positions are refined."""
+        if refined.probe or refined.positions:
+            self._shifted_probes = None
+        elif self._shifted_probes is None and 8 * len(self) * self.probe.numel() < CACHE:
+            self._shifted_probes = torch.cat(
+                [self._shift_probe(self._subpixel_shifts[batch]) for batch in self._batches()]
+            )
 
     def _probes(self, batch: Tensor) -> Tensor:
-        """Modes moved to each pattern's sub-pixel rest, in its brightness, ``(b, M, N, N)``."""
-        moved = self._move(self._rests[batch]) if self._moved is None else self._moved.index_select(0, batch)
-        return moved if self.intensity_is_constant else moved * self.probe_scale[batch, None, None, None]
+        """Return the modes at the sub-pixel shift of each pattern, times its ``probe_scale``, ``(b, M, N, N)``."""
+        if self._shifted_probes is None:
+            shifted = self._shift_probe(self._subpixel_shifts[batch])
+        else:
+            shifted = self._shifted_probes.index_select(0, batch)
+        return shifted if self.intensity_is_constant else shifted * self.probe_scale[batch, None, None, None]
 
-    def _move(self, subpixel_shifts: Tensor) -> Tensor:
+    def _shift_probe(self, subpixel_shifts: Tensor) -> Tensor:
         return far_field_corner_inverse(far_field_corner(self.probe) * self._ramps(subpixel_shifts))
 
     def _ramps(self, subpixel_shifts: Tensor) -> Tensor:
         return fourier_ramp(subpixel_shifts, self.size, torch.float32)[:, None]
 
 
-def _low_count_patterns(light: np.ndarray) -> np.ndarray:
-    """Patterns with less than a hundredth of the median light, where that is no accident of few photons."""
-    middle = np.median(light)
-    return np.flatnonzero(light < min(0.01 * middle, middle - 10 * middle**0.5))
+def _low_count_patterns(pattern_photons: np.ndarray) -> np.ndarray:
+    """Return the patterns with less than 1 % of the median photons, where few photons do not explain it."""
+    median = np.median(pattern_photons)
+    return np.flatnonzero(pattern_photons < min(LOW_COUNT_FRACTION * median, median - 10 * median**0.5))
 
 
-def _between(pair: tuple[float, float], share: float) -> float:
-    """From the first number to the second, geometrically."""
-    return pair[0] ** (1 - share) * pair[1] ** share
+def _anneal(ends: tuple[float, float], progress: float) -> float:
+    """Interpolate from the first number to the second, geometrically."""
+    return ends[0] ** (1 - progress) * ends[1] ** progress
 
 
-def _rms_radius(light: Tensor) -> float:
-    """Root of the mean square distance from the beam's centre of mass, px."""
-    line = torch.arange(light.shape[-1], dtype=light.dtype, device=light.device)
-    share = light / light.sum()
-    variances = [(s @ line.square() - (s @ line).square()) for s in (share.sum(0), share.sum(1))]
-    return float(sum(variances).sqrt())
+def _rms_radius(probe_intensity: Tensor) -> float:
+    """Return the root of the mean square distance from the probe's centre of mass, px."""
+    line = torch.arange(probe_intensity.shape[-1], dtype=probe_intensity.dtype, device=probe_intensity.device)
+    share = probe_intensity / probe_intensity.sum()
+    variance_x, variance_y = (s @ line.square() - (s @ line).square() for s in (share.sum(0), share.sum(1)))
+    return float((variance_x + variance_y).sqrt())

@@ -1,4 +1,4 @@
-"""Where a fit begins: from empty space and the scan's probe, or from a reconstruction."""
+"""Initial guess of a refinement: a uniform object and the scan's probe, or a reconstruction."""
 
 from dataclasses import dataclass
 
@@ -11,24 +11,24 @@ from torch.nn.functional import pad
 from ..config import Refinement
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan, check_scan_extent
-from ..physics.probe_modes import more_modes
+from ..physics.probe_modes import add_modes
 
-MODE_SHARE = 0.05
-"""Share of the light that a mode made from the first one begins with."""
+NEW_MODE_FRACTION = 0.05
+"""Fraction of the photons that a mode added to the probe begins with."""
 PIXEL_BYTES = 48
-"""What a fit needs for a pixel of its object at least: before and after an epoch, snapshots, light, differences."""
+"""Memory per pixel of the object at least: object before and after an epoch, snapshots, illumination, differences."""
 
 
 @dataclass(frozen=True)
-class Start:
-    """The first guess of a fit.
+class InitialGuess:
+    """Initial guess of everything that a refinement may change.
 
     Attributes:
-        object: complex, ``(H, W)``, holds every window and, where positions are free, as far as they may move.
-        origin: position of its pixel ``[0, 0]``, px.
-        probe: modes, ``(M, N, N)``.
+        object: complex, ``(H, W)``; it holds every window and, where positions are refined, their greatest shifts.
+        origin: position ``(y, x)`` of its pixel ``[0, 0]``, px.
+        probe: modes, sqrt(photons), ``(M, N, N)``.
         positions: px, ``(J, 2)``.
-        probe_scale: amplitude of each pattern's beam relative to the probe, ``(J,)``.
+        probe_scale: amplitude of the probe at each pattern relative to ``probe``, ``(J,)``.
     """
 
     object: Tensor
@@ -38,74 +38,87 @@ class Start:
     probe_scale: np.ndarray
 
 
-def begin(scan: Scan, settings: Refinement, found: Reconstruction | None) -> Start:
-    """Begin with all that a reconstruction found, or with nothing but what the scan says.
+def make_initial_guess(scan: Scan, settings: Refinement, start: Reconstruction | None) -> InitialGuess:
+    """Make the initial guess from a reconstruction, or a uniform object and the scan's probe.
+
+    Args:
+        scan: to be refined.
+        settings: number of probe modes, room for position shifts.
+        start: reconstruction whose object, probe, positions and probe scale to start from.
+
+    Returns:
+        The initial guess, on the CPU.
 
     Raises:
         ValueError: if all positions are the same, or the reconstruction is not of this scan.
         OSError: if memory does not hold an object under all positions.
     """
     check_scan_extent(scan)
-    if found is not None:
-        _check(scan, found)
-    positions = scan.positions if found is None else found.positions
-    known = None if found is None else found.probe_scale
     margin = int(np.ceil(settings.max_position_shift_px)) + 1 if settings.position_start_epoch else 0
-    image, origin = _empty(scan, margin) if found is None else _grown(found, scan.size, margin)
-    probe = torch.from_numpy((scan if found is None else found).probe.astype(np.complex64))
-    probe = probe if settings.probe_modes is None else more_modes(probe, settings.probe_modes, MODE_SHARE)
-    probe_scale = np.ones(len(scan)) if known is None else known
-    return Start(image, origin, probe, np.array(positions), probe_scale.astype(np.float32))
+    if start is None:
+        image, origin = _uniform_object(scan, margin)
+        source, positions, probe_scale = scan.probe, scan.positions, None
+    else:
+        _check_start(scan, start)
+        image, origin = _padded_object(start, scan.size, margin)
+        source, positions, probe_scale = start.probe, start.positions, start.probe_scale
+    probe = torch.from_numpy(source.astype(np.complex64))
+    probe = probe if settings.probe_modes is None else add_modes(probe, settings.probe_modes, NEW_MODE_FRACTION)
+    probe_scale = np.ones(len(scan)) if probe_scale is None else probe_scale
+    return InitialGuess(image, origin, probe, np.array(positions), probe_scale.astype(np.float32))
 
 
-def _empty(scan: Scan, margin: int) -> tuple[Tensor, tuple[float, float]]:
+def _uniform_object(scan: Scan, margin: int) -> tuple[Tensor, tuple[float, float]]:
+    """Return an object of 1 that holds all windows with a margin, px, and its origin."""
     first = np.floor(scan.positions.min(0)) - scan.size // 2 - 1 - margin
     height, width = (np.ceil(scan.positions.max(0) - first).astype(int) + scan.size // 2 + 1 + margin).tolist()
-    needed, free = PIXEL_BYTES * height * width, psutil.virtual_memory().available
-    if needed > free:
+    needed, available = PIXEL_BYTES * height * width, psutil.virtual_memory().available
+    if needed > available:
         raise OSError(
-            f"an object of {height} x {width} px needs {needed / 2**30:.3g} GiB, {free / 2**30:.3g} GiB of memory are "
-            "free: make room, or check the unit of the positions"
+            f"an object of {height} x {width} px needs {needed / 2**30:.3g} GiB, {available / 2**30:.3g} GiB of memory "
+            "are available: free memory, or check the unit of the positions"
         )
     return torch.ones(height, width, dtype=torch.complex64), (float(first[0]), float(first[1]))
 
 
-def _grown(found: Reconstruction, size: int, margin: int) -> tuple[Tensor, tuple[float, float]]:
-    """The object found, with empty space around it where positions need room."""
-    first, last = _reach(found.positions, found.origin, size)
+def _padded_object(start: Reconstruction, size: int, margin: int) -> tuple[Tensor, tuple[float, float]]:
+    """Return the object of a reconstruction, padded with 1 where refined positions need room, and its origin."""
+    first, end = _window_bounds(start.positions, start.origin, size)
     before = np.maximum(0, margin - first)
-    after = np.maximum(0, last + margin - found.object.shape)
-    image = pad(torch.from_numpy(found.object), (before[1], after[1], before[0], after[0]), value=1.0)
-    return image.contiguous(), (found.origin[0] - float(before[0]), found.origin[1] - float(before[1]))
+    after = np.maximum(0, end + margin - start.object.shape)
+    image = pad(torch.from_numpy(start.object), (before[1], after[1], before[0], after[0]), value=1.0)
+    return image.contiguous(), (start.origin[0] - float(before[0]), start.origin[1] - float(before[1]))
 
 
-def _check(scan: Scan, found: Reconstruction) -> None:
-    if len(found.positions) != len(scan) or found.probe.shape[-1] != scan.size:
+def _check_start(scan: Scan, start: Reconstruction) -> None:
+    """Raise an error if a reconstruction is not of this scan."""
+    if len(start.positions) != len(scan) or start.probe.shape[-1] != scan.size:
         raise ValueError(
-            f"the start was made from {len(found.positions)} patterns of {found.probe.shape[-1]} px, {scan.name} has "
+            f"the start was made from {len(start.positions)} patterns of {start.probe.shape[-1]} px, {scan.name} has "
             f"{len(scan)} of {scan.size} px: give a reconstruction of this scan"
         )
-    ours, theirs = scan.geometry.pixel_size_m, found.geometry.pixel_size_m
-    if abs(ours - theirs) > 1e-3 * ours:
+    pixel_m, start_pixel_m = scan.geometry.pixel_size_m, start.geometry.pixel_size_m
+    if abs(pixel_m - start_pixel_m) > 1e-3 * pixel_m:
         raise ValueError(
-            f"the start has pixels of {theirs:.4g} m, {scan.name} of {ours:.4g} m: give a reconstruction of this scan"
+            f"the start has pixels of {start_pixel_m:.4g} m, {scan.name} of {pixel_m:.4g} m: give a reconstruction of "
+            "this scan"
         )
-    moved = np.abs(found.positions - scan.positions).max()
+    moved = np.abs(start.positions - scan.positions).max()
     if moved > scan.size / 2:
         raise ValueError(
             f"positions of the start lie up to {moved:.0f} px from those of {scan.name}: give a reconstruction of this "
             "scan"
         )
-    for positions in (scan.positions, found.positions):
-        first, last = _reach(positions, found.origin, scan.size)
-        if first.min() < 0 or (last > found.object.shape).any():
+    for positions in (scan.positions, start.positions):
+        first, end = _window_bounds(positions, start.origin, scan.size)
+        if first.min() < 0 or (end > start.object.shape).any():
             raise ValueError(
-                f"the start is {found.object.shape} px and does not hold all windows of {scan.name}: stitch this scan "
+                f"the start is {start.object.shape} px and does not hold all windows of {scan.name}: stitch this scan "
                 "again"
             )
 
 
-def _reach(positions: np.ndarray, origin: tuple[float, float], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First pixel of all windows together, and the one after their last."""
-    places = np.round(positions - origin).astype(int)
-    return places.min(0) - size // 2, places.max(0) + size // 2
+def _window_bounds(positions: np.ndarray, origin: tuple[float, float], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first pixel of all windows together, and the one after their last, ``(y, x)``."""
+    centres = np.round(positions - origin).astype(int)
+    return centres.min(0) - size // 2, centres.max(0) + size // 2

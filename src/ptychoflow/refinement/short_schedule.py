@@ -1,16 +1,24 @@
-"""The few epochs of refinement between which a network corrects the object."""
+"""Short annealing schedule of the rPIE epochs of a learned refinement, the same in training and inference."""
 
 from torch import Tensor
 
 from .engine import RefinementEngine
 
 EPOCHS = 6
-"""Steps are annealed as if a fit that is corrected had so many epochs; a network learns from as many."""
+"""Epochs over which step size and alpha are annealed; a network is trained on objects after as many."""
 
 
-def one_epoch(fit: RefinementEngine, epoch: int) -> tuple[Tensor, float]:
-    """An epoch of a fit, counted from 0; gives the object before it and the R-factor that it met."""
-    before = fit.object.clone()
-    met = fit.epoch(done=min(epoch / EPOCHS, 1.0))
-    fit.apply_low_order_phase()
-    return before, met.error
+def run_epoch(engine: RefinementEngine, epoch: int) -> tuple[Tensor, float]:
+    """Run one epoch of rPIE on the object alone, and apply the low-order phase.
+
+    Args:
+        engine: of the scan; its object is updated.
+        epoch: counted from 0.
+
+    Returns:
+        Object before the epoch, ``(H, W)``, and the R-factor.
+    """
+    before = engine.object.clone()
+    stats = engine.epoch(progress=min(epoch / EPOCHS, 1.0))
+    engine.apply_low_order_phase()
+    return before, stats.error

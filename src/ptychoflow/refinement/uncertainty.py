@@ -1,87 +1,142 @@
-"""How far to trust each pixel's phase: what a fit makes of data simulated from its own result.
+"""Phase uncertainty of a refined object by parametric bootstrap: refinements of scans simulated from the result.
 
-Where the truth is known, the error can be looked at. So take the result for the truth, draw counts for it, fit them in
-the same way from the same start, and see how far the fit comes to lie from what went in: noise, slow convergence and
-what is wrong about probe and positions are all in it. But the result has lost detail already, and what it has lost
-cannot be lost again: its repetition errs too little where the object is fine and too much nowhere. So two repetitions
-find out what such a fit loses, the result is given that back, as far as both have lost the same, and a third, with it
-for the truth, is asked for the error. The spread of overlapping patches and the difference of half sets are of no such
-use: both miss what all patterns get wrong alike.
+The error of a reconstruction is known where the ground truth is. So take the result as ground truth, draw counts from
+it, refine them in the same way from the same start, and compare: noise, slow convergence and errors of probe and
+positions are all included. But the result has already lost detail, and what is lost cannot be lost again: such a
+repetition underestimates the error where the object is fine. So two repetitions measure what a refinement loses, that
+is added to the result as far as both lost the same, and a third, with the sum as ground truth, gives the error.
+The standard deviation of overlapping patches and the difference of half sets miss the errors that all patterns share.
 """
 
 import dataclasses
+import itertools
+import logging
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
 from ..metrics.alignment import align
 from ..metrics.data_consistency import expected_patterns
+from ..runtime.distributed import DistributedContext
 from .engine import RefinementEngine
+from .loop import RefinementCancelled, RefinementLoop
 
-NEAR_PX = 3.0
-"""Standard deviation of the neighbourhood over which errors are averaged, px."""
+logger = logging.getLogger(__name__)
+
+NEIGHBOURHOOD_PX = 3.0
+"""Standard deviation of the Gaussian over which errors are averaged, px."""
 INFLATION = 1.03
-"""What was still missing on dead leaves, lines, a photograph and two other kinds, 1e4 to 1e6 photons.
-`docs/results/coverage.md` tells the coverage on objects that it was not set with."""
+"""Factor that was still missing on dead leaves, lines, a photograph and two other kinds, 1e4 to 1e6 photons.
+`docs/results/coverage.md` gives the coverage on objects that it was not calibrated on."""
 UNKNOWN = np.pi / np.sqrt(3)
 """Standard deviation of a phase of which nothing is known, rad."""
 
 
-def phase_uncertainty(
-    scan: Scan, fit: RefinementEngine, coverage: np.ndarray, again: Callable[[Scan], RefinementEngine]
+def bootstrap_phase_uncertainty(
+    scan: Scan,
+    engine: RefinementEngine,
+    coverage: np.ndarray,
+    start: Reconstruction | None,
+    ctx: DistributedContext,
+    on_epoch_end: Callable[[dict[str, float]], bool],
 ) -> np.ndarray:
-    """Standard deviation of the phase at each pixel, rad, ``(H, W)``, a ramp and a constant apart.
-
-    Of normal errors it is ``sqrt(pi / 2)`` times their mean size, which few large ones, at an edge, raise less than
-    their square.
+    """Estimate the phase uncertainty of a refinement from three repetitions of it.
 
     Args:
         scan: the measurement.
-        fit: what was found.
-        coverage: where the object is known, ``(H, W)``.
-        again: fits another scan as this one was fitted.
+        engine: refined on it.
+        coverage: where its object is known, ``(H, W)``.
+        start: reconstruction that the refinement started from.
+        ctx: device, and the processes that share each batch.
+        on_epoch_end: called after each epoch with its row of the history and the number of the ``repetition``.
+
+    Returns:
+        Standard deviation of the phase, rad, ``(H, W)``.
+
+    Raises:
+        RefinementCancelled: if ``on_epoch_end`` returns False.
     """
-    result = fit.object.cpu().numpy()
-    one, other = (result - _repeated(scan, fit, result, coverage, again, seed) for seed in (0, 1))
-    truth = result + _agreement(one, other, coverage) * (one + other)
-    repetition = _repeated(scan, fit, truth, coverage, again, seed=2)
-    spread = INFLATION * np.sqrt(np.pi / 2) * _near(np.abs(np.angle(repetition * truth.conj())), coverage)
-    return np.where(coverage, np.minimum(spread, UNKNOWN), UNKNOWN).astype(np.float32)
+    began, numbers = time.perf_counter(), itertools.count(1)
+
+    def refit(simulated: Scan) -> RefinementEngine:
+        loop, number = RefinementLoop(RefinementEngine(simulated, engine.settings, start, ctx)), next(numbers)
+        if loop.run(f"a repetition of {scan.name}", lambda row: on_epoch_end(row | {"repetition": number})):
+            raise RefinementCancelled
+        return loop.engine
+
+    phase_std = phase_uncertainty(scan, engine, coverage, refit)
+    if ctx.rank == 0:
+        logger.info(
+            "estimated phase uncertainty from 3 repeated fits: median σ = %.2g rad (%.1f s)",
+            *(np.median(phase_std[coverage]), time.perf_counter() - began),
+        )
+    return phase_std
+
+
+def phase_uncertainty(
+    scan: Scan, engine: RefinementEngine, coverage: np.ndarray, refit: Callable[[Scan], RefinementEngine]
+) -> np.ndarray:
+    """Compute the standard deviation of the phase at each pixel, a ramp and a constant apart.
+
+    It is ``sqrt(pi / 2)`` times the mean absolute error, as for normal errors: a few large errors, at an edge, raise it
+    less than their square.
+
+    Args:
+        scan: the measurement.
+        engine: refined on it.
+        coverage: where its object is known, ``(H, W)``.
+        refit: refines another scan as this one was refined.
+
+    Returns:
+        Standard deviation of the phase, rad, ``(H, W)``.
+    """
+    result = engine.object.cpu().numpy()
+    first, second = (result - _repeated(scan, engine, result, coverage, refit, seed) for seed in (0, 1))
+    truth = result + _agreement(first, second, coverage) * (first + second)
+    repetition = _repeated(scan, engine, truth, coverage, refit, seed=2)
+    error = np.abs(np.angle(repetition * truth.conj()))
+    phase_std = INFLATION * np.sqrt(np.pi / 2) * _local_mean(error, coverage)
+    return np.where(coverage, np.minimum(phase_std, UNKNOWN), UNKNOWN).astype(np.float32)
 
 
 def _repeated(
     scan: Scan,
-    fit: RefinementEngine,
+    engine: RefinementEngine,
     truth: np.ndarray,
     coverage: np.ndarray,
-    again: Callable[[Scan], RefinementEngine],
+    refit: Callable[[Scan], RefinementEngine],
     seed: int,
 ) -> np.ndarray:
-    """What is found where this was the truth, freed of ramp and scale; where nothing is known, the truth."""
-    found = again(_simulated(scan, fit, truth, seed))
-    aligned = align(found.object.cpu().numpy(), found.origin, coverage, truth, fit.origin, truth_coverage=coverage)
+    """Return the object refined from counts of this ground truth, aligned to it; the truth where nothing is known."""
+    repetition = refit(_simulated(scan, engine, truth, seed))
+    aligned = align(
+        repetition.object.cpu().numpy(), repetition.origin, coverage, truth, engine.origin, truth_coverage=coverage
+    )
     return np.where(aligned.mask, aligned.object, truth).astype(truth.dtype)
 
 
-def _simulated(scan: Scan, fit: RefinementEngine, truth: np.ndarray, seed: int) -> Scan:
-    """The scan with other counts: Poisson draws of what this object gives under the fit's probe and positions."""
-    probe, positions, probe_scale = (part.cpu().numpy() for part in (fit.probe, fit.positions, fit.probe_scale))
+def _simulated(scan: Scan, engine: RefinementEngine, truth: np.ndarray, seed: int) -> Scan:
+    """Return the scan with Poisson counts of this object under the refined probe and positions."""
+    arrays = (engine.probe, engine.positions, engine.probe_scale)
+    probe, positions, probe_scale = (array.cpu().numpy() for array in arrays)
     rng = np.random.default_rng((seed, 6))
-    expected: Iterator[np.ndarray] = expected_patterns(truth, fit.origin, probe, positions, probe_scale)
+    expected: Iterator[np.ndarray] = expected_patterns(truth, engine.origin, probe, positions, probe_scale)
     counts = np.concatenate([rng.poisson(block).astype(np.uint32) for block in expected])
     return dataclasses.replace(scan, counts=counts, truth=None)
 
 
-def _agreement(one: np.ndarray, other: np.ndarray, coverage: np.ndarray) -> np.ndarray:
-    """How much of two images is the same near each pixel, 0 to 1: 0 for noise, 1 where they are equal."""
-    both = _near((one * other.conj()).real, coverage)
-    each = _near((np.abs(one) ** 2 + np.abs(other) ** 2) / 2, coverage)
-    return np.clip(both / np.maximum(each, np.finfo(np.float32).tiny), 0, 1).astype(np.float32)
+def _agreement(first: np.ndarray, second: np.ndarray, coverage: np.ndarray) -> np.ndarray:
+    """Return the local agreement of two images, 0 for independent noise to 1 where they are equal, ``(H, W)``."""
+    product = _local_mean((first * second.conj()).real, coverage)
+    power = _local_mean((np.abs(first) ** 2 + np.abs(second) ** 2) / 2, coverage)
+    return np.clip(product / np.maximum(power, np.finfo(np.float32).tiny), 0, 1).astype(np.float32)
 
 
-def _near(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Mean over the neighbourhood of each pixel, of what the mask holds of it."""
-    known = gaussian_filter(mask.astype(np.float64), NEAR_PX)
-    return gaussian_filter(np.where(mask, image, 0).astype(np.float64), NEAR_PX) / np.maximum(known, 1e-6)
+def _local_mean(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the mean over the neighbourhood of each pixel, on the mask."""
+    known = gaussian_filter(mask.astype(np.float64), NEIGHBOURHOOD_PX)
+    return gaussian_filter(np.where(mask, image, 0).astype(np.float64), NEIGHBOURHOOD_PX) / np.maximum(known, 1e-6)

@@ -1,8 +1,10 @@
-"""Zernike aberrations by their names, each with a root mean square of 1 over the unit disc."""
+"""Aberrations of a probe: defocus and Zernike polynomials, each with a root mean square of 1 over the unit disc."""
+
+from collections.abc import Callable
 
 import numpy as np
 
-ZERNIKE = {
+ZERNIKE: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray], int, Callable[[np.ndarray], np.ndarray]]] = {
     "astigmatism": (6, lambda r: r**2, 2, np.cos),
     "astigmatism_45": (6, lambda r: r**2, 2, np.sin),
     "coma_y": (8, lambda r: 3 * r**3 - 2 * r, 1, np.sin),
@@ -19,13 +21,32 @@ ZERNIKE = {
 
 
 def zernike(name: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """One aberration at ``(y, x)`` in units of the aperture's radius."""
+    """Compute a Zernike polynomial.
+
+    Args:
+        name: a key of :data:`ZERNIKE`.
+        y: coordinates in units of the aperture's radius, broadcastable with ``x``.
+        x: likewise.
+
+    Returns:
+        The polynomial, rms 1 over the aperture.
+    """
     square, radial, order, angular = ZERNIKE[name]
     return np.sqrt(square) * radial(np.hypot(y, x)) * angular(order * np.arctan2(y, x))
 
 
 def phase_waves(defocus: float, aberrations: dict[str, float], y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Phase over an aperture, waves: ``defocus`` at its edge plus the aberrations, waves rms each."""
+    """Compute the phase over an aperture.
+
+    Args:
+        defocus: at the edge of the aperture, waves.
+        aberrations: by name, waves rms each.
+        y: coordinates in units of the aperture's radius, broadcastable with ``x``.
+        x: likewise.
+
+    Returns:
+        Phase, waves.
+    """
     phase = defocus * (y**2 + x**2)
     for name, waves in aberrations.items():
         phase = phase + waves * zernike(name, y, x)
@@ -35,14 +56,17 @@ def phase_waves(defocus: float, aberrations: dict[str, float], y: np.ndarray, x:
 def draw(
     defocus: float, defocus_spread: float, aberrations: dict[str, float], spread: float, rng: np.random.Generator
 ) -> tuple[float, dict[str, float]]:
-    """Defocus and aberrations of one scan, around the nominal ones.
+    """Draw defocus and aberrations of one scan, around the nominal ones.
 
     Args:
         defocus: nominal, waves.
         defocus_spread: greatest deviation, waves; uniform.
         aberrations: nominal, waves rms.
         spread: random aberrations, waves rms all together; normal.
-        rng: where the numbers come from. As many are drawn whatever the spreads are.
+        rng: random generator; as many numbers are drawn whatever the spreads are.
+
+    Returns:
+        Defocus, waves, and aberrations by name, waves rms.
     """
     drawn = defocus + defocus_spread * rng.uniform(-1, 1)
     deviations = spread / np.sqrt(len(ZERNIKE)) * rng.standard_normal(len(ZERNIKE))

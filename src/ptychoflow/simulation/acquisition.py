@@ -1,8 +1,8 @@
-"""Experiments: object, probe and path put together into the counts that a detector gives."""
+"""Acquisition: from object, probe and scan path to the counts of a detector."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,26 +16,28 @@ from ..io.scan_cxi import write_scan
 from ..physics.forward_model import expected_counts, probe_spectrum, shift_spectrum
 from ..physics.patches import cut_windows, extract_patches, split_positions
 from ..physics.propagation import far_field_corner
-from .detector import count, detector_mask, spread_charge
-from .probes import light_diameter, scale_to_photons
-from .rng import stream
+from .detector import blur_counts, detector_mask, draw_counts
+from .probes import beam_diameter, scale_to_photons
+from .rng import seeded_rng
 from .scan_paths import exposure_points, make_trajectory
 
 BLOCK_VALUES = {"cpu": 1 << 17, "cuda": 1 << 24}
-"""Complex numbers in the waves that each thread computes at a time: what a core's cache holds, and what fills a GPU."""
+"""Complex numbers in the waves that each thread computes at a time: those that fill a core's cache, or a GPU."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What counts follow from. Patterns are computed in blocks of a fixed size: no result depends on a batch.
+    """Object, probe, positions and detector of a simulated scan.
+
+    Patterns are computed in blocks of a fixed size: no result depends on a batch.
 
     Attributes:
         object: complex transmission, ``(H, W)``.
         probe: modes, sqrt(photons), ``(M, N, N)``.
-        positions: where the beam is, px of the object, ``(J, 2)``.
+        positions: true positions of the beam, px of the object, ``(J, 2)``.
         exposures: points of one exposure relative to its position, px, ``(K, 2)``.
-        detector: what counts the photons.
-        mask: True where a pixel counts, ``(N, N)``; None where all do.
+        detector: point spread, dark counts, noise, saturation.
+        mask: True where a pixel is valid, ``(N, N)``; None where all are.
         seed: of the noise.
         propagate: from the exit wave to the wave on the detector, laid out as the pattern is; None is the far field.
     """
@@ -52,7 +54,9 @@ class Experiment:
     def __post_init__(self) -> None:
         size = self.probe.shape[-1]
         if min(self.object.shape) < size:
-            raise ValueError(f"the probe is {size} px wide, larger than the object of {self.object.shape} px")
+            raise ValueError(
+                f"the probe is {size} px wide, larger than the object of {self.object.shape} px: enlarge the object"
+            )
         first = (self.positions[:, None] + self.exposures).reshape(-1, 2).round() - size // 2
         outside = ((first < 0) | (first + size > self.object.shape)).any(1).reshape(len(self.positions), -1).any(1)
         if outside.any():
@@ -64,44 +68,60 @@ class Experiment:
             )
 
     def __len__(self) -> int:
+        """Return the number of patterns J."""
         return len(self.positions)
 
     def expected(self, device: str = "cpu") -> Iterator[Tensor]:
-        """Expected counts in blocks, float32, ``(b, N, N)``, zero frequency at the centre; no noise, nothing masked."""
+        """Compute the expected counts in blocks, without noise and mask.
+
+        Args:
+            device: where to compute.
+
+        Yields:
+            Expected counts, float32, ``(b, N, N)``, zero frequency at the centre.
+        """
         image, probe = (torch.from_numpy(array).to(device, torch.complex64) for array in (self.object, self.probe))
         size, per_pattern, propagate = probe.shape[-1], probe.numel() * len(self.exposures), self.propagate
         if propagate is None:
-            # under a tilted object the corner far field has zero frequency in the middle: no pattern is rolled
-            image, propagate = image * _tilt(self.object.shape, size).to(image), far_field_corner
+            # a phase ramp on the object puts the zero frequency of the corner far field at the centre: no roll needed
+            image, propagate = image * _centring_ramp(self.object.shape, size).to(image), far_field_corner
         spectrum = probe_spectrum(probe)
         block = _block_size(per_pattern, torch.device(device))
         for first in range(0, len(self), block):
-            places = torch.from_numpy(self.positions[first : first + block, None] + self.exposures).to(device)
-            whole, subpixel_shift = split_positions(places.flatten(0, 1))
+            points = torch.from_numpy(self.positions[first : first + block, None] + self.exposures).to(device)
+            whole, subpixel_shift = split_positions(points.flatten(0, 1))
             windows = cut_windows(image, whole - size // 2, size)
             yield self._detected(
                 expected_counts(windows, shift_spectrum(spectrum, subpixel_shift), propagate=propagate)
             )
 
     def _detected(self, counts: Tensor) -> Tensor:
-        """What the detector expects of the light of each exposure, ``(b K, N, N)``: their mean, blurred, ``(b, N, N)``.
+        """Average the counts of each exposure, ``(b K, N, N)``, blur them, and add dark counts: ``(b, N, N)``.
 
-        What changes nothing is left out: each would copy every pattern.
+        Steps without effect are skipped: each would copy every pattern.
         """
         if len(self.exposures) > 1:
             counts = counts.unflatten(0, (-1, len(self.exposures))).mean(1)
         if self.detector.point_spread_px > 0:
-            counts = spread_charge(counts, self.detector.point_spread_px)
+            counts = blur_counts(counts, self.detector.point_spread_px)
         return counts + self.detector.dark_counts if self.detector.dark_counts > 0 else counts
 
     def counts(self, device: str = "cpu") -> Iterator[np.ndarray]:
-        """Counts in blocks, whole numbers, int64, ``(b, N, N)``; noise is drawn on as many threads as torch uses."""
+        """Draw the counts in blocks; noise is drawn on as many threads as torch uses.
+
+        Args:
+            device: where to compute the expected counts.
+
+        Yields:
+            Counts, int64, ``(b, N, N)``.
+        """
 
         def draw(index: int, expected: np.ndarray) -> np.ndarray:
-            return count(expected, self.detector, self.mask, self.seed, index)
+            return draw_counts(expected, self.detector, self.mask, self.seed, index)
 
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            waiting, first = deque(), 0
+            waiting: deque[list[Future[np.ndarray]]] = deque()
+            first = 0
             for block in self.expected(device):
                 patterns = block.cpu().numpy()
                 waiting.append(
@@ -130,34 +150,34 @@ def from_simulation(
     """Simulate a scan in memory from arrays.
 
     Args:
-        positions: where the beam is, px of the object, ``(J, 2)``.
+        positions: true positions of the beam, px of the object, ``(J, 2)``.
         probe: ``(M, N, N)`` or ``(N, N)``.
         object: complex transmission, ``(H, W)``.
         photons: per pattern; None keeps those that the probe carries.
-        detector: what counts them.
+        detector: point spread, dark counts, noise, saturation, dead pixels.
         seed: of the noise and of dead pixels.
         geometry: lengths; nominal ones without it.
-        nominal_positions: what is recorded as positions, where that differs from where the beam was.
+        nominal_positions: recorded positions, px, ``(J, 2)``, where they differ from the true ones.
         exposures: points of one exposure relative to its position, px, ``(K, 2)``.
         name: of the scan.
-        device: what computes the expected counts. The noise is always drawn on the processor.
+        device: where to compute the expected counts; noise is always drawn on the CPU.
 
     Returns:
-        The scan, its counts in the smallest dtype that holds them, its truth the object.
+        The scan, its counts in the smallest dtype that holds them, the object as its ground truth.
 
     Raises:
         ValueError: if positions lie outside the object, or the probe is larger than it.
     """
     probe = probe[None] if probe.ndim == 2 else probe
-    probe = scale_to_photons(probe, _light(probe) if photons is None else photons)
-    still = np.zeros((1, 2)) if exposures is None else exposures
+    probe = scale_to_photons(probe, _photons(probe) if photons is None else photons)
+    exposures = np.zeros((1, 2)) if exposures is None else exposures
     mask = detector_mask(detector, probe.shape[-1], seed)
     positions = np.asarray(positions, np.float64)
-    experiment = Experiment(object.astype(np.complex64), probe, positions, still, detector, mask, seed)
+    experiment = Experiment(object.astype(np.complex64), probe, positions, exposures, detector, mask, seed)
     counts = np.concatenate(list(experiment.counts(device)))
     nominal = positions if nominal_positions is None else nominal_positions
     geometry = geometry or nominal_geometry(Simulation().geometry, probe.shape[-1])
-    metadata = {"photons_asked": _light(probe), "photons_measured": float(counts.sum(dtype=np.float64) / len(counts))}
+    metadata = {"photons_asked": _photons(probe), "photons_measured": float(counts.sum(dtype=np.float64) / len(counts))}
     return as_scan(experiment, counts.astype(smallest_dtype(counts)), nominal, geometry, name, metadata)
 
 
@@ -177,25 +197,30 @@ def simulate_multiple_experiments(
     Args:
         objects: complex transmissions, ``(H, W)`` each.
         probes: ``(M, N, N)`` or ``(N, N)`` each.
-        trajectory: the path over every object.
+        trajectory: the scan path over every object.
         photons: per pattern; None keeps those of each probe.
-        detector: what counts them.
+        detector: point spread, dark counts, noise, saturation, dead pixels.
         seed: of the first scan.
         geometry: lengths; nominal ones without it.
         folder: where to write ``synthetic_{i}.cxi`` as well.
-        device: what computes the expected counts.
+        device: where to compute the expected counts.
 
     Returns:
-        The scans, in memory; the command ``simulate`` makes those that are larger.
+        The scans, in memory; the command ``simulate`` makes larger ones.
+
+    Raises:
+        ValueError: if objects or probes are missing, or a probe is larger than its object.
     """
     if not objects or not probes:
-        raise ValueError(f"expected objects and probes, got {len(objects)} objects and {len(probes)} probes")
+        raise ValueError(
+            f"expected at least one object and one probe, got {len(objects)} objects and {len(probes)} probes"
+        )
     scans = []
     for number, image in enumerate(objects):
         probe, own_seed = probes[number % len(probes)], seed + number
-        diameter = light_diameter(np.sum(np.abs(probe.reshape(-1, *probe.shape[-2:])) ** 2, axis=0))
+        diameter = beam_diameter(np.sum(np.abs(probe.reshape(-1, *probe.shape[-2:])) ** 2, axis=0))
         nominal, true = make_trajectory(
-            trajectory, image.shape, probe.shape[-1], diameter, stream(own_seed, "trajectory")
+            trajectory, image.shape, probe.shape[-1], diameter, seeded_rng(own_seed, "trajectory")
         )
         scan = from_simulation(
             true, probe, image, photons, detector, own_seed, geometry, nominal, exposure_points(trajectory),
@@ -215,42 +240,67 @@ def as_scan(
     name: str,
     metadata: dict,
 ) -> Scan:
-    """The scan of an experiment: positions as recorded, and in its truth the object and where the beam really was."""
-    astray = not np.array_equal(nominal_positions, experiment.positions)
-    truth = GroundTruth(experiment.object, positions=experiment.positions if astray else None)
+    """Make the scan of an experiment, with its object and true positions as ground truth.
+
+    Args:
+        experiment: object, probe, true positions, mask.
+        counts: drawn from it, ``(J, N, N)``.
+        nominal_positions: recorded positions, px, ``(J, 2)``.
+        geometry: lengths.
+        name: of the scan.
+        metadata: plain data to keep with it.
+
+    Returns:
+        The scan.
+    """
+    displaced = not np.array_equal(nominal_positions, experiment.positions)
+    truth = GroundTruth(experiment.object, positions=experiment.positions if displaced else None)
     return Scan(counts, nominal_positions, experiment.probe, geometry, experiment.mask, truth, name, metadata)
 
 
 def cut_labels(scan: Scan) -> np.ndarray:
-    """The patch of the truth under each pattern, ``(J, N, N)``, cut by the function whose adjoint stitches.
+    """Cut labels: the patch of the ground truth under each pattern, by the function whose adjoint stitches.
+
+    Args:
+        scan: with a ground truth.
+
+    Returns:
+        Patches, complex, ``(J, N, N)``.
 
     Raises:
-        ValueError: if the scan has no truth.
+        ValueError: if the scan has no ground truth.
     """
     if scan.truth is None:
-        raise ValueError(f"{scan.name} has no truth to cut labels from: only simulated scans have")
-    places = scan.positions if scan.truth.positions is None else scan.truth.positions
-    relative = torch.from_numpy(places - np.asarray(scan.truth.origin))
+        raise ValueError(
+            f"{scan.name} has no ground truth to cut labels from: simulate it, or set source.object_is_ground_truth"
+        )
+    positions = scan.positions if scan.truth.positions is None else scan.truth.positions
+    relative = torch.from_numpy(positions - np.asarray(scan.truth.origin))
     return extract_patches(torch.from_numpy(np.asarray(scan.truth.object)), relative, scan.size).numpy()
 
 
 def nominal_geometry(lengths: NominalGeometry, size: int) -> Geometry:
-    """The geometry of simulated patterns of ``size`` px."""
+    """Make the geometry of simulated patterns.
+
+    Args:
+        lengths: energy, detector distance and pixel.
+        size: side N of a pattern, px.
+    """
     return Geometry.from_detector(size, lengths.energy_ev, lengths.detector_distance_m, lengths.detector_pixel_m)
 
 
 def _block_size(per_pattern: int, device: torch.device) -> int:
-    """How many patterns to compute at once, each of so many complex numbers."""
+    """Return the number of patterns to compute at once, each of so many complex numbers."""
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     return max(1, threads * BLOCK_VALUES[device.type] // per_pattern)
 
 
-def _tilt(shape: tuple[int, int], size: int) -> Tensor:
-    """``exp(2 pi i r . (N // 2) / N)``, ``shape``: moves the far fields of windows of N px by ``N // 2`` px."""
+def _centring_ramp(shape: tuple[int, int], size: int) -> Tensor:
+    """Return ``exp(2 pi i r . (N // 2) / N)``, which shifts the far fields of windows of N px by ``N // 2`` px."""
     y, x = (np.exp(2j * np.pi * (np.arange(side) * (size // 2) % size) / size) for side in shape)
     return torch.from_numpy(y[:, None] * x)
 
 
-def _light(probe: np.ndarray) -> float:
-    """Photons that a probe carries."""
+def _photons(probe: np.ndarray) -> float:
+    """Return the photons per pattern that a probe carries."""
     return float(np.sum(np.abs(probe.astype(np.complex128)) ** 2))

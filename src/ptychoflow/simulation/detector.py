@@ -1,27 +1,47 @@
-"""Detectors to simulate: what becomes of expected photons between the sensor and the file."""
+"""Detector model: from expected photons to recorded counts."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..config import Detector
-from .rng import stream
+from .rng import seeded_rng
 
 
 def detector_mask(detector: Detector, size: int, seed: int) -> np.ndarray | None:
-    """True where a pixel counts, ``(size, size)``: neither dead nor behind the beamstop; None where all do."""
+    """Make the mask of a detector with dead pixels and a beamstop.
+
+    Args:
+        detector: fraction of dead pixels and diameter of the beamstop.
+        size: side N of a pattern, px.
+        seed: of the scan.
+
+    Returns:
+        True where a pixel is valid, ``(N, N)``; None where all are.
+
+    Raises:
+        ValueError: if none is.
+    """
     if detector.dead_pixels == 0 and detector.beamstop_px == 0:
         return None
     axis = np.arange(size) - size // 2
     behind = np.hypot(axis[:, None], axis) < detector.beamstop_px / 2
-    mask = ~behind & (stream(seed, "mask").random((size, size)) >= detector.dead_pixels)
+    mask = ~behind & (seeded_rng(seed, "mask").random((size, size)) >= detector.dead_pixels)
     if not mask.any():
-        raise ValueError("simulation.detector: dead_pixels and beamstop_px leave no pixel that counts")
+        raise ValueError("simulation.detector: dead_pixels and beamstop_px leave no valid pixel: lower them")
     return mask
 
 
-def spread_charge(expected: Tensor, sigma_px: float) -> Tensor:
-    """Expected counts blurred by a Gaussian point spread, ``(..., N, N)``; what spreads over the edge is lost."""
+def blur_counts(expected: Tensor, sigma_px: float) -> Tensor:
+    """Blur expected counts by a Gaussian point-spread function; counts beyond the edge are lost.
+
+    Args:
+        expected: photons, ``(..., N, N)``.
+        sigma_px: standard deviation, px.
+
+    Returns:
+        Blurred counts, ``(..., N, N)``.
+    """
     if sigma_px == 0:
         return expected
     axis = torch.arange(expected.shape[-1], dtype=torch.float64)
@@ -31,13 +51,23 @@ def spread_charge(expected: Tensor, sigma_px: float) -> Tensor:
     return kernel @ expected @ kernel
 
 
-def count(expected: np.ndarray, detector: Detector, mask: np.ndarray | None, seed: int, index: int) -> np.ndarray:
-    """Counts of one pattern, whole numbers, int64, ``(N, N)``.
+def draw_counts(expected: np.ndarray, detector: Detector, mask: np.ndarray | None, seed: int, index: int) -> np.ndarray:
+    """Draw the counts of one pattern: Poisson noise, read noise, saturation, mask.
 
     The random numbers are those of this seed and index alone: a pattern is the same whichever others are drawn before,
     after or beside it.
+
+    Args:
+        expected: photons, ``(N, N)``.
+        detector: read noise and saturation.
+        mask: True where a pixel is valid, ``(N, N)``.
+        seed: of the scan.
+        index: of the pattern.
+
+    Returns:
+        Counts, int64, ``(N, N)``.
     """
-    rng = stream(seed, "noise", index)
+    rng = seeded_rng(seed, "noise", index)
     counts = rng.poisson(expected)
     if detector.read_noise > 0:
         counts = np.maximum(np.rint(counts + rng.normal(0, detector.read_noise, counts.shape)), 0).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Samples to simulate: each a recipe that turns a seed into an amplitude and a phase image."""
+"""Objects to simulate: recipes that turn a seed into an amplitude and a phase image."""
 
 from collections.abc import Callable
 
@@ -6,67 +6,73 @@ import numpy as np
 import skimage
 
 from ..config import ObjectRecipe
-from . import shapes
-from . import textures as noise
+from . import shapes, textures
 
 Images = tuple[np.ndarray, np.ndarray]
-"""Amplitude and phase, ``(H, W)`` each, on any scale: the recipe's ranges are laid over them."""
+"""Amplitude and phase, ``(H, W)`` each, on any scale: they are rescaled to the recipe's ranges."""
 
 
 def make_object(recipe: ObjectRecipe, rng: np.random.Generator) -> np.ndarray:
-    """The complex transmission of a sample, complex64, ``recipe.size``.
+    """Make the complex transmission of an object.
 
     Its amplitude spans ``recipe.amplitude`` and its phase ``recipe.phase_rad`` from end to end.
+
+    Args:
+        recipe: kind of object, size, ranges.
+        rng: random generator.
+
+    Returns:
+        Transmission, complex64, ``(H, W)``.
     """
     images = OBJECTS[recipe.name](recipe, rng)
     share = (
         recipe.pink_noise_fraction if recipe.pink_noise_fraction is not None else 0.2 * (recipe.name == "dead_leaves")
     )
     if share > 0:
-        images = ((1 - share) * _spread(image) + share * _spread(_pink(recipe, rng)) for image in images)
+        images = ((1 - share) * _rescale(image) + share * _rescale(_pink(recipe, rng)) for image in images)
     amplitude, phase = images
-    transmission = _spread(amplitude, *recipe.amplitude) * np.exp(1j * _spread(phase, *recipe.phase_rad))
+    transmission = _rescale(amplitude, *recipe.amplitude) * np.exp(1j * _rescale(phase, *recipe.phase_rad))
     return transmission.astype(np.complex64)
 
 
 def dead_leaves(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """Discs, ellipses, rectangles and triangles fallen on one another, radii by the power law ``r^-3``.
+    """Draw dead leaves: discs, ellipses, rectangles and triangles that occlude one another, radii by ``r^-3``.
 
     Circumradii are 1 to 20 % of the side, as many as cover everything, under a fifth of 1/f noise. Amplitude and phase
-    have leaves of their own, so that neither can be guessed from the other. Their statistics are like those of natural
+    have leaves of their own, so that neither can be inferred from the other. Their statistics are like those of natural
     images: Lee, Mumford and Huang, Int. J. Comput. Vision 41 (2001) 35.
     """
-    power = 3.0 if recipe.spectral_exponent is None else recipe.spectral_exponent
-    return _twice(lambda: shapes.leaves(recipe.size, _features(recipe, 0.01, 0.2), power, recipe.count, rng))
+    exponent = 3.0 if recipe.spectral_exponent is None else recipe.spectral_exponent
+    return _twice(lambda: shapes.leaves(recipe.size, _features(recipe, 0.01, 0.2), exponent, recipe.count, rng))
 
 
 def lines(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """150 straight lines from edge to edge, 0.3, 0.8 and 2 % of the side wide; amplitude and phase have their own."""
+    """Draw 150 straight lines from edge to edge, 0.3, 0.8 and 2 % of the side wide, for amplitude and phase each."""
     return _twice(lambda: shapes.lines(recipe.size, _features(recipe, 0.003, 0.02), recipe.count or 150, rng))
 
 
 def gaussian_random_field(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """Gaussian noise with the amplitude spectrum ``f^-1.5``, clouds; amplitude and phase have their own."""
-    power = 1.5 if recipe.spectral_exponent is None else recipe.spectral_exponent
-    return _twice(lambda: noise.coloured_noise(recipe.size, power, rng))
+    """Draw clouds: Gaussian noise with the amplitude spectrum ``f^-1.5``; amplitude and phase have their own."""
+    exponent = 1.5 if recipe.spectral_exponent is None else recipe.spectral_exponent
+    return _twice(lambda: textures.coloured_noise(recipe.size, exponent, rng))
 
 
 def procedural(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """60 translucent discs, ellipses, rectangles, triangles and soft blobs over a gradient, a third of Perlin noise.
+    """Draw 60 translucent shapes, discs to triangles, and soft blobs over a gradient, with one third Perlin noise.
 
     Radii and wavelengths are 2 to 25 % of the side; amplitude and phase have their own.
     """
 
     def image() -> np.ndarray:
         drawn = shapes.layers(recipe.size, _features(recipe, 0.02, 0.25), recipe.count or 60, rng)
-        texture = noise.perlin_noise(recipe.size, *_features(recipe, 0.02, 0.25), rng)
-        return 0.65 * _spread(drawn) + 0.35 * _spread(texture)
+        texture = textures.perlin_noise(recipe.size, *_features(recipe, 0.02, 0.25), rng)
+        return 0.65 * _rescale(drawn) + 0.35 * _rescale(texture)
 
     return _twice(image)
 
 
 def polyhedra(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """40 icosahedra turned at random in space, three in ten hollow, projected along the beam.
+    """Draw 40 icosahedra in random orientations, three in ten hollow, projected along the beam.
 
     Circumradii are 3 to 12 % of the side; of one material: phase follows absorption.
     """
@@ -75,29 +81,29 @@ def polyhedra(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
 
 
 def perlin_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """Perlin's gradient noise: octaves from 25 down to 1 % of the side; amplitude and phase have their own."""
-    return _twice(lambda: noise.perlin_noise(recipe.size, *_features(recipe, 0.01, 0.25), rng))
+    """Draw Perlin's gradient noise: octaves from 25 down to 1 % of the side; amplitude and phase have their own."""
+    return _twice(lambda: textures.perlin_noise(recipe.size, *_features(recipe, 0.01, 0.25), rng))
 
 
 def white_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """Every pixel by itself, uniform over the range: as hard as it gets."""
+    """Draw white noise: every pixel independent, uniform over the range, as hard as an object can be."""
     return _twice(lambda: rng.random(recipe.size))
 
 
 def blurred_noise(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """White noise under a Gaussian blur of 1 to 3 px rms; amplitude and phase have their own."""
+    """Draw white noise under a Gaussian blur of 1 to 3 px rms; amplitude and phase have their own."""
     least, greatest = recipe.feature_size_px or (1.0, 3.0)
-    return _twice(lambda: noise.blurred_noise(recipe.size, rng.uniform(least, greatest), rng))
+    return _twice(lambda: textures.blurred_noise(recipe.size, rng.uniform(least, greatest), rng))
 
 
 def points(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """200 round Gaussian spots of 1 to 3 px rms and random strength that absorb and delay, on nothing."""
+    """Draw 200 round Gaussian spots of 1 to 3 px rms and random strength that absorb and delay, on empty space."""
     spots = shapes.points(recipe.size, recipe.feature_size_px or (1.0, 3.0), recipe.count or 200, rng)
     return -spots, spots
 
 
 def siemens_star(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """The resolution target: 18 pairs of spokes that narrow to nothing, absorb and delay. No randomness."""
+    """Draw a Siemens star: 18 pairs of spokes that absorb and delay, without randomness."""
     height, width = recipe.size
     y, x = np.ogrid[:height, :width]
     y, x = y - (height - 1) / 2, x - (width - 1) / 2
@@ -109,9 +115,9 @@ def siemens_star(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
 
 
 def photograph(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
-    """Two photographs, scikit-image's or files of yours: the first is the phase, the second the amplitude.
+    """Load two photographs of scikit-image or from files: the first is the phase, the second the amplitude.
 
-    In gray, resized to the object. No randomness.
+    In gray, resized to the object, without randomness.
     """
     phase, amplitude = (load_image(name, recipe.size) for name in recipe.images)
     return amplitude, phase
@@ -136,14 +142,21 @@ BUNDLED_IMAGES = (
     *("astronaut", "brick", "camera", "cat", "cell", "clock", "coffee", "coins", "grass", "gravel", "horse"),
     *("hubble_deep_field", "immunohistochemistry", "microaneurysms", "moon", "page", "retina", "rocket", "text"),
 )
-"""Images that scikit-image's wheel holds: nothing is downloaded."""
+"""Images in scikit-image's wheel: nothing is downloaded."""
 
 
 def load_image(name: str, shape: tuple[int, int]) -> np.ndarray:
-    """A photograph as gray values, resized, ``(H, W)``: by name from scikit-image's wheel, or from a path.
+    """Load a photograph as gray values, by name from scikit-image's wheel or from a path.
+
+    Args:
+        name: one of :data:`BUNDLED_IMAGES`, or a path.
+        shape: height and width to resize it to, px.
+
+    Returns:
+        Gray values, ``(H, W)``.
 
     Raises:
-        ValueError: if there is no such image.
+        ValueError: if it cannot be read.
     """
     if name in BUNDLED_IMAGES:
         image = getattr(skimage.data, name)()
@@ -152,15 +165,15 @@ def load_image(name: str, shape: tuple[int, int]) -> np.ndarray:
             image = skimage.io.imread(name)
         except (OSError, ValueError, SyntaxError):
             raise ValueError(
-                f"simulation.object.images: {name} is no image file, and scikit-image's own are "
-                f"{', '.join(BUNDLED_IMAGES)}"
+                f"simulation.object.images: expected an image file or a name of scikit-image's images, got "
+                f"{name}; those are {', '.join(BUNDLED_IMAGES)}"
             ) from None
     gray = image if image.ndim == 2 else skimage.color.rgb2gray(image[..., :3])
     return skimage.transform.resize(gray.astype(float), shape, anti_aliasing=True)
 
 
 def _features(recipe: ObjectRecipe, least: float, greatest: float) -> tuple[float, float]:
-    """The recipe's feature sizes, or these shares of the shorter side, px."""
+    """Return the recipe's feature sizes, or these fractions of the shorter side, px."""
     side = min(recipe.size)
     return recipe.feature_size_px or (least * side, greatest * side)
 
@@ -170,11 +183,11 @@ def _twice(draw: Callable[[], np.ndarray]) -> Images:
 
 
 def _pink(recipe: ObjectRecipe, rng: np.random.Generator) -> np.ndarray:
-    return noise.coloured_noise(recipe.size, 1.0, rng)
+    return textures.coloured_noise(recipe.size, 1.0, rng)
 
 
-def _spread(image: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-    """The image stretched so that it spans ``low`` to ``high``; ``high`` everywhere if it is flat."""
+def _rescale(image: np.ndarray, low: float = 0.0, high: float = 1.0) -> np.ndarray:
+    """Rescale an image to span ``low`` to ``high``; a uniform one becomes ``high``."""
     span = image.max() - image.min()
     return low + (high - low) * ((image - image.min()) / span if span > 0 else np.ones_like(image))
 

@@ -1,13 +1,20 @@
-"""Random numbers: one seed of a scan, and a stream of its own for each thing that is drawn."""
+"""Random generators: one seed per scan, and an independent generator for each thing that is drawn."""
 
 import numpy as np
 
 STREAMS = ("object", "trajectory", "probe", "mask", "noise")
+"""Things that are drawn; the order is part of the seed."""
 
 
-def stream(seed: int, what: str, *index: int) -> np.random.Generator:
-    """The generator for one thing of one scan, and for one pattern where ``index`` is given.
+def seeded_rng(seed: int, name: str, *index: int) -> np.random.Generator:
+    """Make the generator for one thing of one scan, and for one pattern where ``index`` is given.
 
-    Streams do not touch: another trajectory leaves the object as it was, and pattern 7 is drawn alike in any company.
+    Generators are independent: another trajectory leaves the object as it was, and the noise of a pattern does not
+    depend on other patterns.
+
+    Args:
+        seed: of the scan.
+        name: one of :data:`STREAMS`.
+        index: of a pattern.
     """
-    return np.random.default_rng([seed, STREAMS.index(what), *index])
+    return np.random.default_rng([seed, STREAMS.index(name), *index])

@@ -1,4 +1,4 @@
-"""Paths of the beam over the sample: where it should go, and where it goes."""
+"""Scan paths: nominal and true positions of the beam on the sample."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +14,19 @@ Area = tuple[np.ndarray, np.ndarray]
 def make_trajectory(
     recipe: Trajectory, shape: tuple[int, int], size: int, diameter_px: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Nominal and true positions ``(y, x)``, px, float64, ``(J, 2)`` each; the same where there are no errors.
+    """Make the nominal and the true positions of a scan; the same where the path has no errors.
 
     Patches of ``size`` around the true ones lie inside an object of ``shape``, whole exposures of a fly scan too.
 
     Args:
-        recipe: the path.
+        recipe: path, step, position errors.
         shape: height and width of the object, px.
         size: side of a patch, px.
         diameter_px: of the beam, for a step given as an overlap.
-        rng: where the numbers come from.
+        rng: random generator.
+
+    Returns:
+        Nominal and true positions ``(y, x)``, px, float64, ``(J, 2)`` each.
 
     Raises:
         ValueError: if not one patch fits, or positions from a file lie outside.
@@ -41,12 +44,12 @@ def make_trajectory(
 
 
 def raster(recipe: Trajectory, area: Area, step_px: float, rng: np.random.Generator) -> np.ndarray:
-    """Rows of equal steps, centred in the area."""
+    """Make a raster: rows of equal steps, centred in the area, ``(J, 2)`` px."""
     return _grid(*area, step_px)
 
 
 def jittered_raster(recipe: Trajectory, area: Area, step_px: float, rng: np.random.Generator) -> np.ndarray:
-    """A raster whose points are moved at random by at most ``jitter_px`` along each axis: no grid for artefacts."""
+    """Make a raster with points moved at random by at most ``jitter_px`` along each axis, against raster artefacts."""
     low, high = area
     jitter = min(recipe.jitter_px, (high - low).min() / 2)
     points = _grid(low + jitter, high - jitter, step_px)
@@ -54,14 +57,14 @@ def jittered_raster(recipe: Trajectory, area: Area, step_px: float, rng: np.rand
 
 
 def fermat(recipe: Trajectory, area: Area, step_px: float, rng: np.random.Generator) -> np.ndarray:
-    """A sunflower spiral, one point per ``step_px^2``, cut to the area: Huang et al., Opt. Express 22 (2014) 12634."""
+    """Make a Fermat spiral, one point per ``step_px^2``, cut to the area (Huang 2014, Opt. Express 22, 12634)."""
     scale = step_px / np.sqrt(np.pi)
     k = np.arange(int((_reach(area) / scale) ** 2) + 1)
     return _cut(scale * np.sqrt(k), k * np.pi * (3 - np.sqrt(5)), area)
 
 
 def concentric(recipe: Trajectory, area: Area, step_px: float, rng: np.random.Generator) -> np.ndarray:
-    """Rings ``step_px`` apart around the centre, points as far apart along them, cut to the area."""
+    """Make rings ``step_px`` apart around the centre, points as far apart along them, cut to the area."""
     rings = np.arange(1, int(_reach(area) / step_px) + 1)
     counts = np.rint(2 * np.pi * rings).astype(int)
     radius = np.concatenate([[0], np.repeat(rings * step_px, counts)])
@@ -70,8 +73,13 @@ def concentric(recipe: Trajectory, area: Area, step_px: float, rng: np.random.Ge
 
 
 def from_file(recipe: Trajectory, area: Area, step_px: float, rng: np.random.Generator) -> np.ndarray:
-    """The positions in ``recipe.file``, in its order."""
-    positions = load_positions(Path(recipe.file))
+    """Read the positions in ``recipe.file``, in its order.
+
+    Raises:
+        FileNotFoundError: if the file is missing.
+        ValueError: if it holds no positions, or some lie outside the area.
+    """
+    positions = load_positions(Path(str(recipe.file)))
     outside = ((positions < area[0]) | (positions > area[1])).any(1)
     if outside.any():
         low, high = (tuple(float(v) for v in end) for end in area)
@@ -93,14 +101,20 @@ TRAJECTORIES: dict[str, Callable[[Trajectory, Area, float, np.random.Generator],
 
 
 def load_positions(path: Path) -> np.ndarray:
-    """Positions ``(y, x)``, float64, ``(J, 2)``, from an ``.npy`` or a text of two columns.
+    """Read positions from an ``.npy`` file or a text of two columns.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Positions ``(y, x)``, px, float64, ``(J, 2)``.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file is missing.
         ValueError: if it holds anything else.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"simulation.trajectory.file: there is no file {path}")
+        raise FileNotFoundError(f"simulation.trajectory.file: file not found: {path}")
     try:
         if path.suffix == ".npy":
             positions = np.load(path, allow_pickle=False).astype(np.float64)
@@ -108,7 +122,7 @@ def load_positions(path: Path) -> np.ndarray:
             text = path.read_text().replace(",", " ").replace(";", " ")
             positions = np.array([line.split() for line in text.splitlines() if line.strip()], np.float64)
     except (ValueError, TypeError, OSError) as error:
-        raise ValueError(f"simulation.trajectory.file: {path} holds no two columns of numbers ({error})") from None
+        raise ValueError(f"simulation.trajectory.file: expected two columns of numbers in {path} ({error})") from None
     if positions.ndim != 2 or positions.shape[1] != 2 or not len(positions) or not np.isfinite(positions).all():
         raise ValueError(
             f"simulation.trajectory.file: {path} holds an array of shape {positions.shape}, expected two columns of "
@@ -118,7 +132,14 @@ def load_positions(path: Path) -> np.ndarray:
 
 
 def exposure_points(recipe: Trajectory) -> np.ndarray:
-    """Where the beam is during an exposure, relative to its middle, px, ``(K, 2)``; one point where it stands still."""
+    """Return the points of an exposure of a fly scan, relative to its middle.
+
+    Args:
+        recipe: ``fly_scan_length_px`` and ``fly_scan_samples``.
+
+    Returns:
+        Points, px, ``(K, 2)``; one where the beam does not move.
+    """
     if recipe.fly_scan_length_px == 0:
         return np.zeros((1, 2))
     count = recipe.fly_scan_samples
@@ -131,30 +152,30 @@ def _step_px(recipe: Trajectory, diameter_px: float) -> float:
 
 
 def _errors(recipe: Trajectory, count: int, rng: np.random.Generator) -> np.ndarray:
-    """How far each true position is from the nominal one, px, ``(J, 2)``."""
+    """Draw the errors of the positions, true less nominal, px, ``(J, 2)``."""
     angle = 2 * np.pi * rng.random()
     drift = recipe.drift_px * np.array([np.sin(angle), np.cos(angle)])
     return recipe.error_px * rng.standard_normal((count, 2)) + np.linspace(-0.5, 0.5, count)[:, None] * drift
 
 
 def _reach(area: Area) -> float:
-    """From the centre of the area to its corners, px."""
+    """Return the distance from the centre of the area to its corners, px."""
     return float(np.hypot(*(area[1] - area[0])) / 2)
 
 
 def _cut(radius: np.ndarray, angle: np.ndarray, area: Area) -> np.ndarray:
-    """The points around the centre of the area that lie in it."""
+    """Return the points around the centre of the area that lie in it, from polar coordinates."""
     low, high = area
     points = (low + high) / 2 + np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=1)
     return points[((points >= low) & (points <= high)).all(1)]
 
 
 def _grid(low: np.ndarray, high: np.ndarray, step_px: float) -> np.ndarray:
-    y, x = (_line(*ends, step_px) for ends in zip(low, high))
+    y, x = (_line(*ends, step_px) for ends in zip(low, high, strict=True))
     return np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
 def _line(low: float, high: float, step_px: float) -> np.ndarray:
-    """Equal steps centred between ``low`` and ``high``."""
+    """Return equal steps centred between ``low`` and ``high``."""
     steps = int((high - low) / step_px + 1e-9)
     return (low + high - steps * step_px) / 2 + step_px * np.arange(steps + 1)

@@ -1,4 +1,4 @@
-"""The phase of every patch, from those it overlaps with."""
+"""Phase factors of the patches of a scan, from their overlaps."""
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -12,36 +12,39 @@ BATCH_BYTES = 1 << 26
 
 
 def find_phases(patches: PatchSet, usable: np.ndarray, weights: Tensor, phase: str) -> Synchronised:
-    """The phase factor of every usable patch.
+    """Find the phase factor of every usable patch.
 
     Args:
         patches: of the scan.
-        usable: which of them to look at, ``(n,)``.
+        usable: indices of the patches to take, ``(n,)``.
         weights: of the pixels of a patch, ``(S, S)``.
-        phase: ``synchronise``, or ``none`` to find out only how well they agree as they are.
+        phase: ``synchronise``, or ``none`` to compute only their agreement as they are.
+
+    Returns:
+        Phase factors, connected components and agreement.
     """
     positions = patches.positions[usable]
     pairs = neighbour_pairs(positions, reach=patches.size)
     overlap, bound = _overlaps(patches, usable, weights.numpy(), pairs)
-    found = synchronise(len(usable), pairs, overlap, bound)
+    synchronised = synchronise(len(usable), pairs, overlap, bound)
     if phase == "synchronise":
-        return found
+        return synchronised
     agreement = float(overlap.real.sum() / max(bound.sum(), 1e-30))
-    return Synchronised(np.ones(len(usable), np.complex64), found.components, agreement)
+    return Synchronised(np.ones(len(usable), np.complex64), synchronised.components, agreement)
 
 
 def _overlaps(patches: PatchSet, usable: np.ndarray, weights: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Overlap and bound of every pair; near pairs come together, so that few patches are held at a time."""
+    """Compute overlap and bound of every pair, near pairs together, so that few patches are held at a time."""
     positions = patches.positions[usable]
     overlap, bound = np.zeros(len(pairs), complex), np.zeros(len(pairs))
-    turn = np.empty(len(usable), np.int64)
-    turn[KDTree(positions).indices] = np.arange(len(usable))
-    order = np.argsort(turn[pairs[:, 0]], kind="stable")
+    rank = np.empty(len(usable), np.int64)
+    rank[KDTree(positions).indices] = np.arange(len(usable))
+    order = np.argsort(rank[pairs[:, 0]], kind="stable")
     step = max(8, BATCH_BYTES // (12 * patches.size**2))
     for first in range(0, len(pairs), step):
-        here = order[first : first + step]
-        needed, local = np.unique(pairs[here], return_inverse=True)
+        batch = order[first : first + step]
+        needed, local = np.unique(pairs[batch], return_inverse=True)
         values = patches.take(usable[needed]) * weights
-        shifts = np.round(positions[pairs[here, 1]] - positions[pairs[here, 0]]).astype(np.int64)
-        overlap[here], bound[here] = overlaps(values, local.reshape(-1, 2), shifts)
+        shifts = np.round(positions[pairs[batch, 1]] - positions[pairs[batch, 0]]).astype(np.int64)
+        overlap[batch], bound[batch] = overlaps(values, local.reshape(-1, 2), shifts)
     return overlap, bound

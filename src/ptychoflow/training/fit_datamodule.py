@@ -18,7 +18,7 @@ from ..data.datamodule import TrainingData
 from ..data.torch_dataset import Reading
 from ..networks.object_network import ObjectCorrector, object_features
 from ..refinement.engine import RefinementEngine
-from ..refinement.short_schedule import EPOCHS, one_epoch
+from ..refinement.short_schedule import EPOCHS, run_epoch
 from ..runtime.distributed import HINT_SMALLER_PROBLEM, DistributedContext
 from ..runtime.gpu import device_kind, out_of_memory_hint
 from .trainer import launcher
@@ -194,15 +194,15 @@ class _FitCache:
             rng = np.random.default_rng([*self._seed, number, epoch])
             chosen = np.sort(rng.permutation(len(scan))[: self._used_count])
             part = replace(scan, counts=scan.counts[chosen], positions=scan.positions[chosen] - subpixel_shift)
-            fit = RefinementEngine(part, Refinement(seed=int(rng.integers(1 << 31))), ctx=self._ctx)
-            origin, illumination = np.add(fit.origin, subpixel_shift), fit.light()
+            engine = RefinementEngine(part, Refinement(seed=int(rng.integers(1 << 31))), ctx=self._ctx)
+            origin, illumination = np.add(engine.origin, subpixel_shift), engine.illumination()
             used = torch.from_numpy(np.isin(np.arange(len(scan)), chosen))
             for done in range(EPOCHS):
-                before, _ = one_epoch(fit, done)
-                features = object_features(fit.object, before, fit.slope(), illumination)
+                before, _ = run_epoch(engine, done)
+                features = object_features(engine.object, before, engine.preconditioned_gradient(), illumination)
                 if network is None or done:  # the first epoch comes before any correction
                     entries.append(_EpochFeatures(features.cpu(), origin, used))
                 if network is not None:
                     with torch.no_grad():
-                        fit.object = network.correct(features)
+                        engine.object = network.correct(features)
         return entries

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ptychoflow.physics.kernels.accumulate import divide_, splat_, spread
+from ptychoflow.physics.kernels.accumulate import convolve_points, divide_, splat_
 from ptychoflow.physics.patches import place_patches
 
 SHAPE, SIZE, COUNT = (37, 52), 9, 40  # not square, an odd patch
@@ -69,7 +69,7 @@ def test_hits_are_patches_of_one_pixel():
 
 
 @pytest.mark.parametrize("size", [1, 8, 9])
-def test_hits_spread_to_the_sum_of_weights_whatever_rows_are_asked_for(size):
+def test_hits_convolve_to_the_sum_of_weights_for_any_division_into_rows(size):
     room = torch.tensor([side - 2 * size for side in SHAPE], dtype=torch.float64)
     positions = size + room * torch.rand(COUNT, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     weights, hits = torch.rand(size, size, dtype=torch.float64), _hits(torch.float64)
@@ -78,17 +78,17 @@ def test_hits_spread_to_the_sum_of_weights_whatever_rows_are_asked_for(size):
     expected = place_patches(every, positions, SHAPE)
     for step in (4, 37):
         bands = [slice(first, min(first + step, SHAPE[0])) for first in range(0, SHAPE[0], step)]
-        found = torch.cat([spread(hits, weights, rows) for rows in bands])
+        found = torch.cat([convolve_points(hits, weights, rows) for rows in bands])
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
-def test_points_at_the_edge_spread_no_further():
+def test_points_at_the_edge_are_cut_to_the_image():
     points, weights = torch.zeros(3, 4), 1 + torch.arange(25.0).view(5, 5)
     points[0, 0], points[2, 3] = 1, 2
     expected = torch.zeros(3, 4)
     expected[:3, :3] += weights[2:, 2:]
     expected[:, 1:] += 2 * weights[:3, :3]
-    torch.testing.assert_close(spread(points, weights, slice(0, 3)), expected)
+    torch.testing.assert_close(convolve_points(points, weights, slice(0, 3)), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
@@ -103,7 +103,7 @@ def test_a_gpu_finds_the_same_mean(gpu):
     def mean(device: str) -> list[torch.Tensor]:
         image, hits = torch.zeros(SHAPE, dtype=torch.complex64, device=device), _hits().to(device)
         splat_(image, _patches(torch.complex64).to(device), _positions().to(device), EVEN.to(device), hits)
-        weight = spread(hits, EVEN.to(device), slice(0, SHAPE[0]))
+        weight = convolve_points(hits, EVEN.to(device), slice(0, SHAPE[0]))
         known = divide_(image, weight, 0.5)
         return [part.cpu() for part in (image, weight, known)]
 

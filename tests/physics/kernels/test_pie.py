@@ -1,4 +1,4 @@
-"""What a fit asks of its patterns: the formulas, written out, whoever computes them."""
+"""The rPIE updates are their formulas, written out, by the C kernels and by torch."""
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from ptychoflow.physics.kernels.pie import (
     object_update_terms,
     position_normal_equations,
     rpie_object_updates_,
+    rpie_probe_update,
     take_windows,
 )
 from ptychoflow.physics.low_order_phase import phase_gradient_normal_equations
@@ -58,7 +59,7 @@ def test_windows_that_are_conjugate_views_are_added_as_such():
     assert torch.equal(image, same.conj())
 
 
-def test_what_has_gaps_is_taken_for_what_it_says():
+def test_inputs_that_are_not_contiguous_are_read_rightly():
     waves, amplitude = _random(3, 1, 9, 9), _random(9, 9, 9, seed=1).abs()
     image, every_other = _random(*SHAPE), torch.arange(6)[::2]
     windows = take_windows(image, _first(9)[::2], 9)
@@ -69,55 +70,68 @@ def test_what_has_gaps_is_taken_for_what_it_says():
 
 
 @SIZES
-def test_a_miss_is_what_the_pattern_has_more_than_the_modes_together(modes, size):
+def test_the_residual_is_the_measured_less_the_expected_amplitude(modes, size):
     waves = _random(COUNT, modes, size, size)
     waves[0, :, 0, 0] = 0
     amplitude, rows = _random(9, size, size, seed=1).abs(), torch.tensor([3, 0, 8, 1, 5])
-    modulus, miss = modulus_and_residual(waves, amplitude, rows)
+    modulus, residual = modulus_and_residual(waves, amplitude, rows)
     torch.testing.assert_close(modulus, (waves.abs() ** 2).sum(1).sqrt().clamp_min(1e-6))
-    torch.testing.assert_close(miss, amplitude[rows] - modulus)
+    torch.testing.assert_close(residual, amplitude[rows] - modulus)
 
 
 @SIZES
-def test_the_change_takes_waves_to_the_measured_amplitude(modes, size):
+def test_the_exit_wave_update_fulfils_the_modulus_constraint(modes, size):
     waves, amplitude = _random(COUNT, modes, size, size), _random(COUNT, size, size, seed=1).abs()
     before = waves.clone()
-    modulus, miss = modulus_and_residual(waves, amplitude, torch.arange(COUNT))
-    changed = before + exit_wave_update_(waves, modulus, miss)
-    torch.testing.assert_close(total_intensity(changed).sqrt(), amplitude, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(changed / changed.abs(), before / before.abs(), atol=1e-3, rtol=0)
+    modulus, residual = modulus_and_residual(waves, amplitude, torch.arange(COUNT))
+    revised = before + exit_wave_update_(waves, modulus, residual)
+    torch.testing.assert_close(total_intensity(revised).sqrt(), amplitude, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(revised / revised.abs(), before / before.abs(), atol=1e-3, rtol=0)
 
 
 @SIZES
-def test_a_step_is_the_pull_over_the_damped_light(modes, size):
-    probes, changes = _random(COUNT, modes, size, size), _random(COUNT, modes, size, size, seed=1)
-    rates = torch.linspace(0.1, 1, COUNT)
-    pull, light = object_update_terms(probes, changes)
-    torch.testing.assert_close(pull, (probes.conj() * changes).sum(1))
-    torch.testing.assert_close(light, (probes.abs() ** 2).sum(1))
-    floor = 0.8 * light + 0.2 * light.flatten(1).max(1).values[:, None, None]
-    expected = rates[:, None, None] * pull / floor
-    torch.testing.assert_close(rpie_object_updates_(pull, light, rates, 0.2), expected)
+def test_the_object_update_is_that_of_rpie(modes, size):
+    probes, exit_wave_updates = _random(COUNT, modes, size, size), _random(COUNT, modes, size, size, seed=1)
+    step_sizes, alpha = torch.linspace(0.1, 1, COUNT), 0.2
+    numerator, probe_intensity = object_update_terms(probes, exit_wave_updates)
+    torch.testing.assert_close(numerator, (probes.conj() * exit_wave_updates).sum(1))
+    torch.testing.assert_close(probe_intensity, (probes.abs() ** 2).sum(1))
+    greatest = probe_intensity.flatten(1).max(1).values[:, None, None]
+    expected = step_sizes[:, None, None] * numerator / ((1 - alpha) * probe_intensity + alpha * greatest)
+    torch.testing.assert_close(rpie_object_updates_(numerator, probe_intensity, step_sizes, alpha), expected)
 
 
 @SIZES
-def test_tilt_equations_are_the_normal_equations_of_the_central_differences(modes, size):
-    wave, miss = _random(COUNT, modes, size, size), _random(COUNT, size, size, seed=1).real.contiguous()
-    modulus = total_intensity(wave).sqrt()
+def test_the_probe_update_is_that_of_rpie(modes, size):
+    windows, exit_wave_updates = _random(COUNT, 1, size, size), _random(COUNT, modes, size, size, seed=1)
+    numerator = (windows.conj() * exit_wave_updates).sum(0)
+    object_intensity, step_size, alpha = (windows.abs() ** 2).sum((0, 1)), 0.7, 0.2
+    expected = step_size * numerator / ((1 - alpha) * object_intensity + alpha * object_intensity.max())
+    torch.testing.assert_close(rpie_probe_update(numerator, object_intensity, step_size, alpha), expected)
+
+
+@SIZES
+def test_phase_gradient_equations_are_normal_equations_of_central_differences(modes, size):
+    waves, residual = _random(COUNT, modes, size, size), _random(COUNT, size, size, seed=1).real.contiguous()
+    modulus = total_intensity(waves).sqrt()
     reach = size / (4 * torch.pi)
-    answers = torch.stack(
-        [(wave.conj() * (wave.roll(-1, axis) - wave.roll(1, axis))).real.sum(1) for axis in (-2, -1)], 1
+    jacobian = torch.stack(
+        [(waves.conj() * (waves.roll(-1, axis) - waves.roll(1, axis))).real.sum(1) for axis in (-2, -1)], 1
     )
-    answers = (reach * answers / modulus[:, None]).flatten(2)
-    expected = torch.cat([answers @ answers.mT, answers @ miss.flatten(1)[..., None]], -1)
-    torch.testing.assert_close(phase_gradient_normal_equations(wave, modulus, miss), expected, rtol=1e-4, atol=1e-4)
+    jacobian = (reach * jacobian / modulus[:, None]).flatten(2)
+    expected = torch.cat([jacobian @ jacobian.mT, jacobian @ residual.flatten(1)[..., None]], -1)
+    torch.testing.assert_close(
+        phase_gradient_normal_equations(waves, modulus, residual), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("size", [9, 16])
-def test_motion_equations_are_the_normal_equations_of_the_central_differences(size):
-    windows, pull = _random(COUNT, size, size), _random(COUNT, size, size, seed=1)
-    light = _random(COUNT, size, size, seed=2).abs()
-    slopes = torch.stack([(windows.roll(-1, axis) - windows.roll(1, axis)) / 2 for axis in (-2, -1)], 1).flatten(2)
-    matrix = ((slopes * light.flatten(1)[:, None]) @ slopes.mH).real
-    expected = torch.cat([matrix, (slopes.conj() @ pull.flatten(1)[..., None]).real], -1)
-    torch.testing.assert_close(position_normal_equations(light, windows, pull), expected, rtol=1e-4, atol=1e-4)
+def test_position_equations_are_normal_equations_of_central_differences(size):
+    windows, numerator = _random(COUNT, size, size), _random(COUNT, size, size, seed=1)
+    probe_intensity = _random(COUNT, size, size, seed=2).abs()
+    derivatives = torch.stack([(windows.roll(-1, axis) - windows.roll(1, axis)) / 2 for axis in (-2, -1)], 1).flatten(2)
+    matrix = ((derivatives * probe_intensity.flatten(1)[:, None]) @ derivatives.mH).real
+    expected = torch.cat([matrix, (derivatives.conj() @ numerator.flatten(1)[..., None]).real], -1)
+    torch.testing.assert_close(
+        position_normal_equations(probe_intensity, windows, numerator), expected, rtol=1e-4, atol=1e-4
+    )

@@ -1,26 +1,27 @@
-/* Patches added to an image between pixels, each in one pass, in the cache and with no index of a pixel; and their mean. */
+/* Sums of overlapping patches at sub-pixel positions, each in one pass over memory, and their weighted mean.
+ * They compute what the torch code of the functions of the same name computes (accumulate.py). */
 
 #include <stdint.h>
 
-/* Where the loader can choose, a copy of each loop for vectors of eight; both round alike. */
+/* Compile each kernel twice, with and without AVX2, where the loader can choose; both versions round alike. */
 #if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
 #define WIDE __attribute__((target_clones("avx2", "default")))
 #else
 #define WIDE
 #endif
-#define AHEAD 512 /* numbers that are fetched before they are needed */
+#define AHEAD 512 /* numbers to prefetch before they are read */
 
-/* A number between two of this row, then between that and the one kept from the row above. */
-static inline void share(REAL *out, REAL *above, REAL own, REAL left, REAL down, REAL right)
+/* Interpolate between two numbers of this row, then between that and the one kept from the row above. */
+static inline void interpolate(REAL *out, REAL *above, REAL own, REAL left, REAL down, REAL right)
 {
-    const REAL here = own + right * (left - own);
-    *out += here + down * (*above - here);
-    *above = here;
+    const REAL between = own + right * (left - own);
+    *out += between + down * (*above - between);
+    *above = between;
 }
 
-/* Along either axis, image[corner + n] += (1 - rest) * patch[n] + rest * patch[n - 1], with patch times weights.
- * A pixel is as many numbers as there are parts, 2 of a complex one. Where a rest is 0 nothing past the patch is touched.
- * 1 is added to hits at the position, shared likewise.
+/* Along either axis, image[corner + n] += (1 - shift) * patch[n] + shift * patch[n - 1], with patch times weights and the
+ * sub-pixel shift of its position. A pixel has `parts` numbers, 2 of a complex one. Where a shift is 0 nothing past the
+ * patch is touched. 1 is added to hits at the position, shared likewise.
  * Returns 0, and changes nothing, if a patch would leave the image. */
 WIDE int splat(int64_t height, int64_t width, int64_t count, int64_t size, int64_t parts, REAL *restrict image,
                REAL *restrict hits, const REAL *restrict patches, const REAL *restrict weights, const double *positions)
@@ -57,11 +58,11 @@ WIDE int splat(int64_t height, int64_t width, int64_t count, int64_t size, int64
                 continue;
             }
             for (int64_t i = 0; i < parts; i++)
-                share(out + i, above + i, patches[i] * gain[i], 0, down, right);
+                interpolate(out + i, above + i, patches[i] * gain[i], 0, down, right);
             for (int64_t i = parts; i < row; i++)
-                share(out + i, above + i, patches[i] * gain[i], patches[i - parts] * gain[i - parts], down, right);
+                interpolate(out + i, above + i, patches[i] * gain[i], patches[i - parts] * gain[i - parts], down, right);
             for (int64_t i = row; i < reach; i++)
-                share(out + i, above + i, 0, patches[i - parts] * gain[i - parts], down, right);
+                interpolate(out + i, above + i, 0, patches[i - parts] * gain[i - parts], down, right);
         }
         if (down > 0)
             for (int64_t i = 0; i < reach; i++)
@@ -72,8 +73,8 @@ WIDE int splat(int64_t height, int64_t width, int64_t count, int64_t size, int64
 
 /* sums[y, x] += points[Y, X] * weights[y - Y + size / 2, x - X + size / 2], for all Y and X.
  * Row 0 of points is row `first` of sums. */
-WIDE void spread(int64_t width, int64_t height, int64_t first, int64_t rows, int64_t size, REAL *restrict sums,
-                 const REAL *restrict points, const REAL *restrict weights)
+WIDE void convolve_points(int64_t width, int64_t height, int64_t first, int64_t rows, int64_t size,
+                          REAL *restrict sums, const REAL *restrict points, const REAL *restrict weights)
 {
     for (int64_t i = 0; i < rows * width; i++) {
         const REAL point = points[i];
@@ -89,7 +90,7 @@ WIDE void spread(int64_t width, int64_t height, int64_t first, int64_t rows, int
     }
 }
 
-/* Where a weight is above the floor its complex total is divided by it, elsewhere it becomes 1. */
+/* Divide each complex total by its weight where that is above the floor; set it to 1 elsewhere. */
 WIDE void divide(int64_t count, REAL *restrict total, const float *restrict weight, float floor, uint8_t *restrict known)
 {
     for (int64_t i = 0; i < count; i++)

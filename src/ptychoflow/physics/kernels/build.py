@@ -1,4 +1,4 @@
-"""Loops in C, compiled when they are first needed: for what takes several passes over memory otherwise."""
+"""Build of the C kernels: compiled when first needed, for what takes several passes over memory in torch."""
 
 import ctypes
 import functools
@@ -16,24 +16,27 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-NAMES = {torch.float32: "float", torch.float64: "double"}
-"""What C calls the numbers that ``REAL`` stands for."""
+C_TYPES = {torch.float32: "float", torch.float64: "double"}
+"""C types that ``REAL`` stands for, by dtype."""
 
 
 @functools.cache
 def compiled(source: str, dtype: torch.dtype) -> ctypes.CDLL | None:
-    """The functions of a C file of this folder, for numbers of this type; None where it cannot be compiled.
+    """Compile a C file of this folder, or load it from the user's cache.
 
-    What was compiled is kept in the user's cache. For any processor of the kind, since clusters share that folder.
+    The library is built for any processor of the architecture, since the nodes of a cluster share that cache.
 
     Args:
         source: name of the file.
-        dtype: a key of :data:`NAMES`.
+        dtype: precision, a key of :data:`C_TYPES`.
+
+    Returns:
+        The functions of the file; None where it cannot be compiled.
     """
     import pooch
 
     path = Path(__file__).with_name(source)
-    # a sum rounds alike on every processor, and a loop may look at numbers that it does not take
+    # a sum rounds alike on every processor, and a vectorised loop may read numbers that it does not use
     flags = [
         "-O3",
         "-ffp-contract=off",
@@ -41,7 +44,7 @@ def compiled(source: str, dtype: torch.dtype) -> ctypes.CDLL | None:
         "-fno-math-errno",
         "-shared",
         "-fPIC",
-        f"-DREAL={NAMES[dtype]}",
+        f"-DREAL={C_TYPES[dtype]}",
     ]
     key = hashlib.sha256(f"{path.read_text()} {flags} {platform.system()} {platform.machine()}".encode()).hexdigest()
     library = pooch.os_cache("ptychoflow") / f"{path.stem}-{key[:16]}.so"
@@ -50,34 +53,46 @@ def compiled(source: str, dtype: torch.dtype) -> ctypes.CDLL | None:
             _compile(path, flags, library)
         return ctypes.CDLL(str(library))
     except (OSError, subprocess.CalledProcessError) as error:
-        logger.info("%s is not compiled (%s): torch does it, slower", path, error)
+        logger.info("%s cannot be compiled (%s): using the slower torch implementation", path, error)
         return None
 
 
 def call(function: Callable[..., int], *values: Tensor | int | float) -> int:
-    """Call a function in C, which is told where the numbers of a tensor begin.
+    """Call a C kernel, passing tensors by the address of their first number.
+
+    Args:
+        function: of the library that :func:`compiled` returns.
+        values: contiguous tensors, and numbers as int64 and float32.
+
+    Returns:
+        Result of the function; undefined for one that returns nothing.
 
     Raises:
-        ValueError: if they do not lie there one after another, as they are.
+        ValueError: if a tensor is not contiguous, or its conjugation is pending.
     """
-    kinds = {int: ctypes.c_int64, float: ctypes.c_float}
-    if not all(type(value) in kinds or (value.is_contiguous() and not value.is_conj()) for value in values):
-        raise ValueError("a loop in C needs tensors as they lie in memory, without gaps")
-    return function(*(kinds[type(v)](v) if type(v) in kinds else ctypes.c_void_p(v.data_ptr()) for v in values))
+    if not all(value.is_contiguous() and not value.is_conj() for value in values if isinstance(value, Tensor)):
+        raise ValueError("C kernels need contiguous tensors: call .resolve_conj().contiguous() first")
+    return function(*map(_c_argument, values))
+
+
+def _c_argument(value: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float:
+    if isinstance(value, Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    return ctypes.c_int64(value) if isinstance(value, int) else ctypes.c_float(value)
 
 
 def _compile(path: Path, flags: list[str], library: Path) -> None:
-    """Make a library, whole or not at all.
+    """Compile a C file to a shared library, atomically.
 
     Raises:
-        OSError: if there is no compiler, or no place for what it makes.
-        subprocess.CalledProcessError: if it fails.
+        OSError: if no compiler is found, or the library cannot be written.
+        subprocess.CalledProcessError: if the compiler fails.
     """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise FileNotFoundError("no C compiler found")
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / library.name
-        subprocess.run([compiler, *flags, str(path), "-o", str(made)], check=True, capture_output=True)
-        made.replace(library)
+        partial = Path(folder) / library.name
+        subprocess.run([compiler, *flags, str(path), "-o", str(partial)], check=True, capture_output=True)
+        partial.replace(library)

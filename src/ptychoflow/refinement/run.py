@@ -1,0 +1,81 @@
+"""A whole refinement in memory: from a scan to its reconstruction with history and uncertainty."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..config import Refinement
+from ..core.reconstruction import Reconstruction
+from ..core.scan import Scan
+from ..runtime.distributed import DistributedContext
+from .engine import RefinementEngine
+from .loop import RefinementCancelled, RefinementLoop
+from .resume import ResumableState
+from .uncertainty import bootstrap_phase_uncertainty
+
+
+def refine_scan(
+    scan: Scan,
+    settings: Refinement,
+    start: Reconstruction | None,
+    ctx: DistributedContext,
+    resumable: ResumableState | None,
+    on_epoch_end: Callable[[dict[str, float]], bool],
+) -> Reconstruction:
+    """Refine a scan, and estimate its phase uncertainty where the settings ask for it.
+
+    Args:
+        scan: the measurement.
+        settings: epochs, step sizes, variables to refine.
+        start: reconstruction to start from; a uniform object without it.
+        ctx: device, and the processes that share each batch.
+        resumable: where the state is saved, and read from first.
+        on_epoch_end: called after each epoch with its row of the history, and after each epoch of the repetitions for
+            the uncertainty, which have a ``repetition``; False cancels.
+
+    Returns:
+        The reconstruction; ``metadata["partial"]`` says what a cancelled one lacks.
+
+    Raises:
+        ValueError: if the scan holds no photon, the start does not suit it, or the refinement diverges.
+        OSError: if memory does not hold the object.
+    """
+    loop = RefinementLoop(RefinementEngine(scan, settings, start, ctx), resumable)
+    loop.engine.warn(scan.name)
+    cancelled = loop.run(scan.name, on_epoch_end)
+    partial = f"stopped after epoch {loop.history['epoch'][-1]} of {settings.epochs}" if cancelled else ""
+    coverage, phase_std = loop.engine.coverage(), None
+    if settings.uncertainty and not cancelled:
+        try:
+            phase_std = bootstrap_phase_uncertainty(scan, loop.engine, coverage, start, ctx, on_epoch_end)
+        except RefinementCancelled:
+            partial = "stopped before the phase uncertainty was estimated"
+    return _reconstruction(loop, scan, coverage, phase_std, {"partial": partial} if partial else {})
+
+
+def _reconstruction(
+    loop: RefinementLoop,
+    scan: Scan,
+    coverage: np.ndarray,
+    phase_std: np.ndarray | None,
+    metadata: dict[str, Any],
+) -> Reconstruction:
+    engine = loop.engine
+    spent = {name: loop.history[name][-1] for name in ("seconds", "cpu_seconds")}
+    return Reconstruction(
+        object=engine.object.cpu().numpy(),
+        origin=engine.origin,
+        probe=engine.probe.cpu().numpy(),
+        positions=engine.positions.cpu().numpy(),
+        geometry=scan.geometry,
+        weight=engine.illumination().cpu().numpy(),
+        coverage=coverage,
+        phase_uncertainty=phase_std,
+        probe_scale=None if engine.intensity_is_constant else engine.probe_scale.cpu().numpy(),
+        name=scan.name,
+        history=loop.history,
+        snapshots=torch.stack(loop.snapshots).numpy(),
+        metadata=metadata | {"snapshot_epochs": loop.snapshot_epochs} | spent,
+    )
