@@ -12,6 +12,7 @@ from ptychoflow.core.scan import GroundTruth
 from ptychoflow.io.dataset import write_dataset
 from ptychoflow.io.provenance import record_provenance
 from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
+from ptychoflow.metrics.data_consistency import expected_patterns
 
 from ..metrics.objects import sample
 from ..products import SHAPE, blurred, make_reconstruction, make_scan, write_products
@@ -170,6 +171,18 @@ def test_a_poor_probe_does_not_refuse_the_ground_truth(tmp_path):
     write_reconstruction(tmp_path / "r.h5", make_reconstruction(scan, scan.truth.object, probe=blunt))
     evaluate(tmp_path / "star", tmp_path / "m.json", refined=tmp_path / "r.h5")
     assert _read(tmp_path / "m.json")["stages"]["refined"]["r_factor"] > 0.3
+
+
+def test_a_ground_truth_without_contrast_has_no_psnr(tmp_path):
+    uniform, scan = np.ones(SHAPE, np.complex64), make_scan()
+    expected = np.concatenate(list(expected_patterns(uniform, (0, 0), scan.probe, scan.positions)))
+    counts = np.random.default_rng(0).poisson(expected).astype(np.uint16)
+    write_dataset(tmp_path / "star", dataclasses.replace(scan, counts=counts, truth=GroundTruth(uniform)))
+    write_reconstruction(tmp_path / "r.h5", make_reconstruction(scan, uniform))
+    evaluate(tmp_path / "star", tmp_path / "m.json", tmp_path / "r.h5")
+    refined = _read(tmp_path / "m.json")["stages"]["refined"]
+    assert refined["against_truth"]["phase_psnr_truth_range"] is None
+    assert refined["r_factor"] == pytest.approx(refined["noise_floor"], rel=0.05)
 
 
 def test_registration_is_a_setting(products, tmp_path):

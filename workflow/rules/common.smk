@@ -142,8 +142,8 @@ def stitched_halves(wildcards):
     return [f"results/reconstructions/{maker}/{wildcards.scan}.{half}.h5" for half in halves]
 
 
-def measures_of_sweep(wildcards):
-    """The measures of each combination of a sweep."""
+def metrics_of_sweep(wildcards):
+    """Return the metrics files of each combination of a sweep."""
     found = ((each.method, scan) for each in CONFIG.combinations[wildcards.sweep] for scan in each.scans.values())
     return [f"results/metrics/{method}/{scan}.json" for method, scan in dict.fromkeys(found)]
 

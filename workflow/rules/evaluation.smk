@@ -1,8 +1,8 @@
-"""From reconstructions to judgement: results/metrics/{method}/{scan}.json, results/sweeps/, results/report.html."""
+"""Rules that evaluate: results/metrics/{method}/{scan}.json, results/sweeps/, results/report.html."""
 
 
 rule evaluate:
-    """Measure reconstructions against the truth, the counts and each other."""
+    """Compute metrics of reconstructions against the ground truth, the counts and each other."""
     input:
         dataset="results/datasets/{scan}",
         refined="results/refined/{method}/{scan}.h5",
@@ -41,9 +41,9 @@ rule evaluate:
 
 
 rule sweep:
-    """Draw what the settings of a sweep do to the measures: mean and spread over seeds, as a figure and a table."""
+    """Collect the metrics of a sweep: mean and standard deviation over seeds, as a figure and a table."""
     input:
-        metrics=measures_of_sweep,
+        metrics=metrics_of_sweep,
     output:
         table="results/sweeps/{sweep}.csv",
         figure=report("results/sweeps/{sweep}.png", caption="../report/sweep.rst", category="Sweeps"),
@@ -65,7 +65,7 @@ rule sweep:
 
 
 rule paper:
-    """The figure and the table of every sweep, and the report that collects them."""
+    """Make the figure and the table of every sweep, and the report that collects them."""
     input:
         page="results/report.html",
         tables=[f"results/sweeps/{sweep}.csv" for sweep in CONFIG.combinations],
@@ -73,7 +73,7 @@ rule paper:
 
 
 rule report:
-    """Put pictures, measures and timings on one page."""
+    """Write the report: images, metrics and run times on one page, and a table."""
     input:
         metrics=[f"results/metrics/{method}/{scan}.json" for method, scan in CONFIG.reconstructions()],
         networks=[f"results/networks/{method}.json" for method in CONFIG.trainings()],

@@ -109,6 +109,6 @@ def _warn_of_other_datasets(
 
 def _log_metrics(metrics: dict) -> None:
     for name, stage in metrics["stages"].items():
-        truth = stage["against_truth"]
-        against = "" if truth is None else f", phase PSNR {truth['phase_psnr_truth_range']:.1f} dB"
-        logger.info("%s: R-factor %.4g (noise floor %.4g)%s", name, stage["r_factor"], stage["noise_floor"], against)
+        psnr = (stage["against_truth"] or {}).get("phase_psnr_truth_range")
+        suffix = "" if psnr is None else f", phase PSNR {psnr:.1f} dB"
+        logger.info("%s: R-factor %.4g (noise floor %.4g)%s", name, stage["r_factor"], stage["noise_floor"], suffix)
