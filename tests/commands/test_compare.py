@@ -21,6 +21,8 @@ from ptychoflow.reporting.results import Column
 
 from ..products import make_reconstruction, make_scan, write_products
 
+TALLY = re.compile(r"Metrics of B against A: (\d+) better, (\d+) worse")
+
 
 def _write_refined(paths, image, epochs):
     """Write a refined object with the provenance of a refinement of so many epochs."""
@@ -59,8 +61,8 @@ def test_changed_settings_and_what_they_did_are_named(runs):
 
 def test_the_other_way_round_is_worse(runs):
     assert re.search(r"phase PSNR \(dB\).*  worse", compare(*reversed(runs)))
-    tally = [int(n) for n in re.search(r"Metrics of B against A: (\d+) better, (\d+) worse", compare(*runs)).groups()]
-    reversed_tally = [int(n) for n in re.search(r"Metrics of B against A: (\d+) better, (\d+) worse", compare(*reversed(runs))).groups()]
+    tally = [int(n) for n in TALLY.search(compare(*runs)).groups()]
+    reversed_tally = [int(n) for n in TALLY.search(compare(*reversed(runs))).groups()]
     assert reversed_tally == tally[::-1] and tally[0] > tally[1]
 
 

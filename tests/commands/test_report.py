@@ -197,7 +197,7 @@ def test_what_cannot_be_read_is_named_and_leaves_no_page(measured, tmp_path):
     with pytest.raises(ValueError, match="is damaged"):
         _report(tmp_path, [metrics])
     metrics.write_text("{}")
-    with pytest.raises(ValueError, match="not a metrics file of format .* evaluate` again"):
+    with pytest.raises(ValueError, match=r"not a metrics file of format .* evaluate` again"):
         _report(tmp_path, [metrics])
     with pytest.raises(FileNotFoundError, match=r"metrics file not found: .*nowhere\.json"):
         _report(tmp_path, [tmp_path / "nowhere.json"])

@@ -67,8 +67,8 @@ def test_the_first_sentences_say_what_was_done_and_whether_it_worked():
     results = [_result(), _result(network=False, method="rpie")]
     text = lead(results[:1], results, [{"seconds": 300.0}])
     assert text == (
-        "star was reconstructed by a network (pinn, trained in 5 min) and refined against the counts, and by "
-        "iterative refinement of a uniform initial object (rpie). The result explains the counts down to the noise floor."
+        "star was reconstructed by a network (pinn, trained in 5 min) and refined against the counts, and by iterative "
+        "refinement of a uniform initial object (rpie). The result explains the counts down to the noise floor."
     )
     results[1].metrics["scan"] = results[1].metrics["scan"] | {"name": "guess"}
     apart = lead(results, results, [])

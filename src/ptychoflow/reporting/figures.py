@@ -12,7 +12,7 @@ from .curves import progress_charts, results_frc_chart
 from .images import (
     AMPLITUDE,
     ERROR,
-    FIT,
+    MAGNITUDE,
     colour,
     colour_wave,
     limits,
@@ -32,7 +32,7 @@ BESIDE, ABOVE = 0.75, 0.5
 """Room for its colour bar and its title, inches."""
 
 FILES = tuple(
-    f"{name}.png" for name in ("objects", "fit", "probe", "patterns", "errors", "uncertainty", "frc", "progress")
+    f"{name}.png" for name in ("objects", "r_factor", "probe", "patterns", "errors", "uncertainty", "frc", "progress")
 )
 """Every file that :func:`draw_all` can write."""
 
@@ -48,7 +48,7 @@ def draw_all(folder: Path, arrays: Mapping[str, np.ndarray], metrics: dict) -> N
     stages = [stage for stage in ("network", "refined", "truth") if stage in arrays]
     figures = {
         "objects": draw_objects(arrays, stages, metrics["scan"]["pixel_size_m"]),
-        "fit": draw_r_factor(arrays, metrics["stages"]),
+        "r_factor": draw_r_factor(arrays, metrics["stages"]),
         "probe": draw_probe(arrays["probe"]),
         "patterns": draw_patterns(arrays, metrics["patterns"]),
     }
@@ -76,7 +76,7 @@ def draw_objects(arrays: Mapping[str, np.ndarray], stages: list[str], pixel_size
             _image(axis, compute(arrays[stage]), arrays.get(f"{stage}_mask", mask), scale, colours, f"{stage}, {name}")
         _scale_bar(axes[row, 0], mask.shape, pixel_size_m)
     weight = arrays["weight"]
-    _image(axes[0, -1], weight, mask, (0, limits(weight, mask)[1]), FIT, "illumination (rel.)")
+    _image(axes[0, -1], weight, mask, (0, limits(weight, mask)[1]), MAGNITUDE, "illumination (rel.)")
     _image(axes[1, -1], mask, np.ones_like(mask), (0, 1), "gray", "coverage")
     return figure
 
@@ -101,10 +101,10 @@ def draw_uncertainty(arrays: Mapping[str, np.ndarray]) -> Figure:
     scale = (0.0, limits(phase_std, mask)[1])
     figure, axes = _panels(1, 3 if "truth" in arrays else 2)
     _image(axes[0, 0], phase, mask, *phase_colours(phase, mask), "refined, phase (rad)")
-    _image(axes[0, 1], phase_std, mask, scale, FIT, "standard deviation (rad)")
+    _image(axes[0, 1], phase_std, mask, scale, MAGNITUDE, "standard deviation (rad)")
     if "truth" in arrays:
         error = np.abs(np.angle(arrays["refined"] * arrays["truth"].conj()))
-        _image(axes[0, 2], error, mask, scale, FIT, "error against ground truth (rad)")
+        _image(axes[0, 2], error, mask, scale, MAGNITUDE, "error against ground truth (rad)")
     return figure
 
 
@@ -116,7 +116,7 @@ def draw_r_factor(arrays: Mapping[str, np.ndarray], metrics: dict) -> Figure:
         values = arrays[f"{stage}_r_map"]
         mask = arrays["refined_mask"]
         title = f"{stage}, R-factor {metrics[stage]['r_factor']:.4f}"
-        _image(axis, values, mask, (0, limits(values, mask)[1]), FIT, title)
+        _image(axis, values, mask, (0, limits(values, mask)[1]), MAGNITUDE, title)
     return figure
 
 
@@ -130,7 +130,7 @@ def draw_probe(probe: np.ndarray) -> Figure:
         axes[0, column].set_title(f"probe mode {column + 1}, {fraction[column]:.1%} of the photons", fontsize=10)
         amplitude, mask = np.abs(wave), np.ones(wave.shape, bool)
         scale = (0, float(amplitude.max()))
-        _image(axes[1, column], amplitude, mask, scale, FIT, "amplitude (sqrt photons)")
+        _image(axes[1, column], amplitude, mask, scale, MAGNITUDE, "amplitude (sqrt photons)")
     return figure
 
 
@@ -142,8 +142,8 @@ def draw_patterns(arrays: Mapping[str, np.ndarray], chosen: list[dict]) -> Figur
         known = np.isfinite(measured)
         scale = (0, float(measured[known].max()) or 1)
         title = f"{pattern['which']} fit, pattern {pattern['index']}, R {pattern['r_factor']:.4f}"
-        _image(axes[0, column], measured, known, scale, FIT, f"{title}\nmeasured, log10(1 + counts)")
-        _image(axes[1, column], expected, np.ones_like(known), scale, FIT, "expected")
+        _image(axes[0, column], measured, known, scale, MAGNITUDE, f"{title}\nmeasured, log10(1 + counts)")
+        _image(axes[1, column], expected, np.ones_like(known), scale, MAGNITUDE, "expected")
     return figure
 
 

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-AMPLITUDE, PHASE, CYCLE, ERROR, FIT = "gray", "cividis", "twilight", "RdBu_r", "magma"
+AMPLITUDE, PHASE, CYCLE, ERROR, MAGNITUDE = "gray", "cividis", "twilight", "RdBu_r", "magma"
 """Colour maps by quantity. ``CYCLE`` is cyclic, for phases that span the full circle."""
 LONGEST_BAR = 0.3
 """Fraction of the image width that a scale bar may take."""

@@ -199,9 +199,7 @@ def rows(results: Sequence[Result], records: Sequence[dict] = ()) -> list[dict]:
     for scan, found in by_scan(results).items():
         table += [stage_row(result, stage) for result in found for stage in result.stages]
         table += _over_seeds(found, records)
-        table.append(
-            stage_row(found[0], "uniform") | {"method": BASELINE, "scan": scan, "seconds": None}
-        )
+        table.append(stage_row(found[0], "uniform") | {"method": BASELINE, "scan": scan, "seconds": None})
     return table
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .images import ERROR, FIT, Detail, colour, colour_wave, data_uri, gradient, limits, log_counts, phase_colours
+from .images import ERROR, MAGNITUDE, Detail, colour, colour_wave, data_uri, gradient, limits, log_counts, phase_colours
 from .results import Result
 from .svg_charts import Chart, label
 
@@ -84,14 +84,14 @@ def patterns(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Panel
         # the root of a count has a standard deviation of 1/2
         sigmas = 2 * (np.sqrt(np.where(known, measured, 0)) - np.sqrt(expected))
         parts = [
-            colour(log_counts(np.where(known, measured, 0)), known, scale, FIT),
-            colour(log_counts(expected), np.ones_like(known), scale, FIT),
+            colour(log_counts(np.where(known, measured, 0)), known, scale, MAGNITUDE),
+            colour(log_counts(expected), np.ones_like(known), scale, MAGNITUDE),
             colour(sigmas, known, (-SIGMAS, SIGMAS), ERROR),
         ]
         details = f"pattern {pattern['index']}, R {pattern['r_factor']:.4f}, up to {10 ** scale[1] - 1:.3g} counts"
         shown.append(Picture([_small(part, detail) for part in parts], f"{pattern['which']} fit", details))
     bars = [
-        ColourBar(gradient(FIT), ("0", "log counts", "maximum")),
+        ColourBar(gradient(MAGNITUDE), ("0", "log counts", "maximum")),
         ColourBar(gradient(ERROR), (f"−{label(SIGMAS)} σ", "residual", f"+{label(SIGMAS)} σ")),
     ]
     note = (
@@ -116,7 +116,7 @@ def probe_and_illumination(results: Sequence[Result], arrays: Arrays, detail: De
         for number, mode in enumerate(strongest, 1)
     ]
     weight, mask = arrays[0]["weight"].astype(np.float32), arrays[0]["refined_mask"].astype(bool)
-    illumination = colour(weight, mask, (0.0, limits(weight, mask)[1]), FIT)
+    illumination = colour(weight, mask, (0.0, limits(weight, mask)[1]), MAGNITUDE)
     shown.append(Picture([_small(illumination, detail)], "illumination", "relative, on the covered pixels", True))
     return Panel("Probe and illumination", shown, note="Probe modes: hue is phase, value is amplitude.")
 
@@ -131,10 +131,10 @@ def uncertainty(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Pa
     for result, found in known:
         phase, mask = np.angle(found["refined"]), found["refined_mask"].astype(bool)
         phase_std = found["phase_uncertainty"]
-        parts = [colour(phase, mask, *phase_colours(phase, mask)), colour(phase_std, mask, (0.0, most), FIT)]
+        parts = [colour(phase, mask, *phase_colours(phase, mask)), colour(phase_std, mask, (0.0, most), MAGNITUDE)]
         details = f"{np.sqrt(np.mean(phase_std[mask] ** 2)):.3f} rad rms{_coverage_text(found, mask)}"
         shown.append(Picture([_small(part, detail) for part in parts], result.method, details, True))
-    bar = ColourBar(gradient(FIT), ("0", "standard deviation (rad)", label(float(f"{most:.2g}"))))
+    bar = ColourBar(gradient(MAGNITUDE), ("0", "standard deviation (rad)", label(float(f"{most:.2g}"))))
     return Panel("Phase uncertainty", shown, [bar], note=UNCERTAINTY_NOTE)
 
 

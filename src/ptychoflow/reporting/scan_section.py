@@ -11,7 +11,7 @@ from .curves import progress_charts, results_frc_chart, stage_colour
 from .images import (
     AMPLITUDE,
     ERROR,
-    FIT,
+    MAGNITUDE,
     Detail,
     colour,
     data_uri,
@@ -152,7 +152,7 @@ def _quantities(views: Sequence[ObjectView]) -> list[Quantity]:
         error_range = symmetric_limits(*_pooled(error, views))
         quantities.append(Quantity("error", "Phase error (rad)", error, error_range, ERROR))
     r_factor_range = (0.0, limits(*_pooled(r_factor, views))[1])
-    return [*quantities, Quantity("r_factor", "R-factor by position", r_factor, r_factor_range, FIT)]
+    return [*quantities, Quantity("r_factor", "R-factor by position", r_factor, r_factor_range, MAGNITUDE)]
 
 
 def _pooled(
