@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ptychoflow.metrics.probe_similarity import clusters, likeness_at_any_focus, probe_similarity
+from ptychoflow.metrics.probe_similarity import clusters, probe_similarity, similarity_at_best_focus
 from ptychoflow.physics.propagation import near_field
 
 N = 48
@@ -44,24 +44,24 @@ def test_for_single_modes_it_is_their_overlap():
     assert probe_similarity(a, b).value == pytest.approx(probe_similarity(b, a).value, abs=1e-9)
 
 
-def test_other_probes_are_less_alike():
+def test_other_probes_are_less_similar():
     assert probe_similarity(_probe(), _probe(width=12)).value < 0.9
     assert probe_similarity(_probe(), _probe(bend=0.2)).value < 0.7
     assert probe_similarity(_probe(modes=1), _probe(modes=3)).value < 0.995
 
 
-def test_defocus_counts_unless_told_not_to():
+def test_defocus_counts_unless_distances_are_searched():
     there = near_field(N, distance_m=1e-4, **LENGTHS)(torch.from_numpy(_probe())).numpy()
     distances = np.linspace(-1.2e-4, 1.2e-4, 13)
     assert probe_similarity(_probe(), there).value < 0.97
-    found = likeness_at_any_focus(_probe(), there, distances, **LENGTHS)
+    found = similarity_at_best_focus(_probe(), there, distances, **LENGTHS)
     assert found.value == pytest.approx(1, abs=1e-4)
     assert found.distance_m == pytest.approx(1e-4)
-    back = likeness_at_any_focus(there, _probe(), distances, **LENGTHS)
+    back = similarity_at_best_focus(there, _probe(), distances, **LENGTHS)
     assert back.value == pytest.approx(1, abs=1e-4) and back.distance_m == pytest.approx(-1e-4)
 
 
-def test_kinds_of_probes_are_told_apart():
+def test_kinds_of_probes_form_clusters():
     rng = np.random.default_rng(3)
     probes = [_shifted(_probe(width), rng.uniform(-3, 3, 2)) for width in (6, 6, 12, 12, 6)]
     matrix = np.array([[probe_similarity(a, b).value for b in probes] for a in probes])
@@ -70,10 +70,10 @@ def test_kinds_of_probes_are_told_apart():
     assert list(clusters(np.ones((1, 1)), 0.9)) == [1]
 
 
-def test_what_cannot_be_compared_is_refused():
+def test_probes_that_cannot_be_compared_are_refused():
     with pytest.raises(ValueError, match="of one size"):
         probe_similarity(_probe(), _probe()[:, 1:, 1:])
-    with pytest.raises(ValueError, match="zero everywhere"):
+    with pytest.raises(ValueError, match="all zeros"):
         probe_similarity(_probe(), 0 * _probe())
-    with pytest.raises(ValueError, match="not symmetric"):
+    with pytest.raises(ValueError, match="expected a symmetric matrix"):
         clusters(np.array([[1, 0.2], [0.9, 1]]), 0.9)
