@@ -1,4 +1,4 @@
-"""Evaluation says how good an object is, what an empty one would have scored, and shows it."""
+"""Evaluation writes metrics of each stage beside those of a uniform object, with figures and arrays."""
 
 import dataclasses
 import json
@@ -12,11 +12,12 @@ from ptychoflow.core.scan import GroundTruth
 from ptychoflow.io.dataset import write_dataset
 from ptychoflow.io.provenance import record_provenance
 from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
+from ptychoflow.metrics.data_consistency import expected_patterns
 
 from ..metrics.objects import sample
 from ..products import SHAPE, blurred, make_reconstruction, make_scan, write_products
 
-FIGURES = {"objects", "errors", "fit", "probe", "patterns", "frc", "progress"}
+FIGURES = {"objects", "errors", "r_factor", "probe", "patterns", "frc", "progress"}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def _read(path):
 
 def test_each_stage_is_measured_and_the_better_one_scores_better(measured):
     stages = _read(measured)["stages"]
-    assert list(stages) == ["uniform", "network", "refined"]
+    assert list(stages) == ["network", "refined", "uniform"]
     psnr = [stages[name]["against_truth"]["phase_psnr_truth_range"] for name in ("uniform", "network", "refined")]
     assert psnr == sorted(psnr)
     r_factor = [stages[name]["r_factor"] for name in ("refined", "network", "uniform")]
@@ -45,15 +46,15 @@ def test_each_stage_is_measured_and_the_better_one_scores_better(measured):
     assert stages["refined"]["noise_floor"] < stages["refined"]["r_factor"]
 
 
-def test_an_empty_object_scores_nothing(measured):
-    empty = _read(measured)["stages"]["uniform"]
-    assert empty["spread"] == pytest.approx(0, abs=1e-6)
-    assert empty["against_truth"]["correlation"] == 0
-    assert empty["against_truth"]["frc"]["area"] < 0.1
-    assert empty["against_truth"]["phase_correlation"] == pytest.approx(0, abs=0.02)
+def test_a_uniform_object_scores_nothing(measured):
+    uniform = _read(measured)["stages"]["uniform"]
+    assert uniform["spread"] == pytest.approx(0, abs=1e-6)
+    assert uniform["against_truth"]["correlation"] == 0
+    assert uniform["against_truth"]["frc"]["area"] < 0.1
+    assert uniform["against_truth"]["phase_correlation"] == pytest.approx(0, abs=0.02)
 
 
-def test_the_truth_itself_is_found_perfect_and_explains_the_counts(products, tmp_path):
+def test_the_ground_truth_scores_perfectly_and_explains_the_counts(products, tmp_path):
     scan = make_scan()
     image = 3j * scan.truth.object  # the scale is free against the truth, not against the counts
     write_reconstruction(tmp_path / "r.h5", make_reconstruction(scan, image / 3))
@@ -65,7 +66,7 @@ def test_the_truth_itself_is_found_perfect_and_explains_the_counts(products, tmp
     assert found["raster_artifact_ratio"] == pytest.approx(1, abs=0.3)
 
 
-def test_how_refinement_went_is_told_in_seconds(measured):
+def test_progress_of_refinement_is_timed(measured):
     progress = _read(measured)["progress"]
     assert progress["r_factor"] == [0.1, 0.05]
     assert progress["snapshots"]["seconds"] == [1, 2]
@@ -82,7 +83,7 @@ def test_halves_agree_stage_by_stage_the_better_one_more(measured):
     assert [sum(found["patterns"]) for found in halves.values()] == [_read(measured)["scan"]["patterns"]] * 2
 
 
-def test_figures_and_arrays_stand_beside_the_measures(measured):
+def test_figures_and_arrays_are_beside_the_metrics(measured):
     folder = measured.with_suffix("")
     assert {path.stem for path in folder.glob("*.png")} == FIGURES
     with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
@@ -90,18 +91,18 @@ def test_figures_and_arrays_stand_beside_the_measures(measured):
         assert arrays["patterns_measured"].shape == arrays["patterns_expected"].shape == (5, 16, 16)
 
 
-def test_an_uncertainty_is_shown_beside_its_phase_and_the_error(tmp_path):
+def test_phase_uncertainty_has_a_figure_and_an_array(tmp_path):
     paths = write_products(tmp_path)
     refined = read_reconstruction(paths["refined"])
-    spread = np.add.outer(np.arange(SHAPE[0]), 0.01 * np.arange(SHAPE[1])).astype(np.float32)
-    write_reconstruction(paths["refined"], dataclasses.replace(refined, phase_uncertainty=spread))
+    phase_std = np.add.outer(np.arange(SHAPE[0]), 0.01 * np.arange(SHAPE[1])).astype(np.float32)
+    write_reconstruction(paths["refined"], dataclasses.replace(refined, phase_uncertainty=phase_std))
     evaluate(paths["dataset"], tmp_path / "m.json", refined=paths["refined"])
     assert (tmp_path / "m" / "uncertainty.png").is_file()
     with np.load(tmp_path / "m" / "arrays.npz", allow_pickle=False) as arrays:
-        np.testing.assert_array_equal(arrays["phase_uncertainty"], spread[6:50, 7:54])  # where the coverage reaches
+        np.testing.assert_array_equal(arrays["phase_uncertainty"], phase_std[6:50, 7:54])  # where the coverage reaches
 
 
-def test_measuring_again_replaces_its_figures_and_no_others(tmp_path):
+def test_evaluating_again_replaces_its_figures_and_nothing_else(tmp_path):
     paths = write_products(tmp_path)
     refined = read_reconstruction(paths["refined"])
     uncertain = dataclasses.replace(refined, phase_uncertainty=np.ones(SHAPE, np.float32))
@@ -115,7 +116,7 @@ def test_measuring_again_replaces_its_figures_and_no_others(tmp_path):
     assert sorted(paths["dataset"].iterdir()) == before and not paths["dataset"].with_suffix(".json").exists()
 
 
-def test_r_factors_are_told_pattern_by_pattern(measured):
+def test_each_pattern_has_its_r_factor(measured):
     metrics = _read(measured)
     per_pattern = metrics["stages"]["refined"]["r_factor_per_pattern"]
     assert len(per_pattern) == metrics["scan"]["patterns"]
@@ -125,7 +126,7 @@ def test_r_factors_are_told_pattern_by_pattern(measured):
     assert worst == sorted(per_pattern)[:-4:-1]
 
 
-def test_what_was_measured_with_what_is_on_record(measured):
+def test_provenance_versions_and_method_are_recorded(measured):
     metrics = _read(measured)
     assert set(metrics["provenance"]["inputs"]) == {
         *("dataset", "network", "refined"),
@@ -136,7 +137,7 @@ def test_what_was_measured_with_what_is_on_record(measured):
     assert metrics["method"] == "pinn"
 
 
-def test_without_a_truth_the_counts_and_the_halves_are_the_judges(tmp_path):
+def test_without_ground_truth_counts_and_halves_are_evaluated(tmp_path):
     paths = write_products(tmp_path, truth=False)
     evaluate(output=tmp_path / "m.json", **paths)
     metrics = _read(tmp_path / "m.json")
@@ -149,27 +150,41 @@ def test_without_a_truth_the_counts_and_the_halves_are_the_judges(tmp_path):
 def test_the_baseline_has_no_network(products, tmp_path):
     evaluate(products["dataset"], tmp_path / "m.json", refined=products["refined"])
     metrics = _read(tmp_path / "m.json")
-    assert list(metrics["stages"]) == ["uniform", "refined"]
+    assert list(metrics["stages"]) == ["refined", "uniform"]
     assert metrics["split_half"] == {}
 
 
-@pytest.mark.parametrize("wrong", ["another object", "turned", "its conjugate"])
-def test_a_wrong_truth_is_refused(products, tmp_path, wrong):
+@pytest.mark.parametrize("wrong", ["another object", "rotated", "its conjugate"])
+def test_a_ground_truth_of_another_object_is_refused(products, tmp_path, wrong):
     scan, right = make_scan(), make_scan().truth.object
-    other = {"another object": sample(seed=9, shape=SHAPE), "turned": right[::-1, ::-1], "its conjugate": right.conj()}
+    other = {"another object": sample(seed=9, shape=SHAPE), "rotated": right[::-1, ::-1], "its conjugate": right.conj()}
     write_dataset(tmp_path / "star", dataclasses.replace(scan, truth=GroundTruth(other[wrong].astype(np.complex64))))
-    with pytest.raises(ValueError, match=r"truth of star explains its counts worse .* than an empty image"):
+    with pytest.raises(
+        ValueError, match=r"truth of star explains its counts worse .* uniform object .*without a ground truth"
+    ):
         evaluate(tmp_path / "star", tmp_path / "m.json", refined=products["refined"])
     assert not (tmp_path / "m.json").exists()
 
 
-def test_a_poor_probe_makes_no_truth_wrong(tmp_path):
+def test_a_poor_probe_does_not_refuse_the_ground_truth(tmp_path):
     scan = make_scan()
     blunt = np.ones_like(scan.probe) * np.abs(scan.probe).max() / 3
     write_dataset(tmp_path / "star", dataclasses.replace(scan, probe=blunt))
     write_reconstruction(tmp_path / "r.h5", make_reconstruction(scan, scan.truth.object, probe=blunt))
     evaluate(tmp_path / "star", tmp_path / "m.json", refined=tmp_path / "r.h5")
     assert _read(tmp_path / "m.json")["stages"]["refined"]["r_factor"] > 0.3
+
+
+def test_a_ground_truth_without_contrast_has_no_psnr(tmp_path):
+    uniform, scan = np.ones(SHAPE, np.complex64), make_scan()
+    expected = np.concatenate(list(expected_patterns(uniform, (0, 0), scan.probe, scan.positions)))
+    counts = np.random.default_rng(0).poisson(expected).astype(np.uint16)
+    write_dataset(tmp_path / "star", dataclasses.replace(scan, counts=counts, truth=GroundTruth(uniform)))
+    write_reconstruction(tmp_path / "r.h5", make_reconstruction(scan, uniform))
+    evaluate(tmp_path / "star", tmp_path / "m.json", refined=tmp_path / "r.h5")
+    refined = _read(tmp_path / "m.json")["stages"]["refined"]
+    assert refined["against_truth"]["phase_psnr_truth_range"] is None
+    assert refined["r_factor"] == pytest.approx(refined["noise_floor"], rel=0.05)
 
 
 def test_registration_is_a_setting(products, tmp_path):
@@ -186,7 +201,7 @@ def test_registration_is_a_setting(products, tmp_path):
     assert psnr[2.0] > psnr[0.0] + 10
 
 
-def test_a_run_makes_the_same_measures_again(products, measured, tmp_path):
+def test_evaluating_again_gives_identical_metrics(products, measured, tmp_path):
     output = tmp_path / "star.json"
     evaluate(output=output, **products)
     assert output.read_text() == measured.read_text()
@@ -196,24 +211,24 @@ def test_a_run_makes_the_same_measures_again(products, measured, tmp_path):
     ("change", "message"),
     [
         ({"positions": make_scan().positions[:-1]}, "give the reconstruction of this scan"),
-        ({"coverage": np.zeros(SHAPE, bool)}, "covers nothing"),
-        ({"origin": (100.0, 0.0)}, "outside its truth"),
+        ({"coverage": np.zeros(SHAPE, bool)}, r"coverage of .* is empty"),
+        ({"origin": (100.0, 0.0)}, "outside its ground truth"),
     ],
 )
-def test_what_does_not_belong_together_is_refused_and_leaves_nothing(products, tmp_path, change, message):
+def test_mismatched_inputs_are_refused_and_leave_nothing(products, tmp_path, change, message):
     write_reconstruction(tmp_path / "r.h5", make_reconstruction(make_scan(), blurred(), **change))
     with pytest.raises(ValueError, match=message):
         evaluate(products["dataset"], tmp_path / "out" / "m.json", refined=tmp_path / "r.h5")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_reconstruction_of_another_dataset_is_told(products, tmp_path, caplog):
+def test_a_reconstruction_of_another_dataset_is_warned_of(products, tmp_path, caplog):
     write_dataset(tmp_path / "sun", make_scan("sun"))
-    for dataset, told in ((products["dataset"], False), (tmp_path / "sun", True)):
+    for dataset, warns in ((products["dataset"], False), (tmp_path / "sun", True)):
         metadata = {"provenance": record_provenance(dataset=dataset)}
         write_reconstruction(tmp_path / "r.h5", make_reconstruction(make_scan(), blurred(), metadata=metadata))
         evaluate(products["dataset"], tmp_path / "m.json", refined=tmp_path / "r.h5")
-        assert (f"r.h5 was made from another dataset than {products['dataset']} (sun)" in caplog.text) == told
+        assert (f"r.h5 was made from another dataset than {products['dataset']} (sun)" in caplog.text) == warns
 
 
 def test_a_missing_file_is_named(products, tmp_path):

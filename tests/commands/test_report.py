@@ -1,4 +1,4 @@
-"""The report is one page that needs nothing else, says how good things are in words, and trusts no name it prints."""
+"""The report is one self-contained page with verdicts, advice and caveats; it escapes every name."""
 
 import csv
 import json
@@ -21,21 +21,21 @@ TRICK = "<script>alert(1)</script>"
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Measures of a network on a scan with truth and on one without, and of the baseline on both."""
+    """Metrics of a network on a scan with ground truth and on one without, and of the baseline on both."""
     folder = tmp_path_factory.mktemp("results")
     for scan, truth in (("star", True), ("real", False)):
         paths = write_products(folder, truth, scan=scan)
         output = folder / "metrics" / "pinn" / f"{scan}.json"
         evaluate(output=output, **paths)
-        baseline = folder / "metrics" / "flat" / f"{scan}.json"
+        baseline = folder / "metrics" / "rpie" / f"{scan}.json"
         evaluate(paths["dataset"], baseline, refined=paths["refined"])
-        _rename(baseline, method="flat")
+        _rename(baseline, method="rpie")
     return folder
 
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
-    """What train writes beside a model."""
+    """The training log beside a checkpoint."""
     path = tmp_path_factory.mktemp("networks") / "pinn.json"
     epochs = [0.5, 1.0, 1.5, 2.0]
     curves = {"epoch": epochs, "loss": [0.3, 0.2, 0.02, 0.01], "stage": [0.0, 0.0, 1.0, 1.0]}
@@ -85,19 +85,19 @@ def test_the_page_needs_no_other_file(page):
     assert "@import" not in page
 
 
-def test_it_says_what_was_done_how_good_it_is_and_what_to_do_next(page):
+def test_summary_holds_methods_verdicts_advice_and_caveats(page):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     assert "A try" in text
     assert "real and star were reconstructed by a network (pinn, trained in 70 s) and refined" in text
-    assert "beside plain iteration from a flat object (flat). Each result explains" in text
-    assert "phase PSNR" in text and "R-factor" in text and "halves agree to" in text
-    assert "What to do next" in text and "Keep in mind" in text
+    assert "and by iterative refinement of a uniform initial object (rpie). Each result explains" in text
+    assert "phase PSNR" in text and "R-factor" in text and "half-set FRC resolution" in text
+    assert "What to do next" in text and "Caveats" in text
     assert "Lengths of real are nominal" in text
-    assert "of refinement each, pinn is at" in text
+    assert "s of refinement, pinn (initial object from the network) has phase PSNR" in text
 
 
-def test_every_stage_has_a_row_and_an_empty_image_stands_beside(page):
-    rows = re.findall(r'<tr class="(\w+)', page.partition('id="measures"')[2].partition("</table>")[0])
+def test_every_stage_has_a_row_beside_the_uniform_object(page):
+    rows = re.findall(r'<tr class="(\w+)', page.partition('id="metrics"')[2].partition("</table>")[0])
     assert rows == ["network", "refined", "refined", "uniform"] * 2
 
 
@@ -106,7 +106,7 @@ def test_losses_patterns_probe_times_settings_and_versions_are_there(page):
         assert words in page, words
 
 
-def test_the_parts_of_a_prediction_are_told_where_they_are_known(measured, page, tmp_path):
+def test_parts_of_inference_have_their_times_where_measured(measured, page, tmp_path):
     assert "by part" not in page
     shutil.copytree(measured, tmp_path / "run")
     path = tmp_path / "run" / "metrics" / "pinn" / "star.json"
@@ -115,7 +115,7 @@ def test_the_parts_of_a_prediction_are_told_where_they_are_known(measured, page,
     timing |= {"seconds": {"load": 0.5, "total": 4.0}, "patterns_per_second": {"load": 200.0, "end_to_end": 25.0}}
     metrics["reconstructions"]["network"] |= {"inference": timing, "seconds": {"assembly": 0.25}}
     path.write_text(json.dumps(metrics))
-    section = _report(tmp_path / "told", [path]).partition("by part")[2].partition("</table>")[0]
+    section = _report(tmp_path / "by_part", [path]).partition("by part")[2].partition("</table>")[0]
     for words in ("pinn/star, 100 patterns in 33 groups on 2 cuda", "0.5 · 200/s", "0.25 · 400/s", "25/s"):
         assert words in section, words
     assert "host to device" not in section
@@ -127,27 +127,27 @@ def test_names_from_files_are_text_not_markup(measured, record, tmp_path):
     (path.parent / "star.json").rename(path)
     (path.parent / "star").rename(path.with_suffix(""))
     _rename(path, method=TRICK, scan=TRICK)
-    told = json.loads(record.read_text()) | {"method": TRICK, "device": TRICK}
-    (tmp_path / "r.json").write_text(json.dumps(told))
+    hostile = json.loads(record.read_text()) | {"method": TRICK, "device": TRICK}
+    (tmp_path / "r.json").write_text(json.dumps(hostile))
     page = _report(tmp_path, [path], [tmp_path / "r.json"], title=TRICK)
     assert TRICK not in page
     assert page.count("<script>") == 1
     assert "&lt;script&gt;alert(1)" in page
 
 
-def test_the_table_holds_every_measure_of_every_stage(measured, page, tmp_path):
+def test_the_table_holds_every_metric_of_every_stage(measured, page, tmp_path):
     with (tmp_path / "metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["scan"], row["method"], row["stage"]) for row in rows} == {
-        (scan, model, stage)
+        (scan, method, stage)
         for scan in ("star", "real")
-        for model, stages in {"pinn": ("network", "refined", "uniform"), "flat": ("refined", "uniform")}.items()
+        for method, stages in {"pinn": ("network", "refined", "uniform"), "rpie": ("refined", "uniform")}.items()
         for stage in stages
     }
     star = next(row for row in rows if (row["scan"], row["method"], row["stage"]) == ("star", "pinn", "refined"))
-    told = json.loads((measured / "metrics/pinn/star.json").read_text())["stages"]["refined"]
-    assert float(star["r_factor"]) == told["r_factor"]
-    assert float(star["phase_psnr_truth_range"]) == told["against_truth"]["phase_psnr_truth_range"]
+    refined = json.loads((measured / "metrics/pinn/star.json").read_text())["stages"]["refined"]
+    assert float(star["r_factor"]) == refined["r_factor"]
+    assert float(star["phase_psnr_truth_range"]) == refined["against_truth"]["phase_psnr_truth_range"]
     assert float(star["frc_truth_1_2_half_period_px"]) > 0
 
 
@@ -157,8 +157,8 @@ def test_the_same_results_make_the_same_page(measured, record, page, tmp_path):
 
 
 def test_one_result_of_the_baseline_alone_is_enough(measured, tmp_path):
-    page = _report(tmp_path, [measured / "metrics" / "flat" / "real.json"])
-    assert "by plain iteration from a flat object (flat)" in page
+    page = _report(tmp_path, [measured / "metrics" / "rpie" / "real.json"])
+    assert "by iterative refinement of a uniform initial object (rpie)" in page
 
 
 def test_times_come_from_benchmarks_where_there_are_any(measured, record, tmp_path):
@@ -190,35 +190,35 @@ def test_it_imports_neither_torch_nor_lightning():
 def test_what_cannot_be_read_is_named_and_leaves_no_page(measured, tmp_path):
     metrics = tmp_path / "star.json"
     shutil.copy(measured / "metrics/pinn/star.json", metrics)
-    with pytest.raises(FileNotFoundError, match=r"star\.json has no arrays\.npz"):
+    with pytest.raises(FileNotFoundError, match=r"arrays\.npz not found, which belongs to .*star\.json"):
         _report(tmp_path, [metrics])
     metrics.with_suffix("").mkdir()
     (metrics.with_suffix("") / "arrays.npz").write_bytes(b"PK but not really")
     with pytest.raises(ValueError, match="is damaged"):
         _report(tmp_path, [metrics])
     metrics.write_text("{}")
-    with pytest.raises(ValueError, match="evaluate again"):
+    with pytest.raises(ValueError, match=r"not a metrics file of format .* evaluate` again"):
         _report(tmp_path, [metrics])
-    with pytest.raises(FileNotFoundError, match=r"no file of measures .*nowhere\.json"):
+    with pytest.raises(FileNotFoundError, match=r"metrics file not found: .*nowhere\.json"):
         _report(tmp_path, [tmp_path / "nowhere.json"])
-    twice = [measured / "metrics/pinn/star.json"] * 2
-    with pytest.raises(ValueError, match="pinn/star were given more than once: give each once, and put"):
-        _report(tmp_path, twice)
-    with pytest.raises(ValueError, match="no record of a training"):
-        _report(tmp_path, twice[:1], twice[:1])
+    repeated = [measured / "metrics/pinn/star.json"] * 2
+    with pytest.raises(ValueError, match="got several metrics files of pinn/star, expected one"):
+        _report(tmp_path, repeated)
+    with pytest.raises(ValueError, match="not a training log"):
+        _report(tmp_path, repeated[:1], repeated[:1])
     assert not (tmp_path / "report.html").exists()
 
 
 def test_sweeps_are_on_the_page_beside_the_single_results(measured, tmp_path):
     header = ["method", "scan", "stage", "simulation.photons_per_pattern", "seeds"]
-    header += [name for column in COLUMNS for name in (column.key, f"{column.key}_spread")]
+    header += [name for column in COLUMNS for name in (column.key, f"{column.key}_std")]
     point = {
         "method": "pinn",
         "scan": "star",
         "stage": "refined",
         "seeds": 5,
         "r_factor": 0.02,
-        "r_factor_spread": 0.003,
+        "r_factor_std": 0.003,
     }
     with open(tmp_path / "dose.csv", "w", newline="") as file:
         table = csv.DictWriter(file, header)
@@ -226,13 +226,13 @@ def test_sweeps_are_on_the_page_beside_the_single_results(measured, tmp_path):
         table.writerows(point | {"simulation.photons_per_pattern": dose} for dose in ("1000", "1e5"))
     page = _report(tmp_path, _all(measured), sweeps=[tmp_path / "dose.csv"])
     assert 'href="#sweeps"' in page and "photons per pattern" in page
-    assert page.count("0.0200 ± 0.0030") == 2 and "Mean over 5 seeds; bars are one standard deviation." in page
+    assert page.count("0.0200 ± 0.0030") == 2 and "Mean over 5 seeds; error bars are one standard deviation." in page
     assert 'href="#sweeps"' not in _report(tmp_path, _all(measured))
 
 
 @pytest.fixture
 def browse(tmp_path):
-    """A function that opens a page in a browser: what it made of it with --dump-dom, or a picture's path."""
+    """Return a function that opens a page in a browser and returns its standard output."""
     chromium = shutil.which("chromium")
     if not chromium:
         pytest.skip("chromium is not installed")
@@ -247,21 +247,21 @@ def browse(tmp_path):
 
 
 def test_a_browser_makes_a_slider_of_the_pictures(page, browse, tmp_path):
-    made = browse(tmp_path / "report.html", "--dump-dom")
-    assert made.count('class="viewer ready"') == 2
-    assert len(re.findall(r'class="over" alt="" src="data:image/webp', made)) == 2
-    assert len(re.findall(r'class="scale" style="width: [12]\d\.\d%">\d+ nm<', made)) == 2
+    dom = browse(tmp_path / "report.html", "--dump-dom")
+    assert dom.count('class="viewer ready"') == 2
+    assert len(re.findall(r'class="over" alt="" src="data:image/webp', dom)) == 2
+    assert len(re.findall(r'class="scale" style="width: [12]\d\.\d%">\d+ nm<', dom)) == 2
 
 
 def test_nothing_is_wider_than_a_phone(page, browse, tmp_path):
     phone = tmp_path / "phone.html"
-    told = "document.title = frames[0].document.scrollingElement.scrollWidth"
-    phone.write_text(f'<iframe src="report.html" width="360" height="800" onload="{told}"></iframe>')
+    script = "document.title = frames[0].document.scrollingElement.scrollWidth"
+    phone.write_text(f'<iframe src="report.html" width="360" height="800" onload="{script}"></iframe>')
     assert "<title>360</title>" in browse(phone, "--dump-dom")
 
 
 @pytest.mark.parametrize(("scheme", "background"), [(1, (255, 255, 255)), (0, (20, 23, 27))], ids=["light", "dark"])
-def test_it_is_light_by_day_and_dark_by_night(page, browse, tmp_path, scheme, background):
+def test_colours_follow_the_colour_scheme(page, browse, tmp_path, scheme, background):
     shot = tmp_path / "shot.png"
     browse(
         tmp_path / "report.html",

@@ -13,7 +13,7 @@ from ptychoflow.reporting.images import CYCLE, PHASE, colour, phase_colours, sca
 def test_a_scale_bar_is_a_round_length_of_at_most_a_third(pixel_size_m, width_px, label):
     bar = scale_bar(pixel_size_m, width_px)
     assert bar.label == label
-    assert 0.1 < bar.share <= 0.3
+    assert 0.1 < bar.fraction <= 0.3
 
 
 def test_a_phase_that_goes_round_is_drawn_in_a_circle_of_colours():

@@ -1,4 +1,4 @@
-"""What is read from measures for a report."""
+"""Results read from metrics for a report."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ STITCHED = {"synchronise": 0.1, "assembly": 0.2}
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("network", "seconds"),
     [
         ({"seconds": STITCHED, "inference": {"seconds": {"inference": 3.0, "total": 3.5}}}, 3.8),
         ({"seconds": STITCHED, "inference": {"seconds": {"inference": 3.0, **STITCHED, "total": 4.0}}}, 4.0),
@@ -18,8 +18,8 @@ STITCHED = {"synchronise": 0.1, "assembly": 0.2}
         ({"seconds": 7.0}, 7.0),
         ({}, None),
     ],
-    ids=["predicted, then stitched", "in one go", "patches without times", "one number", "nothing told"],
+    ids=["inferred, then stitched", "in one step", "patches without times", "one number", "unknown"],
 )
-def test_a_stage_takes_as_long_as_all_its_steps(told, seconds):
-    found = Result({"reconstructions": {"network": told}}, Path()).seconds("network")
+def test_a_stage_takes_as_long_as_all_its_steps(network, seconds):
+    found = Result({"reconstructions": {"network": network}}, Path()).seconds("network")
     assert found == (None if seconds is None else pytest.approx(seconds))

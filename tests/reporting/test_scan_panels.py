@@ -1,4 +1,4 @@
-"""Panels: an uncertainty is shown where there is one, with how many pixels lie within it where the truth is known."""
+"""Panels: a phase uncertainty is shown where there is one, with its coverage where the ground truth is known."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ SHAPE = (200, 200)
 
 
 def _arrays(stated: float, true: float = 0.1) -> dict:
-    """A flat truth, an object that is off it by so many rad, and what is said to be one standard deviation."""
+    """A uniform ground truth, an object with a phase error of std ``true``, and its stated standard deviation, rad."""
     error = np.random.default_rng(0).normal(0, true, SHAPE)
     known = {"refined_mask": np.ones(SHAPE, bool), "phase_uncertainty": np.full(SHAPE, stated, np.float32)}
     return known | {"refined": np.exp(1j * (error + 0.3)), "truth": np.ones(SHAPE, complex)}
@@ -23,9 +23,9 @@ def test_pixels_within_the_uncertainty_are_counted_where_there_is_a_truth(tmp_pa
     del arrays[2]["truth"]
     panel = uncertainty(results, arrays, DETAIL)
     assert [picture.caption for picture in panel.pictures] == ["honest", "bold", "real"]
-    honest, bold, real = (picture.beside for picture in panel.pictures)
-    assert honest.startswith("0.100 rad rms; 68% and 95% of its pixels")
-    assert bold.startswith("0.050 rad rms; 38% and 67% of its pixels")  # erf(1 / 2 / sqrt 2), erf(1.96 / 2 / sqrt 2)
+    honest, bold, real = (picture.details for picture in panel.pictures)
+    assert honest.startswith("0.100 rad rms; 68% and 95% of pixels")
+    assert bold.startswith("0.050 rad rms; 38% and 67% of pixels")  # erf(1 / 2 / sqrt 2), erf(1.96 / 2 / sqrt 2)
     assert real == "0.100 rad rms"
 
 

@@ -1,11 +1,11 @@
-"""Words follow from numbers: what is good, which start is ahead, what to do next."""
+"""Summary text follows from the metrics: verdicts, comparison of initial objects, advice."""
 
 from pathlib import Path
 
 import pytest
 
 from ptychoflow.reporting.results import Result, rows, seed_groups
-from ptychoflow.reporting.summary_text import advise, caveats, compare_starts, lead, verdict
+from ptychoflow.reporting.summary_text import advise, caveats, compare_initial_objects, lead, verdict
 
 
 def _stage(r_factor=0.0065, psnr=28.0, correlation=0.97, **more):
@@ -39,7 +39,7 @@ def _result(network=True, refined=None, psnr=(10.0, 20.0, 25.0, 25.1, 25.2), met
 
 
 def _collapsed():
-    """Refinement found what the network did not."""
+    """Return a result of a collapsed network whose object refinement recovered."""
     result = _result()
     result.metrics["stages"]["network"] = _stage(0.098, 9.0, 0.1)
     return result
@@ -58,23 +58,24 @@ def test_verdicts(stage, level):
     assert verdict(_result(refined=stage))[0] == level
 
 
-def test_a_flat_image_is_never_called_good():
-    flat = _stage(0.0065, psnr=30.0, correlation=0.0)  # a weak object: small errors all the same
-    assert verdict(_result(refined=flat))[0] == "poor"
+def test_a_uniform_image_is_never_called_good():
+    uniform = _stage(0.0065, psnr=30.0, correlation=0.0)  # a weak object: small errors all the same
+    assert verdict(_result(refined=uniform))[0] == "poor"
 
 
 def test_the_first_sentences_say_what_was_done_and_whether_it_worked():
-    results = [_result(), _result(network=False, method="flat")]
-    said = lead(results[:1], results, [{"seconds": 300.0}])
-    assert said == (
-        "star was reconstructed by a network (pinn, trained in 5 min) and refined against the counts, beside plain "
-        "iteration from a flat object (flat). The result explains the counts down to their noise."
+    results = [_result(), _result(network=False, method="rpie")]
+    text = lead(results[:1], results, [{"seconds": 300.0}])
+    assert text == (
+        "star was reconstructed by a network (pinn, trained in 5 min) and refined against the counts, and by iterative "
+        "refinement of a uniform initial object (rpie). The result explains the counts down to the noise floor."
     )
     results[1].metrics["scan"] = results[1].metrics["scan"] | {"name": "guess"}
     apart = lead(results, results, [])
     assert "star was reconstructed by a network (pinn) and refined against the counts. guess was" in apart
-    flat = lead(results[1:], results[1:], [])
-    assert flat.startswith("guess was reconstructed by plain iteration from a flat object (flat). The result")
+    baseline = lead(results[1:], results[1:], [])
+    start = "guess was reconstructed by iterative refinement of a uniform initial object (rpie). The result"
+    assert baseline.startswith(start)
 
 
 def test_many_scans_are_counted_and_what_is_not_good_is_named():
@@ -82,54 +83,54 @@ def test_many_scans_are_counted_and_what_is_not_good_is_named():
     for number, result in enumerate(many):
         result.metrics["scan"]["name"] = f"scan{number}"
     assert lead(many, many, []).startswith("6 scans (scan0, scan1, scan2, ...) were reconstructed")
-    assert lead(many, many, []).endswith("Each result explains the counts down to their noise.")
+    assert lead(many, many, []).endswith("Each result explains the counts down to the noise floor.")
     many[4].metrics["stages"]["refined"] = _stage(0.095)
-    assert lead(many, many, []).endswith("5 of 6 explain the counts down to their noise; see scan4.")
+    assert lead(many, many, []).endswith("5 of 6 explain the counts down to the noise floor; see scan4.")
 
 
-def test_starts_are_compared_at_equal_time():
-    fast, slow = _result(), _result(network=False, psnr=(5.0, 10.0, 15.0), method="flat")
-    text = compare_starts(fast, slow)
-    assert "After 2 s of refinement each, pinn is at phase PSNR 25.0 dB, flat (no network) at 15.0 dB" in text
-    assert "network start is ahead" in text
-    assert "reaches in 0.5 s what the other has after 2 s" in text
+def test_initial_objects_are_compared_at_equal_time():
+    fast, slow = _result(), _result(network=False, psnr=(5.0, 10.0, 15.0), method="rpie")
+    text = compare_initial_objects(fast, slow)
+    assert "After 2 s of refinement, pinn (initial object from the network) has phase PSNR 25.0 dB" in text
+    assert "rpie (uniform initial object) 15.0 dB: pinn is ahead." in text
+    assert "needs 0.5 s for the value that the other has after 2 s" in text
 
 
-def test_a_baseline_that_wins_is_said_to_win():
-    text = compare_starts(_result(psnr=(10.0, 12.0, 14.0)), _result(network=False, method="flat"))
-    assert "the flat start is ahead" in text
-    assert "reaches in 0.4 s what the other has after 2 s" in text
-    assert "they tie" in compare_starts(_result(), _result(network=False, method="flat"))
+def test_a_baseline_that_is_ahead_is_reported_as_ahead():
+    text = compare_initial_objects(_result(psnr=(10.0, 12.0, 14.0)), _result(network=False, method="rpie"))
+    assert "rpie is ahead" in text
+    assert "needs 0.4 s for the value that the other has after 2 s" in text
+    assert "the two are equal" in compare_initial_objects(_result(), _result(network=False, method="rpie"))
 
 
 def test_without_a_truth_the_r_factor_is_compared():
-    text = compare_starts(_result(truth=False), _result(network=False, truth=False, method="flat"))
+    text = compare_initial_objects(_result(truth=False), _result(network=False, truth=False, method="rpie"))
     assert "R-factor 0.0200" in text
 
 
 @pytest.mark.parametrize(
     ("result", "words"),
     [
-        (_result(psnr=(10.0, 15.0, 20.0, 25.0)), "Raise refinement.epochs"),
-        (_result(refined=_stage(0.02)), "counts hold more"),
+        (_result(psnr=(10.0, 15.0, 20.0, 25.0)), "Increase refinement.epochs"),
+        (_result(refined=_stage(0.02)), "above twice the noise floor"),
         (_result(refined=_stage(correlation=0.6, twin_correlation=0.9)), "twin image"),
-        (_result(refined=_stage(phase_rms_rad=0.1, phase_low_frequency_rms_rad=0.09)), "varies slowly"),
+        (_result(refined=_stage(phase_rms_rad=0.1, phase_low_frequency_rms_rad=0.09)), "low spatial frequency"),
         (_result(truth=False), "split_half"),
-        (_collapsed(), "The network alone found hardly more than an empty image"),
-        (_result(), "Nothing stands out"),
+        (_collapsed(), "explains the counts hardly better than a uniform object"),
+        (_result(), "No problem found"),
     ],
 )
-def test_advice_fits_what_was_found(result, words):
-    said = advise([result], [])
-    assert any(words in " ".join(each) for each in said), said
+def test_advice_follows_from_the_metrics(result, words):
+    advice = advise([result], [])
+    assert any(words in " ".join(pair) for pair in advice), advice
 
 
-def test_what_was_refined_already_is_not_advised():
+def test_only_fixed_quantities_are_named():
     result = _result(refined=_stage(0.02))
-    assert "Not refined were the probe (refinement.probe_start_epoch), further modes" in str(advise([result], []))
+    assert "Kept fixed: the probe (refinement.probe_start_epoch), additional probe modes" in str(advise([result], []))
     config = {"probe_start_epoch": 2, "probe_modes": 3, "position_start_epoch": None}
     result.metrics["reconstructions"]["refined"]["provenance"] = {"config": config}
-    assert "Not refined were the positions (refinement.position_start_epoch). Look" in str(advise([result], []))
+    assert "Kept fixed: the scan positions (refinement.position_start_epoch). Check" in str(advise([result], []))
 
 
 def test_the_same_advice_is_given_once():
@@ -143,12 +144,12 @@ def test_a_network_that_still_learns_is_to_learn_longer():
     assert "fell by 50%" in advise([_result()], [record])[0][1]
 
 
-def test_nominal_lengths_of_measurements_are_admitted():
+def test_nominal_lengths_of_measurements_are_a_caveat():
     assert any("nominal" in note for note in caveats([_result(truth=False)]))
     assert not any("nominal" in note for note in caveats([_result()]))
 
 
-def test_seeds_are_summed_up_with_mean_and_spread():
+def test_seeds_are_summarised_by_mean_and_standard_deviation():
     records = [
         {"method": f"pinn{seed}", "config": {"network": {}, "training": {"seed": seed, "loss": loss}}}
         for seed, loss in ((0, "poisson"), (1, "poisson"), (0, "mae"))
@@ -159,4 +160,4 @@ def test_seeds_are_summed_up_with_mean_and_spread():
     summed = [row for row in rows(results, records) if "seeds" in row["method"]]
     assert [row["stage"] for row in summed] == ["network", "refined"]
     assert summed[1]["r_factor"] == pytest.approx(0.0075)
-    assert summed[1]["r_factor_spread"] == pytest.approx(0.002 / 2**0.5)
+    assert summed[1]["r_factor_std"] == pytest.approx(0.002 / 2**0.5)

@@ -1,4 +1,4 @@
-"""Charts put points where they belong, between round numbers, and leave out what is no number."""
+"""Charts put points where they belong, between round numbers, and leave out what is not a number."""
 
 import itertools
 import re
@@ -35,7 +35,7 @@ def test_decades_are_equally_far_apart_on_a_logarithmic_axis_along_x():
 
 
 def test_an_error_bar_reaches_as_far_below_a_point_as_above_it():
-    series = Series("a", [0, 1, 2], [1.0, 2.0, 3.0], 2, spread=[0.5, None, 0.25])
+    series = Series("a", [0, 1, 2], [1.0, 2.0, 3.0], 2, std=[0.5, None, 0.25])
     svg = draw(Chart("spread", "x", "y", [series]))
     bars = [line for line in ElementTree.fromstring(svg).iter("line") if line.get("class") == "bar s2"]
     assert len(bars) == 2

@@ -1,4 +1,4 @@
-"""Measures of a sweep are collected over seeds, for each scan, stage and combination of the other values."""
+"""Metrics of a sweep are collected over seeds, for each scan, stage and combination of the other values."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ptychoflow.reporting.results import Result
-from ptychoflow.reporting.sweep_figures import draw_sweep, section, setting_name
+from ptychoflow.reporting.sweep_figures import draw_sweep, setting_name, sweep_section
 from ptychoflow.reporting.sweep_results import collect, read_sweep, sweep_table
 
 
@@ -33,29 +33,29 @@ def _combination(base: str, method: str, scan: str, **values: str) -> dict:
 DOSES = {"1000": "star-photons1000", "1e5": "star"}
 COMBINATIONS = [
     _combination(base, f"{base}{seed}" if base == "pinn" else base, scan, photons=dose, **{"training.seed": seed})
-    for base in ("pinn", "flat")
+    for base in ("pinn", "rpie")
     for dose, scan in DOSES.items()
     for seed in "012"
 ]
 RESULTS = [
     *(_result(f"pinn{seed}", scan, 20 + 5 * n + seed) for seed in range(3) for n, scan in enumerate(DOSES.values())),
-    *(_result("flat", scan, 18 + n, network=False) for n, scan in enumerate(DOSES.values())),
+    *(_result("rpie", scan, 18 + n, network=False) for n, scan in enumerate(DOSES.values())),
 ]
 
 
-def test_a_point_is_the_mean_over_seeds_and_its_spread():
+def test_a_point_is_the_mean_over_seeds_and_its_standard_deviation():
     points = collect(RESULTS, COMBINATIONS)
-    [dim] = [p for p in points if (p.method, p.stage, p.values["photons"]) == ("pinn", "refined", "1000")]
-    assert dim.values == {"photons": "1000"} and dim.seeds == 3
-    assert dim.mean["phase_psnr"] == pytest.approx(21)
-    assert dim.spread["phase_psnr"] == pytest.approx(statistics.stdev([20, 21, 22]))
-    assert dim.spread["r_factor"] == pytest.approx(statistics.stdev([1 / 20, 1 / 21, 1 / 22]))
+    [point] = [p for p in points if (p.method, p.stage, p.values["photons"]) == ("pinn", "refined", "1000")]
+    assert point.values == {"photons": "1000"} and point.seeds == 3
+    assert point.mean["phase_psnr"] == pytest.approx(21)
+    assert point.std["phase_psnr"] == pytest.approx(statistics.stdev([20, 21, 22]))
+    assert point.std["r_factor"] == pytest.approx(statistics.stdev([1 / 20, 1 / 21, 1 / 22]))
 
 
 def test_one_result_that_seeds_share_counts_once():
-    flat = [p for p in collect(RESULTS, COMBINATIONS) if p.method == "flat"]
-    assert [p.seeds for p in flat] == [1, 1]
-    assert all(p.spread["phase_psnr"] is None and p.stage == "refined" for p in flat)
+    baseline = [p for p in collect(RESULTS, COMBINATIONS) if p.method == "rpie"]
+    assert [p.seeds for p in baseline] == [1, 1]
+    assert all(p.std["phase_psnr"] is None and p.stage == "refined" for p in baseline)
 
 
 def test_the_table_has_a_row_for_each_point_and_a_column_for_each_setting_but_seeds():
@@ -64,7 +64,7 @@ def test_the_table_has_a_row_for_each_point_and_a_column_for_each_setting_but_se
     assert len(rows) == len(points) == 6
     assert rows[0]["photons"] == "1000" and rows[0]["seeds"] == "3" and "training.seed" not in rows[0]
     assert float(rows[0]["phase_psnr"]) == points[0].mean["phase_psnr"]
-    assert rows[-1]["phase_psnr_spread"] == ""
+    assert rows[-1]["phase_psnr_std"] == ""
 
 
 def test_what_a_table_says_is_read_back(tmp_path):
@@ -75,11 +75,11 @@ def test_what_a_table_says_is_read_back(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "method,scan\n", "method,scan,stage,seeds\npinn,star,network,3\n"])
-def test_what_is_no_table_is_refused(tmp_path, text):
-    with pytest.raises(FileNotFoundError, match="there is no table of a sweep"):
+def test_another_file_is_refused(tmp_path, text):
+    with pytest.raises(FileNotFoundError, match="sweep table not found"):
         read_sweep(tmp_path / "dose.csv")
     (tmp_path / "dose.csv").write_text(text)
-    with pytest.raises(ValueError, match=r"dose\.csv is no table of a sweep: run `ptychoflow sweep` again"):
+    with pytest.raises(ValueError, match=r"dose\.csv is not a sweep table: run `ptychoflow sweep` again"):
         read_sweep(tmp_path / "dose.csv")
 
 
@@ -97,16 +97,16 @@ def test_an_axis_names_a_setting_and_its_unit(key, name):
     assert setting_name(key) == name
 
 
-def test_the_page_shows_a_chart_for_each_measure_and_the_numbers_with_their_spread():
-    shown = section("dose", collect(RESULTS, COMBINATIONS))
-    assert [chart.y_label for chart in shown["charts"]] == ["phase PSNR (dB)", "FRC ½ (px)", "R-factor"]
+def test_the_page_shows_a_chart_for_each_metric_and_the_numbers_with_their_standard_deviation():
+    shown = sweep_section("dose", collect(RESULTS, COMBINATIONS))
+    assert [chart.y_label for chart in shown["charts"]] == ["phase PSNR (dB)", "FRC resolution (px)", "R-factor"]
     chart = shown["charts"][0]
     assert chart.x_logarithmic and [each.name for each in chart.legend] == [
         "pinn, network",
         "pinn, refined",
-        "flat, refined",
+        "rpie, refined",
     ]
-    assert chart.series[1].spread == [pytest.approx(1.0)] * 2 and chart.series[2].spread == [None] * 2
+    assert chart.series[1].std == [pytest.approx(1.0)] * 2 and chart.series[2].std == [None] * 2
     assert shown["rows"][0]["cells"][:2] == ["1000", "21.0 ± 1.0"] and shown["rows"][-1]["cells"][1] == "19.0"
     assert "over up to 3 seeds" in shown["caption"]
 
@@ -117,16 +117,16 @@ def test_a_number_goes_along_a_logarithmic_axis_where_it_spans_decades():
     assert axis.get_xscale() == "log" and axis.get_xlabel() == "photons"
     assert axis.get_ylabel() == "phase PSNR (dB)"
     lines = {line.get_label() for line in axis.containers}
-    assert lines == {"pinn, network", "pinn, refined", "flat, refined"}
+    assert lines == {"pinn, network", "pinn, refined", "rpie, refined"}
 
 
-def test_measures_that_span_decades_have_a_logarithmic_axis_but_decibels_do_not():
+def test_metrics_that_span_decades_have_a_logarithmic_axis_but_decibels_do_not():
     results = [_result(f"pinn{n}", "star", psnr) for n, psnr in enumerate((2.0, 40.0))]
     combinations = [_combination("pinn", f"pinn{n}", "star", width=str(n + 1)) for n in range(2)]
     points = collect(results, combinations)
     found = {axis.get_ylabel(): axis.get_yscale() for axis in draw_sweep(points).axes}
-    assert found == {"phase PSNR (dB)": "linear", "FRC ½ (px)": "log", "R-factor": "log"}
-    assert [chart.logarithmic for chart in section("width", points)["charts"]] == [False, True, True]
+    assert found == {"phase PSNR (dB)": "linear", "FRC resolution (px)": "log", "R-factor": "log"}
+    assert [chart.logarithmic for chart in sweep_section("width", points)["charts"]] == [False, True, True]
 
 
 def test_words_stand_side_by_side():
@@ -142,6 +142,6 @@ def test_without_a_truth_the_counts_are_what_is_drawn():
     assert [axis.get_ylabel() for axis in figure.axes] == ["R-factor"]
 
 
-def test_missing_measures_are_named():
-    with pytest.raises(ValueError, match="measures of pinn2/star-photons1000 belong to the sweep"):
+def test_missing_metrics_are_named():
+    with pytest.raises(ValueError, match="metrics of pinn2/star-photons1000 not found among the results"):
         collect([r for r in RESULTS if r.method != "pinn2"], COMBINATIONS)

@@ -1,4 +1,4 @@
-"""The notebooks run on the results of a run, show pictures, and are kept without outputs."""
+"""The notebooks run on the results of a run, show images, and are kept without outputs."""
 
 import json
 import re
@@ -15,21 +15,21 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 
 
 def _run(name: str, folder: Path, **parameters) -> nbformat.NotebookNode:
-    """Return the notebook after a run, with its parameters set as by papermill."""
+    """Run a notebook with its parameters set as papermill would, and return it."""
     book = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    place = next(n for n, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", []))
-    parameter_cell = "\n".join(f"{key} = {value}" for key, value in parameters.items())
-    book.cells.insert(place + 1, nbformat.v4.new_code_cell(parameter_cell))
+    index = next(n for n, cell in enumerate(book.cells) if "parameters" in cell.metadata.get("tags", []))
+    source = "\n".join(f"{key} = {value}" for key, value in parameters.items())
+    book.cells.insert(index + 1, nbformat.v4.new_code_cell(source))
     nbclient.NotebookClient(book, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     return book
 
 
 def _outputs(book, kind: str) -> list:
-    found = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
-    return [output for output in found if kind in output.get("data", {}) or output.get("name") == kind]
+    outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
+    return [output for output in outputs if kind in output.get("data", {}) or output.get("name") == kind]
 
 
-def _printed(book) -> str:
+def _stdout(book) -> str:
     return "".join(output.text for output in _outputs(book, "stdout"))
 
 
@@ -46,23 +46,23 @@ def test_results_at_a_glance(finished, tmp_path):
 
 def test_frc_between_reconstructions(finished, tmp_path):
     book = _show(finished, "frc_between_reconstructions", tmp_path)
-    assert "star: 5 reconstructions" in _printed(book) and "rpie, refined, even" in _printed(book)
+    assert "star: 5 reconstructions" in _stdout(book) and "rpie, refined, even" in _stdout(book)
     assert len(_outputs(book, "image/png")) == 2
 
 
 def test_probe_similarity(finished, tmp_path):
     book = _show(finished, "probe_similarity", tmp_path)
-    printed = _printed(book)
-    assert "group 1: leaves, star, rpie/star, tiny/star" in printed, "the run has one probe"
-    moved = re.search(r"moved by 3 and 2 px +similarity ([\d.]+), shift (\S+), (\S+) px", printed)
-    assert [float(value) for value in moved.groups()] == pytest.approx([1, 3, 2], abs=0.01)
+    text = _stdout(book)
+    assert "group 1: leaves, star, rpie/star, tiny/star" in text, "the run has one probe"
+    shifted = re.search(r"shifted by 3 and 2 px +similarity ([\d.]+), shift (\S+), (\S+) px", text)
+    assert [float(value) for value in shifted.groups()] == pytest.approx([1, 3, 2], abs=0.01)
     assert len(_outputs(book, "image/png")) == 3
 
 
 def test_supervised_dataset(finished, tmp_path):
     output = tmp_path / "labelled"
     book = _show(finished, "supervised_dataset", tmp_path, output=f'Path("{output}")', worst_ratio=1000.0)
-    assert "labels from" in _printed(book)
+    assert "labels from" in _stdout(book)
     record = json.loads((output / "networks" / "small.json").read_text())
     losses = record["curves"]["loss"]
     assert record["config"]["training"]["supervision"] == "ground_truth" and losses[-1] < losses[0]

@@ -81,7 +81,7 @@ def test_each_figure_has_its_points(paper):
             assert figure.width > 1500 and len(figure.convert("RGB").getcolors(100_000)) > 100
 
 
-def test_seeds_come_to_a_mean_and_a_spread(paper):
+def test_seeds_come_to_a_mean_and_a_standard_deviation(paper):
     """Of the network's results, which are those of the single trainings."""
     [row] = [
         each
@@ -94,7 +94,7 @@ def test_seeds_come_to_a_mean_and_a_spread(paper):
         singles.append(metrics["stages"]["network"]["against_truth"]["phase_psnr_truth_range"])
     assert row["seeds"] == "2" and float(row["phase_psnr"]) == pytest.approx(sum(singles) / 2)
     assert (
-        float(row["phase_psnr_spread"]) == pytest.approx(abs(singles[0] - singles[1]) / 2**0.5)
+        float(row["phase_psnr_std"]) == pytest.approx(abs(singles[0] - singles[1]) / 2**0.5)
         and singles[0] != singles[1]
     )
 

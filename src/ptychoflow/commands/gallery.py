@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..config import Aberration, Detector, ObjectRecipe, ProbeRecipe, Recipe, Trajectory
 from ..io.atomic import atomic_dir
-from ..reporting.images import AMPLITUDE, FIT, PHASE, colour, colour_wave, log_counts
+from ..reporting.images import AMPLITUDE, MAGNITUDE, PHASE, colour, colour_wave, log_counts
 from ..simulation.acquisition import Experiment
 from ..simulation.detector import detector_mask
 from ..simulation.objects import OBJECTS, make_object
@@ -178,7 +178,7 @@ def _paths() -> Iterator[Entry]:
         if name != "file":
             recipe = Trajectory(name=name, step_px=10)
             places = _positions(recipe)[1]
-            shades = _tile(np.arange(len(places))[None], FIT, (0, 1.3 * len(places)))[0]
+            shades = _tile(np.arange(len(places))[None], MAGNITUDE, (0, 1.3 * len(places)))[0]
             yield Entry(name, [_dots((places, shades))], _recipe_of(make, Trajectory))
 
 
@@ -250,7 +250,7 @@ def _tile(values: np.ndarray, colours: str, scale: tuple[float, float]) -> np.nd
 
 
 def _pattern(counts: np.ndarray) -> np.ndarray:
-    return _zoomed(_tile(log_counts(counts), FIT, (0, 3.2)))
+    return _zoomed(_tile(log_counts(counts), MAGNITUDE, (0, 3.2)))
 
 
 def _wave(mode: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Put what was found on one page that needs no other file, and in one table."""
+"""The ``report`` command: all results on one self-contained page and in one table."""
 
 import logging
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 from ..io.atomic import atomic_file
 from ..io.provenance import code_version
 from ..reporting.page import render
-from ..reporting.results import read_records, read_results, table_text
+from ..reporting.results import Result, read_records, read_results, table_text
 from ..reporting.sweep_results import read_sweep
 from ..reporting.timings import read_benchmarks
 
@@ -28,11 +28,11 @@ def report(
 
     Reads metrics, training logs and the tables of sweeps. Makes one HTML page that needs no other file, and a table.
 
-    Benchmarks of the steps are taken from ``benchmarks/`` beside the folder of the metrics, where there is one.
+    Run times come from ``benchmarks/`` beside the folder of the metrics where it exists, else from the products.
 
     Args:
         output: the page, ``.html``.
-        metrics: files of metrics that ``evaluate`` wrote, with the folders beside them.
+        metrics: metrics files that ``evaluate`` wrote, with the folders beside them.
         csv: the table, comma-separated.
         networks: training logs that ``train`` wrote.
         sweeps: tables that ``sweep`` wrote.
@@ -47,11 +47,11 @@ def report(
     """
     began = time.perf_counter()
     results, records = read_results(metrics), read_records(networks)
-    varied = {Path(path).stem: read_sweep(Path(path)) for path in sweeps}
-    _check(results)
-    logger.info("read %d files of measures, %d records of trainings", len(results), len(records))
+    sweep_points = {Path(path).stem: read_sweep(Path(path)) for path in sweeps}
+    _check_unique(results)
+    logger.info("read %d metrics files, %d training logs", len(results), len(records))
     benchmarks = read_benchmarks(Path(metrics[0]).resolve().parents[2] / "benchmarks", results, records)
-    page = render(title, results, records, varied, benchmarks, code_version())
+    page = render(title, results, records, sweep_points, benchmarks, code_version())
     with atomic_file(output) as partial:
         partial.write_text(page, encoding="utf-8")
     with atomic_file(csv) as partial:
@@ -59,11 +59,11 @@ def report(
     logger.info("wrote %s: %.1f MB in %.1f s", output, len(page) * 1e-6, time.perf_counter() - began)
 
 
-def _check(results: Sequence) -> None:
+def _check_unique(results: Sequence[Result]) -> None:
     names = [f"{result.method}/{result.scan}" for result in results]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
         raise ValueError(
-            f"measures of {', '.join(twice)} were given more than once: give each once, and put "
-            "what other settings made of a scan into another folder before it is evaluated"
+            f"got several metrics files of {', '.join(repeated)}, expected one: rename the method of "
+            "those with other settings and evaluate again"
         )

@@ -1,4 +1,4 @@
-"""Say what the settings of a sweep do to the measures: a table of mean and spread over seeds, and its figure."""
+"""The ``sweep`` command: metrics of a sweep as a table of mean and standard deviation over seeds, and a figure."""
 
 import logging
 from collections.abc import Sequence
@@ -19,24 +19,24 @@ def sweep(output: Path, metrics: Sequence[Path], *, figure: Path, combinations: 
     figure of it.
 
     Args:
-        output: the table, comma-separated: a row for each stage, scan and combination of values but the seeds'.
-        metrics: files of metrics that ``evaluate`` wrote.
-        figure: the same as a figure, ``.png``.
-        combinations: of each, ``base`` (the method varied), ``method`` (what it is called), ``scans`` (what was
-            reconstructed, by the scan varied) and ``values`` (the name of each setting's value).
+        output: the table, comma-separated: a row for each stage, scan and combination of values, without seeds.
+        metrics: metrics files that ``evaluate`` wrote.
+        figure: the curves, ``.png``.
+        combinations: ``base`` (method varied), ``method`` (its name in the sweep), ``scans`` (reconstructed scan by
+            scan varied) and ``values`` (name of each setting's value) of each combination.
 
     Raises:
-        FileNotFoundError: if measures are missing.
-        ValueError: if measures are damaged, or those of a combination were not given.
+        FileNotFoundError: if a metrics file is missing.
+        ValueError: if a metrics file is damaged, or that of a combination was not given.
 
     Example:
         ptychoflow sweep dose.csv metrics/pinn-seed1/star.json --figure dose.png --combinations \
             '[{"base": "pinn", "method": "pinn-seed1", "scans": {"star": "star"}, "values": {"training.seed": "1"}}]'
     """
     points = collect(read_results(metrics), combinations)
-    drawn = draw_sweep(points)
+    curves = draw_sweep(points)
     with atomic_file(figure) as partial:
-        drawn.savefig(partial, dpi=200, format="png")
+        curves.savefig(partial, dpi=200, format="png")
     with atomic_file(output) as partial:
         partial.write_text(sweep_table(points), encoding="utf-8")
-    logger.info("collected %s: %d points from %d files of measures", output, len(points), len(metrics))
+    logger.info("collected %s: %d points from %d metrics files", output, len(points), len(metrics))

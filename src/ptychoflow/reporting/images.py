@@ -1,4 +1,4 @@
-"""From arrays to colours: one scale for images that are compared, nothing drawn where nothing is known."""
+"""Images of arrays: colour maps, ranges, scale bars and data URIs. Unknown pixels are transparent."""
 
 import base64
 import io
@@ -9,41 +9,41 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-AMPLITUDE, PHASE, CYCLE, ERROR, FIT = "gray", "cividis", "twilight", "RdBu_r", "magma"
-"""Colour maps, by what they show: a phase that goes all the way round needs one that meets itself."""
+AMPLITUDE, PHASE, CYCLE, ERROR, MAGNITUDE = "gray", "cividis", "twilight", "RdBu_r", "magma"
+"""Colour maps by quantity. ``CYCLE`` is cyclic, for phases that span the full circle."""
 LONGEST_BAR = 0.3
-"""Of a picture's width that a scale bar may take."""
+"""Fraction of the image width that a scale bar may take."""
 LENGTHS = ((1e-9, "nm"), (1e-6, "µm"), (1e-3, "mm"), (1.0, "m"))
 
 
-def limits(values: np.ndarray, mask: np.ndarray, shares: tuple[float, float] = (0.5, 99.5)) -> tuple[float, float]:
-    """The range of values to show: all but a few outliers on the mask, never empty."""
-    low, high = (float(v) for v in np.percentile(values[mask], shares))
+def limits(values: np.ndarray, mask: np.ndarray, percentiles: tuple[float, float] = (0.5, 99.5)) -> tuple[float, float]:
+    """Return the range of values between two percentiles on the mask, never empty."""
+    low, high = (float(v) for v in np.percentile(values[mask], percentiles))
     return (low, high) if high - low > 1e-6 * max(1, abs(high)) else (low - 0.5, high + 0.5)
 
 
 def symmetric_limits(values: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """Limits around zero that hold 99 of 100 values."""
+    """Return limits around zero that hold 99 % of the values on the mask."""
     reach = limits(np.abs(values), mask, (0, 99))[1]
     return -reach, reach
 
 
 def phase_colours(phase: np.ndarray, mask: np.ndarray) -> tuple[tuple[float, float], str]:
-    """The range and colour map for a phase, rad: all the way round where it takes more than three quarters of that."""
+    """Return range (rad) and colour map of a phase: the full circle where it spans more than three quarters of it."""
     low, high = limits(phase, mask)
     return ((-math.pi, math.pi), CYCLE) if high - low > 1.5 * math.pi else ((low, high), PHASE)
 
 
 @dataclass(frozen=True)
 class ScaleBar:
-    """A length drawn into a picture: the share of the width that it takes, and what to write on it."""
+    """A scale bar: its length as a fraction of the image width, and its label."""
 
-    share: float
+    fraction: float
     label: str
 
 
 def scale_bar(pixel_size_m: float, width_px: int) -> ScaleBar:
-    """The longest of 1, 2 or 5 times a power of ten that takes less than a third of a picture's width."""
+    """Return the longest scale bar of 1, 2 or 5 times a power of ten that fits :data:`LONGEST_BAR` of the width."""
     most = LONGEST_BAR * width_px * pixel_size_m
     power = 10.0 ** math.floor(math.log10(most))
     length = next(power * m for m in (5, 2, 1) if power * m <= most)
@@ -52,16 +52,16 @@ def scale_bar(pixel_size_m: float, width_px: int) -> ScaleBar:
 
 
 def colour(values: np.ndarray, mask: np.ndarray, scale: tuple[float, float], colours: str) -> np.ndarray:
-    """Values as colours, transparent outside the mask, ``(H, W, 4)`` uint8."""
+    """Map values to colours, transparent outside the mask, ``(H, W, 4)`` uint8."""
     low, high = scale
-    shares = np.where(mask, (values - low) / (high - low), 0)
-    rgba = matplotlib.colormaps[colours](np.clip(shares, 0, 1), bytes=True)
+    fractions = np.where(mask, (values - low) / (high - low), 0)
+    rgba = matplotlib.colormaps[colours](np.clip(fractions, 0, 1), bytes=True)
     rgba[..., 3] = np.where(mask, 255, 0)
     return rgba
 
 
 def colour_wave(wave: np.ndarray) -> np.ndarray:
-    """A wave with its phase as hue and its amplitude as brightness, opaque, ``(H, W, 4)`` uint8."""
+    """Map a complex wave to colours, phase as hue and amplitude as value, opaque, ``(H, W, 4)`` uint8."""
     amplitude = np.abs(wave)
     hue = np.angle(wave) / (2 * np.pi) % 1
     hsv = np.stack([hue, np.full(wave.shape, 0.85), amplitude / max(float(amplitude.max()), 1e-30)], -1)
@@ -70,18 +70,18 @@ def colour_wave(wave: np.ndarray) -> np.ndarray:
 
 
 def log_counts(counts: np.ndarray) -> np.ndarray:
-    """Counts as they are looked at: ``log10(1 + counts)``."""
+    """Compute ``log10(1 + counts)``, the scale on which patterns are shown."""
     return np.log10(1 + np.maximum(counts, 0))
 
 
 @dataclass(frozen=True)
 class Detail:
-    """How finely a page draws.
+    """Size and quality of the images of a page.
 
     Attributes:
-        tile_px: most px of a side of a picture of the object.
-        small_px: most px of a side of other pictures.
-        quality: of WebP, 0 to 100; from 80 on, pictures no larger than patterns usually are lose nothing.
+        tile_px: longest side of an image of the object, px.
+        small_px: longest side of other images, px.
+        quality: of WebP, 0 to 100; from 80, images of at most 96 px are lossless.
         patterns: most patterns shown of a scan.
     """
 
@@ -92,12 +92,12 @@ class Detail:
 
     @classmethod
     def for_results(cls, count: int) -> "Detail":
-        """The detail with which a page over so many reconstructions stays below some 30 MB."""
+        """Return the detail with which a page of ``count`` reconstructions stays below about 30 MB."""
         return cls(480, 192, 88, 5) if count <= 12 else cls(300, 192, 80, 5) if count <= 60 else cls(180, 64, 60, 3)
 
 
 def data_uri(rgba: np.ndarray, most_px: int, quality: int) -> str:
-    """A picture as text that a page holds: WebP, no side longer than ``most_px``."""
+    """Encode an image ``(H, W, 4)`` as a WebP data URI, no side longer than ``most_px``."""
     picture = Image.fromarray(rgba, "RGBA")
     if max(picture.size) > most_px:
         shrink = most_px / max(picture.size)
@@ -109,6 +109,6 @@ def data_uri(rgba: np.ndarray, most_px: int, quality: int) -> str:
 
 
 def gradient(colours: str, steps: int = 9) -> str:
-    """A colour map as a CSS gradient, from left to right."""
+    """Return a colour map as a CSS gradient, from left to right."""
     stops = matplotlib.colormaps[colours](np.linspace(0, 1, steps), bytes=True)[:, :3]
     return "linear-gradient(to right, " + ", ".join(f"rgb({r} {g} {b})" for r, g, b in stops.tolist()) + ")"

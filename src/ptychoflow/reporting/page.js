@@ -1,16 +1,16 @@
-// Each scan's pictures: a tab for each way to look at them, and a slider between any two.
+// Viewer of a scan: a tab for each quantity, and a slider between any two objects.
 for (const viewer of document.querySelectorAll(".viewer")) {
   const all = (selector) => [...viewer.querySelectorAll(selector)];
-  const one = (selector) => viewer.querySelector(selector);
-  const [left, right, range] = [one(".left"), one(".right"), one("input")];
-  let kind = one(".kind").dataset.kind;
+  const first = (selector) => viewer.querySelector(selector);
+  const [left, right, range] = [first(".left"), first(".right"), first("input")];
+  let kind = first(".kind").dataset.kind;
 
   const tiles = () => all(`.kind[data-kind="${kind}"] .tile`);
   const source = (select) => (tiles().find((tile) => tile.dataset.view === select.value) ?? tiles()[0]).querySelector("img").src;
 
   function slide() {
-    one(".over").style.clipPath = `inset(0 ${100 - range.value}% 0 0)`;
-    one(".handle").style.left = `${range.value}%`;
+    first(".over").style.clipPath = `inset(0 ${100 - range.value}% 0 0)`;
+    first(".handle").style.left = `${range.value}%`;
   }
 
   function show() {
@@ -19,8 +19,8 @@ for (const viewer of document.querySelectorAll(".viewer")) {
       for (const option of select.options) option.disabled = !known.includes(option.value);
       if (select.selectedOptions[0].disabled) select.value = known.at(select === left ? 0 : -1);
     }
-    one(".over").src = source(left);
-    one(".under").src = source(right);
+    first(".over").src = source(left);
+    first(".under").src = source(right);
     for (const part of all(".kind")) part.hidden = part.dataset.kind !== kind;
     for (const tile of tiles()) tile.classList.toggle("shown", [left.value, right.value].includes(tile.dataset.view));
     for (const tab of all(".tabs button")) tab.setAttribute("aria-selected", tab.dataset.kind === kind);
@@ -31,7 +31,7 @@ for (const viewer of document.querySelectorAll(".viewer")) {
     const truth = [...right.options].some((option) => option.value === "truth");
     left.selectedIndex = Math.min(truth ? 1 : 0, left.options.length - 1);
     right.selectedIndex = truth ? right.options.length - 1 : 1;
-    one(".compare").hidden = false;
+    first(".compare").hidden = false;
     viewer.classList.add("ready");
     range.addEventListener("input", slide);
     for (const select of [left, right]) select.addEventListener("change", show);

@@ -1,4 +1,4 @@
-"""What a report is made from: measures of reconstructions and records of trainings, as they lie on disk."""
+"""Results that a report is made from: metrics of reconstructions and training logs, read from disk."""
 
 import csv
 import io
@@ -12,16 +12,16 @@ from pathlib import Path
 from ..io.atomic import read_json
 
 FORMAT = 3
-"""Of the measures that this version reads."""
+"""Version of the metrics files that this code writes and reads."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What ``evaluate`` found out about one method's reconstruction of one scan.
+    """Metrics of one method's reconstruction of one scan, as ``evaluate`` wrote them.
 
     Attributes:
-        metrics: its JSON file.
-        arrays: the file that its pictures are made from.
+        metrics: contents of the JSON file.
+        arrays: file that the images are drawn from.
     """
 
     metrics: dict
@@ -29,49 +29,52 @@ class Result:
 
     @property
     def method(self) -> str:
+        """Name of the method."""
         return self.metrics["method"]
 
     @property
     def scan(self) -> str:
+        """Name of the scan."""
         return self.metrics["scan"]["name"]
 
     @property
     def has_truth(self) -> bool:
+        """True if the scan has a ground truth."""
         return self.metrics["scan"]["has_truth"]
 
     @property
     def from_network(self) -> bool:
-        """Whether refinement began from a network's object, not from a flat one."""
+        """True if the initial object of refinement came from a network, False if it was uniform."""
         return "network" in self.metrics["stages"]
 
     @property
     def stages(self) -> list[str]:
-        """What was reconstructed, in the order it was made."""
+        """Stages of the reconstruction, in the order in which they were made."""
         return [stage for stage in ("network", "refined") if stage in self.metrics["stages"]]
 
     @property
     def refined(self) -> dict:
-        """Measures of the last stage."""
+        """Metrics of the refined object."""
         return self.metrics["stages"]["refined"]
 
-    def against_truth(self, stage: str, measure: str) -> float | None:
-        """A measure against the truth, None where there is none."""
-        found = self.metrics["stages"][stage]["against_truth"]
-        return None if found is None else found[measure]
+    def against_truth(self, stage: str, metric: str) -> float | None:
+        """Return a metric against the ground truth; None without one."""
+        against_truth = self.metrics["stages"][stage]["against_truth"]
+        return None if against_truth is None else against_truth[metric]
 
     def seconds(self, stage: str) -> float | None:
-        """What a stage took, s, where it says so: prediction and stitching, or refinement."""
-        told = self.metrics["reconstructions"].get(stage, {})
-        seconds, predicted = told.get("seconds"), (told.get("inference") or {}).get("seconds", {})
+        """Return the wall-clock time of a stage, s: inference and stitching, or refinement; None where unknown."""
+        metadata = self.metrics["reconstructions"].get(stage, {})
+        seconds, inference = metadata.get("seconds"), (metadata.get("inference") or {}).get("seconds", {})
         if not isinstance(seconds, dict):
             return seconds
-        in_one_go = seconds.keys() <= predicted.keys()
-        return predicted.get("total", 0.0) + (0.0 if in_one_go else sum(seconds.values()))
+        includes_stitching = seconds.keys() <= inference.keys()
+        return inference.get("total", 0.0) + (0.0 if includes_stitching else sum(seconds.values()))
 
     def history(self) -> tuple[str, list[float], list[float]]:
-        """How refinement went: what was measured, at how many seconds of processor time, and its values.
+        """Return the progress of refinement: name of the metric, processor times in s, and its values.
 
-        The phase PSNR of the snapshots where there is a truth, else the R-factor of every epoch.
+        The metric is the phase PSNR of the snapshots where there is a ground truth, else the R-factor of every epoch.
         """
         progress = self.metrics["progress"]
         snapshots = progress["snapshots"]
@@ -82,7 +85,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Column:
-    """A measure in a table: its key, heading, meaning, how many digits, and whether less or more is better."""
+    """A metric as a table column: key, heading, meaning, number format, better direction (``low``, ``high``)."""
 
     key: str
     heading: str
@@ -91,82 +94,117 @@ class Column:
     better: str = ""
 
 
+BASELINE = "uniform object (baseline)"
+
 COLUMNS = (
-    Column("r_factor", "R-factor", "misfit of amplitudes, sum of squares over counts", ".4f", "low"),
-    Column("noise_floor", "noise alone", "what counting statistics leave of the R-factor for a perfect model", ".4f"),
-    Column("phase_psnr", "phase PSNR (dB)", "peak: the truth's range", ".1f", "high"),
-    Column("phase_mae", "phase MAE (rad)", "mean absolute phase error", ".3f", "low"),
-    Column("phase_slow", "slow phase error (rad)", "rms below N/8 cycles across the field of view", ".3f", "low"),
-    Column("phase_ssim", "phase SSIM", "structural similarity, range of the truth", ".3f", "high"),
-    Column("amplitude_psnr", "amplitude PSNR (dB)", "peak: the truth's range", ".1f", "high"),
     Column(
-        "correlation", "correlation", "complex Pearson correlation with the truth; 0 for a flat image", ".3f", "high"
+        "r_factor",
+        "R-factor",
+        "sum (sqrt(I) - sqrt(n))^2 / sum n over expected intensities I and measured counts n",
+        ".4f",
+        "low",
     ),
-    Column("frc_truth", "FRC ½ (px)", "half period at which correlation with the truth falls below 1/2", ".2f", "low"),
-    Column("frc_halves", "split-half ½ (px)", "half period at which even and odd patterns agree to 1/2", ".2f", "low"),
-    Column("raster_artifact_ratio", "seams", "change across borders of scan cells over that within; 1 is none", ".2f"),
-    Column("seconds", "time (s)", "wall clock of prediction and stitching, or of refinement", ".1f"),
+    Column("noise_floor", "noise floor", "R-factor of a perfect model, from counting statistics alone", ".4f"),
+    Column("phase_psnr", "phase PSNR (dB)", "peak: range of the ground truth", ".1f", "high"),
+    Column("phase_mae", "phase MAE (rad)", "mean absolute phase error", ".3f", "low"),
+    Column(
+        "phase_low_frequency_rms",
+        "low-frequency phase RMS (rad)",
+        "RMS phase error below N/8 cycles across the field of view",
+        ".3f",
+        "low",
+    ),
+    Column("phase_ssim", "phase SSIM", "structural similarity, data range of the ground truth", ".3f", "high"),
+    Column("amplitude_psnr", "amplitude PSNR (dB)", "peak: range of the ground truth", ".1f", "high"),
+    Column(
+        "correlation",
+        "correlation",
+        "complex Pearson correlation with the ground truth; 0 for a uniform object",
+        ".3f",
+        "high",
+    ),
+    Column(
+        "frc_truth",
+        "FRC resolution (px)",
+        "half period at which the FRC with the ground truth falls below 1/2",
+        ".2f",
+        "low",
+    ),
+    Column(
+        "frc_halves",
+        "half-set FRC resolution (px)",
+        "half period at which the FRC between even and odd patterns falls below 1/2",
+        ".2f",
+        "low",
+    ),
+    Column(
+        "raster_artifact_ratio",
+        "raster artefacts",
+        "mean squared change across borders of scan cells over that within cells; 1 without artefacts",
+        ".2f",
+    ),
+    Column("seconds", "time (s)", "wall clock of inference and stitching, or of refinement", ".1f"),
 )
 
 
 def read_results(paths: Sequence[Path]) -> list[Result]:
-    """Read measures, in the order given.
+    """Read the metrics of reconstructions, in the order given.
 
     Raises:
-        FileNotFoundError: if a file, or the arrays that belong to it, are missing.
-        ValueError: if one is damaged or another version's.
+        FileNotFoundError: if a metrics file or its arrays are missing.
+        ValueError: if one is damaged or of another version.
     """
     return [_read_result(Path(path)) for path in paths]
 
 
 def read_metrics(path: Path) -> dict:
-    """The measures in a file that ``evaluate`` wrote.
+    """Read a metrics file that ``evaluate`` wrote.
 
     Raises:
         FileNotFoundError: if it is missing.
-        ValueError: if it is damaged or another version's.
+        ValueError: if it is damaged or of another version.
     """
-    metrics = _read(path, "file of measures")
+    metrics = _read(path, "metrics file")
     if metrics.get("format") != FORMAT or not {"method", "scan", "stages", "progress"} <= set(metrics):
-        raise ValueError(f"{path} is no file of measures that this version reads: evaluate again")
+        raise ValueError(f"{path} is not a metrics file of format {FORMAT}: run `ptychoflow evaluate` again")
     return metrics
 
 
 def read_records(paths: Sequence[Path]) -> list[dict]:
-    """Read records of trainings.
+    """Read training logs.
 
     Raises:
         FileNotFoundError: if one is missing.
-        ValueError: if one is no record.
+        ValueError: if one is not a training log.
     """
-    records = [_read(Path(path), "record of a training") for path in paths]
+    records = [_read(Path(path), "training log") for path in paths]
     for path, record in zip(paths, records, strict=True):
         if not {"method", "curves", "config", "seconds"} <= set(record):
             raise ValueError(
-                f"{path} is no record of a training: give the JSON file that train wrote beside the checkpoint"
+                f"{path} is not a training log: give the JSON file that `ptychoflow train` wrote beside the checkpoint"
             )
     return records
 
 
 def by_scan(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Results of each scan, networks first, and scans first that a network reconstructed."""
+    """Group results by scan: networks first, and first the scans that a network reconstructed."""
     ordered = sorted(results, key=lambda result: not result.from_network)
     names = list(dict.fromkeys(result.scan for result in ordered))
     return {name: [result for result in ordered if result.scan == name] for name in names}
 
 
 def rows(results: Sequence[Result], records: Sequence[dict] = ()) -> list[dict]:
-    """The table: a row for each stage of each result, mean and spread over seeds, and the empty object of each scan."""
+    """Return the rows of the table: each stage of each result, mean and std over seeds, uniform object of each scan."""
     table = []
     for scan, found in by_scan(results).items():
         table += [stage_row(result, stage) for result in found for stage in result.stages]
         table += _over_seeds(found, records)
-        table.append(stage_row(found[0], "uniform") | {"method": "an empty image", "scan": scan, "seconds": None})
+        table.append(stage_row(found[0], "uniform") | {"method": BASELINE, "scan": scan, "seconds": None})
     return table
 
 
 def stage_row(result: Result, stage: str) -> dict:
-    """What the columns say of one stage; None where they have nothing to say."""
+    """Return the table row of one stage; None where a metric is undefined."""
     found = result.metrics["stages"][stage]
     truth = found["against_truth"] or {}
     halves = result.metrics["split_half"].get(stage)
@@ -178,7 +216,7 @@ def stage_row(result: Result, stage: str) -> dict:
         "noise_floor": found["noise_floor"] if stage == "refined" else None,
         "phase_psnr": truth.get("phase_psnr_truth_range"),
         "phase_mae": truth.get("phase_mae_rad"),
-        "phase_slow": truth.get("phase_low_frequency_rms_rad"),
+        "phase_low_frequency_rms": truth.get("phase_low_frequency_rms_rad"),
         "phase_ssim": truth.get("phase_ssim_truth_range"),
         "amplitude_psnr": truth.get("amplitude_psnr_truth_range"),
         "correlation": truth.get("correlation"),
@@ -190,7 +228,7 @@ def stage_row(result: Result, stage: str) -> dict:
 
 
 def table_text(results: Sequence[Result]) -> str:
-    """The table for other programs: every measure of every stage, comma-separated."""
+    """Return every metric of every stage as comma-separated text, for other programs."""
     flat = [
         {"scan": result.scan, "method": result.method, "stage": stage} | dict(_flatten(result, stage))
         for result in results
@@ -205,7 +243,7 @@ def table_text(results: Sequence[Result]) -> str:
 
 
 def seed_groups(records: Sequence[dict]) -> list[list[str]]:
-    """Names of methods that differ in nothing but the seed of their training."""
+    """Group the names of methods that differ only in the seed of their training."""
     groups: dict[str, list[str]] = {}
     for record in records:
         training = {key: value for key, value in record["config"]["training"].items() if key != "seed"}
@@ -219,18 +257,18 @@ def _read_result(path: Path) -> Result:
     metrics = read_metrics(path)
     arrays = path.with_suffix("") / "arrays.npz"
     if not arrays.is_file():
-        raise FileNotFoundError(f"{path} has no {arrays.name} in the folder beside it: evaluate again")
+        raise FileNotFoundError(f"{arrays} not found, which belongs to {path}: run `ptychoflow evaluate` again")
     return Result(metrics, arrays)
 
 
-def _read(path: Path, what: str) -> dict:
+def _read(path: Path, kind: str) -> dict:
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {what} {path}")
+        raise FileNotFoundError(f"{kind} not found: {path}")
     return read_json(path)
 
 
 def _paired(first: Sequence, second: Sequence) -> tuple[list[float], list[float]]:
-    """Two columns without the rows that lack a number."""
+    """Return two columns without the rows that lack a number."""
     pairs = [(a, b) for a, b in zip(first, second, strict=False) if a is not None and b is not None]
     return [a for a, _ in pairs], [b for _, b in pairs]
 
@@ -240,22 +278,26 @@ def _half_period(curve_of: dict | None) -> float | None:
 
 
 def _over_seeds(found: Sequence[Result], records: Sequence[dict]) -> Iterator[dict]:
-    """Mean and standard deviation of methods that differ in the seed only."""
+    """Yield mean and standard deviation over methods that differ only in the seed."""
     for names in seed_groups(records):
         same = [result for result in found if result.method in names]
         for stage in ("network", "refined") if len(same) > 1 else ():
-            each = [stage_row(result, stage) for result in same]
-            row = {"scan": same[0].scan, "method": f"{len(same)} seeds of {names[0]}", "stage": stage}
+            table = [stage_row(result, stage) for result in same]
+            row: dict[str, str | float | None] = {
+                "scan": same[0].scan,
+                "method": f"{len(same)} seeds of {names[0]}",
+                "stage": stage,
+            }
             for column in COLUMNS:
-                values = [r[column.key] for r in each]
-                whole = None not in values
-                row[column.key] = statistics.mean(values) if whole else None
-                row[f"{column.key}_spread"] = statistics.stdev(values) if whole else None
+                values = [r[column.key] for r in table]
+                complete = None not in values
+                row[column.key] = statistics.mean(values) if complete else None
+                row[f"{column.key}_std"] = statistics.stdev(values) if complete else None
             yield row
 
 
 def _flatten(result: Result, stage: str) -> Iterator[tuple[str, float | None]]:
-    """Every plain number of a stage, by a name that says where it stood."""
+    """Yield every number of a stage with its column name."""
     found = result.metrics["stages"][stage]
     yield "seconds", result.seconds(stage)
     yield from _numbers(found)

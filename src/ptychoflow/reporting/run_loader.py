@@ -1,4 +1,4 @@
-"""A run as it can be compared with another: measures and settings, from its folder, its files or its report alone."""
+"""Loading of a run to compare: metrics and settings from its folder, its files or its report."""
 
 import json
 import re
@@ -11,18 +11,18 @@ from markupsafe import Markup
 from .results import Result, read_metrics, read_records
 
 LONGEST = 16
-"""Items of a list that a report keeps of what was measured: settings are shorter, curves are longer."""
+"""Length up to which a report embeds a list: settings are shorter, curves are longer."""
 EMBEDDED = re.compile(r'<script type="application/json" id="run">(.*?)</script>', re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Run:
-    """Measures and settings of some reconstructions.
+    """Metrics and settings of the reconstructions of a run.
 
     Attributes:
-        name: where they come from.
-        results: what ``evaluate`` found out; their arrays may be missing.
-        records: of the trainings.
+        name: path that they were read from.
+        results: metrics that ``evaluate`` wrote; their arrays may be missing.
+        records: training logs.
     """
 
     name: str
@@ -31,22 +31,22 @@ class Run:
 
     @property
     def versions(self) -> list[str]:
-        """Of the code that measured."""
+        """Versions of ptychoflow that evaluated, sorted."""
         return sorted({result.metrics["provenance"]["ptychoflow"] for result in self.results})
 
 
 def read_run(path: Path) -> Run:
-    """A run, from a folder of results, a report, or a file of measures.
+    """Read a run from a folder of results, a report, or a metrics file.
 
     Raises:
-        FileNotFoundError: if there is nothing there.
-        ValueError: if it holds no measures, or those of another version.
+        FileNotFoundError: if the path does not exist.
+        ValueError: if it holds no metrics of this version.
     """
     path = Path(path)
     if path.is_dir():
         return _from_folder(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}: give a folder of results, a report or a file of measures")
+        raise FileNotFoundError(f"{path} not found: give a folder of results, a report or a metrics file")
     if path.suffix == ".html":
         return _from_report(path)
     folder = path.resolve().parent
@@ -55,7 +55,7 @@ def read_run(path: Path) -> Run:
 
 
 def embedded(results: Sequence[Result], records: Sequence[dict]) -> Markup:
-    """What a report carries for :func:`read_run`, as JSON that may stand in a page: all but the curves."""
+    """Return the JSON that a report embeds for :func:`read_run`: metrics and settings without curves."""
     kept = {
         "metrics": [_short(result.metrics) for result in results],
         "records": [_short(record) for record in records],
@@ -68,18 +68,18 @@ def _from_folder(folder: Path) -> Run:
         sorted(folder.glob("metrics/*/*.json")) or sorted(folder.glob("*/*.json")) or sorted(folder.glob("*.json"))
     )
     if not metrics:
-        raise ValueError(f"{folder} holds no measures: give a folder of results in which evaluate has run")
+        raise ValueError(f"no metrics found in {folder}: give a folder of results that `ptychoflow evaluate` wrote")
     return _run(folder, metrics, sorted(folder.glob("networks/*.json")))
 
 
 def _from_report(page: Path) -> Run:
-    found = EMBEDDED.search(page.read_text(encoding="utf-8", errors="replace"))
+    match = EMBEDDED.search(page.read_text(encoding="utf-8", errors="replace"))
     try:
-        data = json.loads(found[1])
+        data = json.loads(match[1] if match else "")
         results = [Result(metrics, Path()) for metrics in data["metrics"]]
         return Run(str(page), results, data["records"])
     except (TypeError, KeyError, json.JSONDecodeError):
-        raise ValueError(f"{page} is no report of this version: make it again with report") from None
+        raise ValueError(f"{page} is not a report of this version: run `ptychoflow report` again") from None
 
 
 def _run(path: Path, metrics: Sequence[Path], records: Sequence[Path]) -> Run:
@@ -89,7 +89,7 @@ def _run(path: Path, metrics: Sequence[Path], records: Sequence[Path]) -> Run:
 
 
 def _short(data: object) -> object:
-    """Plain data without its long lists."""
+    """Return plain data without its long lists."""
     if isinstance(data, dict):
         kept = {key: _short(value) for key, value in data.items() if not _is_long(value)}
         return {key: value for key, value in kept.items() if key not in ("progress", "patterns")}

@@ -1,4 +1,4 @@
-"""What a report shows of one scan: its objects on one scale in one frame, curves, and the panels below."""
+"""The section of one scan in a report: objects on one scale in one frame, charts, and panels."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..metrics.alignment import window
+from .curves import progress_charts, results_frc_chart, stage_colour
 from .images import (
     AMPLITUDE,
     ERROR,
-    FIT,
+    MAGNITUDE,
     Detail,
     colour,
     data_uri,
@@ -22,21 +23,21 @@ from .images import (
 )
 from .results import Result
 from .scan_panels import panels
-from .svg_charts import Chart, Series, label
+from .svg_charts import label
 
 
 @dataclass(frozen=True)
-class View:
-    """A reconstruction, or the truth, in the frame that a scan's pictures share.
+class ObjectView:
+    """A reconstruction or the ground truth, in the frame that the images of a scan share.
 
     Attributes:
-        key: names it within the page.
-        name: names it to a reader.
-        score: one line about how good it is.
+        key: identifier within the page.
+        name: shown to a reader.
+        score: its metrics in one line.
         object: complex, ``(H, W)``.
-        mask: where it is known.
-        r_map: the R-factor at the nearest scan position; None for the truth.
-        colour: its number among the scan's curves.
+        mask: True where it is known, ``(H, W)``.
+        r_map: R-factor of the nearest pattern, ``(H, W)``; None for the ground truth.
+        colour: number of its colour in the charts.
     """
 
     key: str
@@ -49,84 +50,41 @@ class View:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A way to look at every view: what to show of it, on what scale, in what colours."""
+class Quantity:
+    """A quantity shown of every view: how to compute it, its range and its colour map."""
 
     key: str
     name: str
-    of: Callable[[View], np.ndarray | None]
+    compute: Callable[[ObjectView], np.ndarray | None]
     scale: tuple[float, float]
     colours: str
 
 
-def scene(results: Sequence[Result], detail: Detail) -> dict:
-    """Everything to show of one scan, for the template.
+def scan_section(results: Sequence[Result], detail: Detail) -> dict:
+    """Return everything that the template shows of one scan.
 
     Args:
         results: of this scan, networks first.
-        detail: how finely.
+        detail: size and quality of the images.
+
+    Raises:
+        ValueError: if the arrays of a result are damaged.
     """
     arrays = [_load(result) for result in results]
     views = _views(results, arrays)
-    kinds = _kinds(views)
+    quantities = _quantities(views)
     first = results[0].metrics
     return {
         "name": results[0].scan,
         "scan": first["scan"],
         "views": [{"key": view.key, "name": view.name, "score": view.score, "colour": view.colour} for view in views],
-        "kinds": [_tiles(kind, views, detail) for kind in kinds],
-        "thumbnail": _thumbnail(kinds[0], views, detail),
-        "charts": [chart for chart in [*progress_charts(results), ring_chart(results)] if chart is not None],
+        "kinds": [_tiles(quantity, views, detail) for quantity in quantities],
+        "thumbnail": _thumbnail(quantities[0], views, detail),
+        "charts": [chart for chart in [*progress_charts(results), results_frc_chart(results)] if chart is not None],
         "panels": panels(results, arrays, detail),
         "scale_bar": scale_bar(first["scan"]["pixel_size_m"], views[0].object.shape[1]),
         "shape_px": views[0].object.shape,
     }
-
-
-def progress_charts(results: Sequence[Result]) -> list[Chart]:
-    """Phase PSNR and R-factor against the processor's seconds of refinement, a curve for each result."""
-    psnr, r_factor = [], []
-    for number, result in enumerate(results):
-        progress = result.metrics["progress"]
-        snapshots = progress["snapshots"]
-        start = "from the network" if result.from_network else "from a flat object"
-        name, colour_number = f"{result.method}, {start}", _colour(results, number, "refined")
-        seconds = progress["cpu_seconds"]
-        psnr.append(Series(name, snapshots["cpu_seconds"], snapshots["phase_psnr"], colour_number, dots=True))
-        r_factor.append(Series(name, seconds, progress["r_factor"], colour_number))
-    label = "refinement (s of processor time)"
-    charts = [
-        Chart("Phase against time of refinement", label, "phase PSNR (dB)", psnr, from_zero=True),
-        Chart("R-factor against time of refinement", label, "R-factor", r_factor, logarithmic=True, from_zero=True),
-    ]
-    return [chart for chart in charts if chart.legend]
-
-
-def ring_chart(results: Sequence[Result]) -> Chart | None:
-    """Fourier ring correlations with the truth, or of even and odd patterns, and their thresholds."""
-    series, half_bit = [], None
-    for number, result in enumerate(results):
-        for stage in result.stages:
-            truth, halves = result.metrics["stages"][stage]["against_truth"], result.metrics["split_half"].get(stage)
-            name, shade = f"{result.method}, {stage}", _colour(results, number, stage)
-            for found, words in ((truth, ""), (halves, ", even and odd")):
-                if found is None:
-                    continue
-                curve, dashed = found["frc"], bool(words)
-                frequency = curve["frequency_cycles_per_px"]
-                series.append(Series(name + words, frequency, curve["correlation"], shade, dashed=dashed))
-                half_bit = half_bit or Series("half-bit threshold", frequency, curve["half_bit"], 5, dashed=True)
-    if half_bit is None:
-        return None
-    return Chart(
-        "Fourier ring correlation",
-        f"spatial frequency (cycles per px of {results[0].metrics['scan']['pixel_size_m'] * 1e9:.3g} nm)",
-        "ring correlation",
-        [*series, half_bit],
-        x_limits=(0, 0.5),
-        y_limits=(-0.05, 1.05),
-        levels=[(1 / 2, "1/2"), (1 / 7, "1/7")],
-    )
 
 
 def _load(result: Result) -> dict[str, np.ndarray]:
@@ -134,38 +92,30 @@ def _load(result: Result) -> dict[str, np.ndarray]:
         with np.load(result.arrays, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ValueError(f"{result.arrays} is damaged ({error}): evaluate again") from None
+        raise ValueError(f"{result.arrays} is damaged ({error}): run `ptychoflow evaluate` again") from None
 
 
-def _views(results: Sequence[Result], arrays: Sequence[Mapping[str, np.ndarray]]) -> list[View]:
-    """Every stage of every result and the truth, moved into the frame of the first."""
+def _views(results: Sequence[Result], arrays: Sequence[Mapping[str, np.ndarray]]) -> list[ObjectView]:
+    """Return every stage of every result and the ground truth, in the frame of the first result."""
     origin, shape = arrays[0]["origin"], arrays[0]["refined"].shape
     views = []
     for number, (result, found) in enumerate(zip(results, arrays, strict=True)):
         corner = np.rint(origin - found["origin"]).astype(int)
         for stage in result.stages:
-            image, mask, r_map = (
-                window(found[name], corner, shape) for name in (stage, f"{stage}_mask", f"{stage}_r_map")
-            )
+            image, inside = window(found[stage], corner, shape)
+            known = window(found[f"{stage}_mask"], corner, shape)[0].astype(bool) & inside
+            r_map = window(found[f"{stage}_r_map"], corner, shape)[0]
             name = f"{result.method}, {'network' if stage == 'network' else _refined_name(result)}"
-            known = mask[0].astype(bool) & mask[1]
-            shade = _colour(results, number, stage)
-            views.append(View(f"{number}-{stage}", name, _score(result, stage), image[0], known, r_map[0], shade))
+            shade = stage_colour(results, number, stage)
+            views.append(ObjectView(f"{number}-{stage}", name, _score(result, stage), image, known, r_map, shade))
     if "truth" in arrays[0]:
         mask = arrays[0]["refined_mask"].astype(bool)
-        views.append(View("truth", "truth", "what was simulated", arrays[0]["truth"], mask, None, 4))
+        views.append(ObjectView("truth", "ground truth", "", arrays[0]["truth"], mask, None, 4))
     return views
 
 
 def _refined_name(result: Result) -> str:
-    return "refined" if result.from_network else "iterated from flat"
-
-
-def _colour(results: Sequence[Result], number: int, stage: str) -> int:
-    """The number of a stage among all of a scan, the truth's left out."""
-    before = sum(len(result.stages) for result in results[:number])
-    index = before + results[number].stages.index(stage)
-    return index % 4
+    return "refined" if result.from_network else "refined from a uniform object"
 
 
 def _score(result: Result, stage: str) -> str:
@@ -174,59 +124,68 @@ def _score(result: Result, stage: str) -> str:
     return r_factor if psnr is None else f"{psnr:.1f} dB, {r_factor}"
 
 
-def _kinds(views: Sequence[View]) -> list[Kind]:
-    """Phase and amplitude on the scale of the truth, or of what was refined first; errors and fits on one for all."""
+def _quantities(views: Sequence[ObjectView]) -> list[Quantity]:
+    """Return the quantities to show.
+
+    Phase and amplitude have the range of the ground truth, or of the first refined object. Errors and R-factors have
+    one range for all views.
+    """
     reference = next((v for v in views if v.key == "truth"), None) or next(v for v in views if "refined" in v.key)
 
-    def phase(view: View) -> np.ndarray:
+    def phase(view: ObjectView) -> np.ndarray:
         return np.angle(view.object)
 
-    def amplitude(view: View) -> np.ndarray:
+    def amplitude(view: ObjectView) -> np.ndarray:
         return np.abs(view.object)
 
-    def error(view: View) -> np.ndarray | None:
+    def error(view: ObjectView) -> np.ndarray | None:
         return None if view.r_map is None else np.angle(view.object * reference.object.conj())
 
-    def misfit(view: View) -> np.ndarray | None:
+    def r_factor(view: ObjectView) -> np.ndarray | None:
         return view.r_map
 
-    kinds = [
-        Kind("phase", "Phase (rad)", phase, *phase_colours(phase(reference), reference.mask)),
-        Kind("amplitude", "Amplitude", amplitude, limits(amplitude(reference), reference.mask), AMPLITUDE),
+    quantities = [
+        Quantity("phase", "Phase (rad)", phase, *phase_colours(phase(reference), reference.mask)),
+        Quantity("amplitude", "Amplitude", amplitude, limits(amplitude(reference), reference.mask), AMPLITUDE),
     ]
     if reference.key == "truth":
-        kinds.append(Kind("error", "Phase error (rad)", error, symmetric_limits(*_pooled(error, views)), ERROR))
-    misfit_scale = (0.0, limits(*_pooled(misfit, views))[1])
-    return [*kinds, Kind("misfit", "R-factor by position", misfit, misfit_scale, FIT)]
+        error_range = symmetric_limits(*_pooled(error, views))
+        quantities.append(Quantity("error", "Phase error (rad)", error, error_range, ERROR))
+    r_factor_range = (0.0, limits(*_pooled(r_factor, views))[1])
+    return [*quantities, Quantity("r_factor", "R-factor by position", r_factor, r_factor_range, MAGNITUDE)]
 
 
-def _pooled(of: Callable[[View], np.ndarray | None], views: Sequence[View]) -> tuple[np.ndarray, np.ndarray]:
-    """One picture of all views that have one, and where it is known."""
-    shown = [view for view in views if of(view) is not None]
-    return np.stack([of(view) for view in shown]), np.stack([view.mask for view in shown])
+def _pooled(
+    compute: Callable[[ObjectView], np.ndarray | None], views: Sequence[ObjectView]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stack a quantity over the views that have it, with their masks, each ``(K, H, W)``."""
+    shown = [(values, view.mask) for view in views if (values := compute(view)) is not None]
+    return np.stack([values for values, _ in shown]), np.stack([mask for _, mask in shown])
 
 
-def _tiles(kind: Kind, views: Sequence[View], detail: Detail) -> dict:
-    low, high = kind.scale
+def _tiles(quantity: Quantity, views: Sequence[ObjectView], detail: Detail) -> dict:
+    low, high = quantity.scale
     tiles = {
-        view.key: data_uri(colour(kind.of(view), view.mask, kind.scale, kind.colours), detail.tile_px, detail.quality)
+        view.key: data_uri(colour(values, view.mask, quantity.scale, quantity.colours), detail.tile_px, detail.quality)
         for view in views
-        if kind.of(view) is not None
+        if (values := quantity.compute(view)) is not None
     }
     return {
-        "key": kind.key,
-        "name": kind.name,
+        "key": quantity.key,
+        "name": quantity.name,
         "tiles": tiles,
-        "gradient": gradient(kind.colours),
+        "gradient": gradient(quantity.colours),
         "ticks": [_tick(value, high - low) for value in (low, (low + high) / 2, high)],
     }
 
 
 def _tick(value: float, span: float) -> str:
-    """A number on a colour bar, to a thousandth of its span."""
+    """Format a number on a colour bar, to a thousandth of its span."""
     return label(round(value, 3 - math.ceil(math.log10(span))) + 0.0)  # no minus zero
 
 
-def _thumbnail(kind: Kind, views: Sequence[View], detail: Detail) -> str:
+def _thumbnail(phase: Quantity, views: Sequence[ObjectView], detail: Detail) -> str:
     best = next(view for view in views if "refined" in view.key)
-    return data_uri(colour(kind.of(best), best.mask, kind.scale, kind.colours), detail.small_px, detail.quality)
+    low, high = phase.scale
+    rgba = colour(np.angle(best.object), best.mask, (low, high), phase.colours)
+    return data_uri(rgba, detail.small_px, detail.quality)

@@ -1,4 +1,4 @@
-"""What a report says in words: what was reconstructed, how good it is, what to do next, what to keep in mind."""
+"""Summary text of a report: introduction, verdicts, advice and caveats."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,42 +7,41 @@ import numpy as np
 
 from .results import Result
 
-FOUND_NOTHING, AT_THE_NOISE = 0.8, 1.25
-"""An R-factor above this share of an empty image's says nothing was found; below this multiple of the noise's, that
-there is nothing left to find in the counts."""
-
-
-FREEDOMS = {
+NO_CONTRAST, AT_NOISE_FLOOR = 0.8, 1.25
+"""R-factor relative to the uniform object's from which a reconstruction failed; relative to the noise floor up to which
+it explains the counts."""
+REFINED_QUANTITIES = {
     "probe_start_epoch": "the probe",
-    "probe_modes": "further modes of it",
-    "position_start_epoch": "the positions",
+    "probe_modes": "additional probe modes",
+    "position_start_epoch": "the scan positions",
 }
-"""Settings of refinement that leave more of the experiment free, by what they free."""
+"""Quantities that refinement can fit beside the object, by the setting that turns each on."""
 MOST_NAMES = 4
-"""Scans or methods that are named one by one; of more, the first three."""
+"""Scans or methods up to which all are named; of more, the first three."""
 
 
 def lead(chosen: Sequence[Result], results: Sequence[Result], records: Sequence[dict]) -> str:
-    """The first sentences: what was reconstructed by what, and whether it worked.
+    """Return the first sentences: scans, methods, and verdicts.
 
     Args:
-        chosen: the result to judge each scan by.
-        results: all there are.
-        records: of the trainings.
+        chosen: the result by which each scan is judged.
+        results: all results.
+        records: training logs.
     """
     scans = _names([result for result in results if result.from_network])
     parts = []
     if scans:
         methods = [result.method for result in results if result.from_network]
-        beside = [result.method for result in results if not result.from_network and result.scan in scans]
+        others = [result.method for result in results if not result.from_network and result.scan in scans]
         trained = f", trained in {duration(sum(record['seconds'] for record in records))}" if records else ""
         names = list(dict.fromkeys(methods))
         by = f"{'a network' if len(names) == 1 else 'networks'} ({_some(names, 'methods')}{trained})"
-        words = f"{_were(scans)} reconstructed by {by} and refined against the counts"
-        parts.append(words + (f", beside {_iteration(beside)}" if beside else ""))
-    others = [result for result in results if result.scan not in scans]
-    if others:
-        parts.append(f"{_were(_names(others))} reconstructed by {_iteration([result.method for result in others])}")
+        text = f"{_were(scans)} reconstructed by {by} and refined against the counts"
+        parts.append(text + (f", and by {_without_network(others)}" if others else ""))
+    no_network = [result for result in results if result.scan not in scans]
+    if no_network:
+        by = _without_network([result.method for result in no_network])
+        parts.append(f"{_were(_names(no_network))} reconstructed by {by}")
     return " ".join(f"{part}." for part in [*parts, _outcome(chosen)])
 
 
@@ -50,25 +49,25 @@ def _were(scans: Sequence[str]) -> str:
     return f"{_some(scans, 'scans')} {'was' if len(scans) == 1 else 'were'}"
 
 
-def _iteration(methods: Sequence[str]) -> str:
-    return f"plain iteration from a flat object ({_some(list(dict.fromkeys(methods)), 'methods')})"
+def _without_network(methods: Sequence[str]) -> str:
+    return f"iterative refinement of a uniform initial object ({_some(list(dict.fromkeys(methods)), 'methods')})"
 
 
 def _outcome(chosen: Sequence[Result]) -> str:
-    """Whether reconstructions are good, in one sentence; of many, those that are not by name."""
+    """Return the verdicts in one sentence; of many scans, only those that fell short are named."""
     judged = {result.scan: verdict(result) for result in chosen}
-    whys = list(dict.fromkeys(why for _, why in judged.values()))
-    if len(whys) == 1:
-        return f"{'The result' if len(judged) == 1 else 'Each result'} {whys[0]}"
+    reasons = list(dict.fromkeys(reason for _, reason in judged.values()))
+    if len(reasons) == 1:
+        return f"{'The result' if len(judged) == 1 else 'Each result'} {reasons[0]}"
     if len(judged) <= MOST_NAMES:
-        return "; ".join(f"{scan} {why}" for scan, (_, why) in judged.items())
+        return "; ".join(f"{scan} {reason}" for scan, (_, reason) in judged.items())
     lacking = [scan for scan, (level, _) in judged.items() if level != "good"]
     good = f"{len(judged) - len(lacking)} of {len(judged)}"
-    return f"{good} explain the counts down to their noise; see {_some(lacking, 'others')}"
+    return f"{good} explain the counts down to the noise floor; see {_some(lacking, 'others')}"
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit it is spoken of."""
+    """Format a time in s, min or h."""
     for limit, unit, name in ((120, 1, "s"), (7200, 60, "min")):
         if seconds < limit:
             return f"{seconds / unit:.3g} {name}"
@@ -76,87 +75,94 @@ def duration(seconds: float) -> str:
 
 
 def verdict(result: Result) -> tuple[str, str]:
-    """How good a reconstruction is: ``good``, ``fair`` or ``poor``, and why."""
-    found = result.refined
+    """Return the verdict on a refined object, ``good``, ``fair`` or ``poor``, and its reason."""
+    r_factor, noise_floor = result.refined["r_factor"], result.refined["noise_floor"]
     correlation = result.against_truth("refined", "correlation")
     if correlation is not None and correlation < 0.5:
-        return "poor", f"hardly like the truth (correlation {correlation:.2f})"
-    if found["r_factor"] > FOUND_NOTHING * _empty(result):
-        return "poor", "explains the counts hardly better than an empty image"
-    ratio = found["r_factor"] / max(found["noise_floor"], 1e-30)
-    if ratio < AT_THE_NOISE:
-        return "good", "explains the counts down to their noise"
-    return "fair", f"leaves {ratio:.1f} times the misfit that noise alone would"
+        return "poor", f"does not resemble the ground truth (correlation {correlation:.2f})"
+    if r_factor > NO_CONTRAST * _uniform_r_factor(result):
+        return "poor", "explains the counts hardly better than a uniform object"
+    ratio = r_factor / max(noise_floor, 1e-30)
+    if ratio < AT_NOISE_FLOOR:
+        return "good", "explains the counts down to the noise floor"
+    return "fair", f"has an R-factor {ratio:.1f} times the noise floor"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A number worth showing large: what it is, and what to compare it with."""
+    """A number shown large: its value, its name, and what to compare it with."""
 
     value: str
     name: str
-    beside: str
+    comparison: str
 
 
 def figures(result: Result) -> list[Figure]:
-    """The few numbers that say how good a reconstruction is."""
-    beside = f"noise alone {result.refined['noise_floor']:.4f}, an empty image {_empty(result):.3f}"
-    shown = [Figure(f"{result.refined['r_factor']:.4f}", "R-factor", beside)]
+    """Return the few numbers that summarise a result."""
+    comparison = f"noise floor {result.refined['noise_floor']:.4f}, uniform object {_uniform_r_factor(result):.3f}"
+    shown = [Figure(f"{result.refined['r_factor']:.4f}", "R-factor", comparison)]
     if result.has_truth:
-        network = f"network alone {_db(result, 'network')}, " if result.from_network else ""
-        beside = f"{network}an empty image {_db(result, 'uniform')}"
+        network = f"network {_db(result, 'network')}, " if result.from_network else ""
+        comparison = f"{network}uniform object {_db(result, 'uniform')}"
         mean = result.against_truth("refined", "phase_mae_rad")
-        shown.insert(0, Figure(_db(result, "refined"), f"phase PSNR, mean error {mean:.3f} rad", beside))
+        shown.insert(0, Figure(_db(result, "refined"), f"phase PSNR, mean error {mean:.3f} rad", comparison))
     if "refined" in result.metrics["split_half"]:
-        shown.append(_halves(result))
+        shown.append(_half_set_resolution(result))
     return shown
 
 
-def _halves(result: Result) -> Figure:
-    """Up to where reconstructions of even and odd patterns agree."""
-    length = result.metrics["split_half"]["refined"]["frc"]["crossings"]["1/2"]
-    if length["half_period_px"] is None:
-        return Figure("nowhere", "halves agree", "even and odd patterns")
+def _half_set_resolution(result: Result) -> Figure:
+    """Return the half period at which the FRC between even and odd patterns falls below 1/2."""
+    name = "half-set FRC resolution"
+    crossing = result.metrics["split_half"]["refined"]["frc"]["crossings"]["1/2"]
+    if crossing["half_period_px"] is None:
+        return Figure("none", name, "FRC of even and odd patterns is below 1/2")
     nominal = " nominal" if result.metrics["scan"]["nominal_geometry"] else ""
-    value = f"{'< ' if length['beyond_nyquist'] else ''}{length['half_period_px']:.2f} px"
-    return Figure(value, "halves agree to", f"half period, {length['half_period_m'] * 1e9:.3g} nm{nominal}")
+    value = f"{'< ' if crossing['beyond_nyquist'] else ''}{crossing['half_period_px']:.2f} px"
+    return Figure(value, name, f"half period, {crossing['half_period_m'] * 1e9:.3g} nm{nominal}")
 
 
-def compare_starts(network: Result, flat: Result) -> str | None:
-    """Network start against flat start at equal time of refinement; None where either kept no history."""
-    measure, times, values = network.history()
-    _, flat_times, flat_values = flat.history()
-    if not times or not flat_times:
+def compare_initial_objects(network: Result, uniform: Result) -> str | None:
+    """Compare refinement from the network's and from a uniform object at equal processor time.
+
+    Returns:
+        One or two sentences; None where either has no history.
+    """
+    metric, times, values = network.history()
+    _, uniform_times, uniform_values = uniform.history()
+    if not times or not uniform_times:
         return None
-    more_is_better = measure == "phase PSNR"
-    until = min(times[-1], flat_times[-1])
-    reached, flat_reached = np.interp(until, times, values), np.interp(until, flat_times, flat_values)
+    more_is_better = metric == "phase PSNR"
+    until = min(times[-1], uniform_times[-1])
+    reached = np.interp(until, times, values)
+    uniform_reached = np.interp(until, uniform_times, uniform_values)
     unit = " dB" if more_is_better else ""
     digits = ".1f" if more_is_better else ".4f"
-    ahead = reached > flat_reached if more_is_better else reached < flat_reached
-    tied = abs(reached - flat_reached) < (0.3 if more_is_better else 0.02 * flat_reached)
-    says = "they tie" if tied else "the network start is ahead" if ahead else "the flat start is ahead"
+    ahead = reached > uniform_reached if more_is_better else reached < uniform_reached
+    tied = abs(reached - uniform_reached) < (0.3 if more_is_better else 0.02 * uniform_reached)
+    leader = "the two are equal" if tied else f"{network.method if ahead else uniform.method} is ahead"
     text = (
-        f"After {until:.2g} s of refinement each, {network.method} is at {measure} {reached:{digits}}{unit}, "
-        f"{flat.method} (no network) at {flat_reached:{digits}}{unit}: {says}."
+        f"After {until:.2g} s of refinement, {network.method} (initial object from the network) has {metric} "
+        f"{reached:{digits}}{unit} and {uniform.method} (uniform initial object) {uniform_reached:{digits}}{unit}: "
+        f"{leader}."
     )
-    winner, goal = (network, flat_values[-1]) if ahead else (flat, values[-1])
+    winner, goal = (network, uniform_values[-1]) if ahead else (uniform, values[-1])
     _, winner_times, winner_values = winner.history()
     first = _first_time(winner_times, winner_values, goal, more_is_better)
-    loser_time = (flat_times if ahead else times)[-1]
-    if not tied and first is not None and first < loser_time:
-        begins = "begins with" if first == 0 else f"reaches in {first:.2g} s"
-        text += f" It {begins} what the other has after {loser_time:.2g} s."
+    slower_time = (uniform_times if ahead else times)[-1]
+    if not tied and first is not None and first < slower_time:
+        reaches = "starts from" if first == 0 else f"needs {first:.2g} s for"
+        text += f" It {reaches} the value that the other has after {slower_time:.2g} s."
     return text
 
 
 def advise(results: Sequence[Result], records: Sequence[dict]) -> list[tuple[str, str]]:
-    """What to do next: what it is about, and the advice, each once."""
+    """Return the advice of what to do next, each once, with the scans or methods that it is about."""
     about: dict[str, list[str]] = {}
     for name, advice in _advices(results, records):
         about.setdefault(advice, []).append(name)
     if not about:
-        return [("Nothing stands out", "Try it on your own measurement, or see what fewer photons or less overlap do.")]
+        return [("No problem found", "Reconstruct a measurement of your own, or vary photons and overlap in a sweep.")]
     return [(_list(list(dict.fromkeys(names))), advice) for advice, names in about.items()]
 
 
@@ -170,100 +176,104 @@ def _advices(results: Sequence[Result], records: Sequence[dict]) -> Iterator[tup
 
 
 def caveats(results: Sequence[Result]) -> list[str]:
-    """What to keep in mind when reading the numbers."""
+    """Return the limits of the metrics that a reader must know."""
     notes = []
-    nominal = [name for name in _names(results) if _scan_facts(results, name)["nominal_geometry"]]
-    measured = [name for name in nominal if not _scan_facts(results, name)["has_truth"]]
+    nominal = [name for name in _names(results) if _scan_summary(results, name)["nominal_geometry"]]
+    measured = [name for name in nominal if not _scan_summary(results, name)["has_truth"]]
     if measured:
         notes.append(
-            f"Lengths of {_list(measured)} are nominal: the measurement does not say photon energy, distance or pixel "
-            "size, and the config supplies them. Trust pixels, not nanometres."
+            f"Lengths of {_list(measured)} are nominal: photon energy, detector distance or pixel size come from the "
+            "config, not from the file. Rely on lengths in px, not in nm."
         )
     if any(result.has_truth for result in results):
         notes.append(
-            "Global phase and a linear phase ramp, which no measurement can tell, are removed before comparing with "
-            "the truth. PSNR takes the truth's own range as its peak; where literature takes 255 for data of unit "
-            "range, it reads 48 dB more."
+            "Global phase and a linear phase ramp are ambiguities of ptychography; they are removed before comparison "
+            "with the ground truth. The peak of the PSNR is the range of the ground truth. With a peak of 255, as some "
+            "of the literature uses for data of unit range, the PSNR is 48 dB higher."
         )
     if any(result.metrics["split_half"] for result in results):
         notes.append(
-            "Even and odd patterns were reconstructed apart, but by one network and from one probe: errors that both "
-            "share do not lower their agreement."
+            "Even and odd patterns were reconstructed separately, but with the same network and initial probe: errors "
+            "that both halves share do not lower the half-set FRC."
         )
     if any(result.from_network for result in results):
         notes.append(
-            "Times of refinement leave out training and prediction: a network pays back over several scans of one "
-            "set-up, not over one."
+            "Refinement times exclude training and inference: a network saves time over several scans of one "
+            "experiment, not over a single scan."
         )
     notes.append(
-        "The R-factor and ring correlation see slowly varying phase errors badly: two objects can tie in both and "
-        "differ by several dB in phase."
+        "R-factor and Fourier ring correlation are insensitive to low-frequency phase errors: two objects with equal "
+        "values can differ by several dB in phase PSNR."
     )
     return notes
 
 
 def _advise(result: Result) -> Iterator[str]:
-    found, truth = result.refined, result.refined["against_truth"]
+    refined, truth = result.refined, result.refined["against_truth"]
+    network = result.metrics["stages"].get("network")
     if truth and truth["twin_correlation"] > truth["correlation"] + 0.05:
-        yield "The twin image was found. Check the signs of positions and the orientation of patterns."
+        yield "The reconstruction is the twin image: check the signs of the positions and the detector orientation."
     if verdict(result)[0] == "poor":
-        yield "Check the probe, the positions and the units of the counts before anything else."
-    elif found["r_factor"] > 2 * found["noise_floor"]:
-        yield f"The counts hold more than was found. {_untried(result)}Look at the patterns that fit worst."
-    if result.from_network and result.metrics["stages"]["network"]["r_factor"] > FOUND_NOTHING * _empty(result):
+        yield "Check the probe, the positions and the unit of the counts first."
+    elif refined["r_factor"] > 2 * refined["noise_floor"]:
+        yield f"R-factor above twice the noise floor. {_not_refined(result)}Check the patterns with the worst fit."
+    if network and network["r_factor"] > NO_CONTRAST * _uniform_r_factor(result):
         yield (
-            "The network alone found hardly more than an empty image: what is good was found by refinement. Train "
-            "longer, or on scans with this probe."
+            "The network's object explains the counts hardly better than a uniform object; the contrast comes from "
+            "refinement. Train for longer, or on scans with this probe."
         )
     if _still_improving(result):
-        yield "Refinement was still getting better when it stopped. Raise refinement.epochs."
+        yield "Refinement had not converged when it stopped. Increase refinement.epochs."
     if truth and truth["phase_low_frequency_rms_rad"] > 0.8 * truth["phase_rms_rad"] and truth["phase_rms_rad"] > 0.03:
         yield (
-            "What is left of the phase error varies slowly, which the counts barely feel. A better start, more overlap "
-            "or more refinement helps; more photons do not."
+            "The phase error is mostly of low spatial frequency, to which the counts are insensitive. A better initial "
+            "object, more overlap or more epochs reduce it; more photons do not."
         )
-    if result.from_network and result.metrics["stages"]["network"]["raster_artifact_ratio"] > 3:
-        yield "Patches show their borders in the stitched object. Train longer, or keep more of each patch."
+    if network and network["raster_artifact_ratio"] > 3:
+        yield (
+            "The stitched object has raster artefacts at patch borders. Train for longer, or increase "
+            "inference.patch_crop_px."
+        )
     if not result.has_truth and not result.metrics["split_half"]:
-        yield "Set evaluation.split_half to learn up to which resolution halves of the patterns agree."
+        yield "Set evaluation.split_half to estimate the resolution by FRC between halves of the patterns."
 
 
-def _untried(result: Result) -> str:
-    """What refinement was not asked to find, in a sentence; nothing where it was asked for everything."""
+def _not_refined(result: Result) -> str:
+    """Return a sentence on the quantities that were kept fixed; empty where all were refined."""
     config = result.metrics["reconstructions"]["refined"].get("provenance", {}).get("config") or {}
-    left = [f"{what} (refinement.{key})" for key, what in FREEDOMS.items() if config.get(key) is None]
-    return f"Not refined were {_list(left)}. " if left else ""
+    fixed = [f"{name} (refinement.{key})" for key, name in REFINED_QUANTITIES.items() if config.get(key) is None]
+    return f"Kept fixed: {_list(fixed)}. " if fixed else ""
 
 
-def _empty(result: Result) -> float:
-    """What an empty image scores: its R-factor."""
+def _uniform_r_factor(result: Result) -> float:
+    """Return the R-factor of the uniform object, the baseline."""
     return result.metrics["stages"]["uniform"]["r_factor"]
 
 
 def _still_improving(result: Result) -> bool:
-    """Whether refinement got anywhere over the last third of its time."""
-    measure, times, values = result.history()
+    """Return True if refinement improved over the last third of its time."""
+    metric, times, values = result.history()
     if len(times) < 4:
         return False
     earlier = float(np.interp(2 / 3 * times[-1], times, values))
-    if measure == "phase PSNR":
+    if metric == "phase PSNR":
         return values[-1] - earlier > 0.5
     return (earlier - values[-1]) / max(earlier, 1e-30) > 0.02
 
 
 def _advise_training(record: dict) -> Iterator[str]:
-    """Whether a network was still learning when its training ended."""
+    """Yield advice where the validation error still fell when training ended."""
     errors = [error for error in record.get("validation", {}).get("patch_error", []) if error is not None]
     if len(errors) >= 2 and errors[-1] < 0.9 * errors[-2]:
         fell = 1 - errors[-1] / errors[-2]
         yield (
-            f"The validation error fell by {fell:.0%} over the last epoch of training. Train longer (training.stages), "
-            "or on more scans."
+            f"The validation error fell by {fell:.0%} over the last epoch. Train for longer (training.stages) or on "
+            "more scans."
         )
 
 
 def _first_time(times: Sequence[float], values: Sequence[float], goal: float, more_is_better: bool) -> float | None:
-    """When a curve first reaches a goal."""
+    """Return the time at which a curve first reaches a goal, s; None if it never does."""
     sign = 1 if more_is_better else -1
     for k, value in enumerate(values):
         if sign * (value - goal) >= 0:
@@ -279,7 +289,7 @@ def _db(result: Result, stage: str) -> str:
 
 
 def _some(names: Sequence[str], what: str) -> str:
-    """A few names; of many, how many there are and the first three."""
+    """Return all of a few names; of many, their number and the first three."""
     return (
         _list(names)
         if len(names) <= MOST_NAMES
@@ -291,7 +301,7 @@ def _names(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(result.scan for result in results))
 
 
-def _scan_facts(results: Sequence[Result], name: str) -> dict:
+def _scan_summary(results: Sequence[Result], name: str) -> dict:
     return next(result.metrics["scan"] for result in results if result.scan == name)
 
 

@@ -1,4 +1,4 @@
-"""Line charts as SVG text: sharp at any size, and in the colours of the page, light or dark."""
+"""Line charts as SVG, in the colours of the page."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 WIDTH, HEIGHT = 360, 250
 LEFT, RIGHT, TOP, BOTTOM = 68, 26, 12, 42
 COLOURS = 6
-"""How many series the page's style sheet has colours for; further ones begin again."""
+"""Number of series colours in the style sheet of the page; further series repeat them."""
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,14 @@ class Series:
     """A curve.
 
     Attributes:
-        name: what the legend calls it.
-        x: of its points; what is no number is left out.
+        name: text in the legend.
+        x: coordinates of the points; None and NaN are left out.
         y: likewise.
-        colour: by number.
-        dashed: whether its line is.
-        dots: whether its points are shown.
-        joined: whether a line joins them.
-        spread: half the height of each point's error bar.
+        colour: number of the colour.
+        dashed: True for a dashed line.
+        dots: True to mark the points.
+        joined: True to join the points by a line.
+        std: standard deviation of each point, half the height of its error bar.
     """
 
     name: str
@@ -34,38 +34,39 @@ class Series:
     dashed: bool = False
     dots: bool = False
     joined: bool = True
-    spread: Sequence[float | None] = ()
+    std: Sequence[float | None] = ()
 
     @property
     def points(self) -> list[tuple[float, float]]:
-        """The points that are numbers."""
+        """Points with two finite coordinates."""
         pairs = zip(self.x, self.y, strict=True)
         return [(x, y) for x, y in pairs if x is not None and y is not None and math.isfinite(x) and math.isfinite(y)]
 
     @property
     def bars(self) -> list[tuple[float, float, float]]:
-        """Where error bars stand, their lower and their upper end."""
-        told = zip(self.x, self.y, self.spread, strict=False)
-        return [(x, y - half, y + half) for x, y, half in told if None not in (x, y) and half]
+        """Error bars: x, lower and upper end."""
+        triples = zip(self.x, self.y, self.std, strict=False)
+        return [(x, y - std, y + std) for x, y, std in triples if x is not None and y is not None and std]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """What to draw.
+    """Contents of a chart.
 
     Attributes:
-        title: what a screen reader says.
+        title: shown above it and read by a screen reader.
         x_label: with its unit.
         y_label: with its unit.
         series: the curves.
-        logarithmic: whether y is.
-        x_logarithmic: whether x is.
-        x_names: words that stand at x = 0, 1, 2 instead of numbers.
-        from_zero: whether x begins at 0.
-        x_limits: instead of those of the points.
-        y_limits: instead of those of the points.
-        levels: horizontal lines, by name.
-        marks: vertical lines, by name.
+        logarithmic: True for a logarithmic y axis.
+        x_logarithmic: True for a logarithmic x axis.
+        x_names: tick labels at x = 0, 1, 2 ... instead of numbers.
+        x_ticks: ticks along x; round numbers without them.
+        from_zero: True if x begins at 0.
+        x_limits: range of x; that of the points without it.
+        y_limits: range of y; that of the points without it.
+        levels: values and names of horizontal lines.
+        marks: values and names of vertical lines.
     """
 
     title: str
@@ -75,6 +76,7 @@ class Chart:
     logarithmic: bool = False
     x_logarithmic: bool = False
     x_names: Sequence[str] = ()
+    x_ticks: Sequence[float] = ()
     from_zero: bool = False
     x_limits: tuple[float, float] | None = None
     y_limits: tuple[float, float] | None = None
@@ -83,12 +85,12 @@ class Chart:
 
     @property
     def legend(self) -> list[Series]:
-        """The curves there is something to say about."""
-        return [each for each in self.series if each.points]
+        """Series that have points."""
+        return [series for series in self.series if series.points]
 
 
 def draw(chart: Chart) -> Markup:
-    """The chart as an SVG element; nothing where it has no points."""
+    """Return a chart as an SVG element; empty text for a chart without points."""
     points = [point for series in chart.series for point in _positive(series, chart.logarithmic)]
     if not points:
         return Markup("")
@@ -110,7 +112,7 @@ def draw(chart: Chart) -> Markup:
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
+    """Return round numbers between two values, in steps of 1, 2 or 5 times a power of ten."""
     span = high - low
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(power * m for m in (1, 2, 5, 10) if span / (power * m) <= most)
@@ -119,7 +121,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten between two values, with 2 and 5 times where there are few; plain ticks within a factor of 3."""
+    """Return powers of ten between two values; 2 and 5 times these below a factor of 50, linear ticks below 3."""
     if high / low < 3:
         return [tick for tick in ticks(low, high, 4) if tick > 0]
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -128,7 +130,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def label(value: float) -> str:
-    """A tick's number, short."""
+    """Format a number for a tick."""
     if value and not 1e-3 <= abs(value) < 1e5:
         mantissa, exponent = f"{value:.0e}".split("e")
         return f"{mantissa}e{int(exponent)}"
@@ -140,7 +142,7 @@ def _positive(series: Series, logarithmic: bool) -> list[tuple[float, float]]:
 
 
 def _widened(values: list[float], margin: float, logarithmic: bool = False) -> tuple[float, float]:
-    """The range of values and a margin, never empty."""
+    """Return the range of values with a margin, never empty."""
     low, high = min(values), max(values)
     if logarithmic:
         low, high = math.log10(low), math.log10(high)
@@ -151,7 +153,7 @@ def _widened(values: list[float], margin: float, logarithmic: bool = False) -> t
 
 
 def _axis(low: float, high: float, start: float, end: float, logarithmic: bool = False) -> Callable[[float], float]:
-    """From a value to a place in the picture."""
+    """Return the map from a value to a coordinate of the image."""
     scale = math.log10 if logarithmic else float
     first, last = scale(low), scale(high)
     return lambda value: start + (end - start) * (scale(value) - first) / (last - first)
@@ -175,15 +177,16 @@ def _grid(chart: Chart, along: Callable, up: Callable, across: tuple, height: tu
         parts.append(_text(along(value) + 4, TOP + 11, name, "start", "soft"))
     parts.append(_line(LEFT, bottom, right, bottom, "axis"))
     parts.append(_text((LEFT + right) / 2, HEIGHT - 7, chart.x_label, "middle"))
-    turned = Markup('<text x="{0}" y="{1}" transform="rotate(-90 {0} {1})" text-anchor="middle">{2}</text>')
-    parts.append(turned.format(13, f"{(TOP + bottom) / 2:.0f}", chart.y_label))
+    rotated = Markup('<text x="{0}" y="{1}" transform="rotate(-90 {0} {1})" text-anchor="middle">{2}</text>')
+    parts.append(rotated.format(13, f"{(TOP + bottom) / 2:.0f}", chart.y_label))
     return parts
 
 
 def _ticks_across(chart: Chart, across: tuple[float, float]) -> list[tuple[float, str]]:
     if chart.x_names:
-        return list(enumerate(chart.x_names))
-    return [(tick, label(tick)) for tick in (log_ticks if chart.x_logarithmic else ticks)(*across)]
+        return [(float(index), name) for index, name in enumerate(chart.x_names)]
+    numbers = chart.x_ticks or (log_ticks if chart.x_logarithmic else ticks)(*across)
+    return [(tick, label(tick)) for tick in numbers]
 
 
 def _curve(series: Series, along: Callable, up: Callable, logarithmic: bool) -> list[Markup]:
@@ -207,11 +210,11 @@ def _curve(series: Series, along: Callable, up: Callable, logarithmic: bool) -> 
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
-    places = [f"{place:.1f}" for place in (x1, y1, x2, y2)]
-    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(style, *places)
+    ends = [f"{coordinate:.1f}" for coordinate in (x1, y1, x2, y2)]
+    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(style, *ends)
 
 
-def _text(x: float, y: float, words: str, anchor: str, style: str = "") -> Markup:
+def _text(x: float, y: float, text: str, anchor: str, style: str = "") -> Markup:
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-        style, x, y, anchor, escape(words)
+        style, x, y, anchor, escape(text)
     )

@@ -1,4 +1,4 @@
-"""Measures of a sweep, collected over seeds, and their table."""
+"""Metrics of a sweep, collected over seeds, and their table."""
 
 import csv
 import io
@@ -10,21 +10,21 @@ from pathlib import Path
 from .results import COLUMNS, Result, rows
 
 STAGES = ("network", "refined")
-MEASURES = {column.key: column for column in COLUMNS}
+METRICS = {column.key: column for column in COLUMNS}
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one combination of values came to, over its seeds.
+    """Metrics of one combination of values over its seeds.
 
     Attributes:
-        method: that was varied.
-        scan: that was reconstructed, by the name it was varied from.
+        method: name of the method that was varied.
+        scan: name of the scan that was reconstructed, before its own variation.
         stage: ``network`` or ``refined``.
-        values: the name of each setting's value, seeds apart.
-        seeds: how many results it is the mean of.
-        mean: of each measure over seeds, None where any lacks it.
-        spread: its standard deviation over seeds, None for one seed or where any lacks the measure.
+        values: name of each setting's value, without seeds.
+        seeds: number of results.
+        mean: of each metric over seeds; None where any lacks it.
+        std: standard deviation of each metric over seeds; None for one seed or where any lacks it.
     """
 
     method: str
@@ -33,48 +33,55 @@ class Point:
     values: dict[str, str]
     seeds: int
     mean: dict[str, float | None]
-    spread: dict[str, float | None]
+    std: dict[str, float | None]
 
 
 def collect(results: Sequence[Result], combinations: Sequence[dict]) -> list[Point]:
-    """The points of a sweep, in the order of its combinations.
+    """Return the points of a sweep, in the order of its combinations.
+
+    Args:
+        results: metrics of all reconstructions of the sweep.
+        combinations: ``base`` (method varied), ``method``, ``scans`` (reconstructed scan by scan varied) and ``values``
+            of each.
 
     Raises:
-        ValueError: if measures of a combination are not among the results.
+        ValueError: if the metrics of a combination are not among the results.
     """
     by_name = {(result.method, result.scan): result for result in results}
     points: dict[tuple, dict[tuple, dict]] = {}
-    for each in combinations:
-        values = {key: name for key, name in each["values"].items() if not key.endswith(".seed")}
-        for scan, varied in each["scans"].items():
-            name = (each["method"], varied)
+    for combination in combinations:
+        values = {key: name for key, name in combination["values"].items() if not key.endswith(".seed")}
+        for scan, varied in combination["scans"].items():
+            name = (combination["method"], varied)
             if name not in by_name:
-                raise ValueError(f"measures of {'/'.join(name)} belong to the sweep and were not given: give them")
+                raise ValueError(
+                    f"metrics of {'/'.join(name)} not found among the results: evaluate it, or give its metrics file"
+                )
             for row in rows([by_name[name]]):
                 if row["stage"] in STAGES:
-                    key = (each["base"], scan, row["stage"], tuple(values.items()))
+                    key = (combination["base"], scan, row["stage"], tuple(values.items()))
                     points.setdefault(key, {})[name] = row
     return [_point(method, scan, stage, dict(v), list(of.values())) for (method, scan, stage, v), of in points.items()]
 
 
-def _point(method: str, scan: str, stage: str, values: dict[str, str], each: list[dict]) -> Point:
-    columns = {measure: [row[measure] for row in each] for measure in MEASURES}
-    whole = {measure: found for measure, found in columns.items() if None not in found}
-    mean = {measure: statistics.mean(whole[measure]) if measure in whole else None for measure in MEASURES}
-    several = whole if len(each) > 1 else {}
-    spread = {measure: statistics.stdev(whole[measure]) if measure in several else None for measure in MEASURES}
-    return Point(method, scan, stage, values, len(each), mean, spread)
+def _point(method: str, scan: str, stage: str, values: dict[str, str], table: list[dict]) -> Point:
+    columns = {metric: [row[metric] for row in table] for metric in METRICS}
+    complete = {metric: column for metric, column in columns.items() if None not in column}
+    mean = {metric: statistics.mean(complete[metric]) if metric in complete else None for metric in METRICS}
+    several = complete if len(table) > 1 else {}
+    std = {metric: statistics.stdev(several[metric]) if metric in several else None for metric in METRICS}
+    return Point(method, scan, stage, values, len(table), mean, std)
 
 
 def sweep_table(points: Sequence[Point]) -> str:
-    """The points for other programs, comma-separated: mean and spread of every measure, and over how many seeds."""
+    """Return the points as comma-separated text: mean and standard deviation of every metric, and number of seeds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     keys = list(dict.fromkeys(key for point in points for key in point.values))
-    spreads = [name for measure in MEASURES for name in (measure, f"{measure}_spread")]
-    writer.writerow(["method", "scan", "stage", *keys, "seeds", *spreads])
+    columns = [name for metric in METRICS for name in (metric, f"{metric}_std")]
+    writer.writerow(["method", "scan", "stage", *keys, "seeds", *columns])
     for point in points:
-        numbers = [number for measure in MEASURES for number in (point.mean[measure], point.spread[measure])]
+        numbers = [number for metric in METRICS for number in (point.mean[metric], point.std[metric])]
         writer.writerow(
             [point.method, point.scan, point.stage, *(point.values[k] for k in keys), point.seeds, *numbers]
         )
@@ -82,27 +89,30 @@ def sweep_table(points: Sequence[Point]) -> str:
 
 
 def read_sweep(path: Path) -> list[Point]:
-    """The points of a table that :func:`sweep_table` made.
+    """Read the points of a table that :func:`sweep_table` made.
 
     Raises:
-        FileNotFoundError: if it is missing.
-        ValueError: if it is no such table.
+        FileNotFoundError: if the file is missing.
+        ValueError: if it is not a table of a sweep.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no table of a sweep {path}")
+        raise FileNotFoundError(f"sweep table not found: {path}")
     with path.open(newline="", encoding="utf-8") as file:
         table = csv.DictReader(file)
         names = list(table.fieldnames or [])
         try:
             keys = names[names.index("stage") + 1 : names.index("seeds")]
-            return [_read(row, keys) for row in table]
+            return [_read_point(row, keys) for row in table]
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{path} is no table of a sweep: run `ptychoflow sweep` again") from None
+            raise ValueError(f"{path} is not a sweep table: run `ptychoflow sweep` again") from None
 
 
-def _read(row: dict[str, str], keys: Sequence[str]) -> Point:
-    mean = {measure: float(row[measure]) if row[measure] else None for measure in MEASURES}
-    told = {measure: row[f"{measure}_spread"] for measure in MEASURES}
-    spread = {measure: float(text) if text else None for measure, text in told.items()}
+def _read_point(row: dict[str, str], keys: Sequence[str]) -> Point:
+    mean = {metric: _number(row[metric]) for metric in METRICS}
+    std = {metric: _number(row[f"{metric}_std"]) for metric in METRICS}
     values = {key: row[key] for key in keys}
-    return Point(row["method"], row["scan"], row["stage"], values, int(row["seeds"]), mean, spread)
+    return Point(row["method"], row["scan"], row["stage"], values, int(row["seeds"]), mean, std)
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

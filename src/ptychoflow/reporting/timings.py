@@ -1,4 +1,4 @@
-"""How long steps took: from the benchmarks that Snakemake keeps, or from what the steps say themselves."""
+"""Run times of the steps, from Snakemake's benchmarks or from the metadata of the products."""
 
 import csv
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ STEPS = ("simulate", "convert", "pack", "train", "infer", "stitch", "reconstruct
 
 @dataclass(frozen=True)
 class Timing:
-    """One run of a step.
+    """Run time of one step.
 
     Attributes:
-        step: its command.
-        of: what it made: a scan, a method, or ``method/scan``.
-        seconds: wall clock.
-        cpu_seconds: of all its processes; None where not measured.
-        memory_mb: the most it held; None where not measured.
+        step: name of the command.
+        of: the product: a scan, a method, or ``method/scan``.
+        seconds: wall clock, s.
+        cpu_seconds: processor time of all its processes, s; None where not measured.
+        memory_mb: peak resident memory, MB; None where not measured.
     """
 
     step: str
@@ -30,9 +30,14 @@ class Timing:
 
 
 def read_benchmarks(folder: Path, results: Sequence[Result], records: Sequence[dict]) -> list[Timing]:
-    """The benchmarks of the steps that these results come from; none where the folder is missing.
+    """Read the benchmarks of the steps behind these results; an empty list where the folder is missing.
 
-    The folder may hold other runs': only scans and methods that the report is about are taken.
+    Benchmarks of scans and methods outside the report, which other runs may have left, are ignored.
+
+    Args:
+        folder: ``benchmarks/`` of the run.
+        results: results of the report.
+        records: training logs of the report.
     """
     methods = {result.method for result in results} | {record["method"] for record in records}
     scans = {result.scan for result in results} | {scan for record in records for scan in record.get("groups", {})}
@@ -41,15 +46,15 @@ def read_benchmarks(folder: Path, results: Sequence[Result], records: Sequence[d
         for path in sorted((folder / step).rglob("*.tsv")):
             parts = path.relative_to(folder / step).with_suffix("").parts
             scan_parts = parts[1:] if len(parts) > 1 or step == "train" else parts
-            model_parts = parts[:1] if len(parts) > 1 or step == "train" else ()
-            ours = {part.partition(".")[0] for part in scan_parts} <= scans and set(model_parts) <= methods
-            timing = _read(path, step, "/".join(parts)) if ours else None
+            method_parts = parts[:1] if len(parts) > 1 or step == "train" else ()
+            belongs = {part.partition(".")[0] for part in scan_parts} <= scans and set(method_parts) <= methods
+            timing = _read_benchmark(path, step, "/".join(parts)) if belongs else None
             found += [timing] if timing else []
     return found
 
 
-def told_by_steps(results: Sequence[Result], records: Sequence[dict]) -> list[Timing]:
-    """What the products say about the time they took, where there are no benchmarks."""
+def times_of_products(results: Sequence[Result], records: Sequence[dict]) -> list[Timing]:
+    """Return the run times that the products hold, for a report without benchmarks."""
     found = [Timing("train", record["method"], record["seconds"]) for record in records]
     for stage, step in (("network", "reconstruct"), ("refined", "refine")):
         for result in results:
@@ -73,13 +78,13 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Parts:
-    """Where the time of one prediction and its stitching went.
+    """Run times of the parts of one inference and its stitching.
 
     Attributes:
         of: ``method/scan``.
-        seconds: of each of ``PARTS`` that was measured.
-        rates: patterns per second of those, and ``end_to_end`` of the prediction.
-        metadata: device, processes, patterns and, where it was made from them, groups.
+        seconds: by name of the part, those of ``PARTS`` that were measured, s.
+        rates: patterns per second of each part, and ``end_to_end`` of inference.
+        metadata: device, number of processes, patterns and, where there are any, groups.
     """
 
     of: str
@@ -89,22 +94,22 @@ class Parts:
 
 
 def parts_of_prediction(results: Sequence[Result]) -> list[Parts]:
-    """The times that ``infer``, ``stitch`` and ``reconstruct`` keep, of each result that came from a network."""
+    """Return the run times by part of ``infer``, ``stitch`` and ``reconstruct``, for each result of a network."""
     found = []
     for result in results:
-        told = result.metrics["reconstructions"].get("network", {})
-        timing = told.get("inference")
+        network = result.metrics["reconstructions"].get("network", {})
+        timing = network.get("inference")
         if timing:
-            seconds = timing["seconds"] | told["seconds"]
-            stitching = {part: timing["patterns"] / told["seconds"][part] for part in told["seconds"]}
+            seconds = timing["seconds"] | network["seconds"]
+            stitching = {part: timing["patterns"] / network["seconds"][part] for part in network["seconds"]}
             metadata = {name: timing[name] for name in ("device", "processes", "patterns", "groups") if name in timing}
             name = f"{result.method}/{result.scan}"
             found.append(Parts(name, seconds, timing["patterns_per_second"] | stitching, metadata))
     return found
 
 
-def _read(path: Path, step: str, of: str) -> Timing | None:
-    """A benchmark file; None where it is not one, which is no reason to have no report."""
+def _read_benchmark(path: Path, step: str, of: str) -> Timing | None:
+    """Read a benchmark file; None where it is damaged, which must not prevent a report."""
     try:
         with path.open(newline="") as file:
             row = next(csv.DictReader(file, delimiter="\t"))
@@ -115,6 +120,6 @@ def _read(path: Path, step: str, of: str) -> Timing | None:
 
 def _number(text: str | None) -> float | None:
     try:
-        return float(text)
-    except (TypeError, ValueError):
+        return float(text or "")
+    except ValueError:
         return None
