@@ -32,7 +32,7 @@ def scan() -> Scan:
     return Scan(counts.astype(np.uint16), positions, probe[None].astype(np.complex64), Geometry(1e-8, 1e-10, 1.0))
 
 
-@pytest.mark.parametrize("laid", EIGHT, ids=lambda o: f"{o.swap:d}{o.flip_y:d}{o.flip_x:d}")
+@pytest.mark.parametrize("laid", EIGHT, ids=lambda o: f"{o.transpose:d}{o.flip_y:d}{o.flip_x:d}")
 def test_each_of_the_eight_ways_is_found(scan, laid):
     disturbed = dataclasses.replace(scan, positions=oriented(scan.positions, laid))
     finding = find_orientation(disturbed)

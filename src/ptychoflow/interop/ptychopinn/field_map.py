@@ -177,7 +177,7 @@ ROWS: tuple[Row, ...] = (
     Row("network.fourier_modes", **_both("model.fno_modes", 12)),
     *(
         Row(None, **_both(f"model.fno_{word}", n), agrees=(n,), because=FNO)
-        for word, n in {"base_channels": 32, "blocks": 4, "cnn_blocks": 2}.items()
+        for word, n in {"width": 32, "blocks": 4, "cnn_blocks": 2}.items()
     ),
     Row(None, **_both("model.learned_input_channels", 1), agrees=(1,), because=FNO),
     Row(None, **_both("model.fno_input_transform", "none"), agrees=("none",), because=FNO),
