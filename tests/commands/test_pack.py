@@ -109,9 +109,9 @@ def test_patterns_are_moved_to_where_the_probe_puts_them(tmp_path, scan):
     counts = np.random.default_rng(0).poisson(np.roll(near, (3, -2), (0, 1)), (40, 32, 32)).astype(np.uint16)
     write_scan(tmp_path / "sample.cxi", dataclasses.replace(scan, counts=counts, mask=None))
     pack(tmp_path / "sample.cxi", tmp_path / "auto", Packing(centre="auto"))
-    pack(tmp_path / "sample.cxi", tmp_path / "told", Packing(centre=(19, 14)))
-    auto, told = open_dataset(tmp_path / "auto"), open_dataset(tmp_path / "told")
-    np.testing.assert_array_equal(auto.counts, told.counts)
+    pack(tmp_path / "sample.cxi", tmp_path / "given", Packing(centre=(19, 14)))
+    auto, given = open_dataset(tmp_path / "auto"), open_dataset(tmp_path / "given")
+    np.testing.assert_array_equal(auto.counts, given.counts)
     np.testing.assert_array_equal(auto.counts[:, 16, 16], counts[:, 19, 14])
     assert not auto.mask[-3:].any() and not auto.mask[:, :2].any() and auto.mask[:-3, 2:].all()
     assert auto.metadata["moved_px"] == [-3, 2]

@@ -78,7 +78,7 @@ def test_the_same_settings_give_the_same_scan_and_each_seed_another(tmp_path):
 
 
 def test_dose_changes_neither_the_object_nor_the_path(tmp_path):
-    dim, bright = (_simulate(tmp_path, name=f"{photons:.0f}", photons=photons) for photons in (1e3, 1e5))
+    dim, bright = (_simulate(tmp_path, name=f"{photons:.0f}", photons_per_pattern=photons) for photons in (1e3, 1e5))
     assert np.array_equal(dim.truth.object, bright.truth.object)
     assert np.array_equal(dim.positions, bright.positions)
     np.testing.assert_allclose(bright.probe, 10 * dim.probe, rtol=1e-4, atol=1e-4)
@@ -177,7 +177,7 @@ MEASURE = """
 import json, resource, sys
 from pathlib import Path
 from ptychoflow.config import Simulation, validate
-from ptychoflow.core.scan import read_scan
+from ptychoflow.io.scan_cxi import read_scan
 from ptychoflow.commands.simulate import simulate
 
 def peak_mib():

@@ -9,7 +9,12 @@ from ptychoflow.config import Orientation, Source
 from ptychoflow.core.scan import Geometry, Scan
 from ptychoflow.preprocessing.position_transform import oriented
 from ptychoflow.preprocessing.probe_guess import guess_probe
-from ptychoflow.preprocessing.scan_orientation import RIGHT_ANGLE_ORIENTATIONS, curl_free_angle, find_orientation, gradients
+from ptychoflow.preprocessing.scan_orientation import (
+    RIGHT_ANGLE_ORIENTATIONS,
+    curl_free_angle,
+    find_orientation,
+    gradients,
+)
 from ptychoflow.readers.detector_view import beam_in_corner
 from ptychoflow.readers.registry import read_scan_of
 

@@ -190,7 +190,11 @@ def test_a_wrong_place_of_the_beam_is_warned_of(tmp_path, caplog):
     ("name", "remove", "message"),
     [
         ("eiger", "positions", r"positions not found in .*: give their file in source\.positions"),
-        ("ptychopinn", "geometry", r"wavelength not found in .*: give energy, distance and pixel size in source\.geometry"),
+        (
+            "ptychopinn",
+            "geometry",
+            r"wavelength not found in .*: give energy, distance and pixel size in source\.geometry",
+        ),
         ("emd", "geometry", r"wavelength not found in .*"),
     ],
 )

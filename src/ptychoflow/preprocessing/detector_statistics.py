@@ -100,7 +100,9 @@ def silent_pixels(counts: np.ndarray) -> np.ndarray:
     return np.argwhere((total == 0) & (around > MIN_NEIGHBOUR_COUNTS))
 
 
-def inspect_detector(counts: np.ndarray, mask: np.ndarray, corner: bool, beam: tuple[float, float]) -> DetectorStatistics:
+def inspect_detector(
+    counts: np.ndarray, mask: np.ndarray, corner: bool, beam: tuple[float, float]
+) -> DetectorStatistics:
     """Compute all statistics of the detector from a sample of patterns.
 
     Args:

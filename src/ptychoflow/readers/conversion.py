@@ -52,7 +52,9 @@ def scan_from(measurement: Measurement, source: Source) -> Scan:
         probe=_probe(measurement, source, view, geometry, mean),
         geometry=geometry,
         mask=None if mask.all() else mask,
-        truth=_truth(measurement, view) if source.object_is_ground_truth or measurement.object_is_ground_truth else None,
+        truth=_truth(measurement, view)
+        if source.object_is_ground_truth or measurement.object_is_ground_truth
+        else None,
         name=measurement.name,
         metadata=measurement.metadata | {"nominal_geometry": nominal, "photons_measured": float(mean.sum())},
     )
@@ -88,7 +90,9 @@ def with_positions(measurement: Measurement, source: Source) -> Measurement:
     logger.warning("%d of %d patterns have no finite position and are left out", np.sum(~known), len(known))
     kept = np.flatnonzero(known)
     metadata = measurement.metadata | {"patterns_without_position": int(np.sum(~known))}
-    return dataclasses.replace(measurement, positions=positions[kept], patterns=measurement.patterns.take(kept), metadata=metadata)
+    return dataclasses.replace(
+        measurement, positions=positions[kept], patterns=measurement.patterns.take(kept), metadata=metadata
+    )
 
 
 def make_view(measurement: Measurement, source: Source) -> DetectorView:
@@ -192,7 +196,9 @@ def _in_pixels(measurement: Measurement, geometry: Geometry, size: int) -> np.nd
     return measurement.positions * (size / measurement.patterns.shape[-1])
 
 
-def _probe(measurement: Measurement, source: Source, view: DetectorView, geometry: Geometry, mean: np.ndarray) -> np.ndarray:
+def _probe(
+    measurement: Measurement, source: Source, view: DetectorView, geometry: Geometry, mean: np.ndarray
+) -> np.ndarray:
     """Return the file's probe on the kept detector area, else a guess from the mean pattern."""
     if measurement.probe is None or source.defocus_m is not None:
         defocus = source.defocus_m if source.defocus_m is not None else measurement.defocus_m
@@ -217,4 +223,3 @@ def _truth(measurement: Measurement, view: DetectorView) -> GroundTruth:
             "resamples the ground truth"
         )
     return GroundTruth(measurement.object.astype(np.complex64), measurement.object_origin)
-

@@ -9,7 +9,13 @@ import numpy as np
 
 from ..config import MeasuredGeometry, Orientation, Source
 from ..core.scan import Scan
-from ..preprocessing.detector_statistics import DetectorStatistics, beam_diameter, disc_overlap, inspect_detector, typical_step
+from ..preprocessing.detector_statistics import (
+    DetectorStatistics,
+    beam_diameter,
+    disc_overlap,
+    inspect_detector,
+    typical_step,
+)
 from ..preprocessing.scan_orientation import Finding, find_orientation
 from ..preprocessing.trial_reconstruction import centroid
 from .conversion import geometry_of, make_view, scan_from

@@ -179,7 +179,9 @@ def _read_header(file: BinaryIO, start: int, where: str) -> tuple[tuple[int, ...
         raise ValueError(f"{where} is not an npy array: download the file again")
     length = int.from_bytes(file.read(4 if wide else 2), "little")
     if length > LONGEST_HEADER:
-        raise ValueError(f"{where} has a header of {length} bytes, expected {LONGEST_HEADER} at most: download it again")
+        raise ValueError(
+            f"{where} has a header of {length} bytes, expected {LONGEST_HEADER} at most: download it again"
+        )
     try:
         fields = ast.literal_eval(file.read(length).decode("latin1"))
         dtype = np.dtype(fields["descr"])

@@ -194,7 +194,9 @@ class Hdf5:
     def _open(self, path: Path) -> h5py.File:
         if path not in self._files:
             if not path.is_file():
-                raise ValueError(f"{path.name}, which {self.path.name} links to, not found: put it into the same folder")
+                raise ValueError(
+                    f"{path.name}, which {self.path.name} links to, not found: put it into the same folder"
+                )
             try:
                 self._files[path] = self._exit.enter_context(h5py.File(path, "r"))
             except OSError as error:
@@ -249,7 +251,9 @@ class Hdf5:
     def _check_sources(self, data: h5py.Dataset, where: str, depth: int) -> None:
         """Refuse a virtual dataset whose sources lie outside the folder of this file or fail the same checks."""
         if depth > DEEPEST_LINK:
-            raise ValueError(f"{where} nests virtual datasets more than {DEEPEST_LINK} deep: copy the data into one file")
+            raise ValueError(
+                f"{where} nests virtual datasets more than {DEEPEST_LINK} deep: copy the data into one file"
+            )
         for source in {(part.file_name, part.dset_name) for part in data.virtual_sources()}:
             name, inner = source
             if name != "." and ("/" in name or "\\" in name):
@@ -259,7 +263,9 @@ class Hdf5:
             file = data.file if name == "." else self._open(self.path.parent / name)
             part = self._walk(file, "/" + inner, depth + 1)
             if not isinstance(part, h5py.Dataset):
-                raise ValueError(f"{name}:{inner}, which {where} takes its values from, not found: put it beside the file")
+                raise ValueError(
+                    f"{name}:{inner}, which {where} takes its values from, not found: put it beside the file"
+                )
             self._check_storage(part, where, depth + 1)
 
 

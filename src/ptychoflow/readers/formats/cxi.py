@@ -76,7 +76,9 @@ def _read_ours(file: Hdf5) -> Measurement:
     try:
         metadata = json.loads(str(file.attribute(OURS, "metadata")))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file.path.name}: metadata is not JSON ({error}): convert or simulate the scan again") from None
+        raise ValueError(
+            f"{file.path.name}: metadata is not JSON ({error}): convert or simulate the scan again"
+        ) from None
     return Measurement(
         patterns=file.stack(f"{DETECTOR}/data"),
         positions=file.array(f"{OURS}/positions", 2),
@@ -118,7 +120,9 @@ def _mask(file: Hdf5, sides: tuple[int, ...]) -> np.ndarray | None:
     bad = (mask.astype(np.int64) & BAD_BITS) != 0
     bad = bad.any(0) if bad.ndim == 3 else bad
     if bad.shape != sides:
-        raise ValueError(f"{file.path.name}: got a mask of shape {bad.shape} for patterns of {sides} px: remove or correct it")
+        raise ValueError(
+            f"{file.path.name}: got a mask of shape {bad.shape} for patterns of {sides} px: remove or correct it"
+        )
     return ~bad
 
 

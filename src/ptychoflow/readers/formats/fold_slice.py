@@ -23,13 +23,17 @@ def read_fold_slice(path: Path, dataset: str | None = None) -> Measurement:
     pair = [path.with_name(f"{base}_{part}{path.suffix}") for part in ("dp", "para")]
     for part in pair:
         if not part.is_file():
-            raise FileNotFoundError(f"{part.name} not found beside {path.name}: fold_slice writes pairs, put both into one folder")
+            raise FileNotFoundError(
+                f"{part.name} not found beside {path.name}: fold_slice writes pairs, put both into one folder"
+            )
     with Hdf5(pair[0]) as file:
         patterns = file.stack(dataset or "/dp")
     with Hdf5(pair[1]) as file:
         y, x = (file.array(f"/{name}").ravel() for name in ("ppY", "ppX"))
         if len(y) != len(x):
-            raise ValueError(f"{pair[1].name}: got {len(y)} positions in ppY and {len(x)} in ppX, expected as many: correct the file")
+            raise ValueError(
+                f"{pair[1].name}: got {len(y)} positions in ppY and {len(x)} in ppX, expected as many: correct the file"
+            )
         return Measurement(
             patterns=patterns,
             positions=np.stack([y, x], axis=1),

@@ -49,7 +49,9 @@ def _tiff(path: Path) -> Stack:
     except (tifffile.TiffFileError, OSError, KeyError, TypeError, IndexError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{path.name} is damaged or not a TIFF ({error}): write it again") from None
     if len(shape) != 2 or dtype is None or dtype.kind not in "uif" or 0 in shape or max(shape) > LARGEST_SIDE:
-        raise ValueError(f"{path.name} holds pages of {dtype} {shape}, expected one real number a pixel: convert it to grey values")
+        raise ValueError(
+            f"{path.name} holds pages of {dtype} {shape}, expected one real number a pixel: convert it to grey values"
+        )
 
     def read(start: int, stop: int) -> np.ndarray:
         try:
@@ -58,7 +60,9 @@ def _tiff(path: Path) -> Stack:
         except (tifffile.TiffFileError, OSError, KeyError, TypeError, IndexError, RuntimeError) as error:
             raise ValueError(f"{path.name} is damaged near page {start} ({error}): write it again") from None
         if any(page.shape != shape for page in pages):
-            raise ValueError(f"{path.name} holds pages of different sizes, expected {shape} throughout: split it into scans")
+            raise ValueError(
+                f"{path.name} holds pages of different sizes, expected {shape} throughout: split it into scans"
+            )
         return np.array(pages, dtype).reshape(-1, *shape)
 
     return Stack((count, *shape), dtype, read)

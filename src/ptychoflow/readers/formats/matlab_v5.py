@@ -44,7 +44,9 @@ def _unpacked(body: np.ndarray, path: Path) -> tuple[int, np.ndarray]:
     except zlib.error as error:
         raise ValueError(f"{path.name} is damaged ({error}): download it again") from None
     if stream.unconsumed_tail or len(unpacked) < 8:
-        raise ValueError(f"{path.name} holds a variable that is empty or larger than {LARGEST_VARIABLE >> 20} MiB: save the scan as v7.3")
+        raise ValueError(
+            f"{path.name} holds a variable that is empty or larger than {LARGEST_VARIABLE >> 20} MiB: save the scan as v7.3"
+        )
     plain = np.frombuffer(unpacked, np.uint8)
     kind, length = (int(part) for part in plain[:8].view("<u4"))
     return kind, plain[8 : 8 + length]

@@ -103,7 +103,9 @@ def _ptychopinn(archive: Archive, patterns: Stack, axes: tuple[str, str], path: 
 
 def _pairs(y: np.ndarray, x: np.ndarray, path: Path) -> np.ndarray:
     if len(y) != len(x):
-        raise ValueError(f"{path.name}: got {len(y)} positions along y and {len(x)} along x, expected as many: correct the file")
+        raise ValueError(
+            f"{path.name}: got {len(y)} positions along y and {len(x)} along x, expected as many: correct the file"
+        )
     return np.stack([y, x], axis=1)
 
 

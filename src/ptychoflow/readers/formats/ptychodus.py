@@ -41,7 +41,9 @@ def read_standard(path: Path, dataset: str | None = None) -> Measurement:
         x, y = (file.number(f"{name}@detector_pixel_{side}_m") for side in ("width", "height"))
         mask = file.array("/bad_pixels", 2, kinds="buif") == 0
     if len(indexes) != len(patterns):
-        raise ValueError(f"{diffraction.name}: got {len(indexes)} indexes for {len(patterns)} patterns: export the scan again")
+        raise ValueError(
+            f"{diffraction.name}: got {len(indexes)} indexes for {len(patterns)} patterns: export the scan again"
+        )
     pitch = square_pixel(x or None, y or None, diffraction.name)
     measurement = Measurement(patterns, mask=mask, detector_pixel_m=pitch, name=diffraction.resolve().parent.name)
     if not (diffraction.parent / PRODUCT).is_file():
@@ -73,7 +75,9 @@ def read_training(path: Path, dataset: str | None = None) -> Measurement:
         guess = file.array("/object", 2, 3, kinds="c") if "/object" in file else None
         probe = file.array("/probe", 2, 3, 4, kinds="c") if "/probe" in file else None
         if len(y) != len(x):
-            raise ValueError(f"{path.name}: got {len(y)} positions along y and {len(x)} along x, expected as many: export the scan again")
+            raise ValueError(
+                f"{path.name}: got {len(y)} positions along y and {len(x)} along x, expected as many: export the scan again"
+            )
         return Measurement(
             patterns=patterns,
             positions=np.stack([y, x], axis=1),

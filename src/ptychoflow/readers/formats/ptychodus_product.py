@@ -66,7 +66,9 @@ def _read_npz(path: Path) -> Product:
             indexes=np.array(archive.array("probe_position_indexes", 1, kinds="ui")),
             **{f"{axis}_m": np.array(archive.array(f"probe_position_{axis}_m", 1), np.float64) for axis in "yx"},
             pixel_m=_required(pixel, "object_pixel_height_m", path),
-            centre_m=tuple(_required(archive.number(f"object_center_{axis}_m"), "object_center_m", path) for axis in "yx"),
+            centre_m=tuple(
+                _required(archive.number(f"object_center_{axis}_m"), "object_center_m", path) for axis in "yx"
+            ),
             name=archive.text("name") or "Unnamed",
             comments=archive.text("comments"),
             far_field=archive.number("far_field") != 0,
@@ -100,7 +102,9 @@ def _read_cxi(file: Hdf5) -> Product:
         y_m=x_y_z[:, 1].astype(np.float64),
         x_m=x_y_z[:, 0].astype(np.float64),
         pixel_m=_required(pixel, "object_pixel_height_m", file.path),
-        centre_m=tuple(_required(file.number(f"{extra}/object_center_{a}_m"), "object_center_m", file.path) for a in "yx"),
+        centre_m=tuple(
+            _required(file.number(f"{extra}/object_center_{a}_m"), "object_center_m", file.path) for a in "yx"
+        ),
         name=file.text("/entry_1/title") or "Unnamed",
         comments=file.text("/entry_1/experiment_description"),
         photon_counts=_column(file, f"{extra}/probe_photon_counts"),
