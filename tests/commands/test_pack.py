@@ -154,7 +154,7 @@ def test_listed_and_saturated_pixels_do_not_count(tmp_path, scan):
     ("settings", "message"),
     [
         ({"crop": 64}, "crop to less"),
-        ({"bad_pixels": ((3, 32),)}, r"packing\.bad_pixels names \(3, 32\), the patterns have 32 px"),
+        ({"bad_pixels": ((3, 32),)}, r"packing\.bad_pixels has \(3, 32\), the patterns have 32 px"),
         ({"centre": (60, 0)}, r"correct packing\.centre"),
     ],
 )
@@ -297,7 +297,7 @@ def test_packing_that_is_told_to_stop_tidies_up(tmp_path, path, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         yield np.zeros((1, 32, 32), np.uint8)
 
-    monkeypatch.setattr("ptychoflow.commands.pack.iterate_counts", never_ending)
+    monkeypatch.setattr("ptychoflow.preprocessing.scan_packing.iterate_counts", never_ending)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -57,12 +57,12 @@ class ConfigManager:
     from_json = from_yaml
 
     @classmethod
-    def from_reference_json(cls, path: Path | str, leave_out: Iterable[str] = ()) -> "ConfigManager":
+    def from_reference_json(cls, path: Path | str, ignore: Iterable[str] = ()) -> "ConfigManager":
         """The settings of a JSON profile of PtychoPINN.
 
         Args:
             path: the profile.
-            leave_out: fields to drop on purpose.
+            ignore: fields to drop on purpose.
 
         Raises:
             FileNotFoundError: if there is none.
@@ -70,7 +70,7 @@ class ConfigManager:
         """
         from ..interop.ptychopinn.config_translation import from_reference_json
 
-        said = from_reference_json(Path(path), leave_out)
+        said = from_reference_json(Path(path), ignore)
         return cls(**{name: section for name, section in said.items() if name in SECTIONS})
 
     @classmethod

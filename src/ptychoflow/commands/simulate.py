@@ -13,6 +13,7 @@ from ..simulation.detector import detector_mask
 from ..simulation.objects import make_object
 from ..simulation.probes import light_diameter
 from ..simulation.rng import stream
+from ..simulation.scan_file import named_files, probe_and_geometry, write_experiment
 from ..simulation.scan_paths import exposure_points, make_trajectory
 
 logger = logging.getLogger(__name__)

@@ -83,7 +83,7 @@ def find_orientation(scan: Scan, rotations: bool = False) -> Finding:
 
 
 def suggested_rotations(scan: Scan) -> tuple[Orientation, ...]:
-    """Return the rotations under which the deflection of the beam is free of curl, as a gradient must be: four, or none.
+    """Return the rotations under which the deflection of the beam is free of curl, as a gradient must be: four or none.
 
     The centre of mass of a pattern is the gradient of the phase, smoothed by the probe. For either handedness one axis
     of rotation minimises the curl; the centre of mass does not determine its sign.
@@ -106,7 +106,8 @@ def curl_free_angle(tensor: np.ndarray) -> tuple[float, float]:
         tensor: ``d deflection_i / d position_j``, ``(J, 2, 2)``.
     """
     curl, divergence = tensor[:, 1, 0] - tensor[:, 0, 1], tensor[:, 0, 0] + tensor[:, 1, 1]
-    # a rotation of the positions by a changes the curl to cos(a) curl - sin(a) divergence: least where its square is stationary
+    # a rotation of the positions by a changes the curl to cos(a) curl - sin(a) divergence; its square is stationary
+    # at the minimum
     angle = 0.5 * math.atan2(2 * float(curl @ divergence), float(divergence @ divergence - curl @ curl))
     left = np.cos(angle) * curl - np.sin(angle) * divergence
     total = float(curl @ curl + divergence @ divergence)

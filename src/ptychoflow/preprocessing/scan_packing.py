@@ -40,7 +40,7 @@ class CountStream:
             if done == 0 and not (keeps_all and smallest_dtype(piece) == piece.dtype):
                 self._source = xxhash.xxh3_64()
             if self._source is not None:
-                self._source.update(memoryview(piece).cast("B"))
+                self._source.update(piece.data.cast("B"))
             chosen = self._chosen[done : done + len(piece)]
             where = f"{self._path}: patterns {done} to {done + len(piece) - 1}"
             done += len(piece)
@@ -50,7 +50,7 @@ class CountStream:
                 yield kept
 
     def checksum(self, of_product: str) -> str:
-        """Return the checksum of the counts in the file; ``of_product``, that of the dataset, if the bytes are equal."""
+        """Return the checksum of the counts in the file; ``of_product``, the dataset's, if the bytes are equal."""
         return of_product if self._source is None else self._source.hexdigest()
 
 

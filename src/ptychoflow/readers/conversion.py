@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from typing import cast
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def scan_from(measurement: Measurement, source: Source) -> Scan:
     mean = np.asarray(sample_patterns(counts) if isinstance(counts, Stack) else counts).mean(0, dtype=np.float64)
     mask = view.kept_mask()
     return Scan(
-        counts=counts,
+        counts=cast(np.ndarray, counts),  # a stack slices like an array
         positions=oriented(_in_pixels(measurement, geometry, view.size), source.orientation),
         probe=_probe(measurement, source, view, geometry, mean),
         geometry=geometry,
@@ -82,7 +83,7 @@ def with_positions(measurement: Measurement, source: Source) -> Measurement:
         measurement = dataclasses.replace(measurement, unit="px")
     elif source.position_unit != "auto":
         measurement, positions = dataclasses.replace(measurement, unit="m"), positions * UNITS_M[source.position_unit]
-    known = np.isfinite(positions).all(1)
+    known = np.asarray(np.isfinite(positions).all(1))
     if known.all():
         return dataclasses.replace(measurement, positions=positions)
     if not known.any():
@@ -191,9 +192,11 @@ def _counts(measurement: Measurement, view: DetectorView) -> Stack | np.ndarray:
 
 
 def _in_pixels(measurement: Measurement, geometry: Geometry, size: int) -> np.ndarray:
+    """Return positions in object pixels of patterns of ``size`` px."""
+    assert measurement.positions is not None
     if measurement.unit == "m":
-        return measurement.positions / geometry.pixel_size_m
-    return measurement.positions * (size / measurement.patterns.shape[-1])
+        return np.asarray(measurement.positions / geometry.pixel_size_m)
+    return np.asarray(measurement.positions * (size / measurement.patterns.shape[-1]))
 
 
 def _probe(

@@ -144,7 +144,7 @@ class Hdf5:
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
 
     def scale(self, name: str, unit: str) -> float:
-        """Return the factor from the unit in a dataset's attributes, else from ``unit``, to metres or electron volts."""
+        """Return the factor from the unit in a dataset's attributes, else from ``unit``, to metres or eV."""
         return factor(self._unit(self.dataset(name)) or unit, f"{self.path.name}:{name}")
 
     def attribute(self, name: str, attribute: str) -> object:
@@ -240,8 +240,8 @@ class Hdf5:
             )
         if data.chunks and math.prod(data.chunks) * data.dtype.itemsize > LARGEST_CHUNK:
             raise ValueError(
-                f"{where} has chunks of {data.chunks}, expected {LARGEST_CHUNK >> 20} MiB at most: rewrite the file with "
-                "smaller chunks"
+                f"{where} has chunks of {data.chunks}, expected {LARGEST_CHUNK >> 20} MiB at most: rewrite the file "
+                "with smaller chunks"
             )
         if data.is_virtual:
             self._check_sources(data, where, depth)
@@ -257,9 +257,7 @@ class Hdf5:
         for source in {(part.file_name, part.dset_name) for part in data.virtual_sources()}:
             name, inner = source
             if name != "." and ("/" in name or "\\" in name):
-                raise ValueError(
-                    f"{where} takes its values from {name}, outside its folder, which is refused: put it beside the file"
-                )
+                raise ValueError(f"{where} takes its values from {name}, outside its folder: put that file beside it")
             file = data.file if name == "." else self._open(self.path.parent / name)
             part = self._walk(file, "/" + inner, depth + 1)
             if not isinstance(part, h5py.Dataset):

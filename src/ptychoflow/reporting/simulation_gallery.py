@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image
@@ -159,7 +160,7 @@ def _spread() -> Iterator[Entry]:
 
 
 def _aberrations() -> Iterator[Entry]:
-    for name in Aberration.__args__:
+    for name in get_args(Aberration):
         yield Entry(name, [_wave(_probe(aberrations={name: 0.15})[0])])
 
 
@@ -194,7 +195,8 @@ def _detectors() -> Iterator[Entry]:
         experiment = Experiment(image, _probe(), place, detector=detector, mask=mask, seed=SEED)
         name = next((f"{name}: {value:g}" for name, value in settings.items()), "perfect")
         words = (
-            "\n".join(Detector.model_fields[field].description for field in settings) or "Poisson noise, nothing else."
+            "\n".join(Detector.model_fields[field].description or "" for field in settings)
+            or "Poisson noise, nothing else."
         )
         yield Entry(name, [_pattern(next(experiment.counts())[0])], _in_a_line(words))
 
@@ -218,8 +220,8 @@ def _recipe_of(make: Callable, schema: type[Recipe]) -> str:
     return _in_a_line(make.__doc__) + (f" Settings: {', '.join(acting)}." if acting else "")
 
 
-def _in_a_line(text: str) -> str:
-    return " ".join(text.replace("``", "`").split())
+def _in_a_line(text: str | None) -> str:
+    return " ".join((text or "").replace("``", "`").split())
 
 
 def _probe(seed: int = SEED, **settings) -> np.ndarray:

@@ -42,7 +42,7 @@ def write_experiment(
         for block in experiment.counts():
             greatest, total = max(greatest, int(block.max())), total + int(block.sum())
             saturated += 0 if limit is None else int((block >= limit).sum())
-            scratch.write(block)
+            scratch.write(block.data)
         size, dtype = experiment.probe.shape[-1], smallest_dtype(np.asarray([greatest]))
         metadata = metadata | {"photons_measured": total / len(experiment)}
         if limit is not None:
@@ -75,8 +75,8 @@ def probe_and_geometry(simulation: Simulation, path: Path | None) -> tuple[np.nd
     recipe, rng = simulation.probe, stream(simulation.seed, "probe")
     if (recipe.name == "reconstruction") != (path is not None):
         raise ValueError(
-            f"got simulation.probe {recipe.name} and --probe {path}: give --probe with simulation.probe reconstruction, "
-            "and only then"
+            f"got simulation.probe {recipe.name} and --probe {path}: give --probe with simulation.probe "
+            "reconstruction, and only then"
         )
     nominal = nominal_geometry(simulation.geometry, simulation.size)
     if path is None and recipe.name != "file":

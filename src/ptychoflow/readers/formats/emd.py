@@ -1,4 +1,4 @@
-"""Reader of 4D-STEM in EMD files, as py4DSTEM and others write them: ``(scan y, scan x, q y, q x)``, a calibrated line per axis.
+"""Reader of 4D-STEM in EMD files, of py4DSTEM and others: ``(scan y, scan x, q y, q x)``, each axis calibrated.
 
 Positions follow from the steps of the scan axes, the object pixel from the steps of the diffraction axes; the
 wavelength must be given in ``source.geometry``.

@@ -1,4 +1,4 @@
-"""Reader of fold_slice pairs: patterns in ``NAME_dp.hdf5``, positions and lengths in ``NAME_para.hdf5``; either may be given."""
+"""Reader of fold_slice pairs: patterns in ``NAME_dp.hdf5``, positions and lengths in ``NAME_para.hdf5``."""
 
 from pathlib import Path
 

@@ -1,9 +1,10 @@
-"""Reader of MATLAB files, v5 and v7.3: patterns, positions and lengths under the names that ptychography scripts give them.
+"""Reader of MATLAB files, v5 and v7.3: patterns, positions and lengths under the names of ptychography scripts.
 
 MATLAB writes patterns along the last axis, ``(H, W, J)`` or ``(H, W, Jx, Jy)``; v7.3 is HDF5 with all axes reversed.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def read_matlab(path: Path, dataset: str | None = None) -> Measurement:
             f"patterns not found in {path.name} under a known name: set source.dataset to one of {sorted(arrays)}"
         )
     positions = _positions(arrays)
-    lengths = {key: _number(arrays, names) for key, names in LENGTHS.items()}
+    lengths: dict[str, Any] = {key: _number(arrays, names) for key, names in LENGTHS.items()}
     energy = _number(arrays, ENERGIES_EV)
     if lengths["wavelength_m"] is None and energy:
         lengths["wavelength_m"] = wavelength_m(energy)
@@ -59,7 +60,7 @@ def read_matlab(path: Path, dataset: str | None = None) -> Measurement:
 
 
 def _read_v73(path: Path, dataset: str | None) -> dict[str, np.ndarray | Stack]:
-    """Read the numeric arrays of the root with MATLAB's axes; patterns stay on disk where they lie pattern by pattern."""
+    """Read the numeric arrays of the root with MATLAB's axes; patterns stay on disk."""
     arrays: dict[str, np.ndarray | Stack] = {}
     with Hdf5(path) as file:
         for name in (dataset,) if dataset and dataset not in file.names() else file.names():
@@ -74,7 +75,7 @@ def _read_v73(path: Path, dataset: str | None) -> dict[str, np.ndarray | Stack]:
 
 
 def _as_stack(patterns: np.ndarray | Stack, count: int | None, path: Path) -> Stack:
-    """Return patterns ``(J, H, W)`` from an array ``(H, W, J)`` or ``(J, H, W)``: the axis as long as there are positions."""
+    """Return patterns ``(J, H, W)`` from an array ``(H, W, J)`` or ``(J, H, W)``, by the number of positions."""
     if isinstance(patterns, Stack):
         return patterns
     if patterns.ndim not in (3, 4) or patterns.dtype.kind not in "uif" or 0 in patterns.shape:

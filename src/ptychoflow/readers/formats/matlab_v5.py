@@ -45,7 +45,7 @@ def _unpacked(body: np.ndarray, path: Path) -> tuple[int, np.ndarray]:
         raise ValueError(f"{path.name} is damaged ({error}): download it again") from None
     if stream.unconsumed_tail or len(unpacked) < 8:
         raise ValueError(
-            f"{path.name} holds a variable that is empty or larger than {LARGEST_VARIABLE >> 20} MiB: save the scan as v7.3"
+            f"{path.name} holds a variable that is empty or over {LARGEST_VARIABLE >> 20} MiB: save the scan as v7.3"
         )
     plain = np.frombuffer(unpacked, np.uint8)
     kind, length = (int(part) for part in plain[:8].view("<u4"))

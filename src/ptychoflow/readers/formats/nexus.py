@@ -1,4 +1,4 @@
-"""Reader of NeXus files and detectors' masters (Eiger, Merlin ...) of many beamlines: patterns in known places, units beside.
+"""Reader of NeXus files and detectors' masters (Eiger, Merlin ...) of many beamlines, with patterns in known places.
 
 A master links to its data files; those beside it are opened, others are not. Positions often stand in another file
 (``source.positions``).

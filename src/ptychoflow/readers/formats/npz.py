@@ -1,4 +1,4 @@
-"""Reader of npz archives: PtychoPINN's, SLAC's with patterns last, ptychodus's, and archives whose arrays carry their unit in the name.
+"""Reader of npz archives: PtychoPINN's, SLAC's with patterns last, ptychodus's, and arrays with units in their names.
 
 PtychoPINN's programs disagree on whether ``diff3d`` holds counts or amplitudes, so floating-point patterns need
 ``source.domain``. Its positions are object pixels.
@@ -36,14 +36,14 @@ def read_ptychopinn(path: Path, dataset: str | None = None) -> Measurement:
 
 
 def read_slac(path: Path, dataset: str | None = None) -> Measurement:
-    """Read a PtychoPINN archive with patterns along the last axis, ``diffraction`` ``(H, W, J)``; tiny positions are metres."""
+    """Read a PtychoPINN archive with patterns along the last axis, ``(H, W, J)``; tiny positions are metres."""
     with open_npz(path) as archive:
         patterns = stack_of(np.moveaxis(archive.array(dataset or "diffraction", 3), -1, 0))
         return _ptychopinn(archive, patterns, ("ycoords_start", "xcoords_start"), path)
 
 
 def read_ptychodus_npz(path: Path, dataset: str | None = None) -> Measurement:
-    """Read patterns as ptychodus writes them; positions and probe are in a product (``source.positions``, ``probe``)."""
+    """Read patterns as ptychodus writes them; positions and probe are in a product."""
     with open_npz(path) as archive:
         bad = archive.array("bad_pixels", 2, kinds="buif") != 0 if "bad_pixels" in archive else None
         return Measurement(

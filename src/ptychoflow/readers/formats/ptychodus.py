@@ -1,4 +1,4 @@
-"""Reader of ptychodus: a standard directory (``diffraction.h5`` beside ``product.h5``), its training files, and its own readers.
+"""Reader of ptychodus: standard directories (``diffraction.h5``, ``product.h5``), training files, and its own readers.
 
 Patterns carry a scan index each, and so do positions: they are paired by it. The direct beam lies in the middle.
 """
@@ -75,9 +75,7 @@ def read_training(path: Path, dataset: str | None = None) -> Measurement:
         guess = file.array("/object", 2, 3, kinds="c") if "/object" in file else None
         probe = file.array("/probe", 2, 3, 4, kinds="c") if "/probe" in file else None
         if len(y) != len(x):
-            raise ValueError(
-                f"{path.name}: got {len(y)} positions along y and {len(x)} along x, expected as many: export the scan again"
-            )
+            raise ValueError(f"{path.name}: got {len(y)} positions along y and {len(x)} along x: export the scan again")
         return Measurement(
             patterns=patterns,
             positions=np.stack([y, x], axis=1),

@@ -1,6 +1,7 @@
-"""Reader of ptychodus products of every version, HDF5, NPZ or CXI: probe, object, positions and lengths of a reconstruction."""
+"""Reader of ptychodus products of every version, HDF5, NPZ or CXI."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,18 +27,20 @@ def read_product(path: Path) -> Product:
 
 
 def _read_hdf5(file: Hdf5) -> Product:
-    numbers = {key: file.number(*(f"@{name}" for name in names)) for key, names in NUMBERS.items()}
+    numbers: dict[str, Any] = {key: file.number(*(f"@{name}" for name in names)) for key, names in NUMBERS.items()}
     _check_required(numbers, file.path)
-    pixel = square_pixel(*(file.number(f"/object@pixel_{side}_m") for side in ("width", "height")), file.path.name)
+    width, height = (file.number(f"/object@pixel_{side}_m") for side in ("width", "height"))
+    pixel = square_pixel(width, height, file.path.name)
     centre = [file.number(f"/object@center_{axis}_m") for axis in "yx"]
     weights = file.array("/opr_weights", 2, kinds="f") if "/opr_weights" in file else _weights(file)
     return Product(
         probe=_modes(file.array("/probe", 2, 3, 4, kinds="c")),
         object=_layers(file.array("/object", 2, 3, kinds="c")),
         indexes=file.array("/probe_position_indexes", 1, kinds="ui"),
-        **{f"{axis}_m": file.array(f"/probe_position_{axis}_m", 1).astype(np.float64) for axis in "yx"},
+        y_m=file.array("/probe_position_y_m", 1).astype(np.float64),
+        x_m=file.array("/probe_position_x_m", 1).astype(np.float64),
         pixel_m=_required(pixel, "pixel_height_m", file.path),
-        centre_m=tuple(_required(value, "center_m", file.path) for value in centre),
+        centre_m=_required_pair(centre, "center_m", file.path),
         name=file.text("@name") or "Unnamed",
         comments=file.text("@comments"),
         far_field=file.number("@far_field") != 0,
@@ -54,20 +57,22 @@ def _read_hdf5(file: Hdf5) -> Product:
 
 def _read_npz(path: Path) -> Product:
     with open_npz(path) as archive:
-        numbers = {key: archive.number(*names) for key, names in NUMBERS.items()}
+        numbers: dict[str, Any] = {key: archive.number(*names) for key, names in NUMBERS.items()}
         _check_required(numbers, path)
         values = next((name for name in ("loss_values", "costs") if name in archive), "loss_values")
         losses = [_npz_column(archive, name) for name in ("loss_epochs", values)]
         spacing = _npz_column(archive, "object_layer_spacing_m")
-        pixel = square_pixel(*(archive.number(f"object_pixel_{side}_m") for side in ("width", "height")), path.name)
+        width, height = (archive.number(f"object_pixel_{side}_m") for side in ("width", "height"))
+        pixel = square_pixel(width, height, path.name)
         return Product(
             probe=_modes(np.array(archive.array("probe", 2, 3, 4, kinds="c"))),
             object=_layers(np.array(archive.array("object", 2, 3, kinds="c"))),
             indexes=np.array(archive.array("probe_position_indexes", 1, kinds="ui")),
-            **{f"{axis}_m": np.array(archive.array(f"probe_position_{axis}_m", 1), np.float64) for axis in "yx"},
+            y_m=np.array(archive.array("probe_position_y_m", 1), np.float64),
+            x_m=np.array(archive.array("probe_position_x_m", 1), np.float64),
             pixel_m=_required(pixel, "object_pixel_height_m", path),
-            centre_m=tuple(
-                _required(archive.number(f"object_center_{axis}_m"), "object_center_m", path) for axis in "yx"
+            centre_m=_required_pair(
+                [archive.number(f"object_center_{axis}_m") for axis in "yx"], "object_center_m", path
             ),
             name=archive.text("name") or "Unnamed",
             comments=archive.text("comments"),
@@ -84,7 +89,9 @@ def _read_npz(path: Path) -> Product:
 def _read_cxi(file: Hdf5) -> Product:
     extra, instrument = "/entry_1/ptychodus", "/entry_1/instrument_1"
     energy = file.number(f"{instrument}/source_1/energy", unit="j")
-    numbers = {key: file.number(*(f"{extra}/{name}" for name in names)) for key, names in NUMBERS.items()}
+    numbers: dict[str, Any] = {
+        key: file.number(*(f"{extra}/{name}" for name in names)) for key, names in NUMBERS.items()
+    }
     numbers |= {"energy_ev": energy, "distance_m": file.number(f"{instrument}/detector_1/distance", unit="m")}
     _check_required(numbers, file.path)
     probe = file.first("/entry_1/image_1/data", f"{instrument}/source_1/illumination") or "/entry_1/image_1/data"
@@ -94,7 +101,8 @@ def _read_cxi(file: Hdf5) -> Product:
         raise ValueError(f"{file.path.name}: translation has shape {x_y_z.shape}, expected (positions, 3)")
     indexes = f"{extra}/probe_position_indexes"
     losses = [_column(file, f"{extra}/{name}") for name in ("loss_epochs", "loss_values")]
-    pixel = square_pixel(*(file.number(f"{extra}/object_pixel_{s}_m") for s in ("width", "height")), file.path.name)
+    width, height = (file.number(f"{extra}/object_pixel_{side}_m") for side in ("width", "height"))
+    pixel = square_pixel(width, height, file.path.name)
     return Product(
         probe=_modes(file.array(probe, 2, 3, 4, kinds="c")),
         object=_layers(file.array("/entry_1/image_2/data", 2, 3, kinds="c")),
@@ -102,8 +110,8 @@ def _read_cxi(file: Hdf5) -> Product:
         y_m=x_y_z[:, 1].astype(np.float64),
         x_m=x_y_z[:, 0].astype(np.float64),
         pixel_m=_required(pixel, "object_pixel_height_m", file.path),
-        centre_m=tuple(
-            _required(file.number(f"{extra}/object_center_{a}_m"), "object_center_m", file.path) for a in "yx"
+        centre_m=_required_pair(
+            [file.number(f"{extra}/object_center_{axis}_m") for axis in "yx"], "object_center_m", file.path
         ),
         name=file.text("/entry_1/title") or "Unnamed",
         comments=file.text("/entry_1/experiment_description"),
@@ -161,3 +169,8 @@ def _required(value: float | None, name: str, path: Path) -> float:
     if value is None:
         raise ValueError(f"{path.name} is not a ptychodus product: {name} not found")
     return value
+
+
+def _required_pair(values: list[float | None], name: str, path: Path) -> tuple[float, float]:
+    y, x = (_required(value, name, path) for value in values)
+    return y, x
