@@ -40,8 +40,8 @@ class Pixels:
             raise ValueError(f"packing.crop is {self.cut} px, but the patterns have {self.size} px: crop to less")
         if self.cut % (2 * self.binning):
             raise ValueError(
-                f"packing.binning is {self.binning}, which does not divide {self.cut} px into an even number of pixels: "
-                f"set packing.crop to a multiple of {2 * self.binning}"
+                f"packing.binning is {self.binning}, which does not divide {self.cut} px into an even number of "
+                f"pixels: set packing.crop to a multiple of {2 * self.binning}"
             )
         if max(map(abs, self.shift)) >= self.size or not self._counts_left().any():
             raise ValueError("every detector pixel is masked: mask fewer pixels, or correct packing.centre")

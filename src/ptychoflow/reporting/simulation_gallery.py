@@ -1,4 +1,4 @@
-"""Everything that can be simulated as a page with pictures, both made by what simulates it."""
+"""Page of everything that can be simulated, with pictures drawn by the simulation itself."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -215,7 +215,7 @@ SECTIONS: dict[str, Callable[[], Iterator[Entry]]] = {
 
 
 def _recipe_of(make: Callable, schema: type[Recipe]) -> str:
-    """What a recipe's function says of itself, and the settings that act on it and not on every other."""
+    """Return the docstring of a recipe's function and the settings that act on it alone."""
     acting = [f"`{setting}`" for setting, names in schema.acts_on.items() if make.__name__ in names]
     return _in_a_line(make.__doc__) + (f" Settings: {', '.join(acting)}." if acting else "")
 

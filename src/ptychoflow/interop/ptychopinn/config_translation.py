@@ -2,8 +2,8 @@
 
 Our side is settings by section, ``{"training": {"learning_rate": 1e-3}}``, and ``arguments``: the arguments of commands
 (``train_data``, ``test_data``, ``model``, ``output``, ``model_name``, ``notes``). Each field of PtychoPINN is
-translated or refused with the reason, all at once; ``ignore`` names those to drop on purpose. A profile holds choices only; a
-whole config of PtychoPINN, most values of which nobody chose, may also hold its defaults. A setting without a
+translated or refused with the reason, all at once; ``ignore`` names those to drop on purpose. A profile holds choices
+only; a whole config of PtychoPINN, most values of which nobody chose, may also hold its defaults. A setting without a
 counterpart in the file keeps our default.
 """
 

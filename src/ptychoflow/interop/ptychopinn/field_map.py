@@ -1,7 +1,7 @@
 """Map between PtychoPINN's settings and ours: a row for every field of its torch, TensorFlow and legacy configs.
 
-What a row says is done in :mod:`.bridge`. Either it names a setting of ours and how values translate, or it says why
-there is none and which values describe what happens here anyway. A row never lets a wish pass unheard.
+:mod:`.config_translation` applies it. A row names either a setting of ours and the codec of its values, or the reason
+for the lack of one and the values that describe fixed behaviour. No choice is ignored silently.
 """
 
 from dataclasses import dataclass
@@ -59,8 +59,8 @@ class Row:
     """One setting under its several names.
 
     Attributes:
-        ours: dotted key in our config; None where there is no such setting. ``stages.*``, ``schedule.*``, ``groups.*``
-            and ``grouping.*`` are parts that :mod:`.recipes` puts together, ``arguments.*`` what commands are handed.
+        ours: dotted key in our config; None without a counterpart. ``stages.*``, ``schedule.*``, ``groups.*``
+            and ``grouping.*`` are parts that :mod:`.stage_shorthand` combines, ``arguments.*`` arguments of commands.
         torch: field of the torch dataclasses, as ``section.field``.
         tensorflow: field of the TensorFlow dataclasses; ``both`` is TrainingConfig and InferenceConfig.
         legacy: key of ``params.cfg``, where it is not the TensorFlow field's name, or its default is another.
@@ -90,7 +90,7 @@ def _both(path: str, default: Any, codec: Codec = SAME) -> dict[str, Any]:
 FNO = "acts only with Fourier-operator architectures, whose settings here are those of `network`"
 UNET = "a feature of the reference's own network; `network` sets ours"
 SHIFTED = "positions are exact here: the probe is moved by Fourier shift and the canvas follows from the positions"
-SCALED = "counts are absolute here and the probe carries the photons, so there is no scale to choose or learn"
+SCALED = "counts are absolute here and the probe carries the photons, so no scale is chosen or learned"
 MASKED = "probes are not cut off here; detector pixels are left out by the mask of the scan"
 RATE = "the rate here warms up and falls along a cosine (`training.warmup_fraction`, `training.final_lr_fraction`)"
 OUTPUT = "`network.head` says what the network here puts out"

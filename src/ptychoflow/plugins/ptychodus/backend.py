@@ -197,8 +197,8 @@ def reconstruct(
 def on_grid(result: "ReconstructionResult", positions: np.ndarray, size: int) -> np.ndarray:
     """Resample a reconstruction to the grid whose pixel ``[0, 0]`` lies at position 0.
 
-    ptychodus puts the middle of the result where the middle of its object was. Its size is not passed, but an object that
-    was made for the scan has its middle in the middle of the positions.
+    ptychodus puts the middle of the result where the middle of its object was. Its size is not passed, but an object
+    that was made for the scan has its middle in the middle of the positions.
 
     Args:
         result: the reconstruction.

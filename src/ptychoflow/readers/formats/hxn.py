@@ -1,4 +1,4 @@
-"""Reader of the NSLS-II hard X-ray nanoprobe: ``diffamp`` (amplitudes), ``points`` ``(x, y)`` in micrometres, lengths."""
+"""Reader of the NSLS-II HXN beamline: ``diffamp`` (amplitudes), ``points`` ``(x, y)`` in micrometres, lengths."""
 
 from pathlib import Path
 
