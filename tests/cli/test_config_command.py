@@ -157,4 +157,4 @@ def test_the_command_line_prints_the_answer(tmp_path, capsys):
     assert main(["config", "validate"]) == 2
     assert "CONFIG: expected the configuration; got no values" in capsys.readouterr().err
     assert main(["config", "validate", "nowhere.yaml"]) == 2
-    assert "there is no config nowhere.yaml" in capsys.readouterr().err
+    assert "config not found: nowhere.yaml" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def path(tmp_path, scan):
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Pieces of three patterns, so that what is chosen or flawed spans several."""
-    monkeypatch.setattr("ptychoflow.commands.pack.PIECE", 3 * 32 * 32 * 2)
+    monkeypatch.setattr("ptychoflow.preprocessing.scan_packing.PIECE", 3 * 32 * 32 * 2)
 
 
 def _seen(scan: Scan) -> np.ndarray:
@@ -219,7 +219,7 @@ def _remove_the_counts(file: h5py.File) -> None:
     [
         (_truncate, "truncated"),
         (_make_negative, "hold 1 negative values"),
-        (_lose_a_position, "40 diffraction patterns but positions of shape (39, 2)"),
+        (_lose_a_position, "got positions of shape (39, 2) for 40 diffraction patterns"),
         (_lie_about_the_probe, "probe has shape (1, 16, 32), expected (modes, 32, 32)"),
         (_empty_a_position, "positions hold NaN or infinity"),
         (_remove_the_counts, "is not a ptychoflow scan or is damaged"),
