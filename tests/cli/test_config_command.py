@@ -116,7 +116,7 @@ def test_a_profile_becomes_a_config_that_runs(tmp_path):
         ignore=["data_config.probe_scale"],
     )
     assert config.network.group_size == 1 and config.methods["mine"].train_on == ("training",)
-    assert config.title == "a try" and "Left out on purpose: data_config.probe_scale" in text
+    assert config.title == "a try" and "Ignored on request: data_config.probe_scale" in text
 
 
 def test_a_tensorflow_config_brings_its_data(tmp_path):
@@ -153,8 +153,8 @@ def test_the_command_line_prints_the_answer(tmp_path, capsys):
     assert "read by: pack" in capsys.readouterr().out
     (tmp_path / "theirs.json").write_text('{"data_config": {"probe_scale": 2.0, "C": 1}}')
     assert main(["config", "migrate", str(tmp_path / "theirs.json"), "--ignore", "data_config.probe_scale"]) == 0
-    assert "Left out on purpose: data_config.probe_scale" in capsys.readouterr().out
+    assert "Ignored on request: data_config.probe_scale" in capsys.readouterr().out
     assert main(["config", "validate"]) == 2
     assert "CONFIG: expected the configuration; got no values" in capsys.readouterr().err
     assert main(["config", "validate", "nowhere.yaml"]) == 2
-    assert "there is no config nowhere.yaml" in capsys.readouterr().err
+    assert "config not found: nowhere.yaml" in capsys.readouterr().err

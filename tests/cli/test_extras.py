@@ -90,7 +90,9 @@ def test_refinement_on_several_devices_names_its_extra(folder):
 
 
 def test_directory_is_reconstructed_without_a_network(folder):
-    done = _run_core_only(folder, ["run-directory", "standard", "reconstructed", "--config", '{"refinement": {"epochs": 1}}'])
+    done = _run_core_only(
+        folder, ["run-directory", "standard", "reconstructed", "--config", '{"refinement": {"epochs": 1}}']
+    )
     assert done.stdout.split() == ["run-directory", "0"], done.stderr
     assert (folder / "reconstructed/product.h5").is_file()
 

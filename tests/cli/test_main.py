@@ -130,7 +130,7 @@ def test_without_settings_the_defaults_hold(path, tmp_path):
     [
         ("--config", '{"packing": {"crp": 16}}', "packing.crp: unknown key; did you mean crop?"),
         ("--config", '{"packing": {"crop": "big"}}', "packing.crop: input should be a valid integer"),
-        ("--config", '{"packing": {"crop": 128}}', "packing.crop is 128 px but the patterns are 32 px"),
+        ("--config", '{"packing": {"crop": 128}}', "packing.crop is 128 px, but the patterns have 32 px"),
         ("--config", '{"training": {}}', "pack reads packing, not training"),
         ("--config", '{"crop": 16}', "pack reads packing, not crop: did you mean packing.crop?"),
         (

@@ -44,7 +44,7 @@ def test_a_path_is_taken_as_it_is_and_a_name_is_found_in_the_cache(archive):
 
 
 def test_what_is_nowhere_is_told_so(archive):
-    with pytest.raises(FileNotFoundError, match=r"there is no other\.npz, nor in the data cache"):
+    with pytest.raises(FileNotFoundError, match=r"other\.npz not found, nor in the data cache"):
         resolve_path(Source(file="other.npz"))
 
 
@@ -72,7 +72,7 @@ def test_a_failed_download_is_told_in_one_line(archive, monkeypatch):
         raise ConnectionError("no route")
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
-    with pytest.raises(ValueError, match=r"cannot be fetched \(no route\): put the file at .*new\.npz yourself"):
+    with pytest.raises(ValueError, match=r"download of .* failed \(no route\): put the file at .*new\.npz yourself"):
         resolve_path(Source(file="new.npz", url="https://example.org/new.npz"))
 
 
@@ -96,8 +96,8 @@ def test_impossible_counts_end_in_one_line_and_leave_no_scan(archive, tmp_path, 
     np.savez(archive, **arrays)
     settings = json.dumps({"source": {"file": "sample.npz", "geometry": GEOMETRY}})
     assert main(["convert", str(tmp_path / "a.cxi"), "--config", settings]) == 2
-    said = capsys.readouterr().err.strip().splitlines()
-    assert "sample.npz: counts hold 1 " in said[-1] and "(5, 6, 7)" in said[-1]
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert "sample.npz: counts hold 1 " in errors[-1] and "(5, 6, 7)" in errors[-1]
     assert not list(tmp_path.glob("*.cxi"))
 
 
@@ -110,5 +110,7 @@ def test_a_measurement_with_an_address_is_read_from_the_copy_that_was_fetched(sc
     made = read_scan(tmp_path / "out.cxi")
     np.testing.assert_array_equal(made.counts[:, scan.mask], scan.counts[:, scan.mask])
     assert made.metadata["provenance"]["config"]["source"]["file"] == source.file
-    with pytest.raises(FileNotFoundError, match=r"s3://beamline/a/sample\.cxi was not fetched: the workflow"):
+    with pytest.raises(
+        FileNotFoundError, match=r"local copy of s3://beamline/a/sample\.cxi not found: run the workflow"
+    ):
         convert(tmp_path / "again.cxi", source)

@@ -26,9 +26,9 @@ def cxi(tmp_path):
 
 
 def test_it_says_what_a_file_is(cxi):
-    said = inspect(Source(file=str(cxi)))
+    report = inspect(Source(file=str(cxi)))
     for words in ("CXI (cxi)", "24 of 16 x 16 px, uint16", "in the corner", "object pixel", "overlap", "R-factor"):
-        assert words in said, said
+        assert words in report, report
 
 
 def test_the_config_it_writes_is_ready(cxi, tmp_path):
@@ -47,7 +47,7 @@ def test_the_workflow_runs_the_config_it_writes(cxi, tmp_path):
     inspect(Source(file=str(cxi)), tmp_path / "out")
     command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
     command += ["--configfile", tmp_path / "out" / "config.yaml", "--cores", "1", "--quiet", "all", "--"]
-    wanted = ["results/refined/flat/other.h5", "results/inspections/other"]
+    wanted = ["results/refined/rpie/other.h5", "results/inspections/other"]
     done = subprocess.run([*command, *wanted], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
     assert all((tmp_path / path).exists() for path in wanted)
@@ -57,24 +57,24 @@ def test_swapped_axes_are_put_right_in_the_config(cxi, tmp_path):
     with h5py.File(cxi, "r+") as file:
         table = file["entry_1/data_1/translation"]
         table[:] = table[()][:, [1, 0, 2]]
-    said = inspect(Source(file=str(cxi)), tmp_path / "out")
+    report = inspect(Source(file=str(cxi)), tmp_path / "out")
     found = json.loads((tmp_path / "out" / "inspection.json").read_text())["orientation"]
-    assert found["best"]["transpose"] is True, said
+    assert found["best"]["transpose"] is True, report
     if found["sure"]:
         assert load_config(tmp_path / "out" / "config.yaml").scans["other"].source.orientation.transpose
 
 
 def test_positions_in_a_file_beside_are_found(tmp_path):
     path = GOLDEN["eiger"][1](tmp_path, make_scan())
-    said = inspect(Source(file=str(path)), tmp_path / "out")
-    assert "positions: taken from scan.csv" in said
+    report = inspect(Source(file=str(path)), tmp_path / "out")
+    assert "positions: taken from scan.csv" in report
     assert load_config(tmp_path / "out" / "config.yaml").scans["scan_master"].source.positions == "scan.csv"
 
 
 def test_missing_lengths_are_asked_for_and_nominal_ones_stand_in_the_config(tmp_path):
     path = GOLDEN["tike"][1](tmp_path, make_scan())
-    said = inspect(Source(file=str(path)), tmp_path / "out")
-    assert "missing: lengths" in said and "source.geometry" in said
+    report = inspect(Source(file=str(path)), tmp_path / "out")
+    assert "missing: lengths" in report and "source.geometry" in report
     text = (tmp_path / "out" / "config.yaml").read_text()
     assert "# MISSING" in text and "energy_ev" in text
 
@@ -97,4 +97,4 @@ def test_the_command_line_says_it_and_ends_well(cxi, capsys):
     assert "24 of 16 x 16 px" in capsys.readouterr().out
     (cxi.parent / "text.h5").write_text("no HDF5")
     assert main(["inspect", str(cxi.parent / "text.h5")]) == 2
-    assert "no format known here" in capsys.readouterr().err
+    assert "unknown format" in capsys.readouterr().err

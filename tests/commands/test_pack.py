@@ -30,7 +30,7 @@ def path(tmp_path, scan):
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Pieces of three patterns, so that what is chosen or flawed spans several."""
-    monkeypatch.setattr("ptychoflow.commands.pack.PIECE", 3 * 32 * 32 * 2)
+    monkeypatch.setattr("ptychoflow.preprocessing.scan_packing.PIECE", 3 * 32 * 32 * 2)
 
 
 def _seen(scan: Scan) -> np.ndarray:
@@ -109,9 +109,9 @@ def test_patterns_are_moved_to_where_the_probe_puts_them(tmp_path, scan):
     counts = np.random.default_rng(0).poisson(np.roll(near, (3, -2), (0, 1)), (40, 32, 32)).astype(np.uint16)
     write_scan(tmp_path / "sample.cxi", dataclasses.replace(scan, counts=counts, mask=None))
     pack(tmp_path / "sample.cxi", tmp_path / "auto", Packing(centre="auto"))
-    pack(tmp_path / "sample.cxi", tmp_path / "told", Packing(centre=(19, 14)))
-    auto, told = open_dataset(tmp_path / "auto"), open_dataset(tmp_path / "told")
-    np.testing.assert_array_equal(auto.counts, told.counts)
+    pack(tmp_path / "sample.cxi", tmp_path / "given", Packing(centre=(19, 14)))
+    auto, given = open_dataset(tmp_path / "auto"), open_dataset(tmp_path / "given")
+    np.testing.assert_array_equal(auto.counts, given.counts)
     np.testing.assert_array_equal(auto.counts[:, 16, 16], counts[:, 19, 14])
     assert not auto.mask[-3:].any() and not auto.mask[:, :2].any() and auto.mask[:-3, 2:].all()
     assert auto.metadata["moved_px"] == [-3, 2]
@@ -154,7 +154,7 @@ def test_listed_and_saturated_pixels_do_not_count(tmp_path, scan):
     ("settings", "message"),
     [
         ({"crop": 64}, "crop to less"),
-        ({"bad_pixels": ((3, 32),)}, r"packing\.bad_pixels names \(3, 32\), the patterns have 32 px"),
+        ({"bad_pixels": ((3, 32),)}, r"packing\.bad_pixels has \(3, 32\), the patterns have 32 px"),
         ({"centre": (60, 0)}, r"correct packing\.centre"),
     ],
 )
@@ -219,7 +219,7 @@ def _remove_the_counts(file: h5py.File) -> None:
     [
         (_truncate, "truncated"),
         (_make_negative, "hold 1 negative values"),
-        (_lose_a_position, "40 diffraction patterns but positions of shape (39, 2)"),
+        (_lose_a_position, "got positions of shape (39, 2) for 40 diffraction patterns"),
         (_lie_about_the_probe, "probe has shape (1, 16, 32), expected (modes, 32, 32)"),
         (_empty_a_position, "positions hold NaN or infinity"),
         (_remove_the_counts, "is not a ptychoflow scan or is damaged"),
@@ -297,7 +297,7 @@ def test_packing_that_is_told_to_stop_tidies_up(tmp_path, path, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         yield np.zeros((1, 32, 32), np.uint8)
 
-    monkeypatch.setattr("ptychoflow.commands.pack.iterate_counts", never_ending)
+    monkeypatch.setattr("ptychoflow.preprocessing.scan_packing.iterate_counts", never_ending)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
     try:
         with pytest.raises(KeyboardInterrupt):

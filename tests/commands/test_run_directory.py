@@ -1,4 +1,4 @@
-"""batch reconstructs a directory into a directory, tells what happens, and ends in order when it is told to stop."""
+"""batch reconstructs a directory into a directory, tells what happens, and ends in order when it is told to handler."""
 
 import contextlib
 import json
@@ -15,10 +15,10 @@ import pytest
 from ptychoflow.api import ConfigManager, PtychoDataLoader, PtychoModel
 from ptychoflow.cli.main import main
 from ptychoflow.commands.export import export
-from ptychoflow.commands.run_directory import Events, Stop, Stopped
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.io.reconstruction_h5 import read_reconstruction
 from ptychoflow.readers.formats.ptychodus_product import read_product
+from ptychoflow.runtime.cancellation import CancellationHandler, Cancelled, Events
 
 QUICK = '{"refinement": {"epochs": 2, "convergence_tolerance": 0}}'
 
@@ -62,19 +62,19 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(directory, tmp_pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["{none}"], "there is no"),
-        (["{input}", "--model", "{none}"], "model not found"),
-        (["{empty}"], "no format"),
-        (["{packed}"], "blobs is packed already: use refine, or infer and reconstruct with a model"),
+        (["{none}"], "not found"),
+        (["{input}", "--model", "{none}"], "not found: check the path in --model"),
+        (["{unknown}"], "unknown format"),
+        (["{packed}"], "blobs is a packed dataset: use it with refine, or with infer or reconstruct and a network"),
     ],
 )
 def test_bad_input_ends_with_2_in_one_line_and_an_event(directory, tiny_dataset, tmp_path, capsys, words, message):
-    (tmp_path / "uniform").mkdir()
-    places = {"none": tmp_path / "none", "input": directory, "uniform": tmp_path / "uniform", "packed": tiny_dataset}
+    (tmp_path / "unknown").mkdir()
+    places = {"none": tmp_path / "none", "input": directory, "unknown": tmp_path / "unknown", "packed": tiny_dataset}
     words = [word.format(**places) for word in words]
     assert main(["run-directory", words[0], str(tmp_path / "out"), "--events", *words[1:]]) == 2
-    said = capsys.readouterr()
-    assert message in said.err and json.loads(said.out.splitlines()[-1])["event"] == "error"
+    captured = capsys.readouterr()
+    assert message in captured.err and json.loads(captured.out.splitlines()[-1])["event"] == "error"
     assert not (tmp_path / "out").exists()
 
 
@@ -107,25 +107,25 @@ def test_sigterm_leaves_a_partial_product_that_says_so(directory, tmp_path):
     assert events[-1]["partial"] == found.metadata["partial"] and len(product.losses) >= 2
 
 
-def test_asked_to_stop_before_there_is_anything_to_keep_it_stops_at_once():
-    stop = Stop(Events(wanted=False))
-    with pytest.raises(Stopped):
-        stop()
-    stop = Stop(Events(wanted=False))
-    stop.orderly = True
-    stop()
-    assert stop.asked
-    with pytest.raises(Stopped):
-        stop()  # whoever asks twice means it
+def test_a_cancellation_before_the_first_epoch_ends_the_work_at_once():
+    handler = CancellationHandler(Events(wanted=False))
+    with pytest.raises(Cancelled):
+        handler()
+    handler = CancellationHandler(Events(wanted=False))
+    handler.cooperative = True
+    handler()
+    assert handler.requested
+    with pytest.raises(Cancelled):
+        handler()  # whoever asks twice means it
 
 
 def test_a_request_that_was_lost_on_its_way_is_met_at_the_next_step():
-    stop = Stop(Events(wanted=False))
-    stop.step("convert")
-    with contextlib.suppress(Stopped):
-        stop()
-    with pytest.raises(Stopped):
-        stop.step("pack")
+    handler = CancellationHandler(Events(wanted=False))
+    handler.step("convert")
+    with contextlib.suppress(Cancelled):
+        handler()
+    with pytest.raises(Cancelled):
+        handler.step("pack")
 
 
 @pytest.mark.parametrize("reading", ["read_measurement", "convert"])

@@ -78,7 +78,7 @@ def test_the_same_settings_give_the_same_scan_and_each_seed_another(tmp_path):
 
 
 def test_dose_changes_neither_the_object_nor_the_path(tmp_path):
-    dim, bright = (_simulate(tmp_path, name=f"{photons:.0f}", photons=photons) for photons in (1e3, 1e5))
+    dim, bright = (_simulate(tmp_path, name=f"{photons:.0f}", photons_per_pattern=photons) for photons in (1e3, 1e5))
     assert np.array_equal(dim.truth.object, bright.truth.object)
     assert np.array_equal(dim.positions, bright.positions)
     np.testing.assert_allclose(bright.probe, 10 * dim.probe, rtol=1e-4, atol=1e-4)
@@ -131,7 +131,7 @@ def test_a_probe_may_come_from_a_file_or_another_scan(tmp_path):
     [
         ({"object": {"size": 30}}, r"simulation\.object\.size is \[30, 30\] px, too small for the 32 px"),
         ({"probe": {"diameter_px": 40.0}}, r"simulation\.probe\.diameter_px is 40, more than the 32 px"),
-        ({"probe": "reconstruction"}, "simulation.probe is reconstruction and the reconstruction .* is None"),
+        ({"probe": "reconstruction"}, "got simulation\.probe reconstruction and --probe None"),
         ({"probe": {"name": "file", "file": "nothing.npy"}}, r"simulation\.probe\.file: there is no file"),
         ({"trajectory": {"name": "file", "file": "nothing.csv"}}, r"simulation\.trajectory\.file: there is no file"),
     ],
@@ -146,9 +146,9 @@ def test_a_bad_request_is_told_and_leaves_what_stood_there(tmp_path, settings, m
 
 def test_a_probe_that_does_not_fit_the_patterns_is_told(tmp_path):
     _reconstruction(tmp_path / "refined.h5", size=48)
-    with pytest.raises(ValueError, match=r"simulation\.size is 32 px but the probe in .*refined\.h5 48 px"):
+    with pytest.raises(ValueError, match=r"simulation\.size is 32 px, but the probe in .*refined\.h5 has 48 px"):
         _simulate(tmp_path, tmp_path / "refined.h5", probe={"name": "reconstruction"})
-    with pytest.raises(ValueError, match=r"simulation\.probe is zone_plate and the reconstruction .*refined\.h5"):
+    with pytest.raises(ValueError, match=r"got simulation\.probe zone_plate and --probe .*refined\.h5"):
         _simulate(tmp_path, tmp_path / "refined.h5")
 
 
@@ -177,7 +177,7 @@ MEASURE = """
 import json, resource, sys
 from pathlib import Path
 from ptychoflow.config import Simulation, validate
-from ptychoflow.core.scan import read_scan
+from ptychoflow.io.scan_cxi import read_scan
 from ptychoflow.commands.simulate import simulate
 
 def peak_mib():

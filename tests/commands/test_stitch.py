@@ -133,7 +133,9 @@ def test_a_pattern_in_no_patch_stops(tiny_dataset, tmp_path):
 def test_a_missing_shard_is_refused(tiny_dataset, tmp_path):
     patches = _write_patches(tmp_path / "patches", open_dataset(tiny_dataset))
     (patches / "patches-00000.npy").unlink()
-    with pytest.raises(ValueError, match=r"patches-00000\.npy is missing, truncated or not an array .* run infer again"):
+    with pytest.raises(
+        ValueError, match=r"patches-00000\.npy is missing, truncated or not an array .* run infer again"
+    ):
         stitch(tiny_dataset, patches, tmp_path / "a.h5")
 
 

@@ -23,11 +23,11 @@ def main(folder: Path) -> None:
         (folder / place).mkdir()
     product = load_product(folder / "product.h5")
     save_product(folder / "again" / "product.h5", product)
-    np.savez(folder / "read" / "h5.npz", **told(product), **geometry(product))
+    np.savez(folder / "read" / "h5.npz", **product_arrays(product), **geometry(product))
     for suffix, name in FORMS.items():
         read = registry.product_file_readers.get_strategy_by_name(name).read(folder / f"product.{suffix}")
         registry.product_file_writers.get_strategy_by_name(name).write(folder / "again" / f"product.{suffix}", read)
-        np.savez(folder / "read" / f"{suffix}.npz", **told(read))
+        np.savez(folder / "read" / f"{suffix}.npz", **product_arrays(read))
     data = load_diffraction_data(folder / "standard" / "diffraction.h5")
     paired = prepare_reconstruct_input(data, load_product(folder / "standard" / "product.h5"))
     np.savez(
@@ -35,11 +35,11 @@ def main(folder: Path) -> None:
         patterns=paired.diffraction_patterns,
         bad_pixels=paired.bad_pixels,
         detector_pixel_m=data.get_pixel_geometry().width_m,
-        **told(paired.product),
+        **product_arrays(paired.product),
     )
 
 
-def told(product) -> dict:
+def product_arrays(product) -> dict:
     """Arrays and numbers of a product."""
     positions, metadata, image = product.probe_positions, product.metadata, product.object_
     return {

@@ -68,21 +68,21 @@ def test_a_product_that_ptychodus_wrote_is_read_bit_for_bit(judged, form):
 
 
 def test_patches_lie_where_ptychodus_cuts_them(judged):
-    told, found = judged.read["h5"], judged.found
+    read, found = judged.read["h5"], judged.found
     index = found.positions - found.origin
     whole = np.floor(index)
-    np.testing.assert_allclose(told["first"] + told["rest"], index - found.probe.shape[-1] // 2, atol=1e-9)
+    np.testing.assert_allclose(read["first"] + read["rest"], index - found.probe.shape[-1] // 2, atol=1e-9)
     near = np.abs(index - whole - 0.5) < 0.49  # where rounding cannot decide which pixel is the first
-    np.testing.assert_array_equal(told["first"][near], (whole - found.probe.shape[-1] // 2)[near])
+    np.testing.assert_array_equal(read["first"][near], (whole - found.probe.shape[-1] // 2)[near])
 
 
 def test_an_empty_object_gets_the_canvas_that_ptychodus_would_choose(judged, tmp_path):
     scan = dataclasses.replace(judged.dataset, truth=None)
     write_dataset(tmp_path / "dataset", scan)
     export(tmp_path / "dataset", tmp_path / "product.h5")
-    product, told = read_product(tmp_path / "product.h5"), judged.read["h5"]
-    assert product.object.shape[1:] == tuple(told["chosen_shape"]) and (product.object == 1).all()
-    np.testing.assert_allclose(product.centre_m, told["chosen_centre_m"], rtol=1e-12)
+    product, read = read_product(tmp_path / "product.h5"), judged.read["h5"]
+    assert product.object.shape[1:] == tuple(read["chosen_shape"]) and (product.object == 1).all()
+    np.testing.assert_allclose(product.centre_m, read["chosen_centre_m"], rtol=1e-12)
 
 
 def test_ptychodus_pairs_the_patterns_of_a_standard_directory_with_its_positions(judged):

@@ -117,5 +117,5 @@ def test_counts_may_come_in_pieces(tmp_path, simulated):
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="not found"):
         read_npz(tmp_path / "nothing.npz")

@@ -55,16 +55,16 @@ def test_a_keyword_of_a_newer_ptychodus_is_taken_with_a_warning(facade, caplog):
 
 
 def test_the_defaults_of_its_panels_are_settings_of_ours(facade, caplog):
-    said = backend.settings_of(configs(facade))
-    assert said["network"] == {"group_size": 4, "base_channels": 32}
-    assert said["training"]["stages"] == [{"epochs": 50, "physics_weight": 1.0}]
-    assert said["training"]["batch_size"] == 16 and said["training"]["learning_rate"] == 1e-3
-    assert said["runtime"]["accelerator"] == "auto"  # cuda, where there is one
+    settings = backend.settings_of(configs(facade))
+    assert settings["network"] == {"group_size": 4, "base_channels": 32}
+    assert settings["training"]["stages"] == [{"epochs": 50, "physics_weight": 1.0}]
+    assert settings["training"]["batch_size"] == 16 and settings["training"]["learning_rate"] == 1e-3
+    assert settings["runtime"]["accelerator"] == "auto"  # cuda, where there is one
     assert not caplog.text
 
 
 def test_choices_act(facade):
-    said = backend.settings_of(
+    settings = backend.settings_of(
         configs(
             facade,
             data={"C": 1, "neighbor_function": "4_quadrant", "max_neighbor_distance": 9.0},
@@ -73,13 +73,13 @@ def test_choices_act(facade):
             inference={"patch_weighting": "uniform", "middle_trim": 16},
         )
     )
-    assert said["network"] == {"group_size": 1, "base_channels": 16}
-    assert said["training"]["grouping"]["method"] == "quadrant"
-    assert said["training"]["grouping"]["max_distance_px"] == 9.0
-    assert said["training"]["supervision"] == "ground_truth" and said["training"]["stages"][0]["epochs"] == 8
-    assert said["training"]["warmup_fraction"] == 0.25 and said["training"]["final_lr_fraction"] == 0.2
-    assert said["inference"] == {"patch_crop_px": 16} and said["stitching"] == {"weighting": "uniform"}
-    assert said["runtime"]["accelerator"] == "cpu"
+    assert settings["network"] == {"group_size": 1, "base_channels": 16}
+    assert settings["training"]["grouping"]["method"] == "quadrant"
+    assert settings["training"]["grouping"]["max_distance_px"] == 9.0
+    assert settings["training"]["supervision"] == "ground_truth" and settings["training"]["stages"][0]["epochs"] == 8
+    assert settings["training"]["warmup_fraction"] == 0.25 and settings["training"]["final_lr_fraction"] == 0.2
+    assert settings["inference"] == {"patch_crop_px": 16} and settings["stitching"] == {"weighting": "uniform"}
+    assert settings["runtime"]["accelerator"] == "cpu"
 
 
 def test_what_cannot_act_is_warned_of(facade, caplog):
@@ -209,7 +209,7 @@ def test_a_reconstruction_lies_on_the_grid_of_its_positions_and_its_inputs_stay(
 def test_patterns_of_another_size_are_refused_in_words(trained, tiny_dataset):
     scan = open_dataset(tiny_dataset)
     counts = np.pad(np.array(scan.counts), ((0, 0), (16, 16), (16, 16)))
-    with pytest.raises(ValueError, match="trained on patterns of 32 x 32 px, these have 64 x 64"):
+    with pytest.raises(ValueError, match="got patterns of 64 x 64 px, the network was trained on 32 x 32 px"):
         _reconstruct(trained, counts, np.pad(scan.probe, ((0, 0), (16, 16), (16, 16))), scan.positions)
 
 
@@ -243,9 +243,9 @@ def test_training_archives_are_trained_on_where_there_is_no_standard_directory(t
     export(tmp_path / "dataset", tmp_path / "in" / "a.ptychopinn.npz")
     (found,) = backend.training_scans(tmp_path / "in", labelled=False)
     np.testing.assert_array_equal(found.counts, scan.counts)
-    with pytest.raises(ValueError, match="is empty: reconstruct it first, or train Unsupervised"):
+    with pytest.raises(ValueError, match="is uniform: reconstruct it first, or train Unsupervised"):
         backend.training_scans(tmp_path / "in", labelled=True)
-    with pytest.raises(FileNotFoundError, match=r"holds neither diffraction\.h5 nor \.npz files"):
+    with pytest.raises(FileNotFoundError, match=r"diffraction\.h5 or \.npz files not found"):
         backend.training_scans(tmp_path, labelled=False)
 
 

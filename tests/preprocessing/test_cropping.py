@@ -45,7 +45,7 @@ def test_cropping_to_the_same_size_changes_nothing_that_counts(scan):
 
 
 def test_cropping_to_more_than_there_is_is_refused(scan):
-    with pytest.raises(ValueError, match=r"packing\.crop is 64 px but the patterns of sample are 32 px"):
+    with pytest.raises(ValueError, match=r"packing\.crop is 64 px, but the patterns of sample have 32 px"):
         crop(scan, 64)
 
 

@@ -17,7 +17,7 @@ def _far_field(wave):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.float32])
 def test_binning_keeps_every_photon_and_does_not_overflow(dtype):
     counts = np.full((3, 32, 32), 255 if dtype == np.uint8 else 65535, dtype)
-    binned = Pixels(32, bin=4).of_counts(counts)
+    binned = Pixels(32, binning=4).of_counts(counts)
     assert binned.shape == (3, 8, 8)
     assert binned.sum(dtype=np.float64) == counts.sum(dtype=np.float64)
 
@@ -40,12 +40,12 @@ def test_a_binned_probe_and_the_same_object_explain_binned_patterns(factor):
     cut = np.s_[corner[0] : corner[0] + size, corner[1] : corner[1] + size]
     binned = sum_squares(np.abs(_far_field(probe * image[cut])) ** 2, factor)
     error = {}
-    for told, wave in {"ramp": coarsen_far_field(probe[None], factor)[0], "none": _middle(probe, factor)}.items():
+    for name, wave in {"ramp": coarsen_far_field(probe[None], factor)[0], "none": _middle(probe, factor)}.items():
         inner = size // factor
         first = corner + size // 2 - inner // 2
         under = image[first[0] : first[0] + inner, first[1] : first[1] + inner]
         expected = np.abs(_far_field(wave * under)) ** 2
-        error[told] = np.sum((np.sqrt(expected) - np.sqrt(binned)) ** 2) / binned.sum()
+        error[name] = np.sum((np.sqrt(expected) - np.sqrt(binned)) ** 2) / binned.sum()
     assert error["ramp"] < 5e-3 and error["none"] > 3 * error["ramp"]
 
 
@@ -56,7 +56,7 @@ def _middle(probe, factor):
 
 
 def test_binning_leaves_positions_and_pixel_size_and_widens_the_detector_pixel(scan):
-    binned = Pixels(32, bin=2).of_scan(scan)
+    binned = Pixels(32, binning=2).of_scan(scan)
     assert binned.counts.shape == (40, 16, 16) and binned.probe.shape == (1, 16, 16)
     np.testing.assert_array_equal(binned.positions, scan.positions)
     assert binned.geometry == scan.geometry and binned.truth is scan.truth
@@ -65,23 +65,23 @@ def test_binning_leaves_positions_and_pixel_size_and_widens_the_detector_pixel(s
 
 
 def test_cropping_and_binning_follow_each_other(scan):
-    kept = Pixels(32, crop=32 - 8, bin=3).of_scan(scan)
+    kept = Pixels(32, crop=32 - 8, binning=3).of_scan(scan)
     assert kept.size == 8
     assert kept.geometry.pixel_size_m == pytest.approx(scan.geometry.pixel_size_m * 32 / 24)
     assert kept.geometry.detector_pixel_m(8) == pytest.approx(3 * scan.geometry.detector_pixel_m(32))
 
 
-def test_light_outside_the_field_of_view_is_told(scan, caplog):
+def test_photons_outside_the_field_of_view_give_a_warning(scan, caplog):
     wide = dataclasses.replace(scan, probe=np.full((1, 32, 32), 2.0, np.complex64))
     with caplog.at_level(logging.WARNING):
-        Pixels(32, bin=2).of_scan(wide)
-    assert "75.0 % of the beam lies outside the field of view that packing.binning 2 leaves" in caplog.text
+        Pixels(32, binning=2).of_scan(wide)
+    assert "75.0 % of the probe's photons lie outside the field of view that packing.binning 2 leaves" in caplog.text
 
 
 def test_a_bin_counts_only_if_all_its_pixels_do_and_bad_pixels_hold_nothing(scan):
     good = np.ones((32, 32), bool)
     good[3, 5] = good[20, 20] = False
-    pixels = Pixels(32, good, bin=2)
+    pixels = Pixels(32, good, binning=2)
     mask = pixels.of_mask()
     assert sorted(map(tuple, np.argwhere(~mask))) == [(1, 2), (10, 10)]
     counts = pixels.of_counts(scan.counts)
@@ -127,12 +127,12 @@ def test_a_survey_finds_what_is_impossible_and_what_is_saturated(scan):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"crop": 64}, r"packing\.crop is 64 px but the patterns are 32 px"),
-        ({"binning": 3}, r"packing\.bin is 3, which does not cut 32 px .* multiple of 6"),
-        ({"binning": 32}, r"packing\.bin is 32"),
-        ({"good": np.zeros((32, 32), bool)}, "no detector pixel is left that counts"),
-        ({"shift": (40, 0)}, r"no detector pixel is left .* packing\.centre"),
-        ({"good": np.indices((32, 32)).sum(0) % 2 == 0, "binning": 2}, "no detector pixel is left"),
+        ({"crop": 64}, r"packing\.crop is 64 px, but the patterns have 32 px"),
+        ({"binning": 3}, r"packing\.binning is 3, which does not divide 32 px .* multiple of 6"),
+        ({"binning": 32}, r"packing\.binning is 32"),
+        ({"good": np.zeros((32, 32), bool)}, "every detector pixel is masked"),
+        ({"shift": (40, 0)}, r"every detector pixel is masked .* packing\.centre"),
+        ({"good": np.indices((32, 32)).sum(0) % 2 == 0, "binning": 2}, "every detector pixel is masked"),
     ],
 )
 def test_what_cannot_be_cut_is_refused(settings, message):

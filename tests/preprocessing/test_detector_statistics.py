@@ -8,7 +8,7 @@ from ptychoflow.preprocessing.detector_statistics import (
     disc_overlap,
     fano_factor,
     hot_pixels,
-    look_at_detector,
+    inspect_detector,
     quantum,
     silent_pixels,
     typical_step,
@@ -31,13 +31,13 @@ def test_the_fano_factor_of_photons_is_the_gain(expected, gain):
 def test_amplitudes_are_seen_by_their_noise(expected):
     amplitudes = np.sqrt(np.random.default_rng(0).poisson(10 * expected + 5, (200, 48, 48)))
     assert fano_factor(amplitudes) < 0.8
-    assert "less than Poisson" in look_at_detector(amplitudes, np.ones((48, 48), bool), False, (24, 24)).noise
+    assert "sub-Poisson" in inspect_detector(amplitudes, np.ones((48, 48), bool), False, (24, 24)).noise
 
 
 def test_hot_and_dead_pixels_are_found_and_good_ones_are_not(expected):
     counts = np.random.default_rng(0).poisson(expected, (100, 48, 48))
     counts[:, 5, 7], counts[:, 24, 30] = 50, 0
-    detector = look_at_detector(counts, np.ones((48, 48), bool), False, (24.0, 24.0))
+    detector = inspect_detector(counts, np.ones((48, 48), bool), False, (24.0, 24.0))
     assert (detector.hot, detector.dead) == (((5, 7),), ((24, 30),))
     assert len(hot_pixels(expected)) == len(silent_pixels(counts[:, :3, :3])) == 0
 
@@ -45,7 +45,7 @@ def test_hot_and_dead_pixels_are_found_and_good_ones_are_not(expected):
 def test_masked_pixels_are_no_news(expected):
     counts, mask = np.random.default_rng(0).poisson(expected, (100, 48, 48)), np.ones((48, 48), bool)
     counts[:, 5, 7], mask[5, 7] = 50, False
-    assert not look_at_detector(counts, mask, False, (24.0, 24.0)).hot
+    assert not inspect_detector(counts, mask, False, (24.0, 24.0)).hot
 
 
 def test_discs_overlap_by_the_formula_of_two_circles():

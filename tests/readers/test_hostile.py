@@ -45,7 +45,7 @@ def _replace(path: Path, make) -> None:
 
 def test_an_external_link_leads_nowhere_outside_the_folder(cxi, outside):
     _replace(cxi, lambda file: file.__setitem__(DATA, h5py.ExternalLink(str(outside), "/data")))
-    refused(cxi, "which is not beside it")
+    refused(cxi, "not found: put it into the same folder")
 
 
 def test_a_virtual_dataset_takes_nothing_from_outside(cxi, outside):
@@ -60,18 +60,18 @@ def test_a_virtual_dataset_takes_nothing_from_outside(cxi, outside):
 
 def test_raw_external_storage_is_not_read(cxi):
     _replace(cxi, lambda file: file.create_dataset(DATA, (24, 16, 16), "u2", external=[("/etc/passwd", 0, 12288)]))
-    refused(cxi, "other raw files")
+    refused(cxi, "external raw files")
 
 
-def test_links_in_circles_are_seen(cxi):
+def test_circular_links_are_refused(cxi):
     _replace(cxi, lambda file: file.__setitem__(DATA, h5py.SoftLink("/" + DATA)))
-    refused(cxi, "round in circles")
+    refused(cxi, "circular HDF5 link")
 
 
 @pytest.mark.parametrize("shape", [(10**9, 16, 16), (24, 10**6, 10**6)])
 def test_an_absurd_shape_that_holds_nothing_is_refused(cxi, shape):
     _replace(cxi, lambda file: file.create_dataset(DATA, shape, "u2", chunks=(1, 16, 16)))
-    refused(cxi, "holds nothing|more than any detector")
+    refused(cxi, "has no values|px at most")
 
 
 def test_an_absurd_shape_with_a_little_in_it_is_refused(cxi):
@@ -79,7 +79,7 @@ def test_an_absurd_shape_with_a_little_in_it_is_refused(cxi):
         file.create_dataset(DATA, (10**9, 16, 16), "u2", chunks=(1, 16, 16))[0] = 1
 
     _replace(cxi, sparse)
-    refused(cxi, "diffraction patterns but positions")
+    refused(cxi, "diffraction patterns, expected")
 
 
 @pytest.mark.parametrize("what", [b"text", h5py.Empty("f4")])
@@ -88,9 +88,9 @@ def test_wrong_types_are_refused(cxi, what):
     refused(cxi, "expected numbers|is empty")
 
 
-def test_a_group_is_no_dataset(cxi):
+def test_a_group_instead_of_a_dataset_is_refused(cxi):
     _replace(cxi, lambda file: file.create_group(DATA))
-    refused(cxi, "holds no dataset")
+    refused(cxi, "dataset .* not found")
 
 
 def test_pickled_objects_are_never_loaded(tmp_path):
@@ -106,7 +106,7 @@ def test_an_archive_that_unpacks_to_very_much_is_refused(tmp_path):
                 member.write(bytes(1 << 20))
         for name in ("xcoords", "ycoords"):
             archive.writestr(f"{name}.npy", b"")
-    refused(tmp_path / "bomb.npz", "cannot be right|no npy array")
+    refused(tmp_path / "bomb.npz", "damaged or hostile|not an npy array")
 
 
 @pytest.mark.parametrize("name", GOLDEN)

@@ -81,7 +81,7 @@ def test_a_mask_keeps_its_sense_and_place(tmp_path, name):
 @pytest.mark.parametrize("name", GOLDEN)
 def test_a_scan_too_large_to_read_at_once_stays_on_disk_and_reads_the_same(tmp_path, name, monkeypatch):
     _, at_once = read(tmp_path, name)
-    monkeypatch.setattr(conversion, "AT_ONCE", 0)
+    monkeypatch.setattr(conversion, "IN_MEMORY_BYTES", 0)
     _, found = read_again(tmp_path, name)
     assert not isinstance(found.counts, np.ndarray)
     pieces = np.concatenate([found.counts[start : start + 5] for start in range(0, len(found), 5)])
@@ -189,9 +189,13 @@ def test_a_wrong_place_of_the_beam_is_warned_of(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("name", "remove", "message"),
     [
-        ("eiger", "positions", r"holds no positions: give their file in source\.positions"),
-        ("ptychopinn", "geometry", r"carries no wavelength: give energy, distance and pixel size in source\.geometry"),
-        ("emd", "geometry", r"carries no wavelength"),
+        ("eiger", "positions", r"positions not found in .*: give their file in source\.positions"),
+        (
+            "ptychopinn",
+            "geometry",
+            r"wavelength not found in .*: give energy, distance and pixel size in source\.geometry",
+        ),
+        ("emd", "geometry", r"wavelength not found in .*"),
     ],
 )
 def test_what_a_file_lacks_is_asked_for(tmp_path, name, remove, message):
@@ -203,9 +207,9 @@ def test_what_a_file_lacks_is_asked_for(tmp_path, name, remove, message):
     assert "\n" not in str(caught.value)
 
 
-def test_detector_pixels_that_are_no_squares_are_refused(tmp_path):
+def test_detector_pixels_that_are_not_square_are_refused(tmp_path):
     path = GOLDEN["cxi"][1](tmp_path, make_scan())
     with h5py.File(path, "r+") as file:
         file["entry_1/instrument_1/detector_1/x_pixel_size"][()] = 55e-6
-    with pytest.raises(ValueError, match="are no squares"):
+    with pytest.raises(ValueError, match="expected square ones"):
         read_scan_of(path, Source(file=str(path)))

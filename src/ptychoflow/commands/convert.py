@@ -1,4 +1,4 @@
-"""Convert a measurement to a scan: find or fetch the file, read it, put in a refined probe where there is one."""
+"""Convert a measurement to a scan, with a refined probe where one is given."""
 
 import dataclasses
 import logging
@@ -33,7 +33,7 @@ def convert(output: Path, source: Source, probe: Path | None = None, local_copy:
         local_copy: copies of the files that the source names by an address, such as ``s3://bucket/scan.h5``.
 
     Raises:
-        FileNotFoundError: if the measurement is nowhere and there is no address to fetch it from.
+        FileNotFoundError: if the measurement is missing and ``source.url`` is not set.
         ValueError: if it is damaged, is not what its checksum says, or holds impossible values.
 
     Example:
@@ -54,7 +54,7 @@ def convert(output: Path, source: Source, probe: Path | None = None, local_copy:
 
 
 def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.ndarray]:
-    """Counts that may lie on disk, in order and checked, about ``piece_bytes`` at a time."""
+    """Yield counts that may lie on disk, in order and checked, about ``piece_bytes`` at a time."""
     step = max(1, piece_bytes // (counts.dtype.itemsize * counts.shape[-1] ** 2))
     for start in range(0, len(counts), step):
         piece = counts[start : start + step]
@@ -63,7 +63,7 @@ def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.nd
 
 
 def _with_probe(scan: Scan, path: Path) -> Scan:
-    """The scan with a refined probe; where that was refined on a cropped detector, it is dark outside the crop."""
+    """Return the scan with a refined probe, zero-padded in the far field if refined on a cropped detector."""
     probe = read_reconstruction(path).probe
     metadata = scan.metadata | {"probe_source": path.name}
     return dataclasses.replace(scan, probe=resize_far_field(probe, scan.size), metadata=metadata)

@@ -1,13 +1,7 @@
-"""From a directory to a directory in one call: all steps of a reconstruction, told by events, stopped in order."""
+"""Reconstruct a directory into a directory: all steps in one call, with progress events and orderly cancellation."""
 
-import json
 import logging
-import signal
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +9,7 @@ from ..config import Inference, Packing, Refinement, Runtime, Source, Stitching
 from ..io.atomic import check_output
 from ..io.reconstruction_h5 import ENDINGS, read_reconstruction
 from ..readers.registry import read_measurement
+from ..runtime.cancellation import CancellationHandler, Cancelled, Events, handle_signals
 from .convert import convert
 from .pack import pack
 from .refine import refine
@@ -24,10 +19,6 @@ logger = logging.getLogger(__name__)
 MODEL, PRODUCT = "model.ckpt", "product.h5"
 CANCELLED = 130
 """Exit code after SIGTERM or SIGINT, as ptychodus has it."""
-
-
-class Stopped(BaseException):
-    """Somebody asked to stop while there was nothing yet to finish in order."""
 
 
 def run_directory(
@@ -75,65 +66,25 @@ def run_directory(
     Example:
         ptychoflow run-directory standard-directory reconstructed --events > events.jsonl
     """
-    tell = Events(events)
+    emit = Events(events)
     try:
-        with _signals(Stop(tell)) as stop:
-            model = _model(input, model)
+        with handle_signals(CancellationHandler(emit)) as cancellation:
+            model = _find_model(input, model)
             steps = ["convert", "pack", *(["reconstruct"] if model else []), "refine"]
-            _announce(input, output, source, model, steps, refinement.epochs, dry_run, tell)
+            _announce(input, output, source, model, steps, refinement.epochs, dry_run, emit)
             if dry_run:
                 return 0
             sections = (packing, inference, stitching, refinement)
-            partial = _reconstruct(output / PRODUCT, source, model, sections, runtime, stop)
-    except Stopped:
-        tell("cancelled", product=None)
-        logger.warning("stopped before there was anything to keep")
+            partial = _reconstruct(output / PRODUCT, source, model, sections, runtime, cancellation)
+    except Cancelled:
+        emit("cancelled", product=None)
+        logger.warning("cancelled before the first epoch; nothing written")
         return CANCELLED
     except Exception as error:
-        tell("error", message=" ".join(str(error).split()))
+        emit("error", message=" ".join(str(error).split()))
         raise
-    tell("cancelled" if partial else "finished", product=str(output / PRODUCT), partial=partial or None)
+    emit("cancelled" if partial else "finished", product=str(output / PRODUCT), partial=partial or None)
     return CANCELLED if partial else 0
-
-
-class Events:
-    """Says what happens, for programs that listen.
-
-    Args:
-        wanted: False to be silent.
-    """
-
-    def __init__(self, wanted: bool) -> None:
-        self._wanted = wanted
-
-    def __call__(self, event: str, **metadata: Any) -> None:
-        if self._wanted:
-            print(json.dumps({"event": event, "time": round(time.time(), 3), **metadata}), file=sys.stdout, flush=True)
-
-
-class Stop:
-    """Whether somebody asked to stop; before there is anything to finish, that ends the work at once.
-
-    Attributes:
-        asked: whether.
-        orderly: True while the work itself looks at ``asked`` and ends in order.
-    """
-
-    def __init__(self, tell: Events) -> None:
-        self.asked, self.orderly, self.tell = False, False, tell
-
-    def step(self, name: str) -> None:
-        """Say which step begins; none does where a request was lost, as one raised in a destructor is."""
-        if self.asked:
-            raise Stopped
-        self.tell("step", step=name)
-
-    def __call__(self, *_: object) -> None:
-        again, self.asked = self.asked, True
-        if not again:
-            self.tell("cancelling")
-        if again or not self.orderly:
-            raise Stopped
 
 
 def _announce(
@@ -144,64 +95,59 @@ def _announce(
     steps: list[str],
     epochs: int,
     dry_run: bool,
-    tell: Events,
+    emit: Events,
 ) -> None:
-    """Say what was found and what comes of it."""
-    found = read_measurement(input, source)
-    count, height, width = found.patterns.shape
-    told = {"input": str(input), "output": str(output / PRODUCT), "steps": steps, "model": str(model or "")}
-    told |= {"format": found.metadata["format"], "patterns": [count, height, width], "epochs": epochs}
-    tell("plan" if dry_run else "started", **told)
+    """Emit the measurement and the planned steps."""
+    measurement = read_measurement(input, source)
+    count, height, width = measurement.patterns.shape
+    plan: dict[str, Any] = {"input": str(input), "output": str(output / PRODUCT), "steps": steps}
+    plan |= {"model": str(model or ""), "format": measurement.metadata["format"]}
+    plan |= {"patterns": [count, height, width], "epochs": epochs}
+    emit("plan" if dry_run else "started", **plan)
     if dry_run:
-        logger.info("would read %d patterns of %d x %d px (%s) from %s", count, height, width, told["format"], input)
+        logger.info("would read %d patterns of %d x %d px (%s) from %s", count, height, width, plan["format"], input)
         logger.info("would %s and write %s", ", ".join(steps), output / PRODUCT)
 
 
 def _reconstruct(
-    product: Path, source: Source, model: Path | None, sections: tuple, runtime: Runtime, stop: Stop
+    product: Path,
+    source: Source,
+    model: Path | None,
+    sections: tuple[Packing, Inference, Stitching, Refinement],
+    runtime: Runtime,
+    cancellation: CancellationHandler,
 ) -> str:
-    """Make the product; returns what is partial about it."""
+    """Write the product; return the reason if it is partial, else an empty string."""
     packing, inference, stitching, refinement = sections
     check_output(product, *ENDINGS)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         dataset, stitched = place / "dataset", place / "stitched.h5"
-        stop.step("convert")
+        cancellation.step("convert")
         convert(place / "scan.cxi", source)
-        stop.step("pack")
+        cancellation.step("pack")
         pack(place / "scan.cxi", dataset, packing)
         (place / "scan.cxi").unlink()
         if model is not None:
             from .reconstruct import reconstruct  # needs lightning, which the core does not have
 
-            stop.step("reconstruct")
+            cancellation.step("reconstruct")
             reconstruct(model, dataset, stitched, inference, stitching, runtime)
 
-        def go_on(row: dict[str, float]) -> bool:
-            stop.tell("epoch", of=refinement.epochs, **row)
-            return not stop.asked
+        def on_epoch_end(row: dict[str, float]) -> bool:
+            cancellation.emit("epoch", of=refinement.epochs, **row)
+            return not cancellation.requested
 
-        stop.step("refine")
-        stop.orderly = True
-        refine(dataset, product, refinement, stitched if model is not None else None, runtime, go_on)
+        cancellation.step("refine")
+        cancellation.cooperative = True
+        refine(dataset, product, refinement, stitched if model is not None else None, runtime, on_epoch_end)
         return str(read_reconstruction(product).metadata.get("partial", ""))
 
 
-@contextmanager
-def _signals(stop: Stop) -> Iterator[Stop]:
-    """SIGTERM and SIGINT ask ``stop``."""
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _model(input: Path, model: Path | None) -> Path | None:
-    """The checkpoint to start with, if there is one."""
+def _find_model(input: Path, model: Path | None) -> Path | None:
+    """Return the checkpoint to start with, if any."""
     if model is None:
         return input / MODEL if (input / MODEL).is_file() else None
     if not model.is_file():
-        raise FileNotFoundError(f"there is no model {model}")
+        raise FileNotFoundError(f"model {model} not found: check the path in --model")
     return model

@@ -1,4 +1,4 @@
-"""What ptychodus is handed: its standard directory of patterns, product and settings, and our engine to run with."""
+"""Standard directory of ptychodus: patterns, product, settings, and optionally a checkpoint of ours."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,13 +14,13 @@ FILES = (DIFFRACTION, PRODUCT, SETTINGS, MODEL)
 
 
 def write_standard(folder: Path, product: Product, scan: Scan, chunks: Iterable[np.ndarray]) -> None:
-    """Fill a folder as ``ptychodus -b`` wants it.
+    """Write a folder as ``ptychodus -b`` expects it.
 
     Args:
         folder: an empty folder.
-        product: what was reconstructed.
-        scan: whose patterns they are, one to each position of the product.
-        chunks: its counts in pieces, in order.
+        product: the reconstruction.
+        scan: the scan of its patterns, one for each position of the product.
+        chunks: the counts in pieces, in order, ``(n, N, N)``.
     """
     write_diffraction(folder / DIFFRACTION, scan, product.indexes, chunks)
     write_product(folder / PRODUCT, centred(product))
@@ -28,7 +28,14 @@ def write_standard(folder: Path, product: Product, scan: Scan, chunks: Iterable[
 
 
 def write_diffraction(path: Path, scan: Scan, indexes: np.ndarray, chunks: Iterable[np.ndarray]) -> None:
-    """Write patterns as ptychodus keeps them, zero frequency in the middle, each with its scan index."""
+    """Write patterns as ptychodus stores them, zero frequency in the middle, each with its scan index.
+
+    Args:
+        path: the file.
+        scan: the scan of the patterns; its counts give shape and dtype.
+        indexes: scan index of each pattern, ``(J,)``.
+        chunks: the counts in pieces, in order, ``(n, N, N)``.
+    """
     with h5py.File(path, "w") as file:
         file.create_dataset("indexes", data=np.asarray(indexes, np.int64), compression="lzf")
         shape, dtype = scan.counts.shape, scan.counts.dtype
@@ -44,13 +51,14 @@ def write_diffraction(path: Path, scan: Scan, indexes: np.ndarray, chunks: Itera
 
 
 def settings_for(size: int) -> str:
-    """Settings with which ptychodus takes patterns of ``size`` px as they are and reconstructs with our engine."""
-    sections = {
+    """Return settings with which ptychodus takes patterns of ``size`` px unchanged and reconstructs with our engine."""
+    sections: dict[str, dict[str, object]] = {
         "Diffraction": {"CropEnabled": "false"},
         "Products": {"FileType": "HDF5"},
         "Processing": {"Algorithm": "PtychoPINN-Torch_Unsupervised"},
         "PtychoPINNTorchData": {"model_size": size},
     }
     return "\n".join(
-        f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in said.items()) for name, said in sections.items()
+        f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
+        for name, settings in sections.items()
     )

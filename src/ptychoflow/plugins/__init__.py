@@ -1,1 +1,1 @@
-"""What drives this library from outside: ptychodus and MLflow."""
+"""Entry points for other programs that call this library: ptychodus and MLflow."""

@@ -1,4 +1,4 @@
-"""A network as MLflow serves it: arrays in, arrays out. Models in MLflow stores name this module as their loader."""
+"""Pyfunc model of a network for MLflow, arrays in and arrays out; MLflow stores name this module as the loader."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class PyfuncModel:
-    """What ``mlflow.pyfunc.load_model`` gives for one of our networks."""
+    """The model that ``mlflow.pyfunc.load_model`` returns for one of our networks."""
 
     def __init__(self, model: Model) -> None:
         self._engine = InferenceEngine(PtychoModel(model))
@@ -27,10 +27,10 @@ class PyfuncModel:
             model_input: ``counts`` float32 ``(J, N, N)``, zero frequency in the middle; ``positions`` float64
                 ``(J, 2)``, centres ``(y, x)`` in object pixels; ``probe`` float32 ``(M, N, N, 2)``, real and imaginary
                 part of the modes in sqrt(photons).
-            params: none are known.
+            params: ignored.
 
         Returns:
-            ``object`` float32 ``(H, W, 2)``, real and imaginary part; ``coverage`` ``(H, W)``, True where it is known;
+            ``object`` float32 ``(H, W, 2)``, real and imaginary part; ``coverage`` ``(H, W)``, True where illuminated;
             ``origin`` ``(2,)``, the position of pixel ``[0, 0]``.
         """
         pairs = np.ascontiguousarray(model_input["probe"], np.float32)
@@ -44,5 +44,5 @@ class PyfuncModel:
 
 
 def _load_pyfunc(path: str) -> PyfuncModel:
-    """MLflow calls this with the folder that holds the network."""
+    """Load the network in a folder; MLflow calls this function by its name."""
     return PyfuncModel(read_model_folder(Path(path)))

@@ -1,4 +1,4 @@
-"""A detector with fewer or wider pixels, and what follows for pixel size, positions, probe and truth."""
+"""Scans as a smaller detector, or one with wider pixels, would have measured them."""
 
 import dataclasses
 
@@ -8,16 +8,22 @@ from ..core.scan import Geometry, GroundTruth, Scan
 
 
 def crop(scan: Scan, size: int) -> Scan:
-    """The scan as a detector of the central ``size`` pixels would have measured it.
+    """Crop a scan to the central ``size`` pixels of its detector.
 
     A smaller detector resolves less: the object pixel grows by N / size, so positions in pixels shrink by as much. The
-    probe keeps the light that falls on the detector area that is left. The truth is low-passed to the new pixel.
+    probe keeps the photons that fall on the remaining detector area. The ground truth is low-passed to the new pixel.
+
+    Args:
+        scan: patterns of ``(N, N)`` px.
+        size: side of the remaining detector, px.
 
     Raises:
         ValueError: if the patterns are smaller than ``size``.
     """
     if size > scan.size:
-        raise ValueError(f"packing.crop is {size} px but the patterns of {scan.name} are {scan.size} px: crop to less")
+        raise ValueError(
+            f"packing.crop is {size} px, but the patterns of {scan.name} have {scan.size} px: crop to less"
+        )
     shrink = size / scan.size
     window = centre(scan.size, size)
     geometry = scan.geometry
@@ -34,15 +40,15 @@ def crop(scan: Scan, size: int) -> Scan:
 
 
 def centre(size: int, kept: int) -> slice:
-    """The central ``kept`` of ``size`` pixels: zero frequency comes to lie at ``kept // 2``."""
+    """Return the slice of the central ``kept`` of ``size`` pixels; zero frequency lies at ``kept // 2``."""
     start = size // 2 - kept // 2
     return slice(start, start + kept)
 
 
 def resize_far_field(probe: np.ndarray, size: int) -> np.ndarray:
-    """The probe as it is seen by a detector of ``size`` pixels of the same kind: cut, or dark where it is larger.
+    """Return the probe for a detector of ``size`` pixels of the same width: its far field is cropped or zero-padded.
 
-    The transform is unitary: the light that both detectors see is conserved, and its pixels keep their values.
+    The transform is unitary: pixels that both detectors have keep their values, and so their photons.
 
     Args:
         probe: modes, ``(M, N, N)``.
@@ -61,11 +67,11 @@ def resize_far_field(probe: np.ndarray, size: int) -> np.ndarray:
 
 
 def coarsen_far_field(probe: np.ndarray, factor: int) -> np.ndarray:
-    """The probe as it is seen by a detector whose pixels are ``factor`` times as wide.
+    """Return the probe for a detector whose pixels are ``factor`` times as wide.
 
     Its far field is sampled more coarsely, so it spans the central part of the field of view only. The middle of a wide
-    pixel lies ``(factor - 1) / 2`` narrow ones beyond the frequency it stands for: a phase ramp says so. What varies
-    within a pixel is not seen, as on any detector.
+    pixel lies ``(factor - 1) / 2`` narrow ones beyond its frequency, which a phase ramp accounts for. Variation within
+    a pixel is lost, as on any detector.
 
     Args:
         probe: modes, ``(M, N, N)``.
@@ -81,21 +87,22 @@ def coarsen_far_field(probe: np.ndarray, factor: int) -> np.ndarray:
 
 
 def far_field_of(probe: np.ndarray) -> np.ndarray:
-    """The wave on the detector, zero frequency in the middle, unitary, ``(M, N, N)``."""
+    """Far field of a probe ``(M, N, N)``: the wave on the detector, zero frequency in the middle, unitary."""
     axes = (-2, -1)
     return np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe, axes=axes), norm="ortho"), axes=axes)
 
 
 def _resample_truth(truth: GroundTruth, shrink: float) -> GroundTruth:
-    """The object on pixels ``1 / shrink`` as large, low-passed to what they can show; its first pixel stays put."""
+    """Resample the object to pixels ``1 / shrink`` as large after a low pass; its first pixel keeps its place."""
     rows, columns = (_lanczos(side, shrink) for side in truth.object.shape)
     resampled = (rows @ truth.object @ columns.T).astype(np.complex64)
     positions = None if truth.positions is None else truth.positions * shrink
-    return GroundTruth(resampled, tuple(float(value) * shrink for value in truth.origin), positions)
+    y, x = truth.origin
+    return GroundTruth(resampled, (float(y) * shrink, float(x) * shrink), positions)
 
 
 def _lanczos(side: int, shrink: float, lobes: int = 4) -> np.ndarray:
-    """Matrix ``(new, side)`` that resamples a line by a Lanczos-windowed sinc, each row summing to 1."""
+    """Return a matrix ``(new, side)`` that resamples a line by a Lanczos-windowed sinc; its rows sum to 1."""
     new = int((side - 1) * shrink) + 1
     distance = np.arange(new)[:, None] - np.arange(side) * shrink  # new pixels
     weights = np.where(abs(distance) < lobes, np.sinc(distance) * np.sinc(distance / lobes), 0)

@@ -1,9 +1,10 @@
-"""Which detector pixels are kept of each pattern, and how: masked, moved, cut, summed."""
+"""Detector pixels of each pattern: masking, centring, cropping and binning, and the statistics that they need."""
 
 import dataclasses
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,71 +13,72 @@ from .cropping import centre, coarsen_far_field, crop, far_field_of
 
 logger = logging.getLogger(__name__)
 
-LIGHT_TO_LOSE = 0.01
-"""Share of the beam outside the field of view beyond which a binned pattern is not what the probe makes."""
+MAX_LOST_SHARE = 0.01
+"""Share of the probe's photons outside the field of view beyond which binned patterns do not match the probe."""
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """What becomes of the pixels of a pattern, in this order.
+    """The operations on the pixels of a pattern, in this order.
 
     Attributes:
-        size: side of the patterns as they come, px.
-        good: True where a pixel counts, ``(N, N)``, and 0 is written elsewhere; None where all do.
-        shift: whole pixels ``(y, x)`` by which patterns are moved; what comes in from outside does not count.
+        size: side N of the patterns before, px.
+        good: True where a pixel is valid, ``(N, N)``, and 0 is written elsewhere; None where all are.
+        shift: whole pixels ``(y, x)`` by which patterns are moved; pixels moved in from outside are invalid.
         crop: side of the central square that is kept, px; None keeps all.
-        bin: side of the squares of pixels that are summed into one.
+        binning: side of the squares of pixels that are summed into one.
     """
 
     size: int
     good: np.ndarray | None = None
     shift: tuple[int, int] = (0, 0)
     crop: int | None = None
-    bin: int = 1
+    binning: int = 1
 
     def __post_init__(self) -> None:
         if self.cut > self.size:
-            raise ValueError(f"packing.crop is {self.cut} px but the patterns are {self.size} px: crop to less")
-        if self.cut % (2 * self.bin):
+            raise ValueError(f"packing.crop is {self.cut} px, but the patterns have {self.size} px: crop to less")
+        if self.cut % (2 * self.binning):
             raise ValueError(
-                f"packing.binning is {self.bin}, which does not cut {self.cut} px into an even number of pixels: set "
-                f"packing.crop to a multiple of {2 * self.bin}"
+                f"packing.binning is {self.binning}, which does not divide {self.cut} px into an even number of "
+                f"pixels: set packing.crop to a multiple of {2 * self.binning}"
             )
         if max(map(abs, self.shift)) >= self.size or not self._counts_left().any():
-            raise ValueError("no detector pixel is left that counts: mask fewer, or correct packing.centre")
+            raise ValueError("every detector pixel is masked: mask fewer pixels, or correct packing.centre")
 
     @property
     def cut(self) -> int:
-        """Side of the square that is kept, before pixels are summed."""
+        """Side of the kept square before binning, px."""
         return self.size if self.crop is None else self.crop
 
     @property
     def keeps_all(self) -> bool:
-        """Whether patterns stay as they are."""
-        return self.good is None and self.shift == (0, 0) and self.cut == self.size and self.bin == 1
+        """True if patterns stay unchanged."""
+        return self.good is None and self.shift == (0, 0) and self.cut == self.size and self.binning == 1
 
     def of_counts(self, patterns: np.ndarray) -> np.ndarray:
-        """The patterns ``(n, N, N)`` as they are kept, ``(n, N', N')``."""
+        """Mask, move, crop and bin patterns, ``(n, N, N)`` to ``(n, N', N')``."""
         if self.good is not None:
             patterns = np.where(self.good, patterns, patterns.dtype.type(0))
-        return sum_squares(self._square(patterns), self.bin)
+        return sum_squares(self._square(patterns), self.binning)
 
     def of_mask(self) -> np.ndarray | None:
-        """True where a kept pixel counts, ``(N', N')``: all that were summed into it do; None where all do."""
+        """Return the mask of kept pixels, ``(N', N')``: valid if all that are summed into it are; None if all are."""
         kept = self._counts_left()
         return None if kept.all() else kept
 
     def of_scan(self, scan: Scan) -> Scan:
-        """The scan with geometry and probe of the patterns as they are kept; its counts only announce their shape."""
+        """Return the scan with geometry, probe and mask of the kept patterns; its counts only carry their shape."""
         kept = dataclasses.replace(scan, mask=None)
         if self.cut < self.size:
             kept = crop(kept, self.cut)
-        if self.bin > 1:
+        if self.binning > 1:
             kept = self._coarsened(kept)
-        side = self.cut // self.bin
-        done = {"masked_pixels": 0 if self.good is None else int(np.sum(~self.good)), "moved_px": list(self.shift)}
-        if self.bin > 1:
-            done["summed_px"] = self.bin
+        side = self.cut // self.binning
+        done: dict[str, Any] = {"masked_pixels": 0 if self.good is None else int(np.sum(~self.good))}
+        done["moved_px"] = list(self.shift)
+        if self.binning > 1:
+            done["summed_px"] = self.binning
         return dataclasses.replace(
             kept,
             counts=np.broadcast_to(np.zeros((), scan.counts.dtype), (len(scan), side, side)),
@@ -86,22 +88,22 @@ class Pixels:
 
     def _counts_left(self) -> np.ndarray:
         good = np.ones((self.size, self.size), bool) if self.good is None else self.good
-        return sum_squares(self._square(good[None])[0], self.bin) == self.bin**2
+        return sum_squares(self._square(good[None])[0], self.binning) == self.binning**2
 
     def _coarsened(self, scan: Scan) -> Scan:
-        probe = coarsen_far_field(scan.probe, self.bin)
+        probe = coarsen_far_field(scan.probe, self.binning)
         lost = 1 - float(np.sum(np.abs(probe) ** 2)) / scan.photons
-        if lost > LIGHT_TO_LOSE:
+        if lost > MAX_LOST_SHARE:
             logger.warning(
-                "%.1f %% of the beam lies outside the field of view that packing.binning %d leaves: the patterns will not "
-                "be what the probe makes; bin less",
+                "%.1f %% of the probe's photons lie outside the field of view that packing.binning %d leaves, so "
+                "patterns will not match the probe: reduce packing.binning",
                 100 * lost,
-                self.bin,
+                self.binning,
             )
         return dataclasses.replace(scan, counts=scan.counts[:, : len(probe[0]), : len(probe[0])], probe=probe)
 
     def _square(self, patterns: np.ndarray) -> np.ndarray:
-        """The central square of the moved patterns; 0 or False where it reaches beyond them."""
+        """Return the central square of the moved patterns; 0 or False where it reaches beyond them."""
         window = centre(self.size, self.cut)
         spans = [(window.start - step, window.stop - step) for step in self.shift]
         inner = tuple(slice(max(0, first), max(0, end)) for first, end in spans)
@@ -114,27 +116,27 @@ class Pixels:
 
 
 def sum_squares(patterns: np.ndarray, side: int) -> np.ndarray:
-    """Sums over squares of ``side`` pixels, ``(..., N / side, N / side)``, in a dtype that holds them."""
+    """Sum patterns over squares of ``side`` pixels, ``(..., N / side, N / side)``, in a dtype that holds the sums."""
     if side == 1:
         return patterns
     kind = patterns.dtype.kind
     dtype = np.float64 if kind == "f" else np.uint32 if patterns.dtype.itemsize <= 2 else np.uint64
-    total = 0
+    total: Any = 0
     for y in range(side):
         for x in range(side):
             total = total + patterns[..., y::side, x::side].astype(dtype)
-    return total
+    return np.asarray(total)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first pass over all patterns finds.
+    """Statistics of all patterns.
 
     Attributes:
-        mean: mean counts of each pixel over the values that are possible, ``(N, N)``.
+        mean: mean counts of each pixel over its valid values, ``(N, N)``.
         impossible: True where a pixel holds NaN, infinity or a negative value in any pattern, ``(N, N)``.
         saturated: True where a pixel reaches the saturation in any pattern, ``(N, N)``.
-        flawed: True for each pattern that holds an impossible value, ``(J,)``.
+        flawed: True for each pattern with an impossible value, ``(J,)``.
     """
 
     mean: np.ndarray
@@ -144,10 +146,10 @@ class Survey:
 
 
 def survey(chunks: Iterable[np.ndarray], shape: tuple[int, int, int], saturation: int | None = None) -> Survey:
-    """Look at all patterns once, in pieces ``(n, N, N)``; without any pieces nothing is found.
+    """Compute the statistics of all patterns in one pass.
 
     Args:
-        chunks: the patterns.
+        chunks: the patterns in pieces ``(n, N, N)``; without any, every statistic is zero or False.
         shape: of all patterns, ``(J, N, N)``.
         saturation: photons at which a pixel is saturated.
     """
@@ -167,17 +169,18 @@ def survey(chunks: Iterable[np.ndarray], shape: tuple[int, int, int], saturation
 
 
 def displacement(mean: np.ndarray, probe: np.ndarray, good: np.ndarray | None = None) -> tuple[int, int]:
-    """How far the patterns lie from where the probe puts them: whole pixels ``(y, x)``.
+    """Compute the shift of the patterns against the far field of the probe, whole pixels ``(y, x)``.
 
-    The best match of the mean pattern with the far field of the probe, both as amplitudes.
+    It is the maximum of the cross-correlation of the two, both as amplitudes.
 
     Args:
         mean: mean pattern, ``(N, N)``.
         probe: modes, ``(M, N, N)``.
-        good: True where a pixel counts.
+        good: True where a pixel is valid, ``(N, N)``; None where all are.
     """
-    seen = np.sqrt(mean if good is None else np.where(good, mean, 0))
+    measured = np.sqrt(mean if good is None else np.where(good, mean, 0))
     expected = np.sqrt(np.sum(np.abs(far_field_of(probe)) ** 2, axis=0))
-    match = np.fft.ifft2(np.fft.fft2(seen) * np.fft.fft2(expected).conj()).real
-    best = np.unravel_index(np.argmax(match), match.shape)
-    return tuple(int((at + side // 2) % side - side // 2) for at, side in zip(best, match.shape))
+    correlation = np.fft.ifft2(np.fft.fft2(measured) * np.fft.fft2(expected).conj()).real
+    best = np.unravel_index(np.argmax(correlation), correlation.shape)
+    y, x = (int((at + side // 2) % side - side // 2) for at, side in zip(best, correlation.shape))
+    return y, x

@@ -1,4 +1,4 @@
-"""What patterns say about their detector and their beam: noise, bad pixels, centre, how much neighbours overlap."""
+"""Statistics of patterns and positions: noise, bad pixels, beam centre, beam diameter, overlap of neighbours."""
 
 from dataclasses import dataclass
 
@@ -6,28 +6,28 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-LEAST_LIGHT = 0.02
-"""Mean counts from which a pixel is lit at all."""
-FAR_OUT = 8.0
-"""Robust standard deviations from its neighbours' by which a pixel is hot."""
-EXPECTED = 20.0
-"""Counts over the whole sample that a pixel's neighbours must have for its silence to mean that it is dead."""
+MIN_MEAN_COUNTS = 0.02
+"""Least mean counts of a pixel that is used for the noise statistics."""
+HOT_PIXEL_SIGMA = 8.0
+"""Robust standard deviations above its neighbours beyond which a pixel is hot."""
+MIN_NEIGHBOUR_COUNTS = 20.0
+"""Counts over the whole sample beyond which a pixel's neighbours show that a pixel without counts is dead."""
 
 
 @dataclass(frozen=True)
-class Detector:
-    """What a sample of patterns says.
+class DetectorStatistics:
+    """Statistics of a sample of patterns.
 
     Attributes:
-        photons: mean, least and most of a pattern.
-        fano: variance over mean of the dimmest lit pixels; 1 for photons counted one by one.
-        whole: whether every value is a whole number.
+        photons: mean, minimum and maximum of the counts per pattern.
+        fano: Fano factor, variance over mean, of the pixels with the fewest counts; 1 for Poisson noise.
+        whole: True if every value is an integer.
         quantum: the step between values, where they have one: 1 for counts.
         hot: pixels ``(y, x)`` far above their neighbours.
-        dead: pixels ``(y, x)`` that stay dark among lit ones.
-        saturated: share of values at the greatest one that the type holds.
-        beam: where the light lies on average, ``(y, x)`` px.
-        corner: whether the direct beam lies at ``[0, 0]``.
+        dead: pixels ``(y, x)`` without counts whose neighbours have some.
+        saturated: share of values at the largest one of the dtype.
+        beam: centre of mass of the intensity, ``(y, x)`` px.
+        corner: True if the direct beam lies at ``[0, 0]``.
     """
 
     photons: tuple[float, float, float]
@@ -42,32 +42,39 @@ class Detector:
 
     @property
     def noise(self) -> str:
-        """The noise in words."""
+        """Verdict on the noise, for people."""
         if not np.isfinite(self.fano):
-            return "too few patterns to tell"
+            return "unknown: too few patterns"
         if 0.8 <= self.fano <= 1.3:
-            return "Poisson: photons counted one by one"
+            return "Poisson: photon counts"
         if self.fano < 0.8:
-            return "less than Poisson: amplitudes, or counts that were scaled or smoothed; set source.domain"
-        return "more than Poisson: a gain, a background, or an unsteady beam"
+            return "sub-Poisson: amplitudes, or scaled or smoothed counts; set source.domain"
+        return "super-Poisson: a gain, a background, or a fluctuating beam"
 
 
 def fano_factor(counts: np.ndarray) -> float:
-    """Variance over mean of the pixels where patterns differ least: the dimmest quarter of the lit ones.
+    """Fano factor: variance over mean of the pixels where patterns differ least, the quarter with the fewest counts.
 
-    Where patterns differ by what they show, the variance is larger; so of those pixels the lower half counts, and the
-    factor is an upper bound for a scan that moves much. NaN where there are too few pixels or patterns.
+    Where patterns differ by the object, the variance is larger; so a low quantile over those pixels is taken, and the
+    factor is an upper bound for a scan with large steps.
+
+    Args:
+        counts: patterns, ``(K, H, W)``.
+
+    Returns:
+        The factor; NaN for fewer than 16 patterns or pixels with counts.
     """
-    mean, variance = counts.mean(0, dtype=np.float64), counts.var(0, dtype=np.float64, ddof=1) if len(counts) > 1 else 0
-    lit = mean > LEAST_LIGHT
-    if len(counts) < 16 or lit.sum() < 16:
+    mean = counts.mean(0, dtype=np.float64)
+    used = mean > MIN_MEAN_COUNTS
+    if len(counts) < 16 or used.sum() < 16:
         return float("nan")
-    dim = lit & (mean <= np.quantile(mean[lit], 0.25))
-    return float(np.quantile(variance[dim] / mean[dim], 0.35))
+    variance = counts.var(0, dtype=np.float64, ddof=1)
+    weak = used & (mean <= np.quantile(mean[used], 0.25))
+    return float(np.quantile(variance[weak] / mean[weak], 0.35))
 
 
 def quantum(counts: np.ndarray) -> float | None:
-    """The step that all values are multiples of, or None: 1 for counts, a gain for scaled ones."""
+    """Return the step that all values are multiples of, or None: 1 for counts, a gain for scaled ones."""
     values = np.unique(counts[:64])
     values = values[values > 0]
     if len(values) < 2:
@@ -78,34 +85,36 @@ def quantum(counts: np.ndarray) -> float | None:
 
 
 def hot_pixels(mean: np.ndarray) -> np.ndarray:
-    """Pixels far above what stands around them, ``(K, 2)``."""
+    """Find pixels of a mean pattern ``(H, W)`` far above their neighbours, indices ``(K, 2)``."""
     amplitude = np.sqrt(mean)
     around = ndimage.median_filter(amplitude, footprint=_RING, mode="nearest")
     excess = amplitude - around
-    spread = 1.4826 * ndimage.median_filter(abs(excess), size=7, mode="nearest") + 0.05 * around + 0.05
-    return np.argwhere(excess > FAR_OUT * spread)
+    sigma = 1.4826 * ndimage.median_filter(abs(excess), size=7, mode="nearest") + 0.05 * around + 0.05
+    return np.argwhere(excess > HOT_PIXEL_SIGMA * sigma)
 
 
 def silent_pixels(counts: np.ndarray) -> np.ndarray:
-    """Pixels that never count although their neighbours do, ``(K, 2)``."""
+    """Find pixels of patterns ``(K, H, W)`` without counts although their neighbours have some, indices ``(K, 2)``."""
     total = counts.sum(0, dtype=np.float64)
     around = ndimage.median_filter(total, footprint=_RING, mode="nearest")
-    return np.argwhere((total == 0) & (around > EXPECTED))
+    return np.argwhere((total == 0) & (around > MIN_NEIGHBOUR_COUNTS))
 
 
-def look_at_detector(counts: np.ndarray, mask: np.ndarray, corner: bool, beam: tuple[float, float]) -> Detector:
-    """All of these at once.
+def inspect_detector(
+    counts: np.ndarray, mask: np.ndarray, corner: bool, beam: tuple[float, float]
+) -> DetectorStatistics:
+    """Compute all statistics of the detector from a sample of patterns.
 
     Args:
         counts: some patterns, the beam in the middle, ``(K, H, W)``.
-        mask: True where a pixel counts; the others are not looked at.
-        corner: whether the file keeps the beam in the corner.
-        beam: where the light lies.
+        mask: True where a pixel is valid, ``(H, W)``; the others are ignored.
+        corner: True if the file keeps the beam in the corner.
+        beam: centre of mass of the intensity, ``(y, x)`` px.
     """
     photons = counts.sum((1, 2), dtype=np.float64)
     good = np.where(mask, counts, 0)
     top = np.iinfo(counts.dtype).max if counts.dtype.kind in "ui" else np.inf
-    return Detector(
+    return DetectorStatistics(
         photons=(float(photons.mean()), float(photons.min()), float(photons.max())),
         fano=fano_factor(good),
         whole=counts.dtype.kind in "ui" or bool(np.array_equal(counts, np.rint(counts))),
@@ -121,30 +130,35 @@ def look_at_detector(counts: np.ndarray, mask: np.ndarray, corner: bool, beam: t
 
 
 def _far(y: int, x: int, beam: tuple[float, float]) -> bool:
-    """Whether a pixel lies away from the direct beam, which may well be a sharp peak."""
+    """Return True if a pixel lies away from the direct beam, which may well be a sharp peak."""
     return bool(np.hypot(y - beam[0], x - beam[1]) > 4)
 
 
 def beam_diameter(probe: np.ndarray, share: float = 0.9) -> float:
-    """Diameter of the disc around its centre that holds ``share`` of the probe's light, px."""
-    light = np.sum(np.abs(probe) ** 2, axis=0)
-    y, x = np.indices(light.shape)
-    centre = [(grid * light).sum() / light.sum() for grid in (y, x)]
+    """Beam diameter: of the disc around its centre of mass that holds ``share`` of the probe intensity, px.
+
+    Args:
+        probe: modes, ``(M, N, N)``.
+        share: of the intensity.
+    """
+    intensity = np.sum(np.abs(probe) ** 2, axis=0)
+    y, x = np.indices(intensity.shape)
+    centre = [(grid * intensity).sum() / intensity.sum() for grid in (y, x)]
     radius = np.hypot(y - centre[0], x - centre[1]).ravel()
     order = np.argsort(radius)
-    inside = np.cumsum(light.ravel()[order])
+    inside = np.cumsum(intensity.ravel()[order])
     return 2 * float(radius[order][np.searchsorted(inside, share * inside[-1])])
 
 
 def typical_step(positions: np.ndarray) -> float:
-    """Median distance of a position to its nearest other one, px; 0 where they coincide."""
+    """Median distance of positions ``(J, 2)`` to their nearest neighbour, px; NaN for a single one."""
     if len(positions) < 2:
         return float("nan")
     return float(np.median(cKDTree(positions).query(positions, k=2)[0][:, 1]))
 
 
 def disc_overlap(step: float, diameter: float) -> float:
-    """Share of a disc that its copy ``step`` away covers."""
+    """Overlap: share of a disc of ``diameter`` that its copy ``step`` away covers."""
     ratio = min(1.0, step / diameter) if diameter > 0 else 1.0
     return float((2 / np.pi) * (np.arccos(ratio) - ratio * np.sqrt(1 - ratio**2)))
 

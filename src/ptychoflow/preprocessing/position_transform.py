@@ -1,4 +1,4 @@
-"""Positions as the detector sees them: axes swapped, flipped, rotated."""
+"""Transformation of scan positions to the axes of the detector: transpose, flips, rotation."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from ..config import Orientation
 
 
 def oriented(positions: np.ndarray, orientation: Orientation) -> np.ndarray:
-    """Positions after swap, flips and rotation, in that order, ``(J, 2)``."""
-    turned = positions[:, ::-1] if orientation.transpose else positions
-    turned = turned * (-1.0 if orientation.flip_y else 1.0, -1.0 if orientation.flip_x else 1.0)
+    """Apply transpose, flips and rotation, in that order, to positions ``(J, 2)``."""
+    transformed = positions[:, ::-1] if orientation.transpose else positions
+    transformed = transformed * (-1.0 if orientation.flip_y else 1.0, -1.0 if orientation.flip_x else 1.0)
     if orientation.rotation_deg == 0:
-        return turned
+        return transformed
     angle = np.deg2rad(orientation.rotation_deg)
-    return turned @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return transformed @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

@@ -1,4 +1,4 @@
-"""A probe to start from where a measurement brings none: aperture and defocus, or the mean pattern."""
+"""Initial probe of a measurement without one, from aperture and defocus or from the mean pattern."""
 
 import numpy as np
 
@@ -10,12 +10,12 @@ AXES = (-2, -1)
 def guess_probe(
     mean: np.ndarray, geometry: Geometry, defocus_m: float | None = None, aperture_rad: float | None = None
 ) -> np.ndarray:
-    """A beam that fills its aperture, ``defocus_m`` from its focus, in sqrt(photons).
+    """Compute a beam that fills its aperture, ``defocus_m`` from its focus, in sqrt(photons).
 
     Args:
-        mean: the mean pattern, ``(N, N)``: how bright the aperture is, where ``aperture_rad`` does not tell its edge.
-        geometry: lengths.
-        defocus_m: from focus to sample along the beam, m; in focus without it.
+        mean: mean pattern, ``(N, N)``, counts: the intensity of the aperture, unless ``aperture_rad`` is given.
+        geometry: pixel size and wavelength.
+        defocus_m: from focus to sample along the beam, m; None for a sample in focus.
         aperture_rad: half angle of the beam, rad.
 
     Returns:
@@ -36,7 +36,12 @@ def guess_probe(
 
 
 def in_photons(probe: np.ndarray, photons: float) -> np.ndarray:
-    """The probe scaled to sqrt(photons)."""
+    """Scale a probe of any unit to sqrt(photons).
+
+    Args:
+        probe: modes, ``(M, N, N)``.
+        photons: mean counts per pattern.
+    """
     # ASSUME the sample absorbs little: the beam carries what a pattern counts on average
-    light = float(np.sum(np.abs(probe) ** 2, dtype=np.float64))
-    return (probe * np.sqrt(photons / light if light > 0 else 0)).astype(np.complex64)
+    intensity = float(np.sum(np.abs(probe) ** 2, dtype=np.float64))
+    return (probe * np.sqrt(photons / intensity if intensity > 0 else 0)).astype(np.complex64)

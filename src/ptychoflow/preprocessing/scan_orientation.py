@@ -1,7 +1,7 @@
-"""How the scan axes lie against the detector: every possibility is tried, and the patterns say which one fits.
+"""Orientation of the scan axes relative to the detector, determined by trial reconstructions of every candidate.
 
-Reversing both axes is the same as conjugating object and probe, so those two differ only where the probe to start from
-is known; where it is not, both fit alike, and the finding says so.
+Reversing both axes is the same as conjugating object and probe, so those two differ only where the initial probe is
+known; where it is not, both have the same error, and the finding is not sure.
 """
 
 import dataclasses
@@ -16,21 +16,21 @@ from scipy.spatial import cKDTree
 from ..config import Orientation
 from ..core.scan import Scan
 from .position_transform import oriented
-from .trial_reconstruction import centroid, fit, most_structured_region
+from .trial_reconstruction import centroid, most_structured_region, reconstruct_trials
 
-EIGHT = tuple(
-    Orientation(transpose=swap, flip_y=flip_y, flip_x=flip_x)
-    for swap, flip_y, flip_x in itertools.product((False, True), repeat=3)
+RIGHT_ANGLE_ORIENTATIONS = tuple(
+    Orientation(transpose=transpose, flip_y=flip_y, flip_x=flip_x)
+    for transpose, flip_y, flip_x in itertools.product((False, True), repeat=3)
 )
-"""The ways to lay a rectangle on another."""
+"""The eight combinations of transpose and flips."""
 SEARCH_SCHEDULE = ((80, 4), (160, 6), (320, 8))
-"""Patterns and passes to try, more while the patterns do not yet agree."""
+"""Patterns and epochs of the trials; the next ones follow while the result is uncertain."""
 CONFIDENT_SIGMA = 6.0
-"""Standard errors by which the best must beat the next."""
+"""Standard errors by which the best orientation must beat the next."""
 SEPARATION_SIGMA = 3.0
-"""Standard errors by which another rotation must fit better to be taken."""
+"""Standard errors by which another rotation must be better to be taken."""
 ROTATION_OFFSETS = (-10.0, -5.0, 0.0, 5.0, 10.0)
-"""Rotations around the best one through which the parabola goes, degrees."""
+"""Rotations relative to the best one to which the parabola is fitted, degrees."""
 SAME_DEGREES = 20.0
 """Orientations that differ by less are one answer."""
 NEIGHBOURS = 9
@@ -38,15 +38,15 @@ NEIGHBOURS = 9
 
 @dataclass(frozen=True)
 class Finding:
-    """What the patterns say about the orientation.
+    """The result of a comparison of orientations.
 
     Attributes:
-        orientations: what was tried.
+        orientations: the candidates.
         errors: mean R-factor of each.
-        best: the one that fits best.
-        sigmas: by how many standard errors each is worse than the best, pattern by pattern; 0 for the best.
-        sigma: the least of these among those that differ from the best by more than a small turn.
-        patterns: how many were used.
+        best: the one of the smallest R-factor.
+        sigmas: standard errors by which each is worse than the best, over the patterns; 0 for the best.
+        sigma: the smallest of these among candidates more than ``SAME_DEGREES`` from the best.
+        patterns: number of patterns used.
     """
 
     orientations: tuple[Orientation, ...]
@@ -58,55 +58,56 @@ class Finding:
 
     @property
     def sure(self) -> bool:
-        """Whether that is enough to rely on."""
+        """True if the best is ``CONFIDENT_SIGMA`` standard errors ahead."""
         return self.sigma >= CONFIDENT_SIGMA
 
 
 def find_orientation(scan: Scan, rotations: bool = False) -> Finding:
-    """Try the eight ways to lay the positions on the detector.
+    """Determine the orientation of the positions relative to the detector.
 
     Args:
-        scan: with positions as they stand in its file.
-        rotations: also try the rotation that makes the deflection of the beam free of curl, and sharpen the best one.
+        scan: with positions as in its file.
+        rotations: also try the rotation that makes the deflection of the beam free of curl, and refine the best one.
 
     Raises:
         ValueError: for a scan of fewer than four patterns.
     """
     if len(scan) < 4:
-        raise ValueError(f"{scan.name} has {len(scan)} patterns: four at least are needed to see how they lie")
-    tried = (*EIGHT, *(suggested_rotations(scan) if rotations else ()))
+        raise ValueError(f"{scan.name} has {len(scan)} patterns, expected at least 4 to determine the orientation")
+    tried = (*RIGHT_ANGLE_ORIENTATIONS, *(suggested_rotations(scan) if rotations else ()))
     for count, epochs in SEARCH_SCHEDULE:
-        finding = _try(scan, tried, count, epochs)
+        finding = _compare_orientations(scan, tried, count, epochs)
         if finding.sure or count >= len(scan):
             break
-    return _sharpened(scan, finding) if rotations else finding
+    return _refine_rotation(scan, finding) if rotations else finding
 
 
 def suggested_rotations(scan: Scan) -> tuple[Orientation, ...]:
-    """The rotations under which the deflection of the beam is free of curl, as a gradient must be: four, or none.
+    """Return the rotations under which the deflection of the beam is free of curl, as a gradient must be: four or none.
 
     The centre of mass of a pattern is the gradient of the phase, smoothed by the probe. For either handedness one axis
-    of rotation leaves least curl; which way round, the centre of mass cannot tell.
+    of rotation minimises the curl; the centre of mass does not determine its sign.
     """
     if len(scan) < NEIGHBOURS + 1:
         return ()
-    deflection = np.array([centroid(pattern) for pattern in np.asarray(scan.counts[_every(scan)], np.float64)])
-    tensor = gradients(scan.positions[_every(scan)], deflection - deflection.mean(0))
-    found = []
-    for swap in (False, True):
-        angle = curl_free_angle(tensor[..., ::-1] if swap else tensor)[0]
-        found += [Orientation(transpose=swap, rotation_deg=_wrapped(angle + turn)) for turn in (0, 180)]
-    return tuple(o for o in found if abs(_wrapped(o.rotation_deg * 4)) > 4)  # near a right angle: one of the eight
+    deflection = np.array([centroid(pattern) for pattern in np.asarray(scan.counts[_first_patterns(scan)], np.float64)])
+    tensor = gradients(scan.positions[_first_patterns(scan)], deflection - deflection.mean(0))
+    candidates: list[Orientation] = []
+    for transpose in (False, True):
+        angle = curl_free_angle(tensor[..., ::-1] if transpose else tensor)[0]
+        candidates += [Orientation(transpose=transpose, rotation_deg=_wrapped(angle + half)) for half in (0, 180)]
+    return tuple(o for o in candidates if abs(_wrapped(o.rotation_deg * 4)) > 4)  # near a right angle: one of the eight
 
 
 def curl_free_angle(tensor: np.ndarray) -> tuple[float, float]:
-    """The rotation of the positions that leaves least curl, degrees, and the share of curl left.
+    """Return the rotation of the positions that minimises the curl, degrees, and the share of curl that remains.
 
     Args:
-        tensor: ``d deflection_i / d position_j``, ``(J, 2, 2)``, as measured.
+        tensor: ``d deflection_i / d position_j``, ``(J, 2, 2)``.
     """
     curl, divergence = tensor[:, 1, 0] - tensor[:, 0, 1], tensor[:, 0, 0] + tensor[:, 1, 1]
-    # turning positions by a changes the curl to cos(a) curl - sin(a) divergence: least where its square is stationary
+    # a rotation of the positions by a changes the curl to cos(a) curl - sin(a) divergence; its square is stationary
+    # at the minimum
     angle = 0.5 * math.atan2(2 * float(curl @ divergence), float(divergence @ divergence - curl @ curl))
     left = np.cos(angle) * curl - np.sin(angle) * divergence
     total = float(curl @ curl + divergence @ divergence)
@@ -114,49 +115,57 @@ def curl_free_angle(tensor: np.ndarray) -> tuple[float, float]:
 
 
 def gradients(positions: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Gradient of a vector field at scattered positions by least squares over neighbours, ``(J, 2, 2)``."""
+    """Gradient of a vector field at scattered positions by least squares over neighbours.
+
+    Args:
+        positions: ``(J, 2)``.
+        values: of the field, ``(J, 2)``.
+
+    Returns:
+        ``d values_i / d positions_j``, ``(J, 2, 2)``.
+    """
     near = cKDTree(positions).query(positions, k=NEIGHBOURS)[1]
     around = positions[near] - positions[near].mean(1, keepdims=True)
     differences = values[near] - values[near].mean(1, keepdims=True)
     return np.einsum("jni,jmn->jim", differences, np.linalg.pinv(around))
 
 
-def _try(scan: Scan, tried: tuple[Orientation, ...], count: int, epochs: int) -> Finding:
+def _compare_orientations(scan: Scan, tried: tuple[Orientation, ...], count: int, epochs: int) -> Finding:
     part = most_structured_region(scan, count)
     positions = torch.from_numpy(np.stack([oriented(part.positions, orientation) for orientation in tried]))
-    errors = fit(part, positions, epochs)[0].numpy()
+    errors = reconstruct_trials(part, positions, epochs)[0].numpy()
     best = int(errors.mean(1).argmin())
     worse = errors - errors[best]
-    spread = worse.std(1) / math.sqrt(len(part) - 1)
-    sigmas = np.divide(worse.mean(1), spread, out=np.zeros(len(tried)), where=spread > 0)
-    rivals = [float(sigma) for other, sigma in zip(tried, sigmas) if _apart(other, tried[best]) > SAME_DEGREES]
+    standard_error = worse.std(1) / math.sqrt(len(part) - 1)
+    sigmas = np.divide(worse.mean(1), standard_error, out=np.zeros(len(tried)), where=standard_error > 0)
+    rivals = [float(sigma) for other, sigma in zip(tried, sigmas) if _angle_between(other, tried[best]) > SAME_DEGREES]
     means = tuple(errors.mean(1).tolist())
     return Finding(tried, means, tried[best], tuple(sigmas.tolist()), min(rivals, default=0.0), len(part))
 
 
-def _apart(one: Orientation, other: Orientation) -> float:
-    """By how much two orientations differ, degrees; 180 for those of different handedness."""
-    turn = oriented(np.eye(2), one).T @ oriented(np.eye(2), other)
-    return 180.0 if np.linalg.det(turn) < 0 else math.degrees(math.acos(np.clip(turn[0, 0], -1, 1)))
+def _angle_between(one: Orientation, other: Orientation) -> float:
+    """Return the angle between two orientations, degrees; 180 for those of different handedness."""
+    rotation = oriented(np.eye(2), one).T @ oriented(np.eye(2), other)
+    return 180.0 if np.linalg.det(rotation) < 0 else math.degrees(math.acos(np.clip(rotation[0, 0], -1, 1)))
 
 
-def _sharpened(scan: Scan, finding: Finding) -> Finding:
-    """The best rotation, moved to where a parabola through its neighbours' errors is least if that is better."""
-    turns = np.array(ROTATION_OFFSETS)
-    turned = [_wrapped(finding.best.rotation_deg + turn) for turn in ROTATION_OFFSETS]
-    near = tuple(finding.best.model_copy(update={"rotation_deg": angle}) for angle in turned)
-    found = _try(scan, near, *SEARCH_SCHEDULE[-1])
-    bend, slope, _ = np.polyfit(turns, found.errors, 2)
-    here = found.sigmas[ROTATION_OFFSETS.index(0.0)]
-    if bend <= 0 or here < SEPARATION_SIGMA:
+def _refine_rotation(scan: Scan, finding: Finding) -> Finding:
+    """Move the best rotation to the minimum of a parabola through its neighbours' errors, if that is better."""
+    offsets = np.array(ROTATION_OFFSETS)
+    angles = [_wrapped(finding.best.rotation_deg + offset) for offset in ROTATION_OFFSETS]
+    near = tuple(finding.best.model_copy(update={"rotation_deg": angle}) for angle in angles)
+    comparison = _compare_orientations(scan, near, *SEARCH_SCHEDULE[-1])
+    curvature, gradient, _ = np.polyfit(offsets, comparison.errors, 2)
+    gain_sigma = comparison.sigmas[ROTATION_OFFSETS.index(0.0)]
+    if curvature <= 0 or gain_sigma < SEPARATION_SIGMA:
         return finding
-    turn = float(np.clip(-slope / (2 * bend), turns[0], turns[-1]))
-    angle = round(_wrapped(finding.best.rotation_deg + turn), 1)
+    offset = float(np.clip(-gradient / (2 * curvature), offsets[0], offsets[-1]))
+    angle = round(_wrapped(finding.best.rotation_deg + offset), 1)
     return dataclasses.replace(finding, best=finding.best.model_copy(update={"rotation_deg": angle}))
 
 
-def _every(scan: Scan) -> np.ndarray:
-    """All patterns, or evenly some of a large scan's first rows: neighbours must stay neighbours."""
+def _first_patterns(scan: Scan) -> np.ndarray:
+    """Return the indices of the first patterns of a scan: consecutive ones, so that neighbours stay neighbours."""
     return np.arange(min(len(scan), 4096))
 
 

@@ -1,4 +1,4 @@
-"""Where a measurement is: as its path says, in the data cache, or still to be fetched into it."""
+"""Location of a measurement: at its path, in the data cache, or downloaded into it."""
 
 import logging
 import os
@@ -12,31 +12,39 @@ logger = logging.getLogger(__name__)
 
 
 def with_local_copies(source: Source, copies: Sequence[Path]) -> Source:
-    """A source whose files lie here: ``s3://bucket/scan.h5`` becomes the copy that ends with ``bucket/scan.h5``.
+    """Replace addresses in a source by local copies: ``s3://bucket/scan.h5`` by the path ending in ``bucket/scan.h5``.
+
+    Args:
+        source: its ``file``, ``positions`` and ``probe`` may be addresses.
+        copies: paths of local copies.
 
     Raises:
-        FileNotFoundError: if there is no such copy.
+        FileNotFoundError: if a copy is missing.
     """
 
     def local(name: str | None) -> str | None:
         if name is None or "://" not in name:
             return name
-        place = PurePosixPath(name.partition("://")[2]).parts
-        found = next((path for path in copies if path.parts[-len(place) :] == place), None)
-        if found is None:
+        parts = PurePosixPath(name.partition("://")[2]).parts
+        copy = next((path for path in copies if path.parts[-len(parts) :] == parts), None)
+        if copy is None:
             raise FileNotFoundError(
-                f"{name} was not fetched: the workflow does it with Snakemake's plugin for that store, or copy it here"
+                f"local copy of {name} not found: run the workflow with Snakemake's plugin for that store, or download "
+                "the file and name it with --local-copy"
             )
-        return str(found)
+        return str(copy)
 
     return source.model_copy(update={name: local(getattr(source, name)) for name in ("file", "positions", "probe")})
 
 
 def resolve_path(source: Source) -> Path:
-    """The measurement on disk: the path as given, else in the data cache, else fetched into it; its checksum holds.
+    """Return the path of a measurement: as given, else in the data cache, else downloaded into it.
+
+    Args:
+        source: ``file``, and ``url`` and ``sha256`` where given.
 
     Raises:
-        FileNotFoundError: if it is nowhere and there is no address.
+        FileNotFoundError: if the file is in neither place and ``source.url`` is not set.
         ValueError: if the checksum differs.
     """
     cache = _cache()
@@ -44,11 +52,11 @@ def resolve_path(source: Source) -> Path:
     if path is None:
         if source.url is None:
             raise FileNotFoundError(
-                f"there is no {source.file}, nor in the data cache {cache}: set PTYCHOFLOW_DATA or give source.url"
+                f"{source.file} not found, nor in the data cache {cache}: set PTYCHOFLOW_DATA or give source.url"
             )
-        path = _fetch(source, cache)
-    if source.sha256 is not None and path.is_file() and (found := sha256(path)) != source.sha256:
-        raise ValueError(f"{path} has SHA-256 {found}, expected {source.sha256}: remove it and fetch it again")
+        path = _download(source, cache)
+    if source.sha256 is not None and path.is_file() and (checksum := sha256(path)) != source.sha256:
+        raise ValueError(f"{path} has SHA-256 {checksum}, expected {source.sha256}: remove it and download it again")
     return path
 
 
@@ -59,13 +67,13 @@ def _cache() -> Path:
     return Path(folder) if folder else pooch.os_cache("ptychoflow")
 
 
-def _fetch(source: Source, cache: Path) -> Path:
+def _download(source: Source, cache: Path) -> Path:
     import pooch
 
-    logger.info("fetching %s to %s", source.url, cache)
+    logger.info("downloading %s to %s", source.url, cache)
     try:
         return Path(pooch.retrieve(source.url, known_hash=source.sha256, fname=source.file, path=cache))
     except OSError as error:
         raise ValueError(
-            f"{source.url} cannot be fetched ({error}): put the file at {cache / source.file} yourself"
+            f"download of {source.url} failed ({error}): put the file at {cache / source.file} yourself"
         ) from None

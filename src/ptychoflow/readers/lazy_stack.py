@@ -1,17 +1,18 @@
-"""Patterns that stay on disk: their shape and dtype are known, a piece is read when somebody asks for it."""
+"""Diffraction patterns that stay on disk: shape and dtype are known, patterns are read when they are indexed."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 
 class Stack:
-    """A pile of patterns, ``(J, H, W)``, read in pieces; slices like an array along its first axis.
+    """A lazy array of patterns, ``(J, H, W)``, which slices like an array along its first axis.
 
     Args:
-        shape: of the whole.
-        dtype: of the whole.
-        read: gives patterns ``start`` to ``stop`` (exclusive) as an array.
+        shape: ``(J, H, W)``.
+        dtype: of the patterns.
+        read: returns patterns ``start`` to ``stop`` (exclusive) as an array.
     """
 
     ndim = 3
@@ -24,7 +25,7 @@ class Stack:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: object) -> np.ndarray:
+    def __getitem__(self, key: Any) -> np.ndarray:
         if isinstance(key, tuple):
             return self[key[0]][(slice(None), *key[1:])]
         if isinstance(key, slice):
@@ -40,31 +41,37 @@ class Stack:
         return np.asarray(self._read(0, len(self)), dtype)
 
     def map(self, change: Callable[[np.ndarray], np.ndarray], sides: Sequence[int], dtype: np.dtype) -> "Stack":
-        """Every piece changed as it is read; ``sides`` and ``dtype`` are those of a changed pattern."""
+        """Return a stack whose patterns are changed as they are read.
+
+        Args:
+            change: takes and returns patterns, ``(n, H, W)`` to ``(n, H', W')``.
+            sides: ``(H', W')`` of a changed pattern.
+            dtype: of a changed pattern.
+        """
         return Stack((len(self), *sides), dtype, lambda start, stop: change(self._read(start, stop)).astype(dtype))
 
     def take(self, kept: np.ndarray) -> "Stack":
-        """Only the patterns of these indices."""
+        """Return a stack of the patterns of these indices, ``(K,)``."""
         return Stack((len(kept), *self.shape[1:]), self.dtype, lambda start, stop: self[kept[start:stop]])
 
 
 def stack_of(array: np.ndarray) -> Stack:
-    """An array or memory map as a stack; leading axes beyond the third from the end are run together, row by row."""
+    """Wrap an array or memory map ``(..., H, W)`` as a stack; its leading axes are flattened in row-major order."""
     sides = array.shape[-2:]
     count = int(np.prod(array.shape[:-2], dtype=np.int64))
     flat = array.reshape(count, *sides)
     return Stack(flat.shape, flat.dtype, lambda start, stop: np.array(flat[start:stop]))
 
 
-def joined(stacks: Sequence[Stack]) -> Stack:
-    """Stacks one after another.
+def concatenate_stacks(stacks: Sequence[Stack]) -> Stack:
+    """Concatenate stacks along the patterns, ``(J1 + J2 + ..., H, W)``.
 
     Raises:
         ValueError: if their patterns differ in size.
     """
     sides = {stack.shape[1:] for stack in stacks}
     if len(sides) != 1:
-        raise ValueError(f"the parts hold patterns of different sizes {sorted(sides)}: read them one by one")
+        raise ValueError(f"got parts with patterns of different sizes {sorted(sides)}: convert them as separate scans")
     ends = np.cumsum([len(stack) for stack in stacks])
     dtype = np.result_type(*(stack.dtype for stack in stacks))
 

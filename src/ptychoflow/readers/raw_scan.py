@@ -1,4 +1,4 @@
-"""What a file of another program holds, before anything is converted: its own order and conventions, named."""
+"""A measurement as its file holds it, before conversion, with the conventions of the file named."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -10,7 +10,7 @@ from .lazy_stack import Stack
 
 @dataclass(frozen=True)
 class Measurement:
-    """Patterns and what is known about them. A reader fills in what its format says; None is what it does not say.
+    """Patterns and their metadata; a reader fills in what its format defines, and leaves the rest None.
 
     Attributes:
         patterns: ``(J, H, W)``, left on disk.
@@ -20,21 +20,22 @@ class Measurement:
         corner: True where the direct beam lies at ``[0, 0]``, False where it lies near the middle; None where the
             format leaves it open.
         beam: pixel ``(y, x)`` of the direct beam.
-        mask: True where a detector pixel counts, ``(H, W)``.
+        mask: True where a detector pixel is valid, ``(H, W)``.
         probe: modes, ``(M, H, W)``.
         probe_in_photons: True where the probe is in sqrt(photons).
         wavelength_m: m.
         detector_distance_m: sample to detector, m.
         detector_pixel_m: side of a detector pixel, m.
         pixel_size_m: side of an object pixel of the uncut patterns, m.
-        object: complex transmission, ``(H, W)``, a guess or the truth; positions count from its pixel ``[0, 0]``.
+        object: complex transmission, ``(H, W)``, a guess or the ground truth; positions count from its pixel
+            ``[0, 0]``.
         object_origin: position ``(y, x)`` of that pixel, px.
-        object_is_ground_truth: True where the file says that the object is what the patterns were simulated from.
+        object_is_ground_truth: True where the file says that the patterns were simulated from the object.
         defocus_m: distance from focus to sample, m.
         aperture_rad: half angle of the beam, rad.
-        name: what the scan is called.
-        file: what messages call the file.
-        metadata: anything else worth keeping, plain data.
+        name: of the scan.
+        file: name of the file in messages.
+        metadata: everything else, plain data.
     """
 
     patterns: Stack

@@ -1,10 +1,11 @@
-"""The formats that are read, by name, and how one is recognised."""
+"""The registry of file formats, and the entry points that read a file of any of them."""
 
 import dataclasses
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -12,12 +13,12 @@ from ..config import Source
 from ..core.scan import Scan
 from ..io.ptychodus_product import Product
 from .conversion import scan_from
-from .detector_view import look
+from .detector_view import sample_patterns
 from .formats.cxi import is_cxi, is_nxcxi, read_cxi
 from .formats.emd import is_emd, read_emd
 from .formats.fold_slice import is_fold_slice, read_fold_slice
 from .formats.hxn import is_hxn, read_hxn
-from .formats.image_stack import is_image_stack, read_pile
+from .formats.image_stack import is_image_stack, read_image_stack
 from .formats.matlab import is_matlab, read_matlab
 from .formats.nexus import is_nexus, read_nexus
 from .formats.npz import holds, read_named_npz, read_ptychodus_npz, read_ptychopinn, read_slac
@@ -32,12 +33,19 @@ from .safe_hdf5 import is_hdf5
 from .sandbox import read_in_subprocess
 
 DAMAGE = (OSError, KeyError, IndexError, TypeError, OverflowError, ArithmeticError, RuntimeError, struct.error)
-"""What libraries raise over damaged files, besides ValueError; a missing file stays what it is."""
+"""Errors that libraries raise over damaged files, besides ValueError; FileNotFoundError is passed on."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format: what it is called, which files it looks at, how to tell one, how to read one."""
+    """A file format.
+
+    Attributes:
+        summary: its name for people.
+        kind: family of files that it belongs to: ``hdf5``, ``npz``, ``matlab`` or ``images``.
+        recognise: returns True if a path of that family is of this format.
+        read: reads a path, with the name of the dataset of patterns or None.
+    """
 
     summary: str
     kind: str
@@ -63,17 +71,21 @@ READERS: dict[str, Format] = {
     "slac_npz": Format("PtychoPINN, SLAC orientation", "npz", holds("diffraction", "xcoords_start"), read_slac),
     "npz": Format("named arrays with units", "npz", holds("patterns", "position_y_m", "position_x_m"), read_named_npz),
     "ptychodus_npz": Format("ptychodus patterns", "npz", holds("patterns"), read_ptychodus_npz),
-    "stack": Format("npy array, TIFF, folder of TIFFs", "pile", is_image_stack, read_pile),
+    "stack": Format("npy array, TIFF, folder of TIFFs", "images", is_image_stack, read_image_stack),
 }
 """Formats by their names in the config, the particular before the general."""
 
 
 def read_scan_of(path: Path, source: Source) -> Scan:
-    """A file of any format as a scan.
+    """Read a file of any format as a scan.
+
+    Args:
+        path: the file or folder.
+        source: what the config says about it.
 
     Raises:
         FileNotFoundError: if it or a file it needs is missing.
-        ValueError: if it is damaged, hostile, not known, or does not say enough; the message names the remedy.
+        ValueError: if it is damaged, hostile, of no known format, or incomplete; the message names the remedy.
     """
     if _may_crash(path, source):
         read_in_subprocess(lambda: _read_scan(path, source), path)
@@ -81,14 +93,28 @@ def read_scan_of(path: Path, source: Source) -> Scan:
 
 
 def read_measurement(path: Path, source: Source) -> Measurement:
-    """What a file holds, with positions and probe from the other files that ``source`` names; errors as above."""
+    """Read a file of any format before conversion, with positions and probe from the other files of ``source``.
+
+    Args:
+        path: the file or folder.
+        source: what the config says about it.
+
+    Raises:
+        FileNotFoundError: if it or a file it needs is missing.
+        ValueError: if it is damaged, hostile, or of no known format.
+    """
     if _may_crash(path, source):
-        read_in_subprocess(lambda: look(_read_measurement(path, source).patterns), path)
+        read_in_subprocess(lambda: sample_patterns(_read_measurement(path, source).patterns), path)
     return _read_measurement(path, source)
 
 
 def read_product_of(path: Path) -> Product:
-    """A ptychodus product of any version and form; errors as above."""
+    """Read a ptychodus product of any version and format.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        ValueError: if it is damaged or not a product.
+    """
     try:
         if path.is_file():
             read_in_subprocess(lambda: read_product(path), path)
@@ -98,9 +124,9 @@ def read_product_of(path: Path) -> Product:
 
 
 def _may_crash(path: Path, source: Source) -> bool:
-    """Whether a library in C reads any of the files, which a damaged one could crash."""
+    """Return True if a C library reads any of the files, which a damaged one could crash."""
     if not path.exists():
-        raise FileNotFoundError(f"there is no {path}")
+        raise FileNotFoundError(f"{path} not found: check the path in source.file")
     return "hdf5" in _kinds(path) or is_hdf5(path) or bool(source.positions or source.probe or ":" in source.format)
 
 
@@ -116,57 +142,65 @@ def _read_measurement(path: Path, source: Source) -> Measurement:
     try:
         name = recognise(path) if source.format == "auto" else source.format
         if name.startswith("ptychodus:"):
-            found = read_with_ptychodus(name.partition(":")[2], path)
+            measurement = read_with_ptychodus(name.partition(":")[2], path)
         else:
-            found = READERS[name].read(path, source.dataset)
+            measurement = READERS[name].read(path, source.dataset)
         if source.positions is not None:
             positions, unit = read_positions(_beside(path, source.positions))
-            found = dataclasses.replace(found, positions=positions, unit=unit)
+            measurement = dataclasses.replace(measurement, positions=positions, unit=unit)
         if source.probe is not None:
             probe, in_photons = read_probe(_beside(path, source.probe))
-            found = dataclasses.replace(found, probe=probe, probe_in_photons=in_photons)
-        return dataclasses.replace(found, file=path.name, metadata=found.metadata | {"format": name})
+            measurement = dataclasses.replace(measurement, probe=probe, probe_in_photons=in_photons)
+        return dataclasses.replace(measurement, file=path.name, metadata=measurement.metadata | {"format": name})
     except DAMAGE as error:
         raise _as_input_error(error, path) from error
 
 
 def recognise(path: Path) -> str:
-    """Which format a file is.
+    """Return the name of a file's format, a key of ``READERS``.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is none that is known.
+        FileNotFoundError: if the file is missing.
+        ValueError: if it is of no known format.
     """
     if not path.exists():
-        raise FileNotFoundError(f"there is no {path}")
+        raise FileNotFoundError(f"{path} not found: check the path in source.file")
     kinds = _kinds(path)
     for name, known in READERS.items():
         if known.kind in kinds and known.recognise(path):
             return name
     if (path / "manifest.json").is_file():
-        raise ValueError(f"{path} is packed already: use refine, or infer and reconstruct with a model")
+        raise ValueError(f"{path} is a packed dataset: use it with refine, or with infer or reconstruct and a network")
     raise ValueError(
-        f"{path} is no format known here ({', '.join(READERS)}): set source.format and source.dataset, "
-        "or ptychodus:NAME for one of ptychodus's readers"
+        f"{path} is of unknown format, expected one of {', '.join(READERS)}: set source.format and source.dataset, "
+        "or source.format to ptychodus:NAME for a reader of ptychodus"
     )
 
 
-def read_positions(path: Path) -> tuple[np.ndarray, str]:
-    """Positions ``(y, x)`` of a text table, a product, or any file that holds a scan, and their unit."""
+def read_positions(path: Path) -> tuple[np.ndarray, Literal["m", "px"]]:
+    """Read positions ``(y, x)``, ``(J, 2)``, of a text table, a product, or any file of a scan, and their unit.
+
+    Raises:
+        ValueError: if the file holds no positions.
+    """
     if path.suffix.lower() in (*TEXTS, ".npy"):
         return read_position_table(path)
     try:
         product = read_product(path)
     except ValueError:
-        found = READERS[recognise(path)].read(path, None)
-        if found.positions is None:
-            raise ValueError(f"{path.name} holds no positions") from None
-        return found.positions, found.unit
+        measurement = READERS[recognise(path)].read(path, None)
+        if measurement.positions is None:
+            raise ValueError(f"positions not found in {path.name}: correct source.positions") from None
+        return measurement.positions, measurement.unit
     return np.stack([product.y_m, product.x_m], axis=1), "m"
 
 
 def read_probe(path: Path) -> tuple[np.ndarray, bool]:
-    """Probe modes ``(M, N, N)`` of a product, ``.ptyr``, npy array or any scan, and whether they are in photons."""
+    """Read probe modes ``(M, N, N)`` of a product, ``.ptyr``, npy array or any scan; True if in sqrt(photons).
+
+    Raises:
+        ValueError: if the file holds no probe.
+    """
     if path.suffix.lower() == ".ptyr":
         return read_ptyr(path), False
     if path.suffix.lower() == ".npy":
@@ -177,36 +211,36 @@ def read_probe(path: Path) -> tuple[np.ndarray, bool]:
     try:
         product = read_product(path)
     except ValueError:
-        found = READERS[recognise(path)].read(path, None)
-        if found.probe is None:
-            raise ValueError(f"{path.name} holds no probe") from None
-        return found.probe, found.probe_in_photons
+        measurement = READERS[recognise(path)].read(path, None)
+        if measurement.probe is None:
+            raise ValueError(f"probe not found in {path.name}: correct source.probe") from None
+        return measurement.probe, measurement.probe_in_photons
     return product.probe[0], product.photons > 0
 
 
 def _kinds(path: Path) -> set[str]:
-    """Which families of formats a file may belong to, by how it begins."""
+    """Return the families of formats that a file may belong to, by its first bytes."""
     if path.is_dir():
-        return {"hdf5", "pile"} if (path / "diffraction.h5").is_file() else {"pile"}
+        return {"hdf5", "images"} if (path / "diffraction.h5").is_file() else {"images"}
     with path.open("rb") as file:
         head = file.read(8)
     if head.startswith(b"MATLAB"):
         return {"matlab"}
     if is_hdf5(path):
         return {"hdf5"}
-    return {"npz"} if head.startswith((b"PK", b"BZh")) else {"pile"}
+    return {"npz"} if head.startswith((b"PK", b"BZh")) else {"images"}
 
 
 def _beside(path: Path, other: str) -> Path:
-    """Another file, as it is named or in the folder of the first."""
+    """Return the path of another file, as it is named or in the folder of the first."""
     folder = path if path.is_dir() else path.parent
-    place = next((place for place in (Path(other), folder / other) if place.is_file()), None)
-    if place is None:
-        raise FileNotFoundError(f"there is no {other}, nor beside {path}")
-    return place
+    candidate = next((candidate for candidate in (Path(other), folder / other) if candidate.is_file()), None)
+    if candidate is None:
+        raise FileNotFoundError(f"{other} not found, nor beside {path}: check source.positions and source.probe")
+    return candidate
 
 
 def _as_input_error(error: Exception, path: Path) -> Exception:
     if isinstance(error, FileNotFoundError):
         return error
-    return ValueError(f"{path} is damaged or not what it seems ({type(error).__name__}: {error}): fetch it again")
+    return ValueError(f"{path} is damaged or of another format ({type(error).__name__}: {error}): download it again")

@@ -1,4 +1,4 @@
-"""HDF5 files of other people: nothing outside their folder is opened, nothing is read whose size was not checked."""
+"""HDF5 files from outside, read safely: no file outside their folder is opened, sizes are checked before reading."""
 
 import math
 from collections.abc import Callable
@@ -51,139 +51,152 @@ class Hdf5:
         return self._find(name) is not None
 
     def names(self, group: str = "/") -> list[str]:
-        """Names in a group, in order; nothing where there is no such group."""
-        found = self._find(group)
-        return list(found) if isinstance(found, h5py.Group) else []
+        """Return the names in a group, in order; an empty list if the group is missing."""
+        node = self._find(group)
+        return list(node) if isinstance(node, h5py.Group) else []
 
     def first(self, *names: str) -> str | None:
-        """The first of these names that the file holds."""
+        """Return the first of these names that the file holds, else None."""
         return next((name for name in names if name in self), None)
 
     def dataset(self, name: str, dimensions: tuple[int, ...] = (), kinds: str = "uif") -> h5py.Dataset:
-        """A dataset of numbers whose claims were checked.
+        """Return a dataset of numbers after checks of its dtype, shape and storage.
 
         Args:
-            name: where it is.
-            dimensions: how many it may have; any number without them.
-            kinds: of number, as NumPy's ``dtype.kind``.
+            name: path in the file.
+            dimensions: permitted numbers of dimensions; any if empty.
+            kinds: permitted kinds of number, as NumPy's ``dtype.kind``.
 
         Raises:
-            ValueError: if there is none, it holds something else, or claims what cannot be.
+            ValueError: if it is missing, has another dtype or number of dimensions, or claims an impossible size.
         """
-        found, where = self._find(name), f"{self.path.name}:{name}"
-        if not isinstance(found, h5py.Dataset):
-            raise ValueError(f"{self.path.name} holds no dataset {name}: is it what its format says?")
-        if found.dtype.kind not in kinds or found.dtype.hasobject:
-            raise ValueError(f"{where} holds {found.dtype}, expected numbers of kind {'/'.join(kinds)}")
-        if found.shape is None or 0 in found.shape:
+        node, where = self._find(name), f"{self.path.name}:{name}"
+        if not isinstance(node, h5py.Dataset):
+            raise ValueError(f"dataset {name} not found in {self.path.name}: check source.format and source.dataset")
+        if node.dtype.kind not in kinds or node.dtype.hasobject:
+            raise ValueError(f"{where} holds {node.dtype}, expected numbers of kind {'/'.join(kinds)}")
+        if node.shape is None or 0 in node.shape:
             raise ValueError(f"{where} is empty")
-        if dimensions and found.ndim not in dimensions:
+        if dimensions and node.ndim not in dimensions:
             expected = " or ".join(map(str, dimensions))
-            raise ValueError(f"{where} has shape {found.shape}, expected {expected} dimensions")
-        self._check_storage(found, where)
-        return found
+            raise ValueError(f"{where} has shape {node.shape}, expected {expected} dimensions")
+        self._check_storage(node, where)
+        return node
 
     def array(self, name: str, *dimensions: int, kinds: str = "uif") -> np.ndarray:
-        """A whole dataset, read now; complex numbers written as pairs of reals come out complex."""
+        """Read a whole dataset; complex numbers written as pairs of reals are returned as complex.
+
+        Args:
+            name: path in the file.
+            *dimensions: permitted numbers of dimensions; any if empty.
+            kinds: permitted kinds of number, as NumPy's ``dtype.kind``.
+        """
         pairs = "V" if "c" in kinds else ""
         data = self.dataset(name, dimensions, kinds + pairs)
         bytes_ = math.prod(data.shape) * data.dtype.itemsize
         if bytes_ > LARGEST_ARRAY:
-            raise ValueError(f"{self.path.name}:{name} claims {bytes_ >> 20} MiB, more than is read at once")
+            raise ValueError(
+                f"{self.path.name}:{name} claims {bytes_ >> 20} MiB, expected {LARGEST_ARRAY >> 20} MiB at most"
+            )
         return _as_complex(data[()], f"{self.path.name}:{name}")
 
     def stack(self, name: str, dimensions: tuple[int, ...] = (3,)) -> Stack:
-        """The patterns of a dataset, left on disk; of four dimensions the first two are run together."""
+        """Return the patterns of a dataset ``(J, H, W)`` or ``(Jy, Jx, H, W)`` as a stack ``(J, H, W)`` on disk."""
         data = self.dataset(name, dimensions)
         *scan, height, width = data.shape
         if max(height, width) > LARGEST_SIDE:
             raise ValueError(
-                f"{self.path.name}:{name} claims patterns of {height} x {width} px, more than any detector"
+                f"{self.path.name}:{name} claims patterns of {height} x {width} px, expected {LARGEST_SIDE} px at most"
             )
         path, inner, columns = Path(data.file.filename), data.name, scan[-1]
 
         def read(start: int, stop: int) -> np.ndarray:
             with h5py.File(path, "r") as file:
-                held = file[inner]
-                if held.ndim == 3:
-                    return held[start:stop]
-                rows = held[start // columns : -(-stop // columns)].reshape(-1, height, width)
+                values = file[inner]
+                if values.ndim == 3:
+                    return values[start:stop]
+                rows = values[start // columns : -(-stop // columns)].reshape(-1, height, width)
                 skipped = start // columns * columns
                 return rows[start - skipped : stop - skipped]
 
-        return Stack((math.prod(scan), height, width), data.dtype, _telling(self.path, read))
+        return Stack((math.prod(scan), height, width), data.dtype, _explain_read_errors(self.path, read))
 
     def number(self, *names: str, unit: str = "", otherwise: float | None = None) -> float | None:
-        """The first of these single numbers that is there, in SI (or eV); its ``units`` attribute beats ``unit``.
+        """Return the first of these single numbers that the file holds, in metres or eV.
 
-        Names with an ``@`` are attributes: ``patterns@detector_pixel_width_m``.
+        Args:
+            *names: paths in the file; with an ``@`` attributes: ``patterns@detector_pixel_width_m``.
+            unit: of a number without a ``units`` attribute.
+            otherwise: returned if none is found.
         """
         for name in names:
-            value, told = self._value(name)
+            value, unit_in_file = self._value(name)
             if isinstance(value, (np.ndarray, np.generic, int, float)) and np.size(value) == 1:
                 number = np.asarray(value).reshape(-1)[0]
                 if np.asarray(number).dtype.kind in "uifb" and np.isfinite(number):
-                    return float(number) * factor(told or unit, f"{self.path.name}:{name}")
+                    return float(number) * factor(unit_in_file or unit, f"{self.path.name}:{name}")
         return otherwise
 
     def text(self, name: str) -> str:
-        """A string, or an empty one where there is none."""
+        """Return a string, or an empty one where the file has none."""
         value, _ = self._value(name)
         value = value.reshape(-1)[0] if isinstance(value, np.ndarray) and value.size == 1 else value
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
 
     def scale(self, name: str, unit: str) -> float:
-        """Factor from the unit in a dataset's attributes, else from ``unit``, to metres or electron volts."""
+        """Return the factor from the unit in a dataset's attributes, else from ``unit``, to metres or eV."""
         return factor(self._unit(self.dataset(name)) or unit, f"{self.path.name}:{name}")
 
     def attribute(self, name: str, attribute: str) -> object:
-        """An attribute, or None; never an array of objects.
+        """Return an attribute, or None; never an array of objects.
 
         Raises:
-            ValueError: if there is no ``name``.
+            ValueError: if ``name`` is missing.
         """
-        found = self._find(name)
-        if found is None:
-            raise ValueError(f"{self.path.name} holds no {name}")
-        value = found.attrs.get(attribute)
+        node = self._find(name)
+        if node is None:
+            raise ValueError(f"{name} not found in {self.path.name}: check source.format and source.dataset")
+        value = node.attrs.get(attribute)
         return None if isinstance(value, np.ndarray) and value.dtype.hasobject else value
 
     def holds_complex(self, name: str) -> bool:
-        """Whether a dataset holds complex numbers."""
-        found = self._find(name)
-        return isinstance(found, h5py.Dataset) and (found.dtype.kind == "c" or _is_pair(found.dtype))
+        """Return True if a dataset holds complex numbers."""
+        node = self._find(name)
+        return isinstance(node, h5py.Dataset) and (node.dtype.kind == "c" or _is_pair(node.dtype))
 
     def is_numeric(self, name: str) -> bool:
-        """Whether a dataset holds numbers, real or complex."""
-        found = self._find(name)
-        return isinstance(found, h5py.Dataset) and (found.dtype.kind in "uifc" or _is_pair(found.dtype))
+        """Return True if a dataset holds numbers, real or complex."""
+        node = self._find(name)
+        return isinstance(node, h5py.Dataset) and (node.dtype.kind in "uifc" or _is_pair(node.dtype))
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a dataset; empty where there is none."""
-        found = self._find(name)
-        return found.shape or () if isinstance(found, h5py.Dataset) else ()
+        """Return the shape of a dataset; empty if it is missing."""
+        node = self._find(name)
+        return node.shape or () if isinstance(node, h5py.Dataset) else ()
 
     @staticmethod
-    def _unit(found: h5py.Dataset) -> str:
-        unit = found.attrs.get("units", found.attrs.get("unit", ""))
+    def _unit(node: h5py.Dataset) -> str:
+        unit = node.attrs.get("units", node.attrs.get("unit", ""))
         return unit.decode("utf-8", "replace") if isinstance(unit, bytes) else unit if isinstance(unit, str) else ""
 
     def _value(self, name: str) -> tuple[object, str]:
-        """A small dataset or an attribute, with the unit written beside it."""
+        """Return a single number or an attribute, with the unit in its attributes."""
         place, _, attribute = name.partition("@")
-        found = self._find(place or "/")
-        if found is None:
+        node = self._find(place or "/")
+        if node is None:
             return None, ""
         if attribute:
-            return found.attrs.get(attribute), ""
-        if not isinstance(found, h5py.Dataset) or found.shape is None or math.prod(found.shape) != 1:
+            return node.attrs.get(attribute), ""
+        if not isinstance(node, h5py.Dataset) or node.shape is None or math.prod(node.shape) != 1:
             return None, ""
-        return found[()], self._unit(found)
+        return node[()], self._unit(node)
 
     def _open(self, path: Path) -> h5py.File:
         if path not in self._files:
             if not path.is_file():
-                raise ValueError(f"{self.path.name} links to {path.name}, which is not beside it: put it there")
+                raise ValueError(
+                    f"{path.name}, which {self.path.name} links to, not found: put it into the same folder"
+                )
             try:
                 self._files[path] = self._exit.enter_context(h5py.File(path, "r"))
             except OSError as error:
@@ -194,9 +207,9 @@ class Hdf5:
         return self._walk(self._open(self.path), name, 0)
 
     def _walk(self, start: h5py.Group, name: str, depth: int) -> h5py.Group | h5py.Dataset | None:
-        """Follow a name part by part, so that no link is taken unseen."""
+        """Follow a name part by part, so that every link is checked."""
         if depth > DEEPEST_LINK:
-            raise ValueError(f"{self.path.name}: links to {name} go round in circles")
+            raise ValueError(f"circular HDF5 link in {self.path.name}: {name}")
         place = start.file if name.startswith("/") else start
         for part in filter(None, name.split("/")):
             # the high-level `in` and `get` would open external files by themselves
@@ -211,56 +224,67 @@ class Hdf5:
                 file, inner = (text.decode() for text in place.id.links.get_val(part.encode()))
                 place = self._walk(self._open(self._sibling(file)), "/" + inner, depth + 1)
             else:
-                raise ValueError(f"{self.path.name}:{name} is a link of a kind that is not followed")
+                raise ValueError(
+                    f"{self.path.name}:{name} is a user-defined link, expected a soft or external one: copy the data"
+                )
         return place
 
     def _sibling(self, linked: str) -> Path:
-        """The file of this name in the folder of this one; no other folder is looked in."""
+        """Return the path of a linked file in the folder of this one, whatever folder the link names."""
         return self.path.parent / linked.replace("\\", "/").rpartition("/")[2]
 
     def _check_storage(self, data: h5py.Dataset, where: str, depth: int = 0) -> None:
         if data.external:
             raise ValueError(
-                f"{where} keeps its values in other raw files, which are not read: copy them into the file"
+                f"{where} keeps its values in external raw files, which are refused: copy them into the file"
             )
         if data.chunks and math.prod(data.chunks) * data.dtype.itemsize > LARGEST_CHUNK:
             raise ValueError(
-                f"{where} is written in chunks of {data.chunks}, too large to read: rewrite it in smaller ones"
+                f"{where} has chunks of {data.chunks}, expected {LARGEST_CHUNK >> 20} MiB at most: rewrite the file "
+                "with smaller chunks"
             )
         if data.is_virtual:
             self._check_sources(data, where, depth)
         elif data.id.get_storage_size() == 0:
-            raise ValueError(f"{where} claims the shape {data.shape} but holds nothing")
+            raise ValueError(f"{where} claims the shape {data.shape} but has no values: write the file again")
 
     def _check_sources(self, data: h5py.Dataset, where: str, depth: int) -> None:
-        """The parts of a virtual dataset stand in this file or plainly beside it, and are what they should be."""
+        """Refuse a virtual dataset whose sources lie outside the folder of this file or fail the same checks."""
         if depth > DEEPEST_LINK:
-            raise ValueError(f"{where} is virtual over too many levels")
+            raise ValueError(
+                f"{where} nests virtual datasets more than {DEEPEST_LINK} deep: copy the data into one file"
+            )
         for source in {(part.file_name, part.dset_name) for part in data.virtual_sources()}:
             name, inner = source
             if name != "." and ("/" in name or "\\" in name):
-                raise ValueError(f"{where} takes its values from {name}, outside its folder, which is not read")
+                raise ValueError(f"{where} takes its values from {name}, outside its folder: put that file beside it")
             file = data.file if name == "." else self._open(self.path.parent / name)
             part = self._walk(file, "/" + inner, depth + 1)
             if not isinstance(part, h5py.Dataset):
-                raise ValueError(f"{where} takes its values from {name}:{inner}, which is not there")
+                raise ValueError(
+                    f"{name}:{inner}, which {where} takes its values from, not found: put it beside the file"
+                )
             self._check_storage(part, where, depth + 1)
 
 
 def factor(unit: str, where: str) -> float:
-    """What to multiply a value of this unit with to have metres or electron volts; 1 for no unit.
+    """Return the factor from a unit to metres or electron volts; 1 for an empty unit.
+
+    Args:
+        unit: its name, as in a ``units`` attribute.
+        where: name of the value in messages.
 
     Raises:
-        ValueError: for a unit that is not known.
+        ValueError: for an unknown unit.
     """
     name = unit.strip().lower()
     if name and name not in UNITS:
-        raise ValueError(f"{where} is in {unit!r}, which is no unit known here: give the value in source.geometry")
+        raise ValueError(f"{where} has the unknown unit {unit!r}: give the value in source.geometry")
     return UNITS[name] if name else 1.0
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file begins as HDF5 files do, also behind a user block (MATLAB's)."""
+    """Return True if a file has the HDF5 signature, also behind a user block (MATLAB's)."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -272,7 +296,7 @@ def is_hdf5(path: Path) -> bool:
 
 
 def _is_pair(dtype: np.dtype) -> bool:
-    """Whether records are complex numbers as MATLAB and C write them: floats named real and imag, or r and i."""
+    """Return True for complex numbers as MATLAB and C write them: records of floats real and imag, or r and i."""
     names = set(dtype.names or ())
     return names in ({"real", "imag"}, {"r", "i"}) and all(dtype[name].kind == "f" for name in names)
 
@@ -282,16 +306,17 @@ def _as_complex(array: np.ndarray, where: str) -> np.ndarray:
         return array
     if not _is_pair(array.dtype):
         raise ValueError(f"{where} holds records of {array.dtype.names}, expected complex numbers")
-    real, imaginary = ("real", "imag") if "real" in array.dtype.names else ("r", "i")
-    single = all(array.dtype[name].itemsize <= 4 for name in array.dtype.names)
+    names = array.dtype.names or ()
+    real, imaginary = ("real", "imag") if "real" in names else ("r", "i")
+    single = all(array.dtype[name].itemsize <= 4 for name in names)
     return (array[real] + 1j * array[imaginary]).astype(np.complex64 if single else np.complex128)
 
 
-def _telling(path: Path, read: Callable[[int, int], np.ndarray]) -> Callable[[int, int], np.ndarray]:
+def _explain_read_errors(path: Path, read: Callable[[int, int], np.ndarray]) -> Callable[[int, int], np.ndarray]:
     def guarded(start: int, stop: int) -> np.ndarray:
         try:
             return read(start, stop)
         except (OSError, KeyError, RuntimeError) as error:
-            raise ValueError(f"{path.name} is damaged near pattern {start} ({error}): fetch it again") from None
+            raise ValueError(f"{path.name} is damaged near pattern {start} ({error}): download it again") from None
 
     return guarded

@@ -1,4 +1,4 @@
-"""A first reading in a child process: a damaged file can crash or hang HDF5's own library, and then the child ends."""
+"""Trial reading in a child process: a damaged file that crashes or hangs the HDF5 library ends only the child."""
 
 import contextlib
 import faulthandler
@@ -16,9 +16,11 @@ LIMIT_BYTES = 6 << 30
 
 
 def read_in_subprocess(read: Callable[[], object], path: Path) -> None:
-    """Run ``read`` in a child process and see whether it comes back; what it gives is thrown away.
+    """Run ``read`` in a child process and discard its result; do nothing where processes cannot be forked.
 
-    Where processes cannot be forked nothing is tried.
+    Args:
+        read: reads the file.
+        path: the file, for messages.
 
     Raises:
         ValueError: if the child dies, takes too long or too much memory, or ``read`` raises it.
@@ -27,29 +29,29 @@ def read_in_subprocess(read: Callable[[], object], path: Path) -> None:
     if "fork" not in multiprocessing.get_all_start_methods():
         return
     context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(read, there), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_child, args=(read, sender), daemon=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child does nothing but read
         child.start()
-    there.close()
+    sender.close()
     try:
-        outcome = here.recv() if here.poll(LIMIT_SECONDS) else None
+        outcome = receiver.recv() if receiver.poll(LIMIT_SECONDS) else None
         died = outcome is None and not child.is_alive()
     except EOFError:
         outcome, died = None, True
     finally:
         child.kill()
         child.join()
-        here.close()
+        receiver.close()
     if outcome is None:
-        how = f"ended reading it (exit code {child.exitcode})" if died else f"takes longer than {LIMIT_SECONDS:.0f} s"
-        raise ValueError(f"{path} is damaged: a process that tried to read it {how}: fetch it again")
+        reason = f"crashed (exit code {child.exitcode})" if died else f"took longer than {LIMIT_SECONDS:.0f} s"
+        raise ValueError(f"{path} is damaged: a trial process that read it {reason}: download it again")
     if isinstance(outcome, Exception):
         raise outcome
 
 
-def _child(read: Callable[[], object], there: Connection) -> None:
+def _child(read: Callable[[], object], sender: Connection) -> None:
     logging.disable(logging.CRITICAL)
     faulthandler.disable()
     with open(os.devnull, "w") as nowhere:
@@ -61,11 +63,11 @@ def _child(read: Callable[[], object], there: Connection) -> None:
     except FileNotFoundError as error:
         outcome = FileNotFoundError(str(error))
     except MemoryError:
-        outcome = ValueError(f"it takes more than {LIMIT_BYTES >> 30} GiB of memory to read: is it damaged?")
+        outcome = ValueError(f"reading takes more than {LIMIT_BYTES >> 30} GiB of memory: the file may be damaged")
     except ValueError as error:
         outcome = ValueError(str(error))
-    there.send(outcome)
-    there.close()
+    sender.send(outcome)
+    sender.close()
     os._exit(0)
 
 

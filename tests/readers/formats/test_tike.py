@@ -69,14 +69,14 @@ def _replace(name, array):
     [
         (_set("data", (0, 1, 2, 3), np.nan), r"1 NaN or infinite values, the first at \(1, 2, 3\)"),
         (_set("data", (0, 1, 2, 3), -1), r"1 negative values, the first at \(1, 2, 3\)"),
-        (_set("scan", (0, slice(None), 0), np.nan), "positions hold NaN"),
+        (_set("scan", (0, slice(None), 0), np.nan), "positions of .* are NaN"),
         (_replace("data", np.zeros((40, 32, 32), np.float32)), r"expected real \(angles, patterns, N, N\)"),
         (_replace("data", np.zeros((1, 40, 32, 32), complex)), "expected real"),
         (_replace("data", np.array([[[[{}]]]])), "expected plain numbers"),
-        (_replace("scan", np.zeros((1, 39, 2), np.float32)), "40 diffraction patterns but positions"),
+        (_replace("scan", np.zeros((1, 39, 2), np.float32)), "for 40 diffraction patterns"),
         (_replace("probe", np.zeros((1, 1, 1, 1, 32, 32), complex)), "the probe is empty"),
-        (_replace("probe", np.ones((1, 1, 1, 1, 16, 16), complex)), "probe has shape"),
-        (lambda arrays: arrays.pop("scan"), "holds no array scan"),
+        (_replace("probe", np.ones((1, 1, 1, 1, 16, 16), complex)), "got a probe of shape"),
+        (lambda arrays: arrays.pop("scan"), "array scan not found"),
     ],
 )
 def test_a_wrong_archive_is_told_in_one_line(tmp_path, arrays, change, message):
@@ -100,7 +100,7 @@ def test_patterns_without_a_position_are_left_out_and_counted(tmp_path, scan, ar
 def test_a_truncated_archive_is_told_in_one_line(tmp_path, arrays, compress, keep):
     whole = compress(_archive(arrays))
     (tmp_path / "a.npz").write_bytes(whole[: int(keep * len(whole))])
-    with pytest.raises(ValueError, match="fetch it again"):
+    with pytest.raises(ValueError, match="download it again"):
         read_tike_npz(tmp_path / "a.npz", GEOMETRY)
 
 

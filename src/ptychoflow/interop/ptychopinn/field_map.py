@@ -1,7 +1,7 @@
-"""PtychoPINN's settings and ours, in one table: a row for every field of its torch, TensorFlow and legacy configs.
+"""Map between PtychoPINN's settings and ours: a row for every field of its torch, TensorFlow and legacy configs.
 
-What a row says is done in :mod:`.bridge`. Either it names a setting of ours and how values translate, or it says why
-there is none and which values describe what happens here anyway. A row never lets a wish pass unheard.
+:mod:`.config_translation` applies it. A row names either a setting of ours and the codec of its values, or the reason
+for the lack of one and the values that describe fixed behaviour. No choice is ignored silently.
 """
 
 from dataclasses import dataclass
@@ -45,12 +45,12 @@ class Name(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where it stands: ``model``, ``training`` and the like."""
+        """Section of the field: ``model``, ``training`` and the like."""
         return self.path.partition(".")[0]
 
     @property
     def field(self) -> str:
-        """Its own word."""
+        """Name of the field in its section."""
         return self.path.partition(".")[2]
 
 
@@ -59,8 +59,8 @@ class Row:
     """One setting under its several names.
 
     Attributes:
-        ours: dotted key in our config; None where there is no such setting. ``stages.*``, ``schedule.*``, ``groups.*``
-            and ``grouping.*`` are parts that :mod:`.recipes` puts together, ``arguments.*`` what commands are handed.
+        ours: dotted key in our config; None without a counterpart. ``stages.*``, ``schedule.*``, ``groups.*``
+            and ``grouping.*`` are parts that :mod:`.stage_shorthand` combines, ``arguments.*`` arguments of commands.
         torch: field of the torch dataclasses, as ``section.field``.
         tensorflow: field of the TensorFlow dataclasses; ``both`` is TrainingConfig and InferenceConfig.
         legacy: key of ``params.cfg``, where it is not the TensorFlow field's name, or its default is another.
@@ -76,21 +76,21 @@ class Row:
     because: str = ""
 
     def name(self, side: str) -> Name | None:
-        """Its name on a side: ``torch``, ``tensorflow`` or ``legacy``."""
+        """Return its name on a side: ``torch``, ``tensorflow`` or ``legacy``; None if the side lacks it."""
         if side == "legacy" and self.legacy is None and self.tensorflow is not None:
             return self.tensorflow._replace(path=self.tensorflow.field)
         return getattr(self, side)
 
 
-def _both(path: str, default: Any, codec: Codec = SAME) -> dict[str, Name]:
-    """The same field in the torch and in the TensorFlow dataclasses."""
+def _both(path: str, default: Any, codec: Codec = SAME) -> dict[str, Any]:
+    """Return the same field for the torch and the TensorFlow dataclasses."""
     return {"torch": Name(path, default, codec), "tensorflow": Name(path, default, codec)}
 
 
 FNO = "acts only with Fourier-operator architectures, whose settings here are those of `network`"
 UNET = "a feature of the reference's own network; `network` sets ours"
 SHIFTED = "positions are exact here: the probe is moved by Fourier shift and the canvas follows from the positions"
-SCALED = "counts are absolute here and the probe carries the photons, so there is no scale to choose or learn"
+SCALED = "counts are absolute here and the probe carries the photons, so no scale is chosen or learned"
 MASKED = "probes are not cut off here; detector pixels are left out by the mask of the scan"
 RATE = "the rate here warms up and falls along a cosine (`training.warmup_fraction`, `training.final_lr_fraction`)"
 OUTPUT = "`network.head` says what the network here puts out"
@@ -150,7 +150,7 @@ ROWS: tuple[Row, ...] = (
         Name("model.probe_scale", 4.0),
         Name("probe_scale", 10.0),
         because="a probe is in sqrt(photons) here and enters the forward model as it is; scaling it would change the "
-        "counts. `simulation.photons_per_pattern` sets the light of a simulation",
+        "counts. `simulation.photons_per_pattern` sets the photons of a simulation",
     ),
     Row(
         None,
@@ -177,7 +177,7 @@ ROWS: tuple[Row, ...] = (
     Row("network.fourier_modes", **_both("model.fno_modes", 12)),
     *(
         Row(None, **_both(f"model.fno_{word}", n), agrees=(n,), because=FNO)
-        for word, n in {"base_channels": 32, "blocks": 4, "cnn_blocks": 2}.items()
+        for word, n in {"width": 32, "blocks": 4, "cnn_blocks": 2}.items()
     ),
     Row(None, **_both("model.learned_input_channels", 1), agrees=(1,), because=FNO),
     Row(None, **_both("model.fno_input_transform", "none"), agrees=("none",), because=FNO),
@@ -247,14 +247,14 @@ ROWS: tuple[Row, ...] = (
         **_both("model.probe_big", True),
         legacy=Name("probe.big", False),
         agrees=(True,),
-        because="the network here corrects the object wherever light falls",
+        because="the network here corrects the object wherever it is illuminated",
     ),
     Row(None, Name("model.offset", 6), agrees=(6,), because=SHIFTED),
     Row(
         None,
         Name("model.training_patch_weighting", "central_mask"),
         agrees=("probe",),
-        because="patterns of a group share one canvas here, each under its own light; there is nothing to merge",
+        because="patterns of a group share one canvas here, each under its own illumination; nothing is merged",
     ),
     Row(
         None,
@@ -269,7 +269,7 @@ ROWS: tuple[Row, ...] = (
         None,
         **_both("model.pad_object", True),
         agrees=(True,),
-        because="the object beyond the light is not predicted here, it stays empty",
+        because="the object beyond the illumination is not predicted here, it stays 1",
     ),
     Row(
         None,
@@ -288,7 +288,7 @@ ROWS: tuple[Row, ...] = (
         None,
         Name("training.training_directories", ()),
         agrees=((),),
-        because="name each file under `scans` and the scans to learn from under `models`",
+        because="name each file under `scans` and the scans to train on under `methods`",
     ),
     Row("training.physics_loss", Name("training.nll", True, NLL), Name("training.nll_weight", 1.0, NLL_WEIGHT)),
     Row("training.physics_loss", tensorflow=Name("training.mae_weight", 0.0, MAE_WEIGHT)),
@@ -345,7 +345,7 @@ ROWS: tuple[Row, ...] = (
         None,
         Name("training.accum_steps", 1),
         agrees=(1,),
-        because="`training.batch_size` is a whole step here, `runtime.gradient_accumulation_steps` the parts it passes in",
+        because="`training.batch_size` is a whole step here, `runtime.gradient_accumulation_steps` its parts",
     ),
     Row("training.gradient_clip", **_both("training.gradient_clip_val", None)),
     Row(
@@ -440,7 +440,7 @@ ROWS: tuple[Row, ...] = (
         agrees=(False,),
         because="the object is not rescaled here: counts are absolute",
     ),
-    Row(None, Name("inference.log_patch_stats", False), agrees=(False,), because="`evaluate` measures here"),
+    Row(None, Name("inference.log_patch_stats", False), agrees=(False,), because="`evaluate` computes metrics here"),
     Row(None, Name("inference.patch_stats_limit", None), because="acts only with log_patch_stats"),
     Row(
         None,

@@ -1,4 +1,4 @@
-"""The reference's own configs as plain dictionaries: whole TensorFlow forms, its torch bridge, its legacy keys."""
+"""PtychoPINN's configs as flat dictionaries: whole TensorFlow configs, its torch bridge, its legacy keys."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -12,17 +12,17 @@ from .field_map import ROWS, Name, Row
 KINDS = ("training", "inference")
 TORCH_SECTIONS = tuple(f"{name}_config" for name in ("data", "model", "training", "inference", "datagen"))
 GROUPS_WITHOUT_WISH = 512
-"""What TrainingConfig takes for ``n_groups`` where none is given."""
+"""PtychoPINN's default of ``n_groups`` in TrainingConfig."""
 NEEDED = {
     "training": ("train_data_file", "n_groups"),
     "inference": ("model_path", "test_data_file", "n_groups"),
 }
-"""What the reference's bridge wants to be told beside the torch configs."""
+"""Fields that PtychoPINN's bridge requires beside the torch configs."""
 
 KEY_MAPPINGS: dict[str, str] = {
-    row.tensorflow.field: row.name("legacy").path
+    row.tensorflow.field: legacy.path
     for row in ROWS
-    if row.tensorflow is not None and row.name("legacy").path != row.tensorflow.field
+    if row.tensorflow is not None and (legacy := row.name("legacy")) and legacy.path != row.tensorflow.field
 }
 """TensorFlow fields whose key in the legacy dictionary is another word."""
 
@@ -38,24 +38,24 @@ DIVERGENT_DEFAULTS: dict[str, str] = {
 
 
 def torch_names() -> dict[str, tuple[Row, Name]]:
-    """Rows and names of the torch fields, by ``section_config.field``."""
+    """Return rows and names of the torch fields, by ``section_config.field``."""
     return {_in_profile(row.torch.path): (row, row.torch) for row in ROWS if row.torch is not None}
 
 
 def tensorflow_names(kind: str) -> dict[str, tuple[Row, Name]]:
-    """Rows and names of the fields of a TensorFlow config and of the ModelConfig in it, by field."""
+    """Return rows and names of the fields of a TensorFlow config and of the ModelConfig in it, by field."""
     named = [(row, row.tensorflow) for row in ROWS if row.tensorflow is not None]
     return {name.field: (row, name) for row, name in named if name.place in ("model", "both", kind)}
 
 
 def legacy_names() -> dict[str, tuple[Row, Name]]:
-    """Rows and names of the legacy keys; of two rows with one key, the one that names a setting of ours."""
-    named = [(row, row.name("legacy")) for row in ROWS if row.name("legacy") is not None]
+    """Return rows and names of the legacy keys; of two rows with one key, the one that names a setting of ours."""
+    named = [(row, name) for row in ROWS if (name := row.name("legacy")) is not None]
     return {name.path: (row, name) for row, name in sorted(named, key=lambda pair: pair[0].ours is not None)}
 
 
 def fields_of(config: Any) -> dict[str, Any]:
-    """A config's fields by name, those of its ``model`` among them.
+    """Return a config's fields by name, those of its ``model`` among them.
 
     Args:
         config: a dataclass or a dictionary.
@@ -68,13 +68,13 @@ def fields_of(config: Any) -> dict[str, Any]:
     elif isinstance(config, Mapping):
         fields = dict(config)
     else:
-        raise ConfigError(f"{type(config).__name__} is no config, expected a dataclass or a dictionary")
+        raise ConfigError(f"{type(config).__name__} is not a config, expected a dataclass or a dictionary")
     model = fields.pop("model", None)
     return fields if model is None else fields | fields_of(model)
 
 
 def legacy_items(config: Any) -> dict[str, Any]:
-    """A TensorFlow config under the keys of the legacy dictionary: None skipped, paths as text."""
+    """Return a TensorFlow config under the keys of the legacy dictionary; None is skipped, paths become text."""
     return {
         KEY_MAPPINGS.get(field, field): str(value) if isinstance(value, Path) else value
         for field, value in fields_of(config).items()
@@ -83,7 +83,7 @@ def legacy_items(config: Any) -> dict[str, Any]:
 
 
 def tensorflow_form(kind: str, model: Mapping[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
-    """A whole TensorFlow TrainingConfig or InferenceConfig as a dictionary, defaults filled in as the reference does.
+    """Return a whole TensorFlow TrainingConfig or InferenceConfig as a dictionary, with PtychoPINN's defaults.
 
     Args:
         kind: ``training`` or ``inference``.
@@ -114,7 +114,7 @@ def torch_to_tensorflow(
     model_overrides: Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A whole TensorFlow config from torch settings, by the rules of the reference's own bridge.
+    """Return a whole TensorFlow config from torch settings, by the rules of PtychoPINN's own bridge.
 
     Args:
         kind: ``training`` or ``inference``.
@@ -132,38 +132,40 @@ def torch_to_tensorflow(
     for field, (row, name) in tensorflow_names(kind).items():
         if row.torch is not None:
             place = form["model" if name.place == "model" else "other"]
-            place[field] = _translated(row, chosen.pop(_in_profile(row.torch.path), row.torch.default))
+            place[field] = _translate_to_tensorflow(row, chosen.pop(_in_profile(row.torch.path), row.torch.default))
     for key in chosen:
         if key not in torch_names():
             raise ConfigError(f"{key}: no such torch setting{did_you_mean(key, torch_names())}")
     fields = form["other"] | ({"backend": "pytorch"}) | overrides
-    _check_told(kind, fields, overrides)
+    _check_required(kind, fields, overrides)
     return tensorflow_form(kind, form["model"] | dict(model_overrides or {}), **fields)
 
 
-def _translated(row: Row, value: Any) -> Any:
+def _translate_to_tensorflow(row: Row, value: Any) -> Any:
     if value is None:
         return None
+    assert row.torch is not None and row.tensorflow is not None
     try:
         return row.tensorflow.codec.outward(row.torch.codec.inward(value))
     except ValueError as error:
         raise ConfigError(f"{_in_profile(row.torch.path)} {value!r}: {error}") from None
 
 
-def _check_told(kind: str, fields: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+def _check_required(kind: str, fields: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
     missing = [field for field in NEEDED.get(kind, ()) if fields.get(field) is None]
     if missing:
         raise ConfigError(f"{', '.join(missing)}: missing, the TensorFlow {kind} config needs it among the overrides")
-    row, _ = torch_names()["data_config.nphotons"]
-    if kind == "training" and "nphotons" not in overrides and fields["nphotons"] == row.torch.default:
+    row, torch_name = torch_names()["data_config.nphotons"]
+    assert row.tensorflow is not None
+    if kind == "training" and "nphotons" not in overrides and fields["nphotons"] == torch_name.default:
         raise ConfigError(
-            f"nphotons stands at the torch default {row.torch.default:g}, the TensorFlow default is "
+            f"nphotons stands at the torch default {torch_name.default:g}, the TensorFlow default is "
             f"{row.tensorflow.default:g}: say which one is meant with nphotons among the overrides"
         )
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries under dotted keys; lists and tuples stay whole."""
+    """Flatten nested dictionaries to dotted keys; lists and tuples stay whole."""
     items: dict[str, Any] = {}
     for key, value in nested.items():
         items |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
@@ -171,7 +173,7 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nested(items: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as nested dictionaries: the inverse of :func:`flat`."""
+    """Nest dotted keys as dictionaries, the inverse of :func:`flat`."""
     whole: dict[str, Any] = {}
     for key, value in items.items():
         *places, last = key.split(".")
@@ -183,7 +185,7 @@ def nested(items: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two settings are equal, truth values and numbers kept apart; arrays are never equal to anything."""
+    """Return True if two settings are equal; booleans and numbers differ, arrays are never equal to anything."""
     if isinstance(one, bool) != isinstance(other, bool):
         return False
     try:
@@ -193,12 +195,12 @@ def same(one: Any, other: Any) -> bool:
 
 
 def covers(names: Iterable[str], key: str | None) -> bool:
-    """Whether one of ``names`` is this dotted key or a section that it lies in."""
+    """Return True if one of ``names`` is this dotted key or a section that it lies in."""
     return key is not None and any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def check_known(names: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse to leave out what nobody knows.
+    """Refuse to ignore an unknown field.
 
     Raises:
         ConfigError: with the nearest known name.
@@ -206,10 +208,10 @@ def check_known(names: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in names:
         if not any(covers([name], key) for key in known):
-            raise ConfigError(f"{name}: nothing of that name to leave out{did_you_mean(name, known)}")
+            raise ConfigError(f"{name}: unknown field to ignore{did_you_mean(name, known)}")
 
 
 def _in_profile(path: str) -> str:
-    """``data.N`` as profiles say it: ``data_config.N``."""
+    """Return ``data.N`` as profiles write it: ``data_config.N``."""
     section, _, field = path.partition(".")
     return f"{section}_config.{field}"

@@ -1,10 +1,10 @@
-"""What the reference calls our settings, and what became of each of its fields, for readers."""
+"""Mapping between PtychoPINN's fields and our settings as text: the generated page, and answers to single names."""
 
 from .field_map import ROWS, Name, Row
 from .flat_config import legacy_names, tensorflow_names, torch_names
 from .stage_shorthand import settings_of
 
-TOLD = {
+DESCRIPTIONS = {
     "schedule.optimizer": "accepted as 'adamw', or 'adam' without weight decay, otherwise refused: AdamW trains here",
     "arguments.train_data": "a scan under `scans` to train on",
     "arguments.test_data": "a scan under `scans` to reconstruct",
@@ -35,37 +35,37 @@ This page comes from the table in `interop/ptychopinn/field_map.py`:
 
 
 def page() -> str:
-    """Every row of the table as a line of a Markdown page."""
+    """Return the table as a Markdown page, a line for each row."""
     lines = [[*(_cell(row, side) for side in SIDES), _outcome(row).replace("|", "\\|")] for row in ROWS]
     return INTRODUCTION + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def names_of(key: str) -> dict[str, list[str]]:
-    """What one of our settings is called in the reference, by side; a side that has no word for it is missing."""
+    """Return PtychoPINN's names of one of our settings, by side; a side without one is missing."""
     rows = [row for row in ROWS if row.ours is not None and key in settings_of(row.ours)]
-    found = {side: [_shown(row.name(side), side) for row in rows if row.name(side) is not None] for side in SIDES}
+    found = {side: [_shown(name, side) for row in rows if (name := row.name(side)) is not None] for side in SIDES}
     return {side: list(dict.fromkeys(fields)) for side, fields in found.items() if fields}
 
 
 def describe(word: str) -> list[str]:
-    """What became of the fields of the reference that are called so, a line each; empty if none is."""
+    """Return a line for each field of PtychoPINN of this name, with its counterpart; empty if there are none."""
     lines = []
     for row in ROWS:
-        names = [_shown(row.name(side), side) for side in SIDES if row.name(side) is not None]
+        names = [_shown(name, side) for side in SIDES if (name := row.name(side)) is not None]
         if any(word in (name, name.rpartition(".")[2]) for name in names):
             lines.append(f"{' = '.join(dict.fromkeys(names))} in PtychoPINN: {_outcome(row)}")
     return lines
 
 
 def every_name() -> list[str]:
-    """All fields of the reference."""
+    """Return the names of all fields of PtychoPINN."""
     sides = [torch_names(), tensorflow_names("training"), tensorflow_names("inference"), legacy_names()]
     return [field for names in sides for field in names]
 
 
 def _outcome(row: Row) -> str:
-    if row.ours in TOLD:
-        return TOLD[row.ours]
+    if row.ours in DESCRIPTIONS:
+        return DESCRIPTIONS[row.ours]
     if row.ours is not None:
         return " and ".join(f"`{key}`" for key in settings_of(row.ours))
     accepted = f"accepted as {' or '.join(map(_value, row.agrees))}, otherwise refused" if row.agrees else "refused"
@@ -78,7 +78,7 @@ def _cell(row: Row, side: str) -> str:
 
 
 def _shown(name: Name, side: str) -> str:
-    """A field as its own files call it."""
+    """Return a field's name as in PtychoPINN's files."""
     if side == "torch":
         return f"{name.place}_config.{name.field}"
     return name.field if side == "tensorflow" else name.path

@@ -1,4 +1,4 @@
-"""A file of the reference as a config that runs here."""
+"""Migration of a PtychoPINN configuration file to a config of ours."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -11,37 +11,35 @@ from ...config import NAME, ConfigError, load_config
 from .config_translation import SECTIONS, Sections, from_legacy, from_reference_json, from_tensorflow
 from .flat_config import TORCH_SECTIONS, tensorflow_names
 
-HEADER = (
-    "# Taken over from {source}; what it does not say keeps the default. `ptychoflow config explain KEY` tells more.\n"
-)
-LEFT_OUT = "# Left out on purpose: {names}\n"
+HEADER = "# Migrated from {source}; settings that it lacks keep defaults. `ptychoflow config explain KEY` tells more.\n"
+IGNORED = "# Ignored on request: {names}\n"
 
 
-def migrate(source: Path, leave_out: Iterable[str] = ()) -> str:
-    """The YAML text of a config that says what a file of the reference says, and runs.
+def migrate(source: Path, ignore: Iterable[str] = ()) -> str:
+    """Return the YAML text of a config with the settings of a PtychoPINN file.
 
     Its data become scans to train on and to reconstruct; without data, scans are simulated.
 
     Args:
         source: a JSON profile, TensorFlow config or legacy dictionary.
-        leave_out: fields to drop on purpose.
+        ignore: fields to drop on purpose.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ConfigError: if it is none of these, or naming every field that has no counterpart, with the reason.
+        FileNotFoundError: if the file is missing.
+        ConfigError: if it is none of these, or has fields without counterpart; each is named with the reason.
     """
-    leave_out = tuple(leave_out)
-    said = _read(Path(source), leave_out)
-    arguments = said.pop("arguments", {})
-    config = _entries(arguments) | {name: section for name, section in said.items() if name in SECTIONS}
+    ignore = tuple(ignore)
+    sections = _read(Path(source), ignore)
+    arguments = sections.pop("arguments", {})
+    config = _entries(arguments) | {name: section for name, section in sections.items() if name in SECTIONS}
     load_config(config)
-    note = LEFT_OUT.format(names=", ".join(leave_out)) if leave_out else ""
+    note = IGNORED.format(names=", ".join(ignore)) if ignore else ""
     return HEADER.format(source=Path(source).name) + note + yaml.safe_dump(_plain(config), sort_keys=False)
 
 
-def _read(source: Path, leave_out: tuple[str, ...]) -> Sections:
+def _read(source: Path, ignore: tuple[str, ...]) -> Sections:
     if not source.is_file():
-        raise FileNotFoundError(f"there is no file {source}")
+        raise FileNotFoundError(f"{source} not found: check the path")
     try:
         data = json.loads(source.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -49,14 +47,14 @@ def _read(source: Path, leave_out: tuple[str, ...]) -> Sections:
     if not isinstance(data, dict):
         raise ConfigError(f"{source} holds {type(data).__name__}, expected a profile, a TensorFlow or a legacy config")
     if set(data) & set(TORCH_SECTIONS):
-        return from_reference_json(source, leave_out)
+        return from_reference_json(source, ignore)
     nested = isinstance(data.get("model"), Mapping)
     fields = set(tensorflow_names("training")) | set(tensorflow_names("inference"))
-    return (from_tensorflow if nested or set(data) <= fields else from_legacy)(data, leave_out)
+    return (from_tensorflow if nested or set(data) <= fields else from_legacy)(data, ignore)
 
 
 def _entries(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Title, scans and models for the data that a file names."""
+    """Return title, scans and methods for the data that a file names."""
     train, test = (arguments.get(name) for name in ("train_data", "test_data"))
     scans: dict[str, Any] = {
         "training": {"source": {"file": str(train)}} if train else {"simulation": {"seed": 1}},
@@ -71,7 +69,7 @@ def _entries(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, for YAML."""
+    """Replace tuples by lists, for YAML."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value

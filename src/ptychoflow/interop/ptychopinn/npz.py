@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ...config import MeasuredGeometry, Source
 from ...core.scan import Scan
@@ -26,15 +27,15 @@ DOMAINS = {
 def write_npz(
     path: Path, scan: Scan, domain: Domain = "counts", labels: bool = True, chunks: Iterable[np.ndarray] | None = None
 ) -> None:
-    """Write a scan for PtychoPINN, whole or not at all, in bounded memory where the counts come in pieces.
+    """Write a scan for PtychoPINN atomically, in bounded memory where the counts come in pieces.
 
-    Positions are taken to its frame: it counts the pixels of a patch from ``(N - 1) / 2``, we from ``N // 2``.
+    Positions are converted to its frame: it counts the pixels of a patch from ``(N - 1) / 2``, we from ``N // 2``.
 
     Args:
         path: the file, ``.npz``.
         scan: what to write.
         domain: unit of ``diff3d``: counts, or their square roots.
-        labels: whether to add the patch of the truth under each pattern, where the scan has a truth.
+        labels: True to add the patch of the ground truth under each pattern, where the scan has one.
         chunks: the counts in pieces, in order; ``scan.counts`` without it.
     """
     count, size = len(scan), scan.size
@@ -48,7 +49,7 @@ def write_npz(
 
 
 def read_npz(path: Path, domain: Domain | None = None, geometry: MeasuredGeometry | None = None) -> Scan:
-    """Read such a file. An ``objectGuess`` of ones is no truth, as PtychoPINN has it.
+    """Read a raw NPZ of PtychoPINN; an ``objectGuess`` of ones is not a ground truth, as in PtychoPINN.
 
     Args:
         path: the file, ``.npz``.
@@ -56,24 +57,24 @@ def read_npz(path: Path, domain: Domain | None = None, geometry: MeasuredGeometr
         geometry: lengths, where the file has none.
 
     Raises:
-        FileNotFoundError: if there is no file.
-        ValueError: if it is not such a file, does not say its unit, or says another one.
+        FileNotFoundError: if the file is missing.
+        ValueError: if it is of another format, or its unit is unknown or contradicts ``domain``.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        raise FileNotFoundError(f"{path} not found: check the path")
     with open_npz(path) as archive:
-        said = archive.text("measurement_domain")
+        domain_of_file = archive.text("measurement_domain")
         known = {name: unit for unit, (name, _) in DOMAINS.items()}
-        if said and known.get(said) is None:
-            raise ValueError(f"{path}: measurement_domain is {said}, expected {' or '.join(known)}")
-        if not said and domain is None:
+        if domain_of_file and known.get(domain_of_file) is None:
+            raise ValueError(f"{path}: measurement_domain is {domain_of_file}, expected {' or '.join(known)}")
+        if not domain_of_file and domain is None:
             raise ValueError(f"{path} does not say whether diff3d holds counts or amplitudes: say which with domain")
-        if said and domain not in (None, known[said]):
-            raise ValueError(f"{path} holds {known[said]}, not {domain}: leave domain out")
+        if domain_of_file and domain not in (None, known[domain_of_file]):
+            raise ValueError(f"{path} holds {known[domain_of_file]}, not {domain}: leave domain out")
         guess = archive.array("objectGuess", kinds="c") if "objectGuess" in archive else np.ones(1)
         has_truth = bool((guess != 1).any())
-    unit = domain or known[said]
+    unit = domain or known[domain_of_file]
     source = Source(
         file=str(path), domain=unit, zero_frequency="centre", geometry=geometry, object_is_ground_truth=has_truth
     )
@@ -81,7 +82,7 @@ def read_npz(path: Path, domain: Domain | None = None, geometry: MeasuredGeometr
 
 
 def _small_arrays(scan: Scan, domain: Domain) -> dict[str, np.ndarray]:
-    """Everything but patterns and labels, by the names of the contract, then lengths by names that it also reads."""
+    """Return everything but patterns and labels by PtychoPINN's names, and lengths by names that it also reads."""
     y, x = _in_its_frame(scan, scan.positions).T
     contract = {
         "xcoords": x,
@@ -104,13 +105,13 @@ def _small_arrays(scan: Scan, domain: Domain) -> dict[str, np.ndarray]:
 
 
 def _in_its_frame(scan: Scan, positions: np.ndarray) -> np.ndarray:
-    """Positions relative to ``objectGuess``, px, a patch's centre at ``(N - 1) / 2``."""
+    """Return positions relative to ``objectGuess``, px, the centre of a patch at ``(N - 1) / 2``."""
     origin = (0.0, 0.0) if scan.truth is None else scan.truth.origin
     return positions - np.asarray(origin) + ((scan.size - 1) / 2 - scan.size // 2)
 
 
 def _object(scan: Scan) -> np.ndarray:
-    """The truth, or ones that hold every patch: the contract wants an object."""
+    """Return the ground truth, or ones over every patch: PtychoPINN requires an object."""
     if scan.truth is not None:
         return np.asarray(scan.truth.object, np.complex64)
     return np.ones(np.ceil(scan.positions.max(0)).astype(int) + scan.size, np.complex64)
@@ -121,9 +122,9 @@ def _in_unit(counts: np.ndarray, domain: Domain) -> np.ndarray:
 
 
 def _write_array(
-    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype, pieces: Iterable[np.ndarray]
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: DTypeLike, pieces: Iterable[np.ndarray]
 ) -> None:
-    """One array of the archive from its pieces, in order."""
+    """Write one array of the archive from its pieces, in order."""
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         np.lib.format.write_array_header_1_0(member, header)

@@ -1,22 +1,22 @@
-"""How a setting's value is said in another config, and how it is understood: pairs of functions."""
+"""Codecs of values: pairs of functions that translate a setting's value between PtychoPINN and our config."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
 class UntranslatableError(ValueError):
-    """A value that the other side has no word for."""
+    """Raised for a value that PtychoPINN does not support."""
 
 
 class Codec(NamedTuple):
-    """How a value is said there: ``inward`` to what the row means, ``outward`` back; ValueError where it cannot be."""
+    """A pair of functions: ``inward`` from PtychoPINN's value to ours, ``outward`` back; ValueError if impossible."""
 
     inward: Callable[[Any], Any]
     outward: Callable[[Any], Any]
 
 
 def words(table: dict[Any, Any]) -> Codec:
-    """A codec of a few words, theirs to ours; of several with one meaning the first is said."""
+    """Return a codec of a few values, theirs to ours; of several with one meaning the first is written."""
     back = {meaning: word for word, meaning in reversed(table.items())}
 
     def inward(word: Any) -> Any:
@@ -26,14 +26,14 @@ def words(table: dict[Any, Any]) -> Codec:
 
     def outward(meaning: Any) -> Any:
         if meaning not in back:
-            raise UntranslatableError(f"there are only {', '.join(map(repr, back))}")
+            raise UntranslatableError(f"PtychoPINN supports only {', '.join(map(repr, back))}")
         return back[meaning]
 
     return Codec(inward, outward)
 
 
 def one_of(*values: Any) -> Codec:
-    """A codec of values that are the same on both sides."""
+    """Return a codec of values that are the same on both sides."""
     return words({value: value for value in values})
 
 
@@ -51,14 +51,14 @@ def _square(pair: Any) -> int:
 
 def _side(pair: tuple[int, int]) -> int:
     if pair[0] != pair[1]:
-        raise UntranslatableError("there are only squares")
+        raise UntranslatableError("PtychoPINN supports only squares")
     return pair[0]
 
 
 def _side_of_group(group_size: int) -> int:
     side = round(group_size**0.5)
     if side * side != group_size:
-        raise UntranslatableError(f"{group_size} patterns are no square grid")
+        raise UntranslatableError(f"PtychoPINN supports only square grids of patterns, got {group_size}")
     return side
 
 
@@ -70,7 +70,7 @@ def _filters(width: int) -> int:
 
 def _stated(value: Any) -> Any:
     if value is None:
-        raise UntranslatableError("there is no word for None")
+        raise UntranslatableError("PtychoPINN does not support None")
     return value
 
 

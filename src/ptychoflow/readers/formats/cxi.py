@@ -1,4 +1,4 @@
-"""CXI files: ours, those of other programs, and Diamond's NXcxi_ptycho, which is CXI and NeXus at once.
+"""Reader of CXI files: ours, those of other programs, and Diamond's NXcxi_ptycho, which is CXI and NeXus at once.
 
 The standard fixes names and SI units; where the direct beam lies it leaves open. Pixels are bad where the low bits of
 the mask say so. NXcxi_ptycho keeps raster scans in four dimensions, units in attributes, and the machine's energy where
@@ -30,17 +30,17 @@ MOTORS = f"{ENTRY}/sample_1/transformations"
 BAD_BITS = 0xFFFF
 """The bits of a CXI mask that make a pixel bad; higher ones say only that it has signal."""
 HIGHEST_PHOTON_EV = 1e6
-"""What claims to be more is the energy of the machine."""
+"""A higher energy is that of the machine."""
 
 
 def is_cxi(path: Path) -> bool:
-    """Whether the file keeps patterns where CXI does."""
+    """Return True if the file keeps patterns where CXI does."""
     with Hdf5(path) as file:
         return file.first(*PATTERNS[:2]) is not None
 
 
 def is_nxcxi(path: Path) -> bool:
-    """Whether it says that it is NXcxi_ptycho."""
+    """Return True if the file is declared as NXcxi_ptycho."""
     with Hdf5(path) as file:
         return (
             file.text(f"{ENTRY}/definition") in ("NXcxi_ptycho", "NXptycho") and file.first(*PATTERNS[:2]) is not None
@@ -48,7 +48,7 @@ def is_nxcxi(path: Path) -> bool:
 
 
 def read_cxi(path: Path, dataset: str | None = None) -> Measurement:
-    """What a CXI file holds."""
+    """Read a CXI file; ``dataset`` is another path of the patterns."""
     with Hdf5(path) as file:
         if OURS in file:
             return _read_ours(file)
@@ -76,7 +76,9 @@ def _read_ours(file: Hdf5) -> Measurement:
     try:
         metadata = json.loads(str(file.attribute(OURS, "metadata")))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file.path.name}: facts are no JSON ({error}): make the scan again") from None
+        raise ValueError(
+            f"{file.path.name}: metadata is not JSON ({error}): convert or simulate the scan again"
+        ) from None
     return Measurement(
         patterns=file.stack(f"{DETECTOR}/data"),
         positions=file.array(f"{OURS}/positions", 2),
@@ -96,7 +98,7 @@ def _read_ours(file: Hdf5) -> Measurement:
 
 
 def _positions(file: Hdf5, count: int) -> np.ndarray | None:
-    """Positions ``(y, x)``, m, from the table ``(x, y, z)``, else from the motors of NXcxi_ptycho."""
+    """Read positions ``(y, x)``, m, ``(J, 2)`` from the table ``(x, y, z)``, else from the motors of NXcxi_ptycho."""
     table = file.first(*TRANSLATIONS)
     if table is not None:
         x_y_z = file.array(table, 2) * file.scale(table, "m")
@@ -111,14 +113,16 @@ def _positions(file: Hdf5, count: int) -> np.ndarray | None:
     return None
 
 
-def _mask(file: Hdf5, sides: tuple[int, int]) -> np.ndarray | None:
+def _mask(file: Hdf5, sides: tuple[int, ...]) -> np.ndarray | None:
     if f"{DETECTOR}/mask" not in file:
         return None
     mask = file.array(f"{DETECTOR}/mask", 2, 3, kinds="uib")
     bad = (mask.astype(np.int64) & BAD_BITS) != 0
     bad = bad.any(0) if bad.ndim == 3 else bad
     if bad.shape != sides:
-        raise ValueError(f"{file.path.name}: the mask has shape {bad.shape}, patterns are {sides}")
+        raise ValueError(
+            f"{file.path.name}: got a mask of shape {bad.shape} for patterns of {sides} px: remove or correct it"
+        )
     return ~bad
 
 
@@ -131,7 +135,7 @@ def _probe(file: Hdf5) -> np.ndarray | None:
 
 
 def _photon_energy(file: Hdf5) -> float | None:
-    """Energy of the photons, eV: NeXus keeps it with the beam, CXI with the source."""
+    """Read the energy of the photons, eV: NeXus keeps it with the beam, CXI with the source."""
     beam = file.number(f"{BEAM}/incident_beam_energy", f"{BEAM}/energy", f"{BEAM}/incident_energy", unit="j")
     energy = beam or file.number(f"{SOURCE}/energy", unit="j")
     return energy if energy and 0 < energy < HIGHEST_PHOTON_EV else None
@@ -143,17 +147,22 @@ def _pixel(file: Hdf5) -> float | None:
 
 
 def _beam(file: Hdf5) -> tuple[float, float] | None:
-    """The beam centre, where it is told in pixels."""
+    """Read the beam centre, if it is in pixels."""
     y, x = (file.number(f"{DETECTOR}/beam_center_{axis}", unit="px") for axis in "yx")
     return (y, x) if y and x else None
 
 
 def square_pixel(x: float | None, y: float | None, name: str) -> float | None:
-    """The side of a detector pixel, if pixels are squares.
+    """Return the side of a square detector pixel, m, or None if neither side is known.
+
+    Args:
+        x: width, m.
+        y: height, m.
+        name: of the file, for messages.
 
     Raises:
-        ValueError: if they are not.
+        ValueError: if the pixel is not square.
     """
     if x and y and abs(x / y - 1) > 1e-3:
-        raise ValueError(f"{name}: detector pixels of {y:.4g} x {x:.4g} m are no squares: resample the patterns")
+        raise ValueError(f"{name}: detector pixels of {y:.4g} x {x:.4g} m, expected square ones: resample the patterns")
     return x or y

@@ -1,7 +1,7 @@
-"""4D-STEM in EMD files, as py4DSTEM and others write them: ``(scan y, scan x, q y, q x)``, a calibrated line per axis.
+"""Reader of 4D-STEM in EMD files, of py4DSTEM and others: ``(scan y, scan x, q y, q x)``, each axis calibrated.
 
 Positions follow from the steps of the scan axes, the object pixel from the steps of the diffraction axes; the
-wavelength must be given, unless these are angles and the file tells one.
+wavelength must be given in ``source.geometry``.
 """
 
 from pathlib import Path
@@ -17,17 +17,17 @@ ANGLES = {"mrad": 1e-3, "rad": 1.0, "urad": 1e-6}
 
 
 def is_emd(path: Path) -> bool:
-    """Whether a dataset of four dimensions has lines of calibration beside it, or the file says that it is EMD."""
+    """Return True if a dataset of four dimensions has calibrated axes beside it."""
     with Hdf5(path) as file:
         return _datacube(file) is not None
 
 
 def read_emd(path: Path, dataset: str | None = None) -> Measurement:
-    """The first datacube of an EMD file."""
+    """Read the first datacube of an EMD file, or the one at ``dataset``."""
     with Hdf5(path) as file:
         group = dataset.rpartition("/")[0] if dataset else _datacube(file)
         if group is None:
-            raise ValueError(f"{path.name} holds no datacube of four dimensions")
+            raise ValueError(f"datacube of four dimensions not found in {path.name}: set source.dataset")
         name = dataset or f"{group}/data"
         rows, columns, side, _ = file.dataset(name, (4,)).shape
         first = 0 if f"{group}/dim0" in file else 1  # dim0 to dim3 since EMD 1.0, dim1 to dim4 before
@@ -45,7 +45,7 @@ def read_emd(path: Path, dataset: str | None = None) -> Measurement:
 
 
 def _datacube(file: Hdf5, group: str = "", depth: int = 0) -> str | None:
-    """The first group that holds ``data`` of four dimensions with a ``dim`` beside it."""
+    """Find the first group that holds ``data`` of four dimensions with a ``dim`` beside it."""
     names = file.names(group or "/")
     if "data" in names and len(file.shape(f"{group}/data")) == 4 and {"dim1", "dim2"} & set(names):
         return group
@@ -55,7 +55,7 @@ def _datacube(file: Hdf5, group: str = "", depth: int = 0) -> str | None:
 
 
 def _step(file: Hdf5, name: str) -> tuple[float, str] | None:
-    """Distance of two neighbours on a calibrated axis, and its unit; None where it is not told."""
+    """Read the step of a calibrated axis and its unit; None if the axis is missing."""
     if not file.shape(name) or file.shape(name)[0] < 2:
         return None
     values = file.array(name, 1)[:2].astype(np.float64)
@@ -72,7 +72,7 @@ def _length(step: tuple[float, str] | None, path: Path) -> float:
 
 
 def _frequencies(step: tuple[float, str] | None, side: int) -> dict:
-    """What a calibrated diffraction axis tells: the object pixel, or with angles the ratio of pitch and distance."""
+    """Return the lengths from a calibrated diffraction axis: object pixel, or from angles pitch over distance."""
     if step is None or step[0] == 0:
         return {}
     size, unit = step[0], step[1].lower()

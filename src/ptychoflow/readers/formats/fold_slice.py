@@ -1,4 +1,4 @@
-"""fold_slice pairs: patterns in ``NAME_dp.hdf5``, positions and lengths in ``NAME_para.hdf5``; either may be given."""
+"""Reader of fold_slice pairs: patterns in ``NAME_dp.hdf5``, positions and lengths in ``NAME_para.hdf5``."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from ..safe_hdf5 import Hdf5
 
 
 def is_fold_slice(path: Path) -> bool:
-    """Whether the name ends as one of a pair does."""
+    """Return True if the name ends as one of a pair does."""
     return path.stem.endswith(("_dp", "_para")) and path.suffix in (".hdf5", ".h5")
 
 
 def read_fold_slice(path: Path, dataset: str | None = None) -> Measurement:
-    """What a pair holds.
+    """Read a pair; ``dataset`` is another path of the patterns.
 
     Raises:
         FileNotFoundError: if the other one of the pair is missing.
@@ -23,13 +23,17 @@ def read_fold_slice(path: Path, dataset: str | None = None) -> Measurement:
     pair = [path.with_name(f"{base}_{part}{path.suffix}") for part in ("dp", "para")]
     for part in pair:
         if not part.is_file():
-            raise FileNotFoundError(f"there is no {part.name} beside {path.name}: fold_slice writes them in pairs")
+            raise FileNotFoundError(
+                f"{part.name} not found beside {path.name}: fold_slice writes pairs, put both into one folder"
+            )
     with Hdf5(pair[0]) as file:
         patterns = file.stack(dataset or "/dp")
     with Hdf5(pair[1]) as file:
         y, x = (file.array(f"/{name}").ravel() for name in ("ppY", "ppX"))
         if len(y) != len(x):
-            raise ValueError(f"{pair[1].name}: {len(y)} positions in ppY, {len(x)} in ppX")
+            raise ValueError(
+                f"{pair[1].name}: got {len(y)} positions in ppY and {len(x)} in ppX, expected as many: correct the file"
+            )
         return Measurement(
             patterns=patterns,
             positions=np.stack([y, x], axis=1),

@@ -1,4 +1,4 @@
-"""NSLS-II hard X-ray nanoprobe: ``diffamp`` (amplitudes), ``points`` ``(x, y)`` in micrometres, lengths beside them."""
+"""Reader of the NSLS-II HXN beamline: ``diffamp`` (amplitudes), ``points`` ``(x, y)`` in micrometres, lengths."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from ..safe_hdf5 import Hdf5
 
 
 def is_hxn(path: Path) -> bool:
-    """Whether the file holds ``diffamp`` and ``points``."""
+    """Return True if the file holds ``diffamp`` and ``points``."""
     with Hdf5(path) as file:
         return "/diffamp" in file and "/points" in file
 
 
 def read_hxn(path: Path, dataset: str | None = None) -> Measurement:
-    """What an HXN file holds."""
+    """Read an HXN file; ``dataset`` is another path of the patterns."""
     with Hdf5(path) as file:
         x_y = file.array("/points", 2)
         if len(x_y) != 2:

@@ -1,9 +1,10 @@
-"""MATLAB files, v5 and v7.3: patterns, positions and lengths under the names that ptychography scripts give them.
+"""Reader of MATLAB files, v5 and v7.3: patterns, positions and lengths under the names of ptychography scripts.
 
 MATLAB writes patterns along the last axis, ``(H, W, J)`` or ``(H, W, Jx, Jy)``; v7.3 is HDF5 with all axes reversed.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,26 +30,26 @@ ENERGIES_EV = (("energy_ev", 1.0), ("energy", 1e3), ("energy_kev", 1e3))
 
 
 def is_matlab(path: Path) -> bool:
-    """Whether the file begins as MATLAB's do."""
+    """Return True if the file has the signature of MATLAB."""
     with path.open("rb") as file:
         return file.read(6) == b"MATLAB"
 
 
 def read_matlab(path: Path, dataset: str | None = None) -> Measurement:
-    """What a ``.mat`` file holds."""
+    """Read a ``.mat`` file; ``dataset`` is the name of the patterns, if not a common one."""
     arrays = _read_v73(path, dataset) if is_hdf5(path) else read_v5(path)
     name = dataset or next((name for name in PATTERNS if name in arrays), None)
     if name is None or name not in arrays:
         raise ValueError(
-            f"{path.name} holds no patterns by the names known: set source.dataset to one of {sorted(arrays)}"
+            f"patterns not found in {path.name} under a known name: set source.dataset to one of {sorted(arrays)}"
         )
     positions = _positions(arrays)
-    lengths = {key: _number(arrays, names) for key, names in LENGTHS.items()}
+    lengths: dict[str, Any] = {key: _number(arrays, names) for key, names in LENGTHS.items()}
     energy = _number(arrays, ENERGIES_EV)
     if lengths["wavelength_m"] is None and energy:
         lengths["wavelength_m"] = wavelength_m(energy)
     return Measurement(
-        patterns=_piled(arrays[name], None if positions is None else len(positions), path),
+        patterns=_as_stack(arrays[name], None if positions is None else len(positions), path),
         positions=positions,
         amplitude=True if name in AMPLITUDES else None,
         corner=None,
@@ -59,7 +60,7 @@ def read_matlab(path: Path, dataset: str | None = None) -> Measurement:
 
 
 def _read_v73(path: Path, dataset: str | None) -> dict[str, np.ndarray | Stack]:
-    """The numeric arrays of the root with MATLAB's axes; patterns stay on disk where they lie pattern by pattern."""
+    """Read the numeric arrays of the root with MATLAB's axes; patterns stay on disk."""
     arrays: dict[str, np.ndarray | Stack] = {}
     with Hdf5(path) as file:
         for name in (dataset,) if dataset and dataset not in file.names() else file.names():
@@ -73,8 +74,8 @@ def _read_v73(path: Path, dataset: str | None) -> dict[str, np.ndarray | Stack]:
     return arrays
 
 
-def _piled(patterns: np.ndarray | Stack, count: int | None, path: Path) -> Stack:
-    """Patterns ``(J, H, W)`` from an array ``(H, W, J)`` or ``(J, H, W)``: the axis as long as there are positions."""
+def _as_stack(patterns: np.ndarray | Stack, count: int | None, path: Path) -> Stack:
+    """Return patterns ``(J, H, W)`` from an array ``(H, W, J)`` or ``(J, H, W)``, by the number of positions."""
     if isinstance(patterns, Stack):
         return patterns
     if patterns.ndim not in (3, 4) or patterns.dtype.kind not in "uif" or 0 in patterns.shape:

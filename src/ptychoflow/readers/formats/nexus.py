@@ -1,4 +1,4 @@
-"""NeXus files and detectors' masters (Eiger, Merlin ...) of many beamlines: patterns in known places, units beside.
+"""Reader of NeXus files and detectors' masters (Eiger, Merlin ...) of many beamlines, with patterns in known places.
 
 A master links to its data files; those beside it are opened, others are not. Positions often stand in another file
 (``source.positions``).
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..conversion import wavelength_m
-from ..lazy_stack import Stack, joined
+from ..lazy_stack import Stack, concatenate_stacks
 from ..raw_scan import Measurement
 from ..safe_hdf5 import Hdf5
 from .cxi import square_pixel
@@ -19,7 +19,7 @@ PATTERNS = (
     *("/entry/measurement/eiger1m/frames", "/entry/measurement/eiger4m/frames", "/entry/measurement/merlin/frames"),
     *("/entry/instrument/Eiger/data", "/entry/measurement/Eiger/data", "/entry1/data/data", "/exchange/data"),
 )
-"""Where patterns stand; a family ``data_000001`` and on is joined."""
+"""Paths of patterns; a family ``data_000001`` and on is concatenate_stacks."""
 DETECTORS = (
     *("/entry/instrument/detector", "/entry/instrument/eiger_4", "/entry/instrument/Eiger"),
     *("/entry/instrument/detector/detectorSpecific", "/entry1/instrument/detector", "/diff_data/merlin1"),
@@ -32,29 +32,29 @@ POSITIONS = (
     ("/entry/measurement/pseudo/y", "/entry/measurement/pseudo/x", "um"),
     ("/positions_y", "/positions_x", "m"),
 )
-"""Names of y and x, or of one ``(x, y)`` table, and the unit where no attribute tells it."""
+"""Names of y and x, or of one ``(x, y)`` table, and the unit without an attribute."""
 
 
 def is_nexus(path: Path) -> bool:
-    """Whether patterns stand where detectors and beamlines put them."""
+    """Return True if patterns are where detectors and beamlines put them."""
     with Hdf5(path) as file:
         return file.first(*PATTERNS) is not None or bool(_family(file))
 
 
 def read_nexus(path: Path, dataset: str | None = None) -> Measurement:
-    """What a NeXus file or a detector's master holds."""
+    """Read a NeXus file or a detector's master; ``dataset`` is another path of the patterns."""
     with Hdf5(path) as file:
         patterns = _patterns(file, dataset)
         energy = _number(file, BEAMS, ("incident_energy", "energy"), "ev") or file.number("/scan/energy")
         energy = energy or _number(file, DETECTORS, ("photon_energy",), "ev")
         length = _number(file, BEAMS, ("incident_wavelength", "wavelength"), "angstrom")
         x, y = (_number(file, DETECTORS, (f"{axis}_pixel_size", f"{axis}_pixel_size_m"), "m") for axis in "xy")
-        beam = [_number(file, DETECTORS, (f"beam_center_{axis}",), "px") for axis in "yx"]
+        beam_y, beam_x = (_number(file, DETECTORS, (f"beam_center_{axis}",), "px") for axis in "yx")
         return Measurement(
             patterns=patterns,
             positions=_positions(file, len(patterns)),
             corner=None,
-            beam=(beam[0], beam[1]) if all(beam) else None,
+            beam=(beam_y, beam_x) if beam_y and beam_x else None,
             mask=_mask(file, patterns.shape[1:]),
             wavelength_m=length or (wavelength_m(energy) if energy else None),
             detector_distance_m=_number(file, DETECTORS, ("detector_distance", "distance"), "m"),
@@ -66,12 +66,12 @@ def read_nexus(path: Path, dataset: str | None = None) -> Measurement:
 def _patterns(file: Hdf5, dataset: str | None) -> Stack:
     family = _family(file)
     if dataset is None and family and "/entry/data/data" not in file:
-        return joined([file.stack(name) for name in family])
+        return concatenate_stacks([file.stack(name) for name in family])
     return file.stack(dataset or file.first(*PATTERNS) or PATTERNS[0], (3, 4))
 
 
 def _family(file: Hdf5) -> list[str]:
-    """The numbered parts that an Eiger master links to."""
+    """Return the names of the numbered parts that an Eiger master links to."""
     return [f"/entry/data/{name}" for name in sorted(file.names("/entry/data")) if name.startswith("data_")]
 
 
@@ -96,7 +96,7 @@ def _positions(file: Hdf5, count: int) -> np.ndarray | None:
     return None
 
 
-def _mask(file: Hdf5, sides: tuple[int, int]) -> np.ndarray | None:
+def _mask(file: Hdf5, sides: tuple[int, ...]) -> np.ndarray | None:
     name = file.first(*(f"{group}/{mask}" for group in DETECTORS for mask in ("pixel_mask", "mask")))
     if name is None or file.shape(name) != sides:
         return None

@@ -1,9 +1,10 @@
-"""npz archives: PtychoPINN's, SLAC's turned ones, ptychodus's, and archives whose arrays carry their unit in the name.
+"""Reader of npz archives: PtychoPINN's, SLAC's with patterns last, ptychodus's, and arrays with units in their names.
 
 PtychoPINN's programs disagree on whether ``diff3d`` holds counts or amplitudes, so floating-point patterns need
 ``source.domain``. Its positions are object pixels.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from ..npz_archive import Archive, open_npz
 from ..raw_scan import Measurement
 
 LONGEST_SCAN_M = 1e-3
-"""SLAC files do not tell the unit of positions: what is larger than this cannot be metres."""
+"""Largest position that is taken as metres: SLAC files do not state the unit."""
 
 
-def holds(*names: str):
-    """A test whether an npz archive holds arrays of all these names."""
+def holds(*names: str) -> Callable[[Path], bool]:
+    """Return a predicate that is True for npz archives with arrays of all these names."""
 
     def recognise(path: Path) -> bool:
         with open_npz(path) as archive:
@@ -28,21 +29,21 @@ def holds(*names: str):
 
 
 def read_ptychopinn(path: Path, dataset: str | None = None) -> Measurement:
-    """A training archive of PtychoPINN or ptychodus: ``diff3d``, ``xcoords``, ``ycoords``, ``probeGuess``."""
+    """Read a training archive of PtychoPINN or ptychodus: ``diff3d``, ``xcoords``, ``ycoords``, ``probeGuess``."""
     with open_npz(path) as archive:
         name = dataset or ("diff3d" if "diff3d" in archive else "diffraction")
         return _ptychopinn(archive, stack_of(archive.array(name, 3)), ("ycoords", "xcoords"), path)
 
 
 def read_slac(path: Path, dataset: str | None = None) -> Measurement:
-    """The same with patterns along the last axis, ``diffraction`` ``(H, W, J)``; tiny positions are metres."""
+    """Read a PtychoPINN archive with patterns along the last axis, ``(H, W, J)``; tiny positions are metres."""
     with open_npz(path) as archive:
         patterns = stack_of(np.moveaxis(archive.array(dataset or "diffraction", 3), -1, 0))
         return _ptychopinn(archive, patterns, ("ycoords_start", "xcoords_start"), path)
 
 
 def read_ptychodus_npz(path: Path, dataset: str | None = None) -> Measurement:
-    """Patterns as ptychodus writes them; a product has the rest (``source.positions``, ``source.probe``)."""
+    """Read patterns as ptychodus writes them; positions and probe are in a product."""
     with open_npz(path) as archive:
         bad = archive.array("bad_pixels", 2, kinds="buif") != 0 if "bad_pixels" in archive else None
         return Measurement(
@@ -53,7 +54,7 @@ def read_ptychodus_npz(path: Path, dataset: str | None = None) -> Measurement:
 
 
 def read_named_npz(path: Path, dataset: str | None = None) -> Measurement:
-    """``patterns``, ``position_y_m``, ``position_x_m`` and whatever else there is, each with its unit in its name."""
+    """Read ``patterns``, ``position_y_m``, ``position_x_m`` and other arrays, each with its unit in its name."""
     with open_npz(path) as archive:
         y, x = (np.asarray(archive.array(f"position_{axis}_m", 1), np.float64) for axis in "yx")
         energy, milliradians = archive.number("energy_ev", "photon_energy_eV"), archive.number("semi_angle_mrad")
@@ -102,12 +103,14 @@ def _ptychopinn(archive: Archive, patterns: Stack, axes: tuple[str, str], path: 
 
 def _pairs(y: np.ndarray, x: np.ndarray, path: Path) -> np.ndarray:
     if len(y) != len(x):
-        raise ValueError(f"{path.name}: {len(y)} positions along y, {len(x)} along x")
+        raise ValueError(
+            f"{path.name}: got {len(y)} positions along y and {len(x)} along x, expected as many: correct the file"
+        )
     return np.stack([y, x], axis=1)
 
 
 def _modes(archive: Archive, name: str) -> np.ndarray | None:
-    """A probe as modes ``(M, N, N)``; one written ``(N, N, 1)`` is turned."""
+    """Read a probe as modes ``(M, N, N)``, also one written ``(N, N, 1)``."""
     if name not in archive:
         return None
     probe = archive.array(name, 2, 3, 4, kinds="cf")

@@ -1,9 +1,10 @@
-"""ptychodus: a standard directory (``diffraction.h5`` beside ``product.h5``), its training files, and its own readers.
+"""Reader of ptychodus: standard directories (``diffraction.h5``, ``product.h5``), training files, and its own readers.
 
 Patterns carry a scan index each, and so do positions: they are paired by it. The direct beam lies in the middle.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ DIFFRACTION, PRODUCT = "diffraction.h5", "product.h5"
 
 
 def is_standard(path: Path) -> bool:
-    """Whether it is a standard directory, or the patterns in one."""
+    """Return True for a standard directory, or the patterns in one."""
     if path.is_dir():
         return (path / DIFFRACTION).is_file()
     with Hdf5(path) as file:
@@ -26,13 +27,13 @@ def is_standard(path: Path) -> bool:
 
 
 def is_training(path: Path) -> bool:
-    """Whether it is a training file: patterns, probe, object and lengths, all in the root."""
+    """Return True for a training file: patterns, probe, object and lengths, all in the root."""
     with Hdf5(path) as file:
         return all(name in file for name in ("/patterns", "/probe_position_x_px", "/object_pixel_width_m"))
 
 
 def read_standard(path: Path, dataset: str | None = None) -> Measurement:
-    """What a standard directory holds; without a product, only the patterns."""
+    """Read a standard directory; without a product, only the patterns."""
     diffraction = path / DIFFRACTION if path.is_dir() else path
     with Hdf5(diffraction) as file:
         name = dataset or "/patterns"
@@ -40,11 +41,13 @@ def read_standard(path: Path, dataset: str | None = None) -> Measurement:
         x, y = (file.number(f"{name}@detector_pixel_{side}_m") for side in ("width", "height"))
         mask = file.array("/bad_pixels", 2, kinds="buif") == 0
     if len(indexes) != len(patterns):
-        raise ValueError(f"{diffraction.name}: {len(patterns)} patterns but {len(indexes)} indexes")
+        raise ValueError(
+            f"{diffraction.name}: got {len(indexes)} indexes for {len(patterns)} patterns: export the scan again"
+        )
     pitch = square_pixel(x or None, y or None, diffraction.name)
-    found = Measurement(patterns, mask=mask, detector_pixel_m=pitch, name=diffraction.resolve().parent.name)
+    measurement = Measurement(patterns, mask=mask, detector_pixel_m=pitch, name=diffraction.resolve().parent.name)
     if not (diffraction.parent / PRODUCT).is_file():
-        return found
+        return measurement
     product = read_product(diffraction.parent / PRODUCT)
     kept, rows = _paired(indexes, product.indexes)
     return Measurement(
@@ -58,12 +61,12 @@ def read_standard(path: Path, dataset: str | None = None) -> Measurement:
         pixel_size_m=product.pixel_m,
         object=product.object[0] if product.object.size else None,
         object_origin=product.origin_px(patterns.shape[-1]) if product.object.size else (0.0, 0.0),
-        name=found.name,
+        name=measurement.name,
     )
 
 
 def read_training(path: Path, dataset: str | None = None) -> Measurement:
-    """What a training file holds."""
+    """Read a training file; ``dataset`` is another path of the patterns."""
     with Hdf5(path) as file:
         y, x = (file.array(f"/probe_position_{axis}_px", 1) for axis in "yx")
         energy = file.number("/photon_energy_eV")
@@ -72,7 +75,7 @@ def read_training(path: Path, dataset: str | None = None) -> Measurement:
         guess = file.array("/object", 2, 3, kinds="c") if "/object" in file else None
         probe = file.array("/probe", 2, 3, 4, kinds="c") if "/probe" in file else None
         if len(y) != len(x):
-            raise ValueError(f"{path.name}: {len(y)} positions along y, {len(x)} along x")
+            raise ValueError(f"{path.name}: got {len(y)} positions along y and {len(x)} along x: export the scan again")
         return Measurement(
             patterns=patterns,
             positions=np.stack([y, x], axis=1),
@@ -91,7 +94,11 @@ def read_training(path: Path, dataset: str | None = None) -> Measurement:
 
 
 def read_with_ptychodus(name: str, path: Path) -> Measurement:
-    """What one of the installed ptychodus's own diffraction readers makes of a file: arrays and lengths.
+    """Read a file with a diffraction reader of the installed ptychodus.
+
+    Args:
+        name: of ptychodus's reader.
+        path: the file.
 
     Raises:
         ValueError: if ptychodus is not installed, knows no such reader, or its reader fails.
@@ -112,24 +119,24 @@ def read_with_ptychodus(name: str, path: Path) -> Measurement:
     return _from_dataset(data, patterns, path)
 
 
-def _from_dataset(data: object, patterns: np.ndarray, path: Path) -> Measurement:
-    told = data.get_metadata()
-    pixel, bad = told.detector_pixel_geometry, data.get_bad_pixels()
+def _from_dataset(data: Any, patterns: np.ndarray, path: Path) -> Measurement:
+    metadata = data.get_metadata()
+    pixel, bad = metadata.detector_pixel_geometry, data.get_bad_pixels()
     return Measurement(
         patterns=stack_of(patterns),
         corner=None,
         mask=None if bad is None else ~np.asarray(bad, bool),
-        wavelength_m=wavelength_m(told.photon_energy_eV) if told.photon_energy_eV else None,
-        detector_distance_m=told.detector_distance_m or None,
+        wavelength_m=wavelength_m(metadata.photon_energy_eV) if metadata.photon_energy_eV else None,
+        detector_distance_m=metadata.detector_distance_m or None,
         detector_pixel_m=None if pixel is None else square_pixel(pixel.width_m, pixel.height_m, path.name),
         name=path.stem,
     )
 
 
 def _paired(indexes: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which patterns have a position, and in which row it stands."""
+    """Return the indices of the patterns that have a position, and the rows of their positions."""
     row_of = {int(index): row for row, index in reversed(list(enumerate(known)))}
     kept = [pattern for pattern, index in enumerate(indexes) if int(index) in row_of]
     if not kept:
-        raise ValueError("no pattern has the scan index of any position: are patterns and product of one scan?")
+        raise ValueError("patterns and product share no scan index: put files of one scan into the directory")
     return np.array(kept), np.array([row_of[int(indexes[pattern])] for pattern in kept])

@@ -1,6 +1,7 @@
-"""ptychodus products of every version, HDF5, NPZ or CXI: probe, object, positions and lengths of a reconstruction."""
+"""Reader of ptychodus products of every version, HDF5, NPZ or CXI."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,11 @@ def read_product(path: Path) -> Product:
     """Read a product of any ptychodus version.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is damaged or lacks what a product must have.
+        FileNotFoundError: if it is missing.
+        ValueError: if it is damaged or lacks a required field.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"there is no product {path}")
+        raise FileNotFoundError(f"product {path} not found: check the path")
     if not is_hdf5(path):
         return _read_npz(path)
     with Hdf5(path) as file:
@@ -26,18 +27,20 @@ def read_product(path: Path) -> Product:
 
 
 def _read_hdf5(file: Hdf5) -> Product:
-    numbers = {key: file.number(*(f"@{name}" for name in names)) for key, names in NUMBERS.items()}
+    numbers: dict[str, Any] = {key: file.number(*(f"@{name}" for name in names)) for key, names in NUMBERS.items()}
     _check_required(numbers, file.path)
-    pixel = square_pixel(*(file.number(f"/object@pixel_{side}_m") for side in ("width", "height")), file.path.name)
+    width, height = (file.number(f"/object@pixel_{side}_m") for side in ("width", "height"))
+    pixel = square_pixel(width, height, file.path.name)
     centre = [file.number(f"/object@center_{axis}_m") for axis in "yx"]
     weights = file.array("/opr_weights", 2, kinds="f") if "/opr_weights" in file else _weights(file)
     return Product(
         probe=_modes(file.array("/probe", 2, 3, 4, kinds="c")),
         object=_layers(file.array("/object", 2, 3, kinds="c")),
         indexes=file.array("/probe_position_indexes", 1, kinds="ui"),
-        **{f"{axis}_m": file.array(f"/probe_position_{axis}_m", 1).astype(np.float64) for axis in "yx"},
-        pixel_m=_told(pixel, "pixel_height_m", file.path),
-        centre_m=tuple(_told(value, "center_m", file.path) for value in centre),
+        y_m=file.array("/probe_position_y_m", 1).astype(np.float64),
+        x_m=file.array("/probe_position_x_m", 1).astype(np.float64),
+        pixel_m=_required(pixel, "pixel_height_m", file.path),
+        centre_m=_required_pair(centre, "center_m", file.path),
         name=file.text("@name") or "Unnamed",
         comments=file.text("@comments"),
         far_field=file.number("@far_field") != 0,
@@ -54,19 +57,23 @@ def _read_hdf5(file: Hdf5) -> Product:
 
 def _read_npz(path: Path) -> Product:
     with open_npz(path) as archive:
-        numbers = {key: archive.number(*names) for key, names in NUMBERS.items()}
+        numbers: dict[str, Any] = {key: archive.number(*names) for key, names in NUMBERS.items()}
         _check_required(numbers, path)
         values = next((name for name in ("loss_values", "costs") if name in archive), "loss_values")
         losses = [_npz_column(archive, name) for name in ("loss_epochs", values)]
         spacing = _npz_column(archive, "object_layer_spacing_m")
-        pixel = square_pixel(*(archive.number(f"object_pixel_{side}_m") for side in ("width", "height")), path.name)
+        width, height = (archive.number(f"object_pixel_{side}_m") for side in ("width", "height"))
+        pixel = square_pixel(width, height, path.name)
         return Product(
             probe=_modes(np.array(archive.array("probe", 2, 3, 4, kinds="c"))),
             object=_layers(np.array(archive.array("object", 2, 3, kinds="c"))),
             indexes=np.array(archive.array("probe_position_indexes", 1, kinds="ui")),
-            **{f"{axis}_m": np.array(archive.array(f"probe_position_{axis}_m", 1), np.float64) for axis in "yx"},
-            pixel_m=_told(pixel, "object_pixel_height_m", path),
-            centre_m=tuple(_told(archive.number(f"object_center_{axis}_m"), "object_center_m", path) for axis in "yx"),
+            y_m=np.array(archive.array("probe_position_y_m", 1), np.float64),
+            x_m=np.array(archive.array("probe_position_x_m", 1), np.float64),
+            pixel_m=_required(pixel, "object_pixel_height_m", path),
+            centre_m=_required_pair(
+                [archive.number(f"object_center_{axis}_m") for axis in "yx"], "object_center_m", path
+            ),
             name=archive.text("name") or "Unnamed",
             comments=archive.text("comments"),
             far_field=archive.number("far_field") != 0,
@@ -82,7 +89,9 @@ def _read_npz(path: Path) -> Product:
 def _read_cxi(file: Hdf5) -> Product:
     extra, instrument = "/entry_1/ptychodus", "/entry_1/instrument_1"
     energy = file.number(f"{instrument}/source_1/energy", unit="j")
-    numbers = {key: file.number(*(f"{extra}/{name}" for name in names)) for key, names in NUMBERS.items()}
+    numbers: dict[str, Any] = {
+        key: file.number(*(f"{extra}/{name}" for name in names)) for key, names in NUMBERS.items()
+    }
     numbers |= {"energy_ev": energy, "distance_m": file.number(f"{instrument}/detector_1/distance", unit="m")}
     _check_required(numbers, file.path)
     probe = file.first("/entry_1/image_1/data", f"{instrument}/source_1/illumination") or "/entry_1/image_1/data"
@@ -92,15 +101,18 @@ def _read_cxi(file: Hdf5) -> Product:
         raise ValueError(f"{file.path.name}: translation has shape {x_y_z.shape}, expected (positions, 3)")
     indexes = f"{extra}/probe_position_indexes"
     losses = [_column(file, f"{extra}/{name}") for name in ("loss_epochs", "loss_values")]
-    pixel = square_pixel(*(file.number(f"{extra}/object_pixel_{s}_m") for s in ("width", "height")), file.path.name)
+    width, height = (file.number(f"{extra}/object_pixel_{side}_m") for side in ("width", "height"))
+    pixel = square_pixel(width, height, file.path.name)
     return Product(
         probe=_modes(file.array(probe, 2, 3, 4, kinds="c")),
         object=_layers(file.array("/entry_1/image_2/data", 2, 3, kinds="c")),
         indexes=file.array(indexes, 1, kinds="ui") if indexes in file else np.arange(len(x_y_z)),
         y_m=x_y_z[:, 1].astype(np.float64),
         x_m=x_y_z[:, 0].astype(np.float64),
-        pixel_m=_told(pixel, "object_pixel_height_m", file.path),
-        centre_m=tuple(_told(file.number(f"{extra}/object_center_{a}_m"), "object_center_m", file.path) for a in "yx"),
+        pixel_m=_required(pixel, "object_pixel_height_m", file.path),
+        centre_m=_required_pair(
+            [file.number(f"{extra}/object_center_{axis}_m") for axis in "yx"], "object_center_m", file.path
+        ),
         name=file.text("/entry_1/title") or "Unnamed",
         comments=file.text("/entry_1/experiment_description"),
         photon_counts=_column(file, f"{extra}/probe_photon_counts"),
@@ -120,13 +132,13 @@ def _layers(image: np.ndarray) -> np.ndarray:
 
 
 def _weights(file: Hdf5) -> np.ndarray | None:
-    """Weights as ptychodus up to 1.2 read them: an attribute of the probe."""
+    """Read weights as ptychodus up to 1.2 writes them: an attribute of the probe."""
     weights = file.attribute("/probe", "opr_weights")
     return weights if isinstance(weights, np.ndarray) and weights.ndim == 2 and weights.dtype.kind == "f" else None
 
 
 def _losses(epochs: np.ndarray | None, values: np.ndarray | None) -> np.ndarray:
-    """Epochs and values as columns; epochs count from 0 where the file has none."""
+    """Return epochs and values as columns ``(E, 2)``; epochs count from 0 where the file has none."""
     if values is None:
         return np.empty((0, 2))
     epochs = np.arange(len(values)) if epochs is None else epochs
@@ -135,7 +147,7 @@ def _losses(epochs: np.ndarray | None, values: np.ndarray | None) -> np.ndarray:
 
 
 def _column(file: Hdf5, name: str) -> np.ndarray | None:
-    """A column of numbers; None where there is none or it is empty, as in a product nobody has iterated on."""
+    """Read a column of numbers; None if it is missing or empty, as in a product without iterations."""
     return file.array(name, 1) if file.shape(name) and 0 not in file.shape(name) else None
 
 
@@ -150,10 +162,15 @@ def _npz_column(archive: Archive, name: str) -> np.ndarray | None:
 def _check_required(numbers: dict, path: Path) -> None:
     for key in ("distance_m", "energy_ev"):
         if numbers[key] is None:
-            raise ValueError(f"{path.name} is no product: it lacks {NUMBERS[key][0]}")
+            raise ValueError(f"{path.name} is not a ptychodus product: {NUMBERS[key][0]} not found")
 
 
-def _told(value: float | None, name: str, path: Path) -> float:
+def _required(value: float | None, name: str, path: Path) -> float:
     if value is None:
-        raise ValueError(f"{path.name} is no product: it lacks {name}")
+        raise ValueError(f"{path.name} is not a ptychodus product: {name} not found")
     return value
+
+
+def _required_pair(values: list[float | None], name: str, path: Path) -> tuple[float, float]:
+    y, x = (_required(value, name, path) for value in values)
+    return y, x

@@ -1,4 +1,4 @@
-"""ptypy: prepared data in ``.ptyd`` (chunks, linked or inside), reconstructions in ``.ptyr``.
+"""Reader of ptypy: prepared data in ``.ptyd`` (chunks, linked or inside), reconstructions in ``.ptyr``.
 
 Patterns are cropped so that the direct beam lies in the middle, positions are ``(y, x)`` in metres, energies in keV.
 """
@@ -8,29 +8,30 @@ from pathlib import Path
 import numpy as np
 
 from ..conversion import wavelength_m
-from ..lazy_stack import joined
+from ..lazy_stack import concatenate_stacks
 from ..raw_scan import Measurement
 from ..safe_hdf5 import Hdf5
 
 
 def is_ptypy(path: Path) -> bool:
-    """Whether the file holds chunks of prepared data."""
+    """Return True if the file holds chunks of prepared data."""
     with Hdf5(path) as file:
         return "/chunks" in file and "/meta" in file
 
 
 def read_ptypy(path: Path, dataset: str | None = None) -> Measurement:
-    """What a ``.ptyd`` holds, chunk after chunk."""
+    """Read the chunks of a ``.ptyd`` file; ``dataset`` is another name of the patterns in a chunk."""
     with Hdf5(path) as file:
         chunks = sorted((name for name in file.names("/chunks") if name.isdigit()), key=int)
         if not chunks:
-            raise ValueError(f"{path.name} holds no chunks: was its preparation finished?")
-        positions = [_chunk_positions(file, f"/chunks/{name}") for name in chunks]
-        patterns = joined([file.stack(f"/chunks/{name}/{dataset or 'data'}") for name in chunks])
+            raise ValueError(f"chunks not found in {path.name}: finish its preparation in ptypy")
+        in_chunks = [_chunk_positions(file, f"/chunks/{name}") for name in chunks]
+        known = [positions for positions in in_chunks if positions is not None]
+        patterns = concatenate_stacks([file.stack(f"/chunks/{name}/{dataset or 'data'}") for name in chunks])
         energy_kev = file.number("/meta/energy", "/info/energy")
         return Measurement(
             patterns=patterns,
-            positions=np.concatenate(positions) if all(p is not None for p in positions) else _whole_scan(file),
+            positions=np.concatenate(known) if len(known) == len(chunks) else _whole_scan(file),
             mask=_weight(file, chunks[0], patterns.shape[1:]),
             wavelength_m=wavelength_m(energy_kev * 1e3) if energy_kev else None,
             detector_distance_m=file.number("/meta/distance", "/info/distance", unit="m"),
@@ -40,15 +41,15 @@ def read_ptypy(path: Path, dataset: str | None = None) -> Measurement:
 
 
 def read_ptyr(path: Path) -> np.ndarray:
-    """The probe of a ``.ptyr`` reconstruction, modes ``(M, N, N)``.
+    """Read the probe of a ``.ptyr`` reconstruction, modes ``(M, N, N)``.
 
     Raises:
-        ValueError: if it holds none.
+        ValueError: if it holds no probe.
     """
     with Hdf5(path) as file:
         names = file.names("/content/probe")
         if not names:
-            raise ValueError(f"{path.name} holds no probe: is it a ptypy reconstruction?")
+            raise ValueError(f"probe not found in {path.name}, expected a ptypy reconstruction: correct source.probe")
         probe = file.array(f"/content/probe/{names[0]}/data", 2, 3, kinds="c")
         return probe.reshape(-1, *probe.shape[-2:])
 
@@ -62,8 +63,8 @@ def _whole_scan(file: Hdf5) -> np.ndarray | None:
     return None if name is None else file.array(name, 2)
 
 
-def _weight(file: Hdf5, chunk: str, sides: tuple[int, int]) -> np.ndarray | None:
-    """Pixels that have weight in the first pattern: one mask serves all."""
+def _weight(file: Hdf5, chunk: str, sides: tuple[int, ...]) -> np.ndarray | None:
+    """Return True for pixels that have weight in the first pattern; one mask serves all."""
     name = file.first(f"/chunks/{chunk}/weights", "/info/weight2d", "/meta/weight2d")
     if name is None or file.shape(name)[-2:] != sides:
         return None
@@ -78,5 +79,5 @@ def _pixel(file: Hdf5) -> float | None:
         return file.number("/meta/psize", "/info/psize", unit="m")
     sides = file.array(name).ravel()
     if abs(sides / sides[0] - 1).max() > 1e-3:
-        raise ValueError(f"{file.path.name}: detector pixels of {sides} m are no squares: resample the patterns")
+        raise ValueError(f"{file.path.name}: detector pixels of {sides} m, expected square ones: resample the patterns")
     return float(sides[0])

@@ -1,4 +1,4 @@
-"""tike's test archives: an npz, plain or bz2-compressed, with ``data``, ``scan`` and ``probe``.
+"""Reader of tike's test archives: an npz, plain or bz2-compressed, with ``data``, ``scan`` and ``probe``.
 
 Counts come with zero frequency at the corner, positions in object pixels ``(y, x)`` of each patch's first corner, the
 probe in arbitrary units. The files carry no lengths.
@@ -17,11 +17,11 @@ ARRAYS = {
     "scan": ("f", 3, "real (angles, patterns, 2)"),
     "probe": ("c", 6, "complex (angles, 1, 1, modes, N, N)"),
 }
-"""What an archive must hold: kind of number, dimensions, and both in words."""
+"""Required arrays: kind of number, number of dimensions, and both for messages."""
 
 
 def read_tike(path: Path, dataset: str | None = None) -> Measurement:
-    """The first angle of a tike archive; ``dataset`` is another name of the patterns.
+    """Read the first angle of a tike archive; ``dataset`` is another name of the patterns.
 
     Raises:
         ValueError: if the archive is damaged or holds something else.
@@ -31,7 +31,7 @@ def read_tike(path: Path, dataset: str | None = None) -> Measurement:
         arrays = {name: archive.array(held, kinds=NUMBERS) for name, held in names.items() if held in archive}
     for name, (kind, dimensions, meaning) in ARRAYS.items():
         if name not in arrays:
-            raise ValueError(f"{path} holds no array {name}, expected {meaning}: is it a tike archive?")
+            raise ValueError(f"array {name} not found in {path}, expected {meaning}: correct source.format")
         array = arrays[name]
         if array.dtype.kind != kind or array.ndim != dimensions or 0 in array.shape:
             raise ValueError(f"{path}: {name} is {array.dtype} {array.shape}, expected {meaning}")
