@@ -43,7 +43,8 @@ def test_what_hangs_on_a_setting_that_a_model_overrides_is_not_filled_in(tmp_pat
 
 def test_no_tracking_is_shown_as_none(tmp_path):
     (tmp_path / "a.yaml").write_text(
-        "{scans: {a: {simulation: {}}}, methods: {f: {initial_object: uniform, reconstruct: [a]}}, tracking: {uri: null}}"
+        "{scans: {a: {simulation: {}}}, methods: {f: {initial_object: uniform, reconstruct: [a]}}, "
+        "tracking: {uri: null}}"
     )
     assert yaml.safe_load(show(tmp_path / "a.yaml"))["tracking"]["uri"] is None
 

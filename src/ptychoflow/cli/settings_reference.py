@@ -138,7 +138,7 @@ def _explained(key: str, section: str, row: Setting) -> str:
     )
 
 
-def _sections() -> dict[str, str]:
+def _sections() -> dict[str, str | None]:
     """Titles in the JSON schema of what a config holds, by name."""
     properties = Config.model_json_schema()["properties"]
     tables = {"scans": "ScanEntry", "methods": "MethodEntry", "sweeps": "Sweep", "source": "Source"}
@@ -209,7 +209,7 @@ def _values(field: dict) -> str:
     if field.get("type") == "array":
         return f"[{', '.join(map(_values, field['prefixItems']))}]" if "prefixItems" in field else "list"
     limits = [f"{sign} {field[key]}" for key, sign in LIMITS.items() if key in field]
-    return " ".join([NAMES.get(field.get("type"), str(field.get("type"))), ", ".join(limits)]).strip()
+    return " ".join([NAMES.get(str(field.get("type")), str(field.get("type"))), ", ".join(limits)]).strip()
 
 
 def _brief(default: object) -> str:

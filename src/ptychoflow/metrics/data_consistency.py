@@ -123,7 +123,7 @@ def raster_artifact_ratio(
     Returns:
         Ratio; 1 without raster artefacts.
     """
-    grid = np.stack(np.indices(image.shape), -1) + np.asarray(origin)
+    grid = np.moveaxis(np.indices(image.shape), 0, -1) + np.asarray(origin)
     cell = KDTree(positions).query(grid)[1]
     on_border, within = [], []
     for axis in (0, 1):

@@ -166,7 +166,8 @@ def phase_correlation(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) ->
     """
     own = find_gauge(truth, np.ones_like(truth), mask)
     levelled = [own.remove(part) for part in (image, truth)]
-    return pearson(*(np.angle(part * np.conj(part[mask].sum())) for part in levelled), mask)
+    image_phase, truth_phase = (np.angle(part * np.conj(part[mask].sum())) for part in levelled)
+    return pearson(image_phase, truth_phase, mask)
 
 
 def low_frequency_rms(error: np.ndarray, mask: np.ndarray, low_cycles: float) -> float:

@@ -50,8 +50,8 @@ def probe_similarity(first: np.ndarray, second: np.ndarray) -> ProbeSimilarity:
     spectra = [np.fft.fft2(probe) for probe in (first, second)]
     cross = spectra[0].conj()[:, None] * spectra[1][None]
     correlation = np.sum(np.abs(_upsampled(cross)) ** 2, (0, 1))
-    peak = np.unravel_index(np.argmax(correlation), correlation.shape)
-    top, (y, x) = _parabola(correlation, peak)
+    row, column = np.unravel_index(np.argmax(correlation), correlation.shape)
+    top, (y, x) = _parabola(correlation, (int(row), int(column)))
     length = correlation.shape[0]
     shift_y, shift_x = (float((p + length / 2) % length - length / 2) / UPSAMPLING for p in (y, x))
     return ProbeSimilarity(float(min(np.sqrt(top / (_norm(first) * _norm(second))), 1)), (shift_y, shift_x))

@@ -24,13 +24,13 @@ def make_object(recipe: ObjectRecipe, rng: np.random.Generator) -> np.ndarray:
     Returns:
         Transmission, complex64, ``(H, W)``.
     """
-    images = OBJECTS[recipe.name](recipe, rng)
+    amplitude, phase = OBJECTS[recipe.name](recipe, rng)
     share = (
         recipe.pink_noise_fraction if recipe.pink_noise_fraction is not None else 0.2 * (recipe.name == "dead_leaves")
     )
     if share > 0:
-        images = ((1 - share) * _rescale(image) + share * _rescale(_pink(recipe, rng)) for image in images)
-    amplitude, phase = images
+        amplitude = (1 - share) * _rescale(amplitude) + share * _rescale(_pink(recipe, rng))
+        phase = (1 - share) * _rescale(phase) + share * _rescale(_pink(recipe, rng))
     transmission = _rescale(amplitude, *recipe.amplitude) * np.exp(1j * _rescale(phase, *recipe.phase_rad))
     return transmission.astype(np.complex64)
 

@@ -227,8 +227,10 @@ def _as_modes(probe: np.ndarray, path: Path) -> np.ndarray:
 
 def _drawn_phase(recipe: ProbeRecipe, rng: np.random.Generator) -> Phase:
     """Draw the phase of one scan's probe over the aperture."""
-    spreads = recipe.defocus_spread, recipe.aberrations, recipe.aberration_spread
-    defocus, aberrations = draw(_defocus(recipe), *spreads, rng)
+    nominal_aberrations = {str(name): waves for name, waves in recipe.aberrations.items()}
+    defocus, aberrations = draw(
+        _defocus(recipe), recipe.defocus_spread, nominal_aberrations, recipe.aberration_spread, rng
+    )
     return lambda y, x: phase_waves(defocus, aberrations, y, x)
 
 
