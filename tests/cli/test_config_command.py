@@ -77,8 +77,8 @@ def test_a_valid_config_is_summarised():
     ],
 )  # fmt: skip
 def test_a_setting_is_explained(subject, metadata):
-    said = explain(subject)
-    assert not [fact for fact in metadata if fact not in said]
+    text = explain(subject)
+    assert not [fact for fact in metadata if fact not in text]
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_the_page_of_names_stands_in_the_repository():
 
 
 def test_every_field_can_be_asked_for():
-    said = page()
-    assert all(f"{name.rpartition('.')[2]}`" in said for name in every_name())
-    assert said.count("\n| ") - 1 == len(ROWS)
+    text = page()
+    assert all(f"{name.rpartition('.')[2]}`" in text for name in every_name())
+    assert text.count("\n| ") - 1 == len(ROWS)
 
 
 # --- migration -------------------------------------------------------------------------------------------------------
@@ -145,8 +145,8 @@ def test_a_legacy_dictionary_is_known_by_its_keys(tmp_path):
 def test_a_file_of_another_kind_is_told_in_one_line(tmp_path, capsys, text, message):
     (tmp_path / "a.json").write_text(text)
     assert main(["config", "migrate", str(tmp_path / "a.json")]) == 2
-    said = capsys.readouterr()
-    assert message in said.err and said.err.count("\n") == 1 and not said.out
+    text = capsys.readouterr()
+    assert message in text.err and text.err.count("\n") == 1 and not text.out
 
 
 def test_the_command_line_prints_the_answer(tmp_path, capsys):

@@ -100,11 +100,11 @@ def test_what_does_not_fit_together_is_no_scan(scan, change, message):
         dataclasses.replace(scan, **change)
 
 
-@pytest.mark.parametrize(("scale", "told"), [(1e-3, True), (0.9, False), (1.1, False), (8.0, False), (1e3, True)])
-def test_a_probe_that_is_not_in_photons_is_told(scan, caplog, scale, told):
+@pytest.mark.parametrize(("scale", "warned"), [(1e-3, True), (0.9, False), (1.1, False), (8.0, False), (1e3, True)])
+def test_a_probe_that_is_not_in_photons_is_told(scan, caplog, scale, warned):
     blocked = dataclasses.replace(scan, probe=np.float32(scale) * scan.probe)
     check_photons(blocked, scan.photons)
-    assert ("scale the probe to sqrt(photons)" in caplog.text) == told
+    assert ("scale the probe to sqrt(photons)" in caplog.text) == warned
 
 
 def test_light_that_a_beamstop_takes_is_not_missed(scan, caplog):

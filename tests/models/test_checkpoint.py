@@ -96,6 +96,6 @@ def test_a_model_that_does_not_hold_together_is_refused(tmp_path, model, change,
     content = torch.load(tmp_path / "m.ckpt", weights_only=True)
     change(content)
     torch.save(content, tmp_path / "m.ckpt")
-    told = rf"m\.ckpt does not hold the network it names \(.*{reason}.*\): train the model again"
-    with pytest.raises(ValueError, match=told):
+    message = rf"m\.ckpt does not hold the network it names \(.*{reason}.*\): train the model again"
+    with pytest.raises(ValueError, match=message):
         read_model(tmp_path / "m.ckpt")

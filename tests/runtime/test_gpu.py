@@ -86,11 +86,13 @@ def test_a_step_takes_its_devices_where_the_config_says_gpu(tmp_path):
 
 
 def test_a_gpu_that_is_too_small_is_told_with_what_to_do():
-    told = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.78 GiB. See documentation."
+    message = (
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.78 GiB. See documentation."
+    )
     short = r"^CUDA out of memory. Tried to allocate 2.00 GiB: ask for less$"
     with pytest.raises(ValueError, match=short) as error, out_of_memory_hint("ask for less"):
-        raise torch.OutOfMemoryError(told)
-    assert str(error.value.__cause__) == told
+        raise torch.OutOfMemoryError(message)
+    assert str(error.value.__cause__) == message
     with pytest.raises(RuntimeError, match="broken"), out_of_memory_hint("ask for less"):
         raise RuntimeError("broken")
 

@@ -133,16 +133,16 @@ def _image(model: PtychoModel, dataset: Path) -> np.ndarray:
 def test_a_run_moves_whole_and_its_network_does_the_same_in_a_fresh_process(trained, store, tiny_dataset, tmp_path):
     here = (tmp_path / "here").as_uri()
     first = trained.save_mlflow(here)
-    told, history, files = open_store(here).get_run(first.run[1]), _histories(*first.run), _files(*first.run)
+    original, history, files = open_store(here).get_run(first.run[1]), _histories(*first.run), _files(*first.run)
     assert history["loss"] and "validation/patch_error" in history
     moved = first.save_mlflow(store)
     shutil.rmtree(tmp_path / "here")
 
     copy = open_store(store).get_run(moved.run[1])
-    assert copy.data.params == told.data.params and copy.data.tags == told.data.tags
-    assert copy.data.metrics == told.data.metrics and _histories(*moved.run) == history
+    assert copy.data.params == original.data.params and copy.data.tags == original.data.tags
+    assert copy.data.metrics == original.data.metrics and _histories(*moved.run) == history
     for attribute in ("run_name", "status", "start_time", "end_time"):
-        assert getattr(copy.info, attribute) == getattr(told.info, attribute)
+        assert getattr(copy.info, attribute) == getattr(original.info, attribute)
     assert _files(*moved.run) == files and "training.json" in files
 
     (tmp_path / "elsewhere").mkdir()

@@ -25,7 +25,7 @@ def show(config: Path, scan: str | None = None, method: str | None = None) -> st
         method: with the settings that this method overrides.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ConfigError: if the configuration is wrong, or has no such scan or method.
 
     Example:
@@ -56,7 +56,7 @@ def validate(config: Path) -> str:
         config: the configuration.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ConfigError: naming each wrong setting.
 
     Example:
@@ -98,7 +98,7 @@ def migrate(file: Path, ignore: Sequence[str] = ()) -> str:
         ignore: fields to drop on purpose, such as ``model_config.cbam_encoder``, or whole sections.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
         ConfigError: naming each field that has no counterpart here, with the reason.
 
     Example:

@@ -33,7 +33,7 @@ LIMITS = {
 }
 UNITS = {"px": "px", "m": "m", "ev": "eV", "rad": "rad", "deg": "deg", "percent": "%"}
 """Units that the names of settings end in."""
-SAID_UNIT = re.compile(r", (?:object |detector )?(px|eV|m|min|rad|waves|dimensionless|photons|counts)\b")
+STATED_UNIT = re.compile(r", (?:object |detector )?(px|eV|m|min|rad|waves|dimensionless|photons|counts)\b")
 COUNTED = re.compile(r"(Photons|Patterns|Groups|Channels|Epochs|Iterations|Fraction|Pairs of spokes|Points)\b")
 NAMES = {"integer": "whole number", "string": "text", "boolean": "true, false", "null": "none"}
 ESCAPED_BAR = "\\|"
@@ -95,7 +95,7 @@ def page() -> str:
 
 
 def explain(key: str) -> str:
-    """What a setting means, its unit, values, default, reader and names in PtychoPINN; or what became of one of theirs.
+    """Explain a setting: its meaning, unit, values, default, reader and names in PtychoPINN; or what became of one of theirs.
 
     Raises:
         ConfigError: for a name that neither has, with the nearest known one.
@@ -111,10 +111,10 @@ def explain(key: str) -> str:
     inside = [name for name in every if name.startswith(f"{key}.")]
     if inside:
         return "\n".join([f"{key} has", *(_in_a_line(name, every[name][1]) for name in inside)])
-    told = describe(key)
-    if not told:
+    known_names = describe(key)
+    if not known_names:
         raise ConfigError(f"{key}: no such setting{did_you_mean(key, [*every, *every_name()])}")
-    return "\n".join(told)
+    return "\n".join(known_names)
 
 
 def _in_a_line(key: str, row: Setting) -> str:
@@ -158,7 +158,7 @@ def _table(name: str, section: dict, known: dict) -> str:
 
 
 def _theirs(key: str) -> list[str]:
-    """What a setting is called in PtychoPINN, without sections and repetitions."""
+    """Return the name of a setting in PtychoPINN, without sections and repetitions."""
     fields = [field.rpartition(".")[2] for fields in names_of(key).values() for field in fields]
     return list(dict.fromkeys(fields))
 
@@ -194,12 +194,12 @@ def _unit(name: str, field: dict) -> str:
     if {"number", "integer"}.isdisjoint(re.findall(r"\w+", str(field))):
         return ""
     ending = UNITS.get(name.rpartition("_")[2]) if "_" in name else None
-    said = SAID_UNIT.search(field["description"]) or COUNTED.match(field["description"])
-    return ending or (said.group(1)[0].lower() + said.group(1)[1:] if said else "")
+    text = STATED_UNIT.search(field["description"]) or COUNTED.match(field["description"])
+    return ending or (text.group(1)[0].lower() + text.group(1)[1:] if text else "")
 
 
 def _values(field: dict) -> str:
-    """What a setting may be, in words."""
+    """Describe the values that a setting takes."""
     if "anyOf" in field:
         return " or ".join(_values(choice) for choice in field["anyOf"])
     if "$ref" in field:

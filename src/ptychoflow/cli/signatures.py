@@ -27,7 +27,7 @@ LITERAL = re.compile(r"``([^`]*)``")
 
 
 class CommandSignature(NamedTuple):
-    """What a command takes.
+    """The parameters of a command.
 
     Attributes:
         parameters: those of the command line: positional-only, variadic or keyword-only.
@@ -39,7 +39,7 @@ class CommandSignature(NamedTuple):
 
 
 class CommandHelp(NamedTuple):
-    """What a command's docstring says, as plain text.
+    """The parts of a command's docstring, as plain text.
 
     Attributes:
         description: the summary and the paragraphs below it, one line each.

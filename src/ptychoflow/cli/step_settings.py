@@ -67,10 +67,10 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
 
 def assigned(settings: dict, keys: Sequence[str], value: Any) -> dict:
     """Return settings with one more value; a bare name on the way, ``object: cells``, becomes ``{name: cells}``."""
-    first, *rest = keys
+    first, *others = keys
     inner = settings.get(first)
     inner = {"name": inner} if isinstance(inner, str) else inner
-    return settings | {first: assigned(inner if isinstance(inner, dict) else {}, rest, value) if rest else value}
+    return settings | {first: assigned(inner if isinstance(inner, dict) else {}, others, value) if others else value}
 
 
 def read_settings(text: str | None, option: str) -> dict:

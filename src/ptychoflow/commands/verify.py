@@ -17,7 +17,7 @@ def verify(dataset: Path) -> None:
         dataset: the dataset folder.
 
     Raises:
-        FileNotFoundError: if there is no dataset.
+        FileNotFoundError: if the dataset does not exist.
         ValueError: if an array changed or is damaged.
 
     Example:

@@ -1,1 +1,1 @@
-"""What the Snakefile asks of the library: resources of a step, stale products, benchmark records."""
+"""Services for the Snakefile: resources of a step, stale products, benchmark records."""

@@ -1,1 +1,1 @@
-"""Where a step runs: GPUs, process group, progress bars, timing. It changes no result."""
+"""The machine that a step runs on: GPUs, process group, progress bars, timing. It changes no result."""
