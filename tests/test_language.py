@@ -62,7 +62,10 @@ PHRASES = {
 MESSAGES = {r"there (is|are) no ": "X not found, no such X"}
 """Phrases that no text of the code holds."""
 
-EXCEPTIONS = {"light": ("theme", "light-weight", "color-scheme", "daylight", "speed of light", "SPEED_OF_LIGHT_M_S")}
+EXCEPTIONS = {
+    "light": ("theme", "light-weight", "color-scheme", "daylight", "speed of light", "SPEED_OF_LIGHT_M_S"),
+    "guide": ("Practical Guide",),
+}
 
 
 def _parts(name: str) -> list[str]:

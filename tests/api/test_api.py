@@ -207,7 +207,11 @@ def test_training_and_validation_share_no_pattern(tiny_dataset):
     ("data", "arrays", "message"),
     [
         (np.ones((3, 8, 8)), {}, "needs positions"),
-        (np.ones((3, 8, 8)), {"positions": np.zeros((2, 2)), "probe": np.ones((8, 8))}, "3 diffraction patterns but"),
+        (
+            np.ones((3, 8, 8)),
+            {"positions": np.zeros((2, 2)), "probe": np.ones((8, 8))},
+            "for 3 diffraction patterns, expected",
+        ),
         (-np.ones((3, 8, 8)), {"positions": np.zeros((3, 2)), "probe": np.ones((8, 8))}, "negative"),
         ([], {}, "expected at least one scan, got none"),
         (3, {}, "expected a Scan, a path or an array of counts, got int"),
@@ -271,7 +275,7 @@ def test_refinement_starts_from_a_result_or_from_a_uniform_object(model, blobs, 
     result.save(tmp_path / "a.h5")
     np.testing.assert_array_equal(read_reconstruction(tmp_path / "a.h5").object, result.image)
     assert engine.refine(blobs, tmp_path / "a.h5").reconstruction.history["error"][0] == errors[0]
-    with pytest.raises(FileNotFoundError, match=r"no reconstruction .*b\.h5"):
+    with pytest.raises(FileNotFoundError, match=r"reconstruction not found: .*b\.h5"):
         engine.refine(blobs, str(tmp_path / "b.h5"))
 
 

@@ -48,7 +48,7 @@ def test_a_canvas_that_fits_nowhere_is_refused_before_anything_is_predicted(mode
     far = np.where(np.arange(100)[:, None] < 50, scan.positions, scan.positions + 1e6)
     write_dataset(tmp_path / "far", dataclasses.replace(scan, positions=far, truth=None, name="far"))
     monkeypatch.setattr("ptychoflow.inference.prediction.Prediction.run", lambda *_: pytest.fail("predicted"))
-    with pytest.raises(OSError, match=r"a canvas of \d+ x \d+ px needs .*: make room, or check the unit"):
+    with pytest.raises(OSError, match=r"a canvas of \d+ x \d+ px needs .*: free some, or check the unit"):
         reconstruct(model, tmp_path / "far", tmp_path / "a.h5", runtime=CPU)
     assert [path.name for path in tmp_path.iterdir()] == ["far"]
 

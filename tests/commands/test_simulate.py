@@ -132,8 +132,8 @@ def test_a_probe_may_come_from_a_file_or_another_scan(tmp_path):
         ({"object": {"size": 30}}, r"simulation\.object\.size is \[30, 30\] px, too small for the 32 px"),
         ({"probe": {"diameter_px": 40.0}}, r"simulation\.probe\.diameter_px is 40, more than the 32 px"),
         ({"probe": "reconstruction"}, "got simulation\.probe reconstruction and --probe None"),
-        ({"probe": {"name": "file", "file": "nothing.npy"}}, r"simulation\.probe\.file: there is no file"),
-        ({"trajectory": {"name": "file", "file": "nothing.csv"}}, r"simulation\.trajectory\.file: there is no file"),
+        ({"probe": {"name": "file", "file": "nothing.npy"}}, r"simulation\.probe\.file: file not found"),
+        ({"trajectory": {"name": "file", "file": "nothing.csv"}}, r"simulation\.trajectory\.file: file not found"),
     ],
 )
 def test_a_bad_request_is_told_and_leaves_what_stood_there(tmp_path, settings, message):

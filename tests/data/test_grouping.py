@@ -201,7 +201,7 @@ def test_too_few_neighbours_for_a_group_are_refused(positions):
     "settings", [{"min_distance_px": 1.0}, {"method": "quadrant", "min_distance_px": 5, "max_distance_px": 4}]
 )
 def test_distances_that_do_not_act_are_refused(settings):
-    with pytest.raises(ValueError, match=r"not on nearest|no distance is"):
+    with pytest.raises(ValueError, match=r"not on nearest|min_distance_px 5.0 exceeds max_distance_px 4.0"):
         Grouping(**settings)
 
 

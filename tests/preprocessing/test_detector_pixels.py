@@ -131,7 +131,7 @@ def test_a_survey_finds_what_is_impossible_and_what_is_saturated(scan):
         ({"binning": 3}, r"packing\.binning is 3, which does not divide 32 px .* multiple of 6"),
         ({"binning": 32}, r"packing\.binning is 32"),
         ({"good": np.zeros((32, 32), bool)}, "every detector pixel is masked"),
-        ({"shift": (40, 0)}, r"every detector pixel is masked .* packing\.centre"),
+        ({"shift": (40, 0)}, r"every detector pixel is masked: .* packing\.centre"),
         ({"good": np.indices((32, 32)).sum(0) % 2 == 0, "binning": 2}, "every detector pixel is masked"),
     ],
 )

@@ -151,7 +151,7 @@ def test_incoherent_modes_need_one_wave_and_shares():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"modes": [0.5, 0.4]}, "modes: expected shares that sum to 1, got .* sum to 0.9"),
+        ({"modes": [0.5, 0.4]}, "modes: expected fractions that sum to 1, got .* sum to 0.9"),
         ({"name": "zone_plat"}, "name: input should be 'zone_plate'"),
         ({"aberrations": {"comma_x": 1}}, "aberrations.*comma_x"),
         ({"diameter_px": 0}, "diameter_px: input should be greater than 0"),

@@ -296,7 +296,7 @@ def test_a_run_of_another_program_is_told(tmp_path):
     client = open_store(uri, make=True)
     run_id = client.create_run(client.create_experiment("other", (tmp_path / "kept").as_uri())).info.run_id
     for read in (PtychoModel.load_from_mlflow, ConfigManager.from_mlflow):
-        with pytest.raises(FileNotFoundError, match="keeps no model of ptychoflow"):
+        with pytest.raises(FileNotFoundError, match="ptychoflow model not found in run"):
             read(run_id, uri)
 
 
@@ -329,10 +329,10 @@ def _weights_of_another(folder: Path) -> bytes:
         ("config.yaml", lambda folder: _config_with(folder, size=64), False, "was altered"),
         ("config.yaml", lambda folder: _config_with(folder, format=99), True, "in format 99.*upgrade ptychoflow"),
         ("config.yaml", lambda folder: _config_with(folder, network={"colour": 1}), True, "network|colour"),
-        ("config.yaml", lambda folder: b"- 1", True, "no ptychoflow model"),
-        ("config.yaml", lambda folder: b"a: [", True, "holds no model"),
+        ("config.yaml", lambda folder: b"- 1", True, "is not a ptychoflow checkpoint"),
+        ("config.yaml", lambda folder: b"a: [", True, "does not hold a readable model"),
         ("weights.pt", _weights_of_another, True, "does not hold the network it names"),
-        ("weights.pt", lambda folder: b"not tensors", True, "holds no model"),
+        ("weights.pt", lambda folder: b"not tensors", True, "does not hold a readable model"),
     ],
 )
 def test_an_altered_network_is_refused(trained, tmp_path, name, content, honest, message):

@@ -129,7 +129,7 @@ def test_no_correction_leaves_the_fit_alone(tiny_dataset):
     errors = list(run_cascades(network, fit, Inference(), Clock()))
     met = []
     for epoch in range(2):
-        met.append(plain.epoch(done=epoch / EPOCHS).error)
+        met.append(plain.epoch(progress=epoch / EPOCHS).error)
         plain.apply_low_order_phase()
     np.testing.assert_allclose(errors, met, rtol=1e-5)
     turned = fit.object * (fit.object.conj() * plain.object).sum().sgn()

@@ -130,7 +130,7 @@ def test_a_change_for_one_scan_or_model_leaves_the_others(finished):
 def test_products_of_other_code_are_told_of_and_rerun_nothing_by_themselves(finished):
     done = finished.run("--dry-run")
     assert "outdated products" not in done.stdout + done.stderr or code_version().endswith(".dirty")
-    record = finished.folder / "results" / "methods" / "tiny.json"
+    record = finished.folder / "results" / "networks" / "tiny.json"
     text, times = record.read_text(), record.stat()
     try:
         record.write_text(text.replace(json.loads(text)["provenance"]["ptychoflow"], "0.0.1"))

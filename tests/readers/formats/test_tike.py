@@ -74,7 +74,7 @@ def _replace(name, array):
         (_replace("data", np.zeros((1, 40, 32, 32), complex)), "expected real"),
         (_replace("data", np.array([[[[{}]]]])), "expected plain numbers"),
         (_replace("scan", np.zeros((1, 39, 2), np.float32)), "for 40 diffraction patterns"),
-        (_replace("probe", np.zeros((1, 1, 1, 1, 32, 32), complex)), "the probe is empty"),
+        (_replace("probe", np.zeros((1, 1, 1, 1, 32, 32), complex)), "the probe is all zeros"),
         (_replace("probe", np.ones((1, 1, 1, 1, 16, 16), complex)), "got a probe of shape"),
         (lambda arrays: arrays.pop("scan"), "array scan not found"),
     ],
