@@ -210,7 +210,7 @@ def test_training_and_validation_share_no_pattern(tiny_dataset):
         (
             np.ones((3, 8, 8)),
             {"positions": np.zeros((2, 2)), "probe": np.ones((8, 8))},
-            "for 3 diffraction patterns, expected",
+            "for 3 diffraction patterns",
         ),
         (-np.ones((3, 8, 8)), {"positions": np.zeros((3, 2)), "probe": np.ones((8, 8))}, "negative"),
         ([], {}, "expected at least one scan, got none"),

@@ -63,7 +63,7 @@ def test_a_valid_config_is_summarised():
 @pytest.mark.parametrize(
     ("subject", "metadata"),
     [
-        ("training.learning_rate", ["Peak learning rate", "> 0", "default: 0.002", "read by: train", "_config.learning_rate"]),
+        ("training.learning_rate", ["Peak", "> 0", "default: 0.002", "read by: train", "_config.learning_rate"]),
         ("simulation.photons_per_pattern", ["unit: photons", "read by: simulate", "tensorflow: nphotons"]),
         ("network.group_size", ["data_config.grid_size", "gridsize", "data_config.C", "unit: patterns"]),
         ("training.stages", ["training_config.stage_2_epochs", "legacy: model_type, nepochs"]),

@@ -95,7 +95,7 @@ def page() -> str:
 
 
 def explain(key: str) -> str:
-    """Explain a setting: its meaning, unit, values, default, reader and names in PtychoPINN; or what became of one of theirs.
+    """Explain a setting: meaning, unit, values, default, reader, names in PtychoPINN; or what became of one of theirs.
 
     Raises:
         ConfigError: for a name that neither has, with the nearest known one.
