@@ -24,6 +24,7 @@ class Events:
         self._wanted = wanted
 
     def __call__(self, event: str, **metadata: Any) -> None:
+        """Write an event with its time, Unix seconds, and its metadata as one line of JSON."""
         if self._wanted:
             print(json.dumps({"event": event, "time": round(time.time(), 3), **metadata}), file=sys.stdout, flush=True)
 
@@ -51,6 +52,7 @@ class CancellationHandler:
         self.emit("step", step=name)
 
     def __call__(self, *_: object) -> None:
+        """Request the cancellation; raise :class:`Cancelled` at the second request, or if work is not cooperative."""
         again, self.requested = self.requested, True
         if not again:
             self.emit("cancelling")

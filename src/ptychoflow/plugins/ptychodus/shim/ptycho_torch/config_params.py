@@ -25,6 +25,8 @@ def _tolerant(cls: type) -> type:
 
 @_tolerant
 class DataConfig:
+    """Patterns and groups, in PtychoPINN's names and with its defaults."""
+
     N: int = 128
     C: int = 4
     normalize: str = "Batch"
@@ -47,6 +49,8 @@ class DataConfig:
 
 @_tolerant
 class ModelConfig:
+    """Network and losses, in PtychoPINN's names and with its defaults."""
+
     mode: str = "Unsupervised"
     object_big: bool = True
     probe_big: bool = True
@@ -84,6 +88,8 @@ class ModelConfig:
 
 @_tolerant
 class TrainingConfig:
+    """Training, in PtychoPINN's names and with its defaults."""
+
     epochs: int = 50
     batch_size: int = 16
     learning_rate: float = 1e-3
@@ -122,6 +128,8 @@ class TrainingConfig:
 
 @_tolerant
 class InferenceConfig:
+    """Inference and reassembly, in PtychoPINN's names and with its defaults."""
+
     batch_size: int = 1000
     middle_trim: int = 32
     experiment_number: int = 0
@@ -132,4 +140,4 @@ class InferenceConfig:
 
 @_tolerant
 class DatagenConfig:
-    pass
+    """Simulation; ptychodus sets nothing of it."""
