@@ -38,7 +38,7 @@ from scipy.spatial import KDTree
 
 from ptychoflow.io.patch_store import PatchSet
 from ptychoflow.physics.kernels.accumulate import splat_
-from ptychoflow.physics.phase_synchronisation import _improved, _rising, neighbour_pairs, synchronise
+from ptychoflow.physics.phase_synchronisation import _ascend, _ascent_solver, neighbour_pairs, synchronise
 from ptychoflow.stitching.canvas import Canvas, CanvasStorage
 from ptychoflow.stitching.phases import find_phases
 
@@ -180,7 +180,7 @@ def noisy(side: int, noise: float, reach: float | None) -> dict:
     seconds = time.process_time() - began
     half = coo_array((overlap, near.T), (side**2, side**2)).tocsc()
     links = (half + half.conj().T).tocoo()
-    best = _improved(np.exp(1j * phases), links, _rising(links)).conj()
+    best = _ascend(np.exp(1j * phases), links, _ascent_solver(links)).conj()
     left, least = (np.angle(turns * np.exp(1j * phases)) for turns in (found.factors, best))
     agreed = (best[near[:, 0]] * overlap * best[near[:, 1]].conj()).real.sum() / np.abs(overlap).sum()
     metadata = {"patches": side**2, "k_nearest": round(2 * len(near) / side**2, 1), "noise_rad": noise}
