@@ -35,6 +35,8 @@ def keep(book: nbformat.NotebookNode, output: Path, config: str) -> None:
     """Write an executed notebook without what differs from run to run, and say what its outputs were made from."""
     for cell in book.cells:
         cell.metadata.pop("execution", None)
+        if "outputs" in cell:  # warnings name paths of the machine
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         for produced in cell.get("outputs", []):
             if "image/png" in produced.get("data", {}):
                 produced["data"]["image/png"] = _small(produced["data"]["image/png"])
