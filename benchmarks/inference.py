@@ -71,8 +71,8 @@ def main() -> None:
     runtime = Runtime(accelerator=options.accelerator, threads=options.threads)
     print("way   groups precision groups  patterns/s inference/s  phase error            seconds by part")
     fits = read_model(options.model).network.settings.input == "object_estimate"
-    ways, groups = ((True,), ("cover",)) if fits else ((False, True), ("cover", "all"))
-    choices = [(True, "cover", "float32"), *product(ways, groups, ("float32", "bfloat16"))]  # the first warms up
+    ways, groups = ((True,), ("minimal_cover",)) if fits else ((False, True), ("minimal_cover", "all"))
+    choices = [(True, "minimal_cover", "float32"), *product(ways, groups, ("float32", "bfloat16"))]  # the first warms up
     for number, (fused, groups, precision) in enumerate(choices):
         with tempfile.TemporaryDirectory() as folder:
             inference = Inference(groups=groups, precision=precision)
