@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ptychoflow.config import Source
-from ptychoflow.readers import sandbox as trial
+from ptychoflow.io import sandbox as trial
 from ptychoflow.readers.registry import read_scan_of
 
 from .golden import GOLDEN, make_scan

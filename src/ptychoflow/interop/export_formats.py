@@ -17,10 +17,10 @@ from ..io.atomic import atomic_dir, atomic_file
 from ..io.dataset import open_dataset, pieces
 from ..io.ptychodus_product import Product, half_pixel, write_product
 from ..io.reconstruction_h5 import product_of
+from ..io.safe_hdf5 import Hdf5, is_hdf5
 from ..io.scan_cxi import iterate_counts, read_scan
 from ..readers.formats.cxi import OURS
 from ..readers.registry import read_product_of
-from ..readers.safe_hdf5 import Hdf5, is_hdf5
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from ..config import MeasuredGeometry, Source
 from ..core.scan import ELEMENTARY_CHARGE_C, PLANCK_J_S, SPEED_OF_LIGHT_M_S, Geometry, GroundTruth, Scan, smallest_dtype
+from ..io.lazy_stack import Stack
 from ..preprocessing.cropping import resize_far_field
 from ..preprocessing.position_transform import oriented
 from ..preprocessing.probe_guess import guess_probe, in_photons
 from .detector_view import DetectorView, beam_in_corner, dead_pixels, kept_square, sample_patterns
-from .lazy_stack import Stack
 from .raw_scan import Measurement
 
 logger = logging.getLogger(__name__)

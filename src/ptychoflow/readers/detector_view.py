@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.scan import check_counts
-from .lazy_stack import Stack
+from ..io.lazy_stack import Stack
 
 N_SAMPLED = 64
 """Patterns that are sampled to find the direct beam and the dead pixels."""

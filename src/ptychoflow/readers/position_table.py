@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from .npz_archive import open_npy
+from ..io.npz_archive import open_npy
 
 LARGEST_TEXT = 1 << 28
 TEXTS = (".txt", ".csv", ".dat", ".tsv")

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from .lazy_stack import Stack
+from ..io.lazy_stack import Stack
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,10 @@ import numpy as np
 
 from ..config import Source
 from ..core.scan import Scan
+from ..io.npz_archive import open_npy
 from ..io.ptychodus_product import Product
+from ..io.safe_hdf5 import is_hdf5
+from ..io.sandbox import read_in_subprocess
 from .conversion import scan_from
 from .detector_view import sample_patterns
 from .formats.cxi import is_cxi, is_nxcxi, read_cxi
@@ -26,11 +29,8 @@ from .formats.ptychodus import is_standard, is_training, read_standard, read_tra
 from .formats.ptychodus_product import read_product
 from .formats.ptypy import is_ptypy, read_ptypy, read_ptyr
 from .formats.tike import read_tike
-from .npz_archive import open_npy
 from .position_table import TEXTS, read_position_table
 from .raw_scan import Measurement
-from .safe_hdf5 import is_hdf5
-from .sandbox import read_in_subprocess
 
 DAMAGE = (OSError, KeyError, IndexError, TypeError, OverflowError, ArithmeticError, RuntimeError, struct.error)
 """Errors that libraries raise over damaged files, besides ValueError; FileNotFoundError is passed on."""

@@ -11,9 +11,9 @@ from numpy.typing import DTypeLike
 from ...config import MeasuredGeometry, Source
 from ...core.scan import Scan
 from ...io.atomic import atomic_file
+from ...io.npz_archive import open_npz
 from ...readers.conversion import scan_from
 from ...readers.formats.npz import read_ptychopinn
-from ...readers.npz_archive import open_npz
 from ...simulation.acquisition import cut_labels
 
 Domain = Literal["counts", "amplitude"]

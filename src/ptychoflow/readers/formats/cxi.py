@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...io.safe_hdf5 import Hdf5
 from ..conversion import wavelength_m
 from ..raw_scan import Measurement
-from ..safe_hdf5 import Hdf5
 
 ENTRY, DETECTOR, SOURCE, BEAM = (
     "/entry_1",

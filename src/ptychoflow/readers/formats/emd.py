@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...io.safe_hdf5 import Hdf5, factor
 from ..raw_scan import Measurement
-from ..safe_hdf5 import Hdf5, factor
 
 DEEPEST = 6
 RECIPROCAL = {"a^-1": 1e10, "å^-1": 1e10, "1/a": 1e10, "1/å": 1e10, "nm^-1": 1e9, "1/nm": 1e9, "m^-1": 1.0, "1/m": 1.0}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...io.safe_hdf5 import Hdf5
 from ..raw_scan import Measurement
-from ..safe_hdf5 import Hdf5
 
 
 def is_fold_slice(path: Path) -> bool:

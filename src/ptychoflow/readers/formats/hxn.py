@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ...io.safe_hdf5 import Hdf5
 from ..raw_scan import Measurement
-from ..safe_hdf5 import Hdf5
 
 
 def is_hxn(path: Path) -> bool:

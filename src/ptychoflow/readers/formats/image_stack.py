@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..lazy_stack import Stack, concatenate_stacks, stack_of
-from ..npz_archive import open_npy
+from ...io.lazy_stack import Stack, concatenate_stacks, stack_of
+from ...io.npz_archive import open_npy
 from ..raw_scan import Measurement
 
 TIFFS = (".tif", ".tiff")

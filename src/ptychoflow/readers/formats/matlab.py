@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ...io.lazy_stack import Stack, stack_of
+from ...io.safe_hdf5 import Hdf5, is_hdf5
 from ..conversion import wavelength_m
-from ..lazy_stack import Stack, stack_of
 from ..raw_scan import Measurement
-from ..safe_hdf5 import Hdf5, is_hdf5
 from .matlab_v5 import read_v5
 
 PATTERNS = ("det_data", "dp", "diffraction", "patterns", "data", "cbed", "fmag", "diff", "I", "measured")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...io.lazy_stack import Stack, stack_of
+from ...io.npz_archive import Archive, open_npz
 from ..conversion import wavelength_m
-from ..lazy_stack import Stack, stack_of
-from ..npz_archive import Archive, open_npz
 from ..raw_scan import Measurement
 
 LONGEST_SCAN_M = 1e-3

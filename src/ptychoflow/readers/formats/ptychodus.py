@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ...io.lazy_stack import stack_of
+from ...io.safe_hdf5 import Hdf5
 from ..conversion import wavelength_m
-from ..lazy_stack import stack_of
 from ..raw_scan import Measurement
-from ..safe_hdf5 import Hdf5
 from .cxi import square_pixel
 from .ptychodus_product import read_product
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from ...io.npz_archive import Archive, open_npz
 from ...io.ptychodus_product import NUMBERS, Product
-from ..npz_archive import Archive, open_npz
-from ..safe_hdf5 import Hdf5, is_hdf5
+from ...io.safe_hdf5 import Hdf5, is_hdf5
 from .cxi import square_pixel
 
 

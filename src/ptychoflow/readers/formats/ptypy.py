@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ...io.lazy_stack import concatenate_stacks
+from ...io.safe_hdf5 import Hdf5
 from ..conversion import wavelength_m
-from ..lazy_stack import concatenate_stacks
 from ..raw_scan import Measurement
-from ..safe_hdf5 import Hdf5
 
 
 def is_ptypy(path: Path) -> bool:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..lazy_stack import stack_of
-from ..npz_archive import NUMBERS, open_npz
+from ...io.lazy_stack import stack_of
+from ...io.npz_archive import NUMBERS, open_npz
 from ..raw_scan import Measurement
 
 ARRAYS = {
