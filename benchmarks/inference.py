@@ -72,7 +72,7 @@ def main() -> None:
     print("way   groups precision groups  patterns/s inference/s  phase error            seconds by part")
     fits = read_model(options.model).network.settings.input == "object_estimate"
     ways, groups = ((True,), ("minimal_cover",)) if fits else ((False, True), ("minimal_cover", "all"))
-    choices = [(True, "minimal_cover", "float32"), *product(ways, groups, ("float32", "bfloat16"))]  # the first warms up
+    choices = [(True, "minimal_cover", "float32"), *product(ways, groups, ("float32", "bfloat16"))]  # first: warm-up
     for number, (fused, groups, precision) in enumerate(choices):
         with tempfile.TemporaryDirectory() as folder:
             inference = Inference(groups=groups, precision=precision)
