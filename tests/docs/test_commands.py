@@ -63,7 +63,7 @@ def _parse(words: list[str]) -> None:
     function, given, _ = make_app().parse_args(words, print_error=False, exit_on_error=False)
     invocation = function(*given.args, **given.kwargs)
     assignments, sections = invocation.values.get("set", ()), invocation.signature.sections
-    if assignments:
+    if assignments and sections:  # `run` lays them over a config that does not exist yet
         run_settings = {name: None for name in RUN_SECTIONS if name in sections}
         step_settings(invocation.command.name, sections, assignments=assignments, run_settings=run_settings)
 

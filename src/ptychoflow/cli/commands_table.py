@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-DATA, NETWORKS, OBJECTS, RESULTS, ONE_CALL, ABOUT = GROUPS = (
+WORKFLOW, DATA, NETWORKS, OBJECTS, RESULTS, ONE_CALL, ABOUT = GROUPS = (
+    "From file to report",
     "Scans and datasets",
     "Networks",
     "Reconstruction",
@@ -40,6 +41,8 @@ FAMILIES = {
 COMMANDS = {
     command.name: command
     for command in (
+        Command("run", "cli.run_command:run", WORKFLOW),
+        Command("init", "cli.run_command:init", WORKFLOW),
         Command("simulate", "commands.simulate:simulate", DATA),
         Command("convert", "commands.convert:convert", DATA),
         Command("inspect", "commands.inspect_file:inspect", DATA, file_argument="file"),

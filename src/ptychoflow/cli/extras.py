@@ -1,6 +1,6 @@
 """Packages that only some commands need, and the extra of ``pip install`` that brings them."""
 
-EXTRAS = {"lightning": "train", "mlflow": "train"}
+EXTRAS = {"lightning": "train", "mlflow": "train", "snakemake": "workflow"}
 """Extra of pyproject.toml by the package that it brings."""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..config import Source
 from ..io.atomic import atomic_dir, atomic_file, write_json
 from ..readers.download import resolve_path
-from ..readers.inspection import inspect_file
+from ..readers.inspection import Inspection, inspect_file
 from ..readers.inspection_report import as_data, draw, lines, ready_config
 
 logger = logging.getLogger(__name__)
@@ -42,11 +42,16 @@ def inspect(source: Source, output: Path | None = None) -> str:
     path = resolve_path(source)
     inspection = inspect_file(path, source)
     if output is not None:
-        with atomic_dir(output, FILES) as partial:
-            write_json(partial / "inspection.json", as_data(inspection))
-            with atomic_file(partial / "config.yaml") as file:
-                file.write_text(ready_config(inspection))
-            draw(inspection, partial / "inspection.png")
+        write_inspection(inspection, output)
         logger.info("wrote %s: config.yaml is ready to run", output)
     logger.info("inspected %s in %.1f s", path, time.perf_counter() - began)
     return "\n".join(lines(inspection))
+
+
+def write_inspection(inspection: Inspection, output: Path) -> None:
+    """Write the findings of an inspection to a folder: the config, the findings as JSON and a picture."""
+    with atomic_dir(output, FILES) as partial:
+        write_json(partial / "inspection.json", as_data(inspection))
+        with atomic_file(partial / "config.yaml") as file:
+            file.write_text(ready_config(inspection))
+        draw(inspection, partial / "inspection.png")

@@ -106,7 +106,7 @@ def ready_config(inspection: Inspection) -> str:
         "methods": {"rpie": {"initial_object": "uniform", "reconstruct": [name]}},
         "refinement": {"epochs": 20, "probe_start_epoch": 2},  # a probe that is not refined explains no measurement
     }
-    head = [f"# What ptychoflow found in {inspection.path.name}. Run it: make run CONFIG=the path of this file"]
+    head = [f"# What ptychoflow found in {inspection.path.name}. Run it: ptychoflow run, and the path of this file"]
     head += [f"# MISSING in the file, so check what stands here: {what}" for what in inspection.missing]
     head += [f"# DOUBT: {what}" for what in inspection.warnings]
     return "\n".join([*head, yaml.safe_dump(config, sort_keys=False)])
