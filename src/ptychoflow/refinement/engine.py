@@ -26,6 +26,7 @@ from ..physics.patches import split_positions
 from ..physics.probe_modes import orthogonalise_modes
 from ..physics.propagation import far_field_corner, far_field_corner_inverse, to_corner
 from ..runtime.distributed import DistributedContext
+from .batch_overlap import gain_autocorrelation, overlap_in_batches
 from .initial_guess import InitialGuess, make_initial_guess
 from .position_correction import position_updates
 
@@ -44,7 +45,10 @@ GRADIENT_DAMPING = 0.05
 ISOLATED = 0.01
 """Overlap multiplicity below which a pattern is isolated."""
 MAX_BATCH_STEP = 1.5
-"""Greatest step of a batch where its patterns overlap, relative to the full rPIE step: twice that overshoots."""
+"""Greatest object step of a batch where its patterns overlap, relative to the full rPIE step: twice that overshoots."""
+MAX_PROBE_STEP = 3.0
+"""Greatest probe step of a batch times the overlap of its patterns: where they see the same part of the object, object
+and probe correct the same residual, and two full steps together overshoot."""
 LOW_COUNT_FRACTION = 0.01
 """Counts of a low-count pattern, relative to the median over the scan."""
 
@@ -132,12 +136,8 @@ class RefinementEngine:
             raise ValueError(f"{scan.name} holds no photon where its mask is True: correct the mask")
         self._cache_shifted_probes(RefinedVariables())
         self._illumination = self.illumination()
-        overlap_multiplicity = self._find_overlap()
-        self.isolated_patterns = int((overlap_multiplicity < ISOLATED).sum())
-        # expected number of patterns of a batch, this one counted, that update the same pixels
-        self._pattern_overlap = 1 + overlap_multiplicity * (min(settings.batch_size, len(self)) - 1) / max(
-            len(self) - 1, 1
-        )
+        self.isolated_patterns = int((self._find_overlap() < ISOLATED).sum())
+        self._gain_autocorrelation = self._correlate_gain()
 
     def warn(self, name: str) -> None:
         """Log what makes the refinement of a scan of that name doubtful: isolated and low-count patterns."""
@@ -189,9 +189,11 @@ class RefinementEngine:
         before, shifts, probe_scale = self.object.clone(), self._subpixel_shifts.clone(), self.probe_scale.clone()
         error = torch.zeros((), dtype=torch.float64, device=self._ctx.device)
         order = torch.randperm(len(self), generator=self._generator).to(self._ctx.device)
+        batches = order.split(self.settings.batch_size)
+        probe_steps = self._set_step_sizes(order, batches, refined)
         self._phase_equations = torch.zeros(len(self), 2, 3, device=self._ctx.device) if with_low_order_phase else None
-        for batch in order.split(self.settings.batch_size):
-            error += self._update(self._ctx.local_shard(batch), refined)
+        for batch, probe_step in zip(batches, probe_steps, strict=True):
+            error += self._update(self._ctx.local_shard(batch), refined, probe_step)
         if self._ctx.world_size > 1:  # each rank updated its own patterns only
             self._subpixel_shifts = shifts + self._ctx.sum(self._subpixel_shifts - shifts)
             self.probe_scale = probe_scale + self._ctx.sum(self.probe_scale - probe_scale)
@@ -262,7 +264,24 @@ class RefinementEngine:
         modulus, residual = modulus_and_residual(waves, self._amplitude, batch)
         return probes, windows, waves, modulus, residual if self._mask is None else residual.mul_(self._mask)
 
-    def _update(self, batch: Tensor, refined: RefinedVariables) -> Tensor:
+    def _set_step_sizes(
+        self, order: Tensor, batches: tuple[Tensor, ...], refined: RefinedVariables
+    ) -> list[Tensor | None]:
+        """Shorten the steps of an epoch where the patterns of a batch overlap.
+
+        Returns:
+            The probe step of each batch, the same on every rank; None where the probe is not refined.
+        """
+        if refined.probe:
+            self._gain_autocorrelation = self._correlate_gain()
+        arguments = self._gain_autocorrelation, self._whole_pixels, order, self.settings.batch_size
+        overlap = overlap_in_batches(*arguments)
+        self._object_steps = (MAX_BATCH_STEP / overlap).clamp_max(self._step_size)
+        if not refined.probe:
+            return [None] * len(batches)
+        return [(MAX_PROBE_STEP / overlap[batch].mean()).clamp_max(self._step_size) for batch in batches]
+
+    def _update(self, batch: Tensor, refined: RefinedVariables, probe_step: Tensor | None) -> Tensor:
         """Make one rPIE update from a batch of patterns; return its summed square residual, photons."""
         probes, windows, waves, modulus, residual = self._forward(batch)
         if refined.probe_scale:
@@ -271,13 +290,12 @@ class RefinementEngine:
             self._phase_equations[batch] = phase_gradient_normal_equations(waves, modulus, residual)
         error = residual.square().sum()
         exit_wave_updates = far_field_corner_inverse(exit_wave_update_(waves, modulus, residual))
-        if refined.probe:
-            self._update_probe(batch, windows, exit_wave_updates)
+        if probe_step is not None:
+            self._update_probe(batch, windows, exit_wave_updates, probe_step)
         numerator, probe_intensity = object_update_terms(probes, exit_wave_updates)
         if refined.positions:
             self._subpixel_shifts[batch] += position_updates(probe_intensity, windows[:, 0], numerator).double()
-        step_sizes = (MAX_BATCH_STEP / self._pattern_overlap[batch]).clamp_max(self._step_size)
-        object_updates = rpie_object_updates_(numerator, probe_intensity, step_sizes, self._alpha)
+        object_updates = rpie_object_updates_(numerator, probe_intensity, self._object_steps[batch], self._alpha)
         self._update_object(batch, self._damp_amplitude_step(object_updates, windows[:, 0]))
         return error
 
@@ -303,13 +321,13 @@ class RefinementEngine:
         add_windows_(total, self._first_pixels[batch], object_updates)
         self.object += self._ctx.sum(total)
 
-    def _update_probe(self, batch: Tensor, windows: Tensor, exit_wave_updates: Tensor) -> None:
+    def _update_probe(self, batch: Tensor, windows: Tensor, exit_wave_updates: Tensor, step_size: Tensor) -> None:
         """Add the rPIE probe update of a batch, each pattern's part shifted back by its sub-pixel shift."""
         spectra = far_field_corner(windows.conj() * exit_wave_updates)
         spectra = spectra * self._ramps(self._subpixel_shifts[batch]).conj()
         numerator = far_field_corner_inverse(self._ctx.sum(spectra.sum(0)))
         object_intensity = self._ctx.sum(intensity(windows).sum((0, 1)))
-        self.probe = self.probe + rpie_probe_update(numerator, object_intensity, self._step_size, self._alpha)
+        self.probe = self.probe + rpie_probe_update(numerator, object_intensity, step_size, self._alpha)
 
     def _fit_intensity_scale(self, batch: Tensor, waves: Tensor, modulus: Tensor, residual: Tensor) -> None:
         """Scale the probe at each pattern by least squares on its amplitudes; update waves and residual in place."""
@@ -382,6 +400,10 @@ class RefinementEngine:
         )
         shared = torch.cat([illumination @ probe_intensity for illumination in windows])
         return (shared / probe_intensity.square().sum() - 1).clamp_min_(0)
+
+    def _correlate_gain(self) -> Tensor:
+        """Return the overlap of two object updates by the distance of their patterns, ``(2N, 2N)``."""
+        return gain_autocorrelation(total_intensity(self.probe), self.settings.alpha[0])
 
     def _phase_change(self, before: Tensor) -> float:
         """Return the rms change of the object's phase, weighted by illumination, a constant apart, rad."""

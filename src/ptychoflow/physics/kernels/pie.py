@@ -151,7 +151,7 @@ def rpie_object_updates_(numerator: Tensor, probe_intensity: Tensor, step_sizes:
     return numerator.mul_(step_sizes[:, None, None] / torch.lerp(probe_intensity, most, alpha))
 
 
-def rpie_probe_update(numerator: Tensor, object_intensity: Tensor, step_size: float, alpha: float) -> Tensor:
+def rpie_probe_update(numerator: Tensor, object_intensity: Tensor, step_size: float | Tensor, alpha: float) -> Tensor:
     """Compute the rPIE probe update: that of the object with the roles of the two exchanged, averaged over a batch.
 
     ``beta sum_j O_j* (psi_j' - psi_j) / ((1 - alpha) sum_j |O_j|^2 + alpha max sum_j |O_j|^2)``.
