@@ -17,14 +17,14 @@ localrule pack:
     input: results/scans/star.cxi
     jobid: 3
     wildcards: scan=star
-
+    resources: tmpdir=/tmp, mem_mb=900
 [Mon Nov 30 20:38:32 2026]
 Finished jobid: 3 (Rule: pack)
 1 of 2 steps (50%) done
 
 localrule all:
     jobid: 0
-
+    resources: tmpdir=/tmp
 """.splitlines()
 
 
@@ -35,6 +35,8 @@ def _read(*lines: str) -> tuple[Progress, list[str]]:
 
 
 def test_a_step_is_named_when_it_begins_and_the_target_is_not():
+    begins = LOG.index("    resources: tmpdir=/tmp, mem_mb=900") + 1
+    assert _read(*LOG[:begins])[1] == _read(*LOG)[1]
     assert _read(*LOG)[1] == ["step 1 of 1: packing the patterns of star"]
 
 

@@ -43,6 +43,7 @@ COMMANDS = {
     for command in (
         Command("run", "cli.run_command:run", WORKFLOW),
         Command("init", "cli.run_command:init", WORKFLOW),
+        Command("doctor", "cli.doctor:doctor", WORKFLOW),
         Command("simulate", "commands.simulate:simulate", DATA),
         Command("convert", "commands.convert:convert", DATA),
         Command("inspect", "commands.inspect_file:inspect", DATA, file_argument="file"),

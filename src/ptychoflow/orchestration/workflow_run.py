@@ -36,6 +36,8 @@ WORDS = {
 }
 """Work of each rule, in words; names in braces are its wildcards."""
 RULE = re.compile(r"^(?:local)?rule (\w+):$")
+LAST = "    resources: "
+"""Start of the last line about a step that begins."""
 WILDCARDS = re.compile(r"^    wildcards: (.*)$")
 TOTAL = re.compile(r"^total +(\d+)$")
 NOTHING = "Nothing to be done"
@@ -78,7 +80,7 @@ class Progress:
             self._rule, self._wildcards = match[1], {}
         elif match := WILDCARDS.match(line):
             self._wildcards = dict(pair.split("=", 1) for pair in match[1].split(", ") if "=" in pair)
-        elif not line and self._rule:
+        elif line.startswith(LAST) and self._rule:
             return self._begun()
         elif match := TOTAL.match(line):
             self._steps, self._step = int(match[1]) - 1, 0  # without the target `all`

@@ -47,7 +47,7 @@ def resolve_path(source: Source) -> Path:
         FileNotFoundError: if the file is in neither place and ``source.url`` is not set.
         ValueError: if the checksum differs.
     """
-    cache = _cache()
+    cache = data_cache()
     path = next((place for place in (Path(source.file), cache / source.file) if place.exists()), None)
     if path is None:
         if source.url is None:
@@ -60,7 +60,8 @@ def resolve_path(source: Source) -> Path:
     return path
 
 
-def _cache() -> Path:
+def data_cache() -> Path:
+    """Return the folder that keeps downloaded measurements: ``PTYCHOFLOW_DATA``, else the user's cache."""
     import pooch
 
     folder = os.environ.get("PTYCHOFLOW_DATA")

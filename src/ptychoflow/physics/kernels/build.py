@@ -81,6 +81,11 @@ def _c_argument(value: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_int64
     return ctypes.c_int64(value) if isinstance(value, int) else ctypes.c_float(value)
 
 
+def find_compiler() -> str | None:
+    """Return the path of a C compiler; None where there is none."""
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
 def _compile(path: Path, flags: list[str], library: Path) -> None:
     """Compile a C file to a shared library, atomically.
 
@@ -88,7 +93,7 @@ def _compile(path: Path, flags: list[str], library: Path) -> None:
         OSError: if no compiler is found, or the library cannot be written.
         subprocess.CalledProcessError: if the compiler fails.
     """
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    compiler = find_compiler()
     if compiler is None:
         raise FileNotFoundError("no C compiler found")
     library.parent.mkdir(parents=True, exist_ok=True)
