@@ -241,6 +241,35 @@ def test_an_interrupted_refinement_resumes_to_the_same_result(tiny_dataset, tmp_
     assert not list(tmp_path.glob(".*.resume"))
 
 
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit(143)], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("place", ["_update_probe", "_remove_ambiguities"])
+def test_an_interruption_within_an_epoch_saves_the_last_complete_epoch_at_once(
+    tiny_dataset, tmp_path, monkeypatch, caplog, interruption, place
+):
+    settings = {"epochs": 4, "probe_start_epoch": 1, "position_start_epoch": 1, "intensity_start_epoch": 1}
+    whole = read_reconstruction(_refined(tiny_dataset, tmp_path / "whole.h5", **settings))
+    caplog.set_level("INFO", "ptychoflow")
+    method, calls = getattr(RefinementEngine, place), {"_update_probe": 7 * 2 + 3, "_remove_ambiguities": 2}
+    counter = iter(range(1000))
+
+    def interrupted(self, *arguments):
+        result = method(self, *arguments)
+        if next(counter) == calls[place]:
+            raise interruption
+        return result
+
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, SystemExit)):
+        patch.setattr(RefinementEngine, place, interrupted)
+        _refined(tiny_dataset, tmp_path / "broken.h5", **settings)
+    assert "interrupted after epoch 2: saved its state" in caplog.text
+    broken = read_reconstruction(_refined(tiny_dataset, tmp_path / "broken.h5", **settings))
+    assert "resuming from epoch 2" in caplog.text
+    np.testing.assert_array_equal(broken.object, whole.object)
+    np.testing.assert_array_equal(broken.positions, whole.positions)
+    np.testing.assert_array_equal(broken.probe_scale, whole.probe_scale)
+    assert broken.history["error"] == whole.history["error"]
+
+
 def test_a_state_of_other_settings_or_a_damaged_one_is_not_resumed(tmp_path, monkeypatch):
     monkeypatch.setattr(resume, "EVERY_S", 0)
     resume.ResumableState(tmp_path / "a.h5", {"seed": 1}).save({"x": 1})

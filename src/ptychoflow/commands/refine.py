@@ -35,7 +35,8 @@ def refine(
     Reads a dataset and, with ``start``, a reconstruction. Makes a reconstruction, a ptychodus product with its history.
     Without ``start`` this is iterative ptychography (rPIE) from a uniform object.
 
-    A refinement that was interrupted after more than a minute resumes.
+    A refinement that was interrupted resumes after its last complete epoch: Ctrl-C and SIGTERM save the state at once,
+    and each minute it is saved in case of a crash.
 
     Args:
         dataset: the scan.

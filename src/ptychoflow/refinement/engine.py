@@ -107,6 +107,7 @@ class RefinementEngine:
         intensity_is_constant: True where ``probe_scale`` is 1 for all patterns and stays so.
         isolated_patterns: number of patterns that overlap no other.
         low_count_patterns: indices of patterns with less than 1 % of the median counts.
+        epoch_start: :meth:`state` before the last epoch that began; None before the first.
 
     Raises:
         ValueError: if the scan holds no photon, or the start does not suit the scan.
@@ -132,6 +133,7 @@ class RefinementEngine:
         self._total_photons = float(pattern_photons.sum())
         self.low_count_patterns = _low_count_patterns(pattern_photons)
         self._generator = torch.Generator().manual_seed(settings.seed)
+        self.epoch_start: dict[str, Tensor] | None = None
         if self._total_photons == 0:
             raise ValueError(f"{scan.name} holds no photon where its mask is True: correct the mask")
         self._cache_shifted_probes(RefinedVariables())
@@ -187,6 +189,7 @@ class RefinementEngine:
         self._alpha = _anneal(self.settings.alpha, progress)
         self._cache_shifted_probes(refined)
         before, shifts, probe_scale = self.object.clone(), self._subpixel_shifts.clone(), self.probe_scale.clone()
+        self.epoch_start = self.state() | {"object": before, "probe_scale": probe_scale}
         error = torch.zeros((), dtype=torch.float64, device=self._ctx.device)
         order = torch.randperm(len(self), generator=self._generator).to(self._ctx.device)
         batches = order.split(self.settings.batch_size)

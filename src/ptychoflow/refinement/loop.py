@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ class RefinementLoop:
         self.snapshot_epochs: list[int] = [0]
         self.snapshots: list[Tensor] = [engine.object.cpu().clone()]
         self._spent = np.zeros(2)
+        self._completed: tuple[int, dict[str, Tensor] | None] = 0, None  # epochs, and the start of the last
         if resumable is not None and (state := resumable.read()) is not None:
             self._resume(state)
 
@@ -58,6 +60,24 @@ class RefinementLoop:
         Raises:
             ValueError: if the refinement diverges.
         """
+        with self.saved_on_interruption():
+            return self._run(name, on_epoch_end)
+
+    @contextmanager
+    def saved_on_interruption(self) -> Iterator[None]:
+        """Save the state after the last complete epoch where Ctrl-C or SIGTERM end the work within the context."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            completed, start = self._completed
+            if self._resumable is not None and completed:
+                if self.engine.epoch_start is not None and self.engine.epoch_start is not start:
+                    self.engine.resume(self.engine.epoch_start)
+                self._resumable.save(self._state(), at_once=True)
+                logger.info("interrupted after epoch %d: saved its state, run again to resume", completed)
+            raise
+
+    def _run(self, name: str, on_epoch_end: Callable[[dict[str, float]], bool]) -> bool:
         settings, began = self.engine.settings, np.array([time.perf_counter(), time.process_time()])
         began -= self._spent
         last = settings.epochs
@@ -95,15 +115,19 @@ class RefinementLoop:
         for column, value in zip(self.history.values(), row, strict=True):
             column.append(value)
         if snapshot:
-            self.snapshot_epochs.append(epoch)
             self.snapshots.append(self.engine.object.cpu().clone())
+            self.snapshot_epochs.append(epoch)
+        self._completed = epoch, self.engine.epoch_start  # at once: a signal may come between two statements
 
     def _state(self) -> dict[str, Any]:
+        """Return what a later run resumes from, without what an interrupted epoch has added."""
+        completed = self._completed[0]
+        snapshot_epochs = [epoch for epoch in self.snapshot_epochs if epoch <= completed]
         return {
             "engine": self.engine.state(),
-            "history": self.history,
-            "snapshot_epochs": self.snapshot_epochs,
-            "snapshots": self.snapshots,
+            "history": {column: values[:completed] for column, values in self.history.items()},
+            "snapshot_epochs": snapshot_epochs,
+            "snapshots": self.snapshots[: len(snapshot_epochs)],
         }
 
     def _resume(self, state: dict[str, Any]) -> None:
@@ -111,7 +135,8 @@ class RefinementLoop:
         self.history, self.snapshots = state["history"], state["snapshots"]
         self.snapshot_epochs = state["snapshot_epochs"]
         self._spent = np.array([self.history["seconds"][-1], self.history["cpu_seconds"][-1]])
-        logger.info("resuming from epoch %d (state of an interrupted run)", self.history["epoch"][-1])
+        self._completed = self.history["epoch"][-1], None
+        logger.info("resuming from epoch %d (state of an interrupted run)", self._completed[0])
 
 
 def _snapshot_epochs(epochs: int) -> list[int]:

@@ -41,13 +41,14 @@ class ResumableState:
             return None  # a refinement can always start anew
         return content["state"] if isinstance(content, dict) and content.get("key") == self._key else None
 
-    def save(self, state: dict[str, Any]) -> None:
+    def save(self, state: dict[str, Any], at_once: bool = False) -> None:
         """Write a state atomically, if :data:`EVERY_S` seconds have passed since the last.
 
         Args:
             state: tensors and plain data.
+            at_once: write it in any case.
         """
-        if time.monotonic() - self._saved < EVERY_S:
+        if not at_once and time.monotonic() - self._saved < EVERY_S:
             return
         with atomic_file(self.path) as partial, partial.open("wb") as file:
             torch.save({"key": self._key, "state": state}, file)

@@ -49,7 +49,8 @@ def refine_scan(
     coverage, phase_std = loop.engine.coverage(), None
     if settings.uncertainty and not cancelled:
         try:
-            phase_std = bootstrap_phase_uncertainty(scan, loop.engine, coverage, start, ctx, on_epoch_end)
+            with loop.saved_on_interruption():
+                phase_std = bootstrap_phase_uncertainty(scan, loop.engine, coverage, start, ctx, on_epoch_end)
         except RefinementCancelled:
             partial = "stopped before the phase uncertainty was estimated"
     return _reconstruction(loop, scan, coverage, phase_std, {"partial": partial} if partial else {})
