@@ -45,7 +45,12 @@ def _replace(path: Path, make) -> None:
 
 def test_an_external_link_leads_nowhere_outside_the_folder(cxi, outside):
     _replace(cxi, lambda file: file.__setitem__(DATA, h5py.ExternalLink(str(outside), "/data")))
-    refused(cxi, "not found: put it into the same folder")
+    refused(cxi, r"outside its folder: put that file .* or allow .* in source\.link_folders")
+
+
+def test_a_folder_that_the_user_allows_is_linked_into(cxi, outside):
+    _replace(cxi, lambda file: file.__setitem__(DATA, h5py.ExternalLink(str(outside), "/data")))
+    assert len(read_scan_of(cxi, Source(file=str(cxi), link_folders=[str(outside.parent)]))) == 24
 
 
 def test_a_virtual_dataset_takes_nothing_from_outside(cxi, outside):

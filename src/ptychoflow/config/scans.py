@@ -283,6 +283,9 @@ class Source(Section):
     probe: str | None = None
     """Another file with the initial probe: a ptychodus product, `.ptyr`, `.mat` or `.npy`. Its name is also resolved
     beside the measurement."""
+    link_folders: tuple[str, ...] = ()
+    """Other folders that HDF5 links may lead to. By default only files in the folder of the measurement, or in folders
+    below it, are opened."""
     url: str | None = None
     """Address to download the file from when the data cache does not hold it."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None

@@ -13,14 +13,22 @@ class Stack:
         shape: ``(J, H, W)``.
         dtype: of the patterns.
         read: returns patterns ``start`` to ``stop`` (exclusive) as an array.
+        absent: True for patterns that the file announces but does not hold, ``(J,)``; None where it holds all.
     """
 
     ndim = 3
 
-    def __init__(self, shape: Sequence[int], dtype: np.dtype, read: Callable[[int, int], np.ndarray]) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dtype: np.dtype,
+        read: Callable[[int, int], np.ndarray],
+        absent: np.ndarray | None = None,
+    ) -> None:
         self.shape = tuple(int(side) for side in shape)
         self.dtype = np.dtype(dtype)
         self._read = read
+        self.absent = absent
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -33,8 +41,9 @@ class Stack:
             return self._read(start, max(start, stop)) if step == 1 else self[np.arange(start, stop, step)]
         if isinstance(key, (int, np.integer)):
             return self[[int(key)]][0]
-        indices = (range(len(self))[int(index)] for index in key)
-        pieces = [self._read(index, index + 1) for index in indices]
+        indices = np.array([range(len(self))[int(index)] for index in key], np.int64)
+        runs = np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1)
+        pieces = [self._read(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
         return np.concatenate(pieces) if pieces else np.empty((0, *self.shape[1:]), self.dtype)
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
@@ -48,11 +57,31 @@ class Stack:
             sides: ``(H', W')`` of a changed pattern.
             dtype: of a changed pattern.
         """
-        return Stack((len(self), *sides), dtype, lambda start, stop: change(self._read(start, stop)).astype(dtype))
+        return Stack(
+            (len(self), *sides),
+            dtype,
+            lambda start, stop: change(self._read(start, stop)).astype(dtype, copy=False),
+            self.absent,
+        )
+
+    def without_reading_absent(self) -> "Stack":
+        """Return a stack that gives zeros for absent patterns, which their file may fail to read."""
+        if self.absent is None:
+            return self
+        absent = self.absent
+
+        def read(start: int, stop: int) -> np.ndarray:
+            patterns = np.zeros((stop - start, *self.shape[1:]), self.dtype)
+            stored = np.flatnonzero(~absent[start:stop])
+            patterns[stored] = self[start + stored]
+            return patterns
+
+        return Stack(self.shape, self.dtype, read, absent)
 
     def take(self, kept: np.ndarray) -> "Stack":
         """Return a stack of the patterns of these indices, ``(K,)``."""
-        return Stack((len(kept), *self.shape[1:]), self.dtype, lambda start, stop: self[kept[start:stop]])
+        absent = None if self.absent is None else self.absent[kept]
+        return Stack((len(kept), *self.shape[1:]), self.dtype, lambda start, stop: self[kept[start:stop]], absent)
 
 
 def stack_of(array: np.ndarray) -> Stack:
@@ -83,4 +112,5 @@ def concatenate_stacks(stacks: Sequence[Stack]) -> Stack:
                 pieces.append(stack[first - end + len(stack) : last - end + len(stack)])
         return np.concatenate(pieces)
 
-    return Stack((int(ends[-1]), *stacks[0].shape[1:]), dtype, read)
+    absent = np.concatenate([np.zeros(len(s), bool) if s.absent is None else s.absent for s in stacks])
+    return Stack((int(ends[-1]), *stacks[0].shape[1:]), dtype, read, absent if absent.any() else None)

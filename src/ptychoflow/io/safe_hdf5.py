@@ -1,35 +1,57 @@
 """HDF5 files from outside, read safely: no file outside their folder is opened, sizes are checked before reading."""
 
+import logging
 import math
-from collections.abc import Callable
-from contextlib import ExitStack
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import h5py
 import hdf5plugin  # noqa: F401  (registers the filters that detectors compress with)
 import numpy as np
 
+from ..core.units import UnknownUnitError, factor, plain_text, quantity_of
 from .lazy_stack import Stack
+from .virtual_sources import LONGEST_SCAN, covered_patterns, first_selected, written_patterns
+
+logger = logging.getLogger(__name__)
 
 LARGEST_CHUNK = 1 << 30
 LARGEST_ARRAY = 1 << 31
 LARGEST_SIDE = 1 << 14
 DEEPEST_LINK = 8
-UNITS = {
-    **{"m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "cm": 1e-2, "mm": 1e-3},
-    **{"um": 1e-6, "µm": 1e-6, "μm": 1e-6, "micron": 1e-6, "microns": 1e-6, "micrometer": 1e-6, "micrometers": 1e-6},
-    **{"nm": 1e-9, "nanometer": 1e-9, "nanometers": 1e-9, "a": 1e-10, "å": 1e-10, "angstrom": 1e-10, "pm": 1e-12},
-    **{"px": 1.0, "pixel": 1.0, "pixels": 1.0},
-    **{"ev": 1.0, "kev": 1e3, "j": 1 / 1.602176634e-19},
-}
-"""Factors to metres and to electron volts by the unit's lower-case name."""
+UNIT_ATTRIBUTES = ("units", "unit", "Units", "Unit", "UNITS")
+LINK_FOLDERS: ContextVar[tuple[Path, ...]] = ContextVar("LINK_FOLDERS", default=())
+"""Other folders that links may lead to, as ``source.link_folders`` allows."""
+
+
+class MissingFileError(ValueError):
+    """A file that a link names does not exist."""
+
+
+@contextmanager
+def links_into(folders: Iterable[str]) -> Iterator[None]:
+    """Let links of HDF5 files lead into these folders too, besides that of the file."""
+    token = LINK_FOLDERS.set(tuple(_absolute(Path(folder)) for folder in folders))
+    try:
+        yield
+    finally:
+        LINK_FOLDERS.reset(token)
 
 
 class Hdf5:
     """A read-only view of an HDF5 file that trusts nothing in it. Use as a context.
 
-    Names are paths inside the file. Links are followed by hand: soft links inside the file, external links only to
-    files of the same folder (as detectors write them), whatever folder the link names.
+    Names are paths inside the file. Links are followed by hand: soft links inside the file, external links to the file
+    that they name, in the folder of this one, in folders below it, or in those of :func:`links_into`. A link to a place
+    that does not exist, as of another machine, leads to the file of that name beside this one, which is logged.
+
+    Attributes:
+        path: of the file.
+        unread: why values cannot be used, for the message that asks for them.
 
     Raises:
         ValueError: for a file that is not HDF5 or is damaged.
@@ -37,6 +59,7 @@ class Hdf5:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        self.unread: list[str] = []
         self._files: dict[Path, h5py.File] = {}
         self._exit = ExitStack()
 
@@ -52,7 +75,7 @@ class Hdf5:
 
     def names(self, group: str = "/") -> list[str]:
         """Return the names in a group, in order; an empty list if the group is missing."""
-        node = self._find(group)
+        node = self._explore(group)
         return list(node) if isinstance(node, h5py.Group) else []
 
     def first(self, *names: str) -> str | None:
@@ -104,6 +127,7 @@ class Hdf5:
         """Return the patterns of a dataset ``(J, H, W)`` or ``(Jy, Jx, H, W)`` as a stack ``(J, H, W)`` on disk."""
         data = self.dataset(name, dimensions)
         *scan, height, width = data.shape
+        stored = self._stored_patterns(data)
         if max(height, width) > LARGEST_SIDE:
             raise ValueError(
                 f"{self.path.name}:{name} claims patterns of {height} x {width} px, expected {LARGEST_SIDE} px at most"
@@ -119,14 +143,23 @@ class Hdf5:
                 skipped = start // columns * columns
                 return rows[start - skipped : stop - skipped]
 
-        return Stack((math.prod(scan), height, width), data.dtype, _explain_read_errors(self.path, read))
+        absent = None if stored is None else ~stored
+        if absent is not None:
+            logger.warning(
+                "%s:%s: %d of %d patterns were never written", self.path.name, name, absent.sum(), len(absent)
+            )
+        stack = Stack((math.prod(scan), height, width), data.dtype, _explain_read_errors(self.path, read), absent)
+        return stack.without_reading_absent()
 
     def number(self, *names: str, unit: str = "", otherwise: float | None = None) -> float | None:
-        """Return the first of these single numbers that the file holds, in metres or eV.
+        """Return the first of these single numbers that the file holds, in m, eV, px or rad.
+
+        A number in an unknown unit is not returned but explained in ``unread``.
 
         Args:
             *names: paths in the file; with an ``@`` attributes: ``patterns@detector_pixel_width_m``.
-            unit: of a number without a ``units`` attribute.
+            unit: of a number without a ``units`` attribute; it also determines the quantity. Without it numbers are
+                taken as they are.
             otherwise: returned if none is found.
         """
         for name in names:
@@ -134,21 +167,25 @@ class Hdf5:
             if isinstance(value, (np.ndarray, np.generic, int, float)) and np.size(value) == 1:
                 number = np.asarray(value).reshape(-1)[0]
                 if np.asarray(number).dtype.kind in "uifb" and np.isfinite(number):
-                    return float(number) * factor(unit_in_file or unit, f"{self.path.name}:{name}")
+                    quantity = quantity_of(unit)
+                    try:
+                        scale = factor(unit_in_file or unit, quantity, f"{self.path.name}:{name}") if quantity else 1.0
+                    except UnknownUnitError as error:
+                        self.unread.append(str(error))
+                        continue
+                    return float(number) * scale
         return otherwise
 
     def text(self, name: str) -> str:
         """Return a string, or an empty one where the file has none."""
-        value, _ = self._value(name)
-        value = value.reshape(-1)[0] if isinstance(value, np.ndarray) and value.size == 1 else value
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else value if isinstance(value, str) else ""
+        return plain_text(self._value(name)[0])
 
-    def scale(self, name: str, unit: str) -> float:
-        """Return the factor from the unit in a dataset's attributes, else from ``unit``, to metres or eV."""
-        return factor(self._unit(self.dataset(name)) or unit, f"{self.path.name}:{name}")
+    def unit(self, name: str, otherwise: str = "") -> str:
+        """Return the unit in a dataset's attributes, else ``otherwise``."""
+        return self._unit(self.dataset(name)) or otherwise
 
     def attribute(self, name: str, attribute: str) -> object:
-        """Return an attribute, or None; never an array of objects.
+        """Return an attribute, or None; an array of one text as that text, never an array of objects.
 
         Raises:
             ValueError: if ``name`` is missing.
@@ -157,27 +194,28 @@ class Hdf5:
         if node is None:
             raise ValueError(f"{name} not found in {self.path.name}: check source.format and source.dataset")
         value = node.attrs.get(attribute)
-        return None if isinstance(value, np.ndarray) and value.dtype.hasobject else value
+        if isinstance(value, np.ndarray) and value.dtype.hasobject:
+            return plain_text(value) or None
+        return value
 
     def holds_complex(self, name: str) -> bool:
         """Return True if a dataset holds complex numbers."""
-        node = self._find(name)
+        node = self._explore(name)
         return isinstance(node, h5py.Dataset) and (node.dtype.kind == "c" or _is_pair(node.dtype))
 
     def is_numeric(self, name: str) -> bool:
         """Return True if a dataset holds numbers, real or complex."""
-        node = self._find(name)
+        node = self._explore(name)
         return isinstance(node, h5py.Dataset) and (node.dtype.kind in "uifc" or _is_pair(node.dtype))
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a dataset; empty if it is missing."""
-        node = self._find(name)
+        node = self._explore(name)
         return node.shape or () if isinstance(node, h5py.Dataset) else ()
 
     @staticmethod
     def _unit(node: h5py.Dataset) -> str:
-        unit = node.attrs.get("units", node.attrs.get("unit", ""))
-        return unit.decode("utf-8", "replace") if isinstance(unit, bytes) else unit if isinstance(unit, str) else ""
+        return next(filter(None, (plain_text(node.attrs.get(name)) for name in UNIT_ATTRIBUTES)), "")
 
     def _value(self, name: str) -> tuple[object, str]:
         """Return a single number or an attribute, with the unit in its attributes."""
@@ -194,7 +232,7 @@ class Hdf5:
     def _open(self, path: Path) -> h5py.File:
         if path not in self._files:
             if not path.is_file():
-                raise ValueError(
+                raise MissingFileError(
                     f"{path.name}, which {self.path.name} links to, not found: put it into the same folder"
                 )
             try:
@@ -205,6 +243,13 @@ class Hdf5:
 
     def _find(self, name: str) -> h5py.Group | h5py.Dataset | None:
         return self._walk(self._open(self.path), name, 0)
+
+    def _explore(self, name: str) -> h5py.Group | h5py.Dataset | None:
+        """Find a name; None where it leads to a file that is missing, which matters only when it is read."""
+        try:
+            return self._find(name)
+        except MissingFileError:
+            return None
 
     def _walk(self, start: h5py.Group, name: str, depth: int) -> h5py.Group | h5py.Dataset | None:
         """Follow a name part by part, so that every link is checked."""
@@ -222,16 +267,34 @@ class Hdf5:
                 place = self._walk(place, place.id.links.get_val(part.encode()).decode(), depth + 1)
             elif kind == h5py.h5l.TYPE_EXTERNAL:
                 file, inner = (text.decode() for text in place.id.links.get_val(part.encode()))
-                place = self._walk(self._open(self._sibling(file)), "/" + inner, depth + 1)
+                linked = self._linked(file, Path(place.file.filename).parent)
+                place = self._walk(self._open(linked), "/" + inner, depth + 1)
             else:
                 raise ValueError(
                     f"{self.path.name}:{name} is a user-defined link, expected a soft or external one: copy the data"
                 )
         return place
 
-    def _sibling(self, linked: str) -> Path:
-        """Return the path of a linked file in the folder of this one, whatever folder the link names."""
-        return self.path.parent / linked.replace("\\", "/").rpartition("/")[2]
+    def _linked(self, named: str, folder: Path) -> Path:
+        """Return the path of a file that a link in a file of ``folder`` names.
+
+        Raises:
+            ValueError: if it lies outside the folders that links may lead to.
+        """
+        named = named.replace("\\", "/")
+        path = _absolute(folder / named)
+        allowed = (_absolute(self.path.parent), *LINK_FOLDERS.get())
+        if not re.match("[A-Za-z]:/", named) and any(path.is_relative_to(place) for place in allowed):
+            return path
+        if path.exists():
+            raise ValueError(
+                f"{self.path.name} links to {path}, outside its folder: put that file into the same folder and link to "
+                f"it there, or allow {path.parent} in source.link_folders"
+            )
+        beside = _absolute(self.path.parent / path.name)
+        if beside.is_file() and beside not in self._files:
+            logger.warning("%s links to %s, not found: taking %s beside it", self.path.name, named, beside.name)
+        return beside
 
     def _check_storage(self, data: h5py.Dataset, where: str, depth: int = 0) -> None:
         if data.external:
@@ -244,43 +307,51 @@ class Hdf5:
                 "with smaller chunks"
             )
         if data.is_virtual:
-            self._check_sources(data, where, depth)
+            if depth > DEEPEST_LINK:
+                raise ValueError(
+                    f"{where} nests virtual datasets more than {DEEPEST_LINK} deep: copy the data into one file"
+                )
+            if all(part is None for _, part in self._sources(data, where, depth)):
+                raise ValueError(f"no file that {where} takes its values from was found: put them beside the file")
         elif data.id.get_storage_size() == 0:
             raise ValueError(f"{where} claims the shape {data.shape} but has no values: write the file again")
 
-    def _check_sources(self, data: h5py.Dataset, where: str, depth: int) -> None:
-        """Refuse a virtual dataset whose sources lie outside the folder of this file or fail the same checks."""
-        if depth > DEEPEST_LINK:
-            raise ValueError(
-                f"{where} nests virtual datasets more than {DEEPEST_LINK} deep: copy the data into one file"
-            )
-        for source in {(part.file_name, part.dset_name) for part in data.virtual_sources()}:
-            name, inner = source
-            if name != "." and ("/" in name or "\\" in name):
-                raise ValueError(f"{where} takes its values from {name}, outside its folder: put that file beside it")
-            file = data.file if name == "." else self._open(self.path.parent / name)
-            part = self._walk(file, "/" + inner, depth + 1)
-            if not isinstance(part, h5py.Dataset):
-                raise ValueError(
-                    f"{name}:{inner}, which {where} takes its values from, not found: put it beside the file"
-                )
-            self._check_storage(part, where, depth + 1)
+    def _sources(
+        self, data: h5py.Dataset, where: str, depth: int = 0
+    ) -> list[tuple[h5py._hl.vds.VDSmap, h5py.Dataset | None]]:
+        """Return the parts of a virtual dataset with their source, checked as any dataset is; None if it is missing.
 
+        Raises:
+            ValueError: if a source lies outside the folders that links may lead to, or the HDF5 library would take a
+                missing one from the working directory.
+        """
+        folder, found = Path(data.file.filename).parent, []
+        for part in data.virtual_sources():
+            name, source = part.file_name, None
+            path = Path(data.file.filename) if name == "." else self._linked(name.replace("%b", "0"), folder)
+            if path.is_file():
+                source = self._walk(self._open(path), "/" + part.dset_name.replace("%b", "0"), depth + 1)
+            elif path.name in os.listdir():
+                raise ValueError(f"{where} takes values from {name}, not found: put it beside the file")
+            source = source if isinstance(source, h5py.Dataset) else None
+            if source is not None:
+                self._check_storage(source, where, depth + 1)
+            found.append((part, source))
+        return found
 
-def factor(unit: str, where: str) -> float:
-    """Return the factor from a unit to metres or electron volts; 1 for an empty unit.
-
-    Args:
-        unit: its name, as in a ``units`` attribute.
-        where: name of the value in messages.
-
-    Raises:
-        ValueError: for an unknown unit.
-    """
-    name = unit.strip().lower()
-    if name and name not in UNITS:
-        raise ValueError(f"{where} has the unknown unit {unit!r}: give the value in source.geometry")
-    return UNITS[name] if name else 1.0
+    def _stored_patterns(self, data: h5py.Dataset) -> np.ndarray | None:
+        """Return True for each pattern that has values, ``(J,)``; None where all have."""
+        if not data.is_virtual:
+            return written_patterns(data)
+        if math.prod(data.shape[:-2]) > LONGEST_SCAN:
+            return None
+        stored = np.zeros(math.prod(data.shape[:-2]), bool)
+        for part, source in self._sources(data, f"{self.path.name}:{data.name}"):
+            if source is not None:
+                counted = source.ndim == data.ndim and "%b" not in part.file_name + part.dset_name
+                available = None if not counted else max(0, len(source) - first_selected(part.src_space))
+                stored |= covered_patterns(data.shape, part.vspace, available)
+        return None if stored.all() else stored
 
 
 def is_hdf5(path: Path) -> bool:
@@ -320,3 +391,8 @@ def _explain_read_errors(path: Path, read: Callable[[int, int], np.ndarray]) -> 
             raise ValueError(f"{path.name} is damaged near pattern {start} ({error}): download it again") from None
 
     return guarded
+
+
+def _absolute(path: Path) -> Path:
+    """Return an absolute path without dots; symbolic links, which the owner of the folder made, stay."""
+    return Path(os.path.abspath(path))

@@ -14,12 +14,12 @@ from ..preprocessing.position_transform import oriented
 from ..preprocessing.probe_guess import guess_probe, in_photons
 from .detector_view import DetectorView, beam_in_corner, dead_pixels, kept_square, sample_patterns
 from .raw_scan import Measurement
+from .scan_positions import Positions
 
 logger = logging.getLogger(__name__)
 
 IN_MEMORY_BYTES = 1 << 28
 """Scans of up to this many bytes are read at once, which finds their smallest dtype; larger ones stay on disk."""
-UNITS_M = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "nm": 1e-9}
 LENGTHS_REMEDY = (
     "give energy, distance and pixel size in source.geometry: energy_ev or wavelength_m, detector_distance_m, "
     "detector_pixel_m, or pixel_size_m"
@@ -73,26 +73,43 @@ def with_positions(measurement: Measurement, source: Source) -> Measurement:
     """
     if measurement.positions is None:
         raise ValueError(f"positions not found in {measurement.file}: give their file in source.positions")
-    positions = np.asarray(measurement.positions, np.float64)
+    measurement = _without_absent(measurement)
+    assert measurement.positions is not None
+    scaled = measurement.positions.scaled(source.position_unit)
+    positions = scaled.values
     if positions.shape != (len(measurement.patterns), 2):
         raise ValueError(
             f"got positions of shape {positions.shape} for {len(measurement.patterns)} diffraction patterns, expected "
             f"({len(measurement.patterns)}, 2): remove the extra patterns or complete the position file"
         )
-    if source.position_unit == "px":
-        measurement = dataclasses.replace(measurement, unit="px")
-    elif source.position_unit != "auto":
-        measurement, positions = dataclasses.replace(measurement, unit="m"), positions * UNITS_M[source.position_unit]
     known = np.asarray(np.isfinite(positions).all(1))
     if known.all():
-        return dataclasses.replace(measurement, positions=positions)
+        return dataclasses.replace(measurement, positions=scaled)
     if not known.any():
         raise ValueError(f"all positions of {measurement.file} are NaN or infinite: correct the position file")
     logger.warning("%d of %d patterns have no finite position and are left out", np.sum(~known), len(known))
     kept = np.flatnonzero(known)
     metadata = measurement.metadata | {"patterns_without_position": int(np.sum(~known))}
     return dataclasses.replace(
-        measurement, positions=positions[kept], patterns=measurement.patterns.take(kept), metadata=metadata
+        measurement,
+        positions=Positions(positions[kept], scaled.unit),
+        patterns=measurement.patterns.take(kept),
+        metadata=metadata,
+    )
+
+
+def _without_absent(measurement: Measurement) -> Measurement:
+    """Return the measurement without patterns that were never written, and without their positions if it has them."""
+    absent = measurement.patterns.absent
+    if absent is None or measurement.positions is None:
+        return measurement
+    stored = np.flatnonzero(~absent)
+    positions = measurement.positions
+    if len(positions) == len(absent):
+        positions = dataclasses.replace(positions, values=positions.values[stored])
+    metadata = measurement.metadata | {"patterns_never_written": int(absent.sum())}
+    return dataclasses.replace(
+        measurement, patterns=measurement.patterns.take(stored), positions=positions, metadata=metadata
     )
 
 
@@ -140,11 +157,14 @@ def geometry_of(measurement: Measurement, given: MeasuredGeometry, size: int) ->
     nominal = any(value is not None for value in given.model_dump().values())
     if pixel and not wavelength and distance and pitch:
         wavelength = pixel * side * pitch / distance
+    reasons = f" ({'; '.join(measurement.unread)})" if measurement.unread else ""
     if not wavelength:
-        raise ValueError(f"wavelength not found in {measurement.file}: {LENGTHS_REMEDY}")
+        raise ValueError(f"wavelength not found in {measurement.file}{reasons}: {LENGTHS_REMEDY}")
     if not pixel:
         if not (distance and pitch):
-            raise ValueError(f"detector distance and pixel size not found in {measurement.file}: {LENGTHS_REMEDY}")
+            raise ValueError(
+                f"detector distance and pixel size not found in {measurement.file}{reasons}: {LENGTHS_REMEDY}"
+            )
         return Geometry(wavelength * distance / (size * pitch), wavelength, distance), nominal
     if not distance:
         nominal = nominal or not pitch
@@ -194,9 +214,9 @@ def _counts(measurement: Measurement, view: DetectorView) -> Stack | np.ndarray:
 def _in_pixels(measurement: Measurement, geometry: Geometry, size: int) -> np.ndarray:
     """Return positions in object pixels of patterns of ``size`` px."""
     assert measurement.positions is not None
-    if measurement.unit == "m":
-        return np.asarray(measurement.positions / geometry.pixel_size_m)
-    return np.asarray(measurement.positions * (size / measurement.patterns.shape[-1]))
+    if measurement.positions.unit == "m":
+        return np.asarray(measurement.positions.values / geometry.pixel_size_m)
+    return np.asarray(measurement.positions.values * (size / measurement.patterns.shape[-1]))
 
 
 def _probe(

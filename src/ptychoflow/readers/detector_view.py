@@ -69,7 +69,8 @@ class DetectorView:
 
 def sample_patterns(patterns: Stack) -> np.ndarray:
     """Return up to ``N_SAMPLED`` patterns spread evenly over the scan, ``(K, H, W)``."""
-    return patterns[np.unique(np.linspace(0, len(patterns) - 1, N_SAMPLED).astype(int))]
+    stored = np.arange(len(patterns)) if patterns.absent is None else np.flatnonzero(~patterns.absent)
+    return patterns[stored[np.unique(np.linspace(0, len(stored) - 1, N_SAMPLED).astype(int))]]
 
 
 def dead_pixels(sample: np.ndarray) -> np.ndarray:

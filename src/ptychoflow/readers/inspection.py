@@ -85,7 +85,7 @@ def inspect_file(path: Path, source: Source | None = None) -> Inspection:
     measurement, source, lengths = _with_lengths(measurement, source)
     missing += lengths
     inspection = Inspection(path, source, measurement, detector, missing=tuple(missing), warnings=tuple(doubt))
-    if measurement.positions is None or (lengths and measurement.unit == "m"):
+    if measurement.positions is None or (lengths and measurement.positions.unit == "m"):
         return dataclasses.replace(inspection, warnings=inspection.warnings + tuple(_doubts(detector)))
     return _with_scan(inspection)
 
@@ -158,7 +158,7 @@ def _file_with_positions(path: Path, count: int) -> str | None:
     for other in sorted(folder.iterdir()):
         if other != path and other.is_file() and other.suffix.lower() in (*TEXTS, ".npy", ".h5", ".hdf5", ".npz"):
             try:
-                if len(read_positions(other)[0]) == count:
+                if len(read_positions(other)) == count:
                     return other.name
             except (ValueError, OSError):
                 continue

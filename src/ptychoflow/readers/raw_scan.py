@@ -1,11 +1,12 @@
 """A measurement as its file holds it, before conversion, with the conventions of the file named."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
 from ..io.lazy_stack import Stack
+from .scan_positions import Positions
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,7 @@ class Measurement:
 
     Attributes:
         patterns: ``(J, H, W)``, left on disk.
-        positions: ``(y, x)`` of each pattern, ``(J, 2)``.
-        unit: of the positions: metres or object pixels of the uncut patterns.
+        positions: of each pattern.
         amplitude: True where patterns are square roots of counts; None where the format leaves it open.
         corner: True where the direct beam lies at ``[0, 0]``, False where it lies near the middle; None where the
             format leaves it open.
@@ -35,12 +35,12 @@ class Measurement:
         aperture_rad: half angle of the beam, rad.
         name: of the scan.
         file: name of the file in messages.
+        unread: why values that the file holds cannot be used, for the message that asks for them.
         metadata: everything else, plain data.
     """
 
     patterns: Stack
-    positions: np.ndarray | None = None
-    unit: Literal["m", "px"] = "m"
+    positions: Positions | None = None
     amplitude: bool | None = False
     corner: bool | None = False
     beam: tuple[float, float] | None = None
@@ -58,4 +58,5 @@ class Measurement:
     aperture_rad: float | None = None
     name: str = "scan"
     file: str = "the measurement"
+    unread: Sequence[str] = ()
     metadata: dict = field(default_factory=dict)

@@ -5,7 +5,6 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from ..config import Source
 from ..core.scan import Scan
 from ..io.npz_archive import open_npy
 from ..io.ptychodus_product import Product
-from ..io.safe_hdf5 import is_hdf5
+from ..io.safe_hdf5 import is_hdf5, links_into
 from ..io.sandbox import read_in_subprocess
 from .conversion import scan_from
 from .detector_view import sample_patterns
@@ -31,6 +30,7 @@ from .formats.ptypy import is_ptypy, read_ptypy, read_ptyr
 from .formats.tike import read_tike
 from .position_table import TEXTS, read_position_table
 from .raw_scan import Measurement
+from .scan_positions import Positions
 
 DAMAGE = (OSError, KeyError, IndexError, TypeError, OverflowError, ArithmeticError, RuntimeError, struct.error)
 """Errors that libraries raise over damaged files, besides ValueError; FileNotFoundError is passed on."""
@@ -139,6 +139,11 @@ def _read_scan(path: Path, source: Source) -> Scan:
 
 
 def _read_measurement(path: Path, source: Source) -> Measurement:
+    with links_into(source.link_folders):
+        return _read_files(path, source)
+
+
+def _read_files(path: Path, source: Source) -> Measurement:
     try:
         name = recognise(path) if source.format == "auto" else source.format
         if name.startswith("ptychodus:"):
@@ -146,8 +151,8 @@ def _read_measurement(path: Path, source: Source) -> Measurement:
         else:
             measurement = READERS[name].read(path, source.dataset)
         if source.positions is not None:
-            positions, unit = read_positions(_beside(path, source.positions))
-            measurement = dataclasses.replace(measurement, positions=positions, unit=unit)
+            positions = read_positions(_beside(path, source.positions))
+            measurement = dataclasses.replace(measurement, positions=positions)
         if source.probe is not None:
             probe, in_photons = read_probe(_beside(path, source.probe))
             measurement = dataclasses.replace(measurement, probe=probe, probe_in_photons=in_photons)
@@ -177,8 +182,8 @@ def recognise(path: Path) -> str:
     )
 
 
-def read_positions(path: Path) -> tuple[np.ndarray, Literal["m", "px"]]:
-    """Read positions ``(y, x)``, ``(J, 2)``, of a text table, a product, or any file of a scan, and their unit.
+def read_positions(path: Path) -> Positions:
+    """Read positions of a text table, a product, or any file of a scan.
 
     Raises:
         ValueError: if the file holds no positions.
@@ -191,8 +196,8 @@ def read_positions(path: Path) -> tuple[np.ndarray, Literal["m", "px"]]:
         measurement = READERS[recognise(path)].read(path, None)
         if measurement.positions is None:
             raise ValueError(f"positions not found in {path.name}: correct source.positions") from None
-        return measurement.positions, measurement.unit
-    return np.stack([product.y_m, product.x_m], axis=1), "m"
+        return measurement.positions
+    return Positions(np.stack([product.y_m, product.x_m], axis=1))
 
 
 def read_probe(path: Path) -> tuple[np.ndarray, bool]:

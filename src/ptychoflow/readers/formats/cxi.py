@@ -13,6 +13,7 @@ import numpy as np
 from ...io.safe_hdf5 import Hdf5
 from ..conversion import wavelength_m
 from ..raw_scan import Measurement
+from ..scan_positions import Positions, pair_axes, positions_in, table_columns
 
 ENTRY, DETECTOR, SOURCE, BEAM = (
     "/entry_1",
@@ -66,6 +67,7 @@ def read_cxi(path: Path, dataset: str | None = None) -> Measurement:
             detector_distance_m=file.number(f"{DETECTOR}/distance", f"{DETECTOR}/detector_distance", unit="m"),
             detector_pixel_m=pitch,
             name=path.stem,
+            unread=file.unread,
         )
 
 
@@ -81,8 +83,7 @@ def _read_ours(file: Hdf5) -> Measurement:
         ) from None
     return Measurement(
         patterns=file.stack(f"{DETECTOR}/data"),
-        positions=file.array(f"{OURS}/positions", 2),
-        unit="px",
+        positions=Positions(file.array(f"{OURS}/positions", 2), "px"),
         mask=~bad,
         probe=file.array(f"{OURS}/probe", 3, kinds="c"),
         probe_in_photons=True,
@@ -97,19 +98,17 @@ def _read_ours(file: Hdf5) -> Measurement:
     )
 
 
-def _positions(file: Hdf5, count: int) -> np.ndarray | None:
-    """Read positions ``(y, x)``, m, ``(J, 2)`` from the table ``(x, y, z)``, else from the motors of NXcxi_ptycho."""
+def _positions(file: Hdf5, count: int) -> Positions | None:
+    """Read positions from the table ``(x, y, z)``, else from the motors of NXcxi_ptycho."""
     table = file.first(*TRANSLATIONS)
     if table is not None:
-        x_y_z = file.array(table, 2) * file.scale(table, "m")
-        if x_y_z.shape[0] in (2, 3) and x_y_z.shape[1] == count and count > 3:
-            x_y_z = x_y_z.T
-        return x_y_z[:, [1, 0]] if x_y_z.shape[1] in (2, 3) else x_y_z
+        x_y_z, unit = table_columns(file.array(table, 2), count), file.unit(table, "m")
+        y_x = x_y_z[:, [1, 0]] if x_y_z.shape[1] in (2, 3) else x_y_z
+        return positions_in(y_x, unit, unit, f"{file.path.name}:{table}")
     if f"{MOTORS}/x" in file and f"{MOTORS}/y" in file:
-        y, x = (file.array(f"{MOTORS}/{axis}").ravel() * file.scale(f"{MOTORS}/{axis}", "m") for axis in "yx")
-        if len(y) * len(x) == count and count not in (len(y), len(x)):
-            y, x = (grid.ravel() for grid in np.meshgrid(y, x, indexing="ij"))
-        return np.stack(np.broadcast_arrays(y, x), axis=1) if len(y) == len(x) else None
+        pairs = pair_axes(file.array(f"{MOTORS}/y"), file.array(f"{MOTORS}/x"), count)
+        y_unit, x_unit = (file.unit(f"{MOTORS}/{axis}", "m") for axis in "yx")
+        return None if pairs is None else positions_in(pairs, y_unit, x_unit, f"{file.path.name}:{MOTORS}")
     return None
 
 
@@ -138,7 +137,10 @@ def _photon_energy(file: Hdf5) -> float | None:
     """Read the energy of the photons, eV: NeXus keeps it with the beam, CXI with the source."""
     beam = file.number(f"{BEAM}/incident_beam_energy", f"{BEAM}/energy", f"{BEAM}/incident_energy", unit="j")
     energy = beam or file.number(f"{SOURCE}/energy", unit="j")
-    return energy if energy and 0 < energy < HIGHEST_PHOTON_EV else None
+    if energy and energy >= HIGHEST_PHOTON_EV:
+        file.unread.append(f"{file.path.name}: {energy:.4g} eV is the energy of a machine, not of photons")
+        return None
+    return energy if energy and energy > 0 else None
 
 
 def _pixel(file: Hdf5) -> float | None:
@@ -149,7 +151,7 @@ def _pixel(file: Hdf5) -> float | None:
 def _beam(file: Hdf5) -> tuple[float, float] | None:
     """Read the beam centre, if it is in pixels."""
     y, x = (file.number(f"{DETECTOR}/beam_center_{axis}", unit="px") for axis in "yx")
-    return (y, x) if y and x else None
+    return (y, x) if y and x and y > 0 and x > 0 else None  # zeros and -1 stand for what is not known
 
 
 def square_pixel(x: float | None, y: float | None, name: str) -> float | None:

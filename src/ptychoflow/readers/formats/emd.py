@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ...io.safe_hdf5 import Hdf5, factor
+from ...core.units import factor, quantity_of
+from ...io.safe_hdf5 import Hdf5
 from ..raw_scan import Measurement
+from ..scan_positions import Positions, positions_in
 
 DEEPEST = 6
-RECIPROCAL = {"a^-1": 1e10, "å^-1": 1e10, "1/a": 1e10, "1/å": 1e10, "nm^-1": 1e9, "1/nm": 1e9, "m^-1": 1.0, "1/m": 1.0}
-ANGLES = {"mrad": 1e-3, "rad": 1.0, "urad": 1e-6}
+EXPECTED = "1/nm, 1/angstrom, mrad or rad"
 
 
 def is_emd(path: Path) -> bool:
@@ -29,18 +30,16 @@ def read_emd(path: Path, dataset: str | None = None) -> Measurement:
         if group is None:
             raise ValueError(f"datacube of four dimensions not found in {path.name}: set source.dataset")
         name = dataset or f"{group}/data"
-        rows, columns, side, _ = file.dataset(name, (4,)).shape
+        rows, columns, _, side = file.dataset(name, (4,)).shape
         first = 0 if f"{group}/dim0" in file else 1  # dim0 to dim3 since EMD 1.0, dim1 to dim4 before
         steps = [_step(file, f"{group}/dim{first + axis}") for axis in range(4)]
-        y, x = (np.arange(count) * _length(step, path) for count, step in zip((rows, columns), steps))
-        known = _frequencies(steps[2], side)
         return Measurement(
             patterns=file.stack(name, (4,)),
-            positions=np.stack([grid.ravel() for grid in np.meshgrid(y, x, indexing="ij")], axis=1),
-            unit="m" if steps[0] and steps[0][1].lower() not in ("", "pixels", "px", "n_m") else "px",
+            positions=_raster(steps[0], steps[1], (rows, columns), path),
             corner=None,
             name=path.stem,
-            **known,
+            unread=file.unread,
+            **_frequencies(file, steps[2], steps[3], side),
         )
 
 
@@ -55,29 +54,49 @@ def _datacube(file: Hdf5, group: str = "", depth: int = 0) -> str | None:
 
 
 def _step(file: Hdf5, name: str) -> tuple[float, str] | None:
-    """Read the step of a calibrated axis and its unit; None if the axis is missing."""
+    """Read the step of a calibrated axis and its unit; None if the axis is missing or has one point."""
     if not file.shape(name) or file.shape(name)[0] < 2:
         return None
     values = file.array(name, 1)[:2].astype(np.float64)
-    unit = file.attribute(name, "units")
-    unit = unit.decode("utf-8", "replace") if isinstance(unit, bytes) else str(unit or "")
-    return abs(float(values[1] - values[0])), unit.strip("[]_ ").replace("⁻¹", "^-1")
+    return abs(float(values[1] - values[0])), file.unit(name)
 
 
-def _length(step: tuple[float, str] | None, path: Path) -> float:
-    if step is None:
-        return 1.0
-    size, unit = step
-    return size * factor("px" if unit.lower() in ("", "n_m") else unit.replace("n_m", "nm"), f"{path.name}: scan axis")
+def _raster(y: tuple[float, str] | None, x: tuple[float, str] | None, counts: tuple[int, int], path: Path) -> Positions:
+    """Return the positions of a raster from the steps of its axes; an axis of one point takes the step of the other.
+
+    Axes without calibration are counted in scan steps, which are not object pixels.
+    """
+    y, x = y or x or (1.0, ""), x or y or (1.0, "")
+    axes = (np.arange(count) * (step or 1.0) for count, (step, _) in zip(counts, (y, x)))
+    values = np.stack([grid.ravel() for grid in np.meshgrid(*axes, indexing="ij")], axis=1)
+    if any(quantity_of(unit) in (None, "pixels") and not _is_unknown(unit) for _, unit in (y, x)):
+        return Positions(
+            values, problem=f"{path.name}: the scan axes are not calibrated, the step is {y[0]:g}, {x[0]:g}"
+        )
+    return positions_in(values, y[1], x[1], f"{path.name}: scan axis")
 
 
-def _frequencies(step: tuple[float, str] | None, side: int) -> dict:
-    """Return the lengths from a calibrated diffraction axis: object pixel, or from angles pitch over distance."""
+def _is_unknown(unit: str) -> bool:
+    return bool(unit) and quantity_of(unit) is None
+
+
+def _frequencies(file: Hdf5, y: tuple[float, str] | None, x: tuple[float, str] | None, side: int) -> dict:
+    """Return the lengths from the diffraction axes: object pixel, or from angles detector pixel over distance."""
+    step = x or y
     if step is None or step[0] == 0:
         return {}
-    size, unit = step[0], step[1].lower()
-    if unit in RECIPROCAL:
-        return {"pixel_size_m": 1 / (side * size * RECIPROCAL[unit])}
-    if unit in ANGLES:
-        return {"detector_distance_m": 1.0, "detector_pixel_m": size * ANGLES[unit]}
+    size, unit = step
+    where = f"{file.path.name}: diffraction axis"
+    if y is not None and (abs(y[0] / size - 1) > 1e-3 or y[1] != unit):
+        raise ValueError(
+            f"{where} steps are {y[0]:g} {y[1]} and {size:g} {unit}, expected equal ones: resample the patterns"
+        )
+    quantity = quantity_of(unit)
+    if quantity == "reciprocal length":
+        return {"pixel_size_m": 1 / (side * size * factor(unit, quantity, where))}
+    if quantity == "angle":
+        return {"detector_distance_m": 1.0, "detector_pixel_m": size * factor(unit, quantity, where)}
+    if quantity == "length":
+        return {"detector_pixel_m": size * factor(unit, quantity, where)}
+    file.unread.append(f"{where} has the unit {unit!r}, expected one of {EXPECTED}")
     return {}

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...io.safe_hdf5 import Hdf5
 from ..raw_scan import Measurement
+from ..scan_positions import positions_in
 
 
 def is_fold_slice(path: Path) -> bool:
@@ -36,10 +37,13 @@ def read_fold_slice(path: Path, dataset: str | None = None) -> Measurement:
             )
         return Measurement(
             patterns=patterns,
-            positions=np.stack([y, x], axis=1),
+            positions=positions_in(
+                np.stack([y, x], axis=1), file.unit("/ppY", "m"), file.unit("/ppX", "m"), f"{pair[1].name}:/ppY"
+            ),
             corner=None,
             wavelength_m=file.number("/lambda", unit="m"),
             pixel_size_m=file.number("/dx", unit="m"),
             name=base,
+            unread=file.unread,
             metadata={"tomography_angle_deg": file.number("/angle", otherwise=0.0)},
         )

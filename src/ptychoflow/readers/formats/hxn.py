@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ...io.safe_hdf5 import Hdf5
 from ..raw_scan import Measurement
+from ..scan_positions import positions_in
 
 
 def is_hxn(path: Path) -> bool:
@@ -21,7 +22,7 @@ def read_hxn(path: Path, dataset: str | None = None) -> Measurement:
         probe = file.array("/probe", 2, 3, kinds="c") if file.holds_complex("/probe") else None
         return Measurement(
             patterns=file.stack(dataset or "/diffamp"),
-            positions=x_y[::-1].T * 1e-6,  # um to m
+            positions=positions_in(x_y[::-1].T, *(file.unit("/points", "um"),) * 2, f"{path.name}:/points"),
             amplitude=True,
             corner=None,
             probe=probe if probe is None else probe.reshape(-1, *probe.shape[-2:]),
@@ -29,5 +30,6 @@ def read_hxn(path: Path, dataset: str | None = None) -> Measurement:
             detector_distance_m=file.number("/z_m", unit="m"),
             detector_pixel_m=file.number("/ccd_pixel_um", unit="um"),
             name=path.stem,
+            unread=file.unread,
             metadata={"tomography_angle_deg": file.number("/angle", otherwise=0.0)},
         )

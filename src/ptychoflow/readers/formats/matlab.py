@@ -12,6 +12,7 @@ from ...io.lazy_stack import Stack, stack_of
 from ...io.safe_hdf5 import Hdf5, is_hdf5
 from ..conversion import wavelength_m
 from ..raw_scan import Measurement
+from ..scan_positions import Positions, positions_in
 from .matlab_v5 import read_v5
 
 PATTERNS = ("det_data", "dp", "diffraction", "patterns", "data", "cbed", "fmag", "diff", "I", "measured")
@@ -86,17 +87,17 @@ def _as_stack(patterns: np.ndarray | Stack, count: int | None, path: Path) -> St
     return stack_of(np.moveaxis(patterns, -1, 0) if last else patterns)
 
 
-def _positions(arrays: dict) -> np.ndarray | None:
+def _positions(arrays: dict) -> Positions | None:
     for pair in PAIRS:
         if all(isinstance(arrays.get(name), np.ndarray) for name in pair):
             y, x = (np.asarray(arrays[name], np.float64).ravel() for name in pair)
-            return np.stack([y, x], axis=1) if len(y) == len(x) else None
+            return Positions(np.stack([y, x], axis=1)) if len(y) == len(x) else None
     for name in TABLES:
         table = arrays.get(name)
         if isinstance(table, np.ndarray) and table.ndim == 2 and 2 in table.shape:
             x_y = table if table.shape[1] == 2 else table.T
-            scale = 1e-6 if name == "pos_xy" else 1.0  # um to m, NSLS-II
-            return np.asarray(x_y[:, ::-1], np.float64) * scale
+            unit = "um" if name == "pos_xy" else "m"  # NSLS-II writes um
+            return positions_in(np.asarray(x_y[:, ::-1], np.float64), unit, unit, name)
     return None
 
 
@@ -113,5 +114,9 @@ def _number(arrays: dict, names: tuple[tuple[str, float], ...]) -> float | None:
         value = arrays.get(name)
         if isinstance(value, np.ndarray) and value.size and value.dtype.kind in "uif":
             number = float(value.ravel()[0]) * scale
+            if value.size > 1 and np.ptp(value) > 1e-3 * abs(value).max():
+                raise ValueError(
+                    f"{name} is {value.ravel().tolist()[:3]}, expected square pixels: resample the patterns"
+                )
             return number if np.isfinite(number) and number > 0 else None
     return None

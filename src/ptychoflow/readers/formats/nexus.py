@@ -4,15 +4,19 @@ A master links to its data files; those beside it are opened, others are not. Po
 (``source.positions``).
 """
 
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from ...io.lazy_stack import Stack, concatenate_stacks
-from ...io.safe_hdf5 import Hdf5
+from ...io.safe_hdf5 import Hdf5, MissingFileError
 from ..conversion import wavelength_m
 from ..raw_scan import Measurement
+from ..scan_positions import Positions, pair_axes, positions_in, table_columns
 from .cxi import square_pixel
+
+logger = logging.getLogger(__name__)
 
 PATTERNS = (
     *("/entry/data/data", "/entry/data/eiger_4", "/entry/instrument/detector/data", "/diff_data/merlin1/det_images"),
@@ -38,14 +42,15 @@ POSITIONS = (
 def is_nexus(path: Path) -> bool:
     """Return True if patterns are where detectors and beamlines put them."""
     with Hdf5(path) as file:
-        return file.first(*PATTERNS) is not None or bool(_family(file))
+        return bool(_family(file)) or _first_present(file) is not None
 
 
 def read_nexus(path: Path, dataset: str | None = None) -> Measurement:
     """Read a NeXus file or a detector's master; ``dataset`` is another path of the patterns."""
     with Hdf5(path) as file:
         patterns = _patterns(file, dataset)
-        energy = _number(file, BEAMS, ("incident_energy", "energy"), "ev") or file.number("/scan/energy")
+        energy = _number(file, BEAMS, ("incident_energy", "energy"), "ev")
+        energy = energy or file.number("/scan/energy", unit="ev")
         energy = energy or _number(file, DETECTORS, ("photon_energy",), "ev")
         length = _number(file, BEAMS, ("incident_wavelength", "wavelength"), "angstrom")
         x, y = (_number(file, DETECTORS, (f"{axis}_pixel_size", f"{axis}_pixel_size_m"), "m") for axis in "xy")
@@ -60,14 +65,45 @@ def read_nexus(path: Path, dataset: str | None = None) -> Measurement:
             detector_distance_m=_number(file, DETECTORS, ("detector_distance", "distance"), "m"),
             detector_pixel_m=square_pixel(x, y, path.name),
             name=path.stem,
+            unread=file.unread,
         )
 
 
 def _patterns(file: Hdf5, dataset: str | None) -> Stack:
-    family = _family(file)
-    if dataset is None and family and "/entry/data/data" not in file:
-        return concatenate_stacks([file.stack(name) for name in family])
-    return file.stack(dataset or file.first(*PATTERNS) or PATTERNS[0], (3, 4))
+    """Return the patterns of a dataset, or those of the numbered parts, whichever are more.
+
+    Parts that a master names but that were never written, as of a series that was stopped, are left out.
+    """
+    if dataset is not None:
+        return file.stack(dataset, (3, 4))
+    name, parts = _first_present(file), []
+    for part in _family(file):
+        try:
+            parts.append(file.stack(part))
+        except MissingFileError as error:
+            logger.warning("%s: its patterns are left out", str(error).partition(":")[0])
+    whole = file.stack(name or PATTERNS[0], (3, 4)) if name or not parts else None
+    if whole is None or sum(map(len, parts)) > len(whole):
+        return concatenate_stacks(parts)
+    return whole
+
+
+def _first_present(file: Hdf5) -> str | None:
+    """Return the first of the usual names that leads to patterns; a link to a missing file only if nothing else does.
+
+    Raises:
+        MissingFileError: if such a link is all that the file has.
+    """
+    missing = None
+    for name in PATTERNS:
+        try:
+            if name in file:
+                return name
+        except MissingFileError as error:
+            missing = missing or error
+    if missing is not None and not _family(file):
+        raise missing
+    return None
 
 
 def _family(file: Hdf5) -> list[str]:
@@ -80,19 +116,18 @@ def _number(file: Hdf5, groups: tuple[str, ...], names: tuple[str, ...], unit: s
     return value if value and value > 0 else None  # masters write zeros for what they do not know
 
 
-def _positions(file: Hdf5, count: int) -> np.ndarray | None:
+def _positions(file: Hdf5, count: int) -> Positions | None:
     for y_name, x_name, unit in POSITIONS:
         if y_name not in file or (x_name is not None and x_name not in file):
             continue
+        where = f"{file.path.name}:{y_name}"
         if x_name is None:
-            table = file.array(y_name, 2) * file.scale(y_name, unit)
-            table = table.T if len(table) == 2 and count != 2 else table
-            return table[:, [1, 0]] if table.shape[1] == 2 else None
-        y, x = (file.array(name).ravel() * file.scale(name, unit) for name in (y_name, x_name))
-        if len(y) == len(x) == count:
-            return np.stack([y, x], axis=1)
-        if len(y) * len(x) == count:
-            return np.stack([grid.ravel() for grid in np.meshgrid(y, x, indexing="ij")], axis=1)
+            table = table_columns(file.array(y_name, 2), count)
+            names = (file.unit(y_name, unit),) * 2
+            return positions_in(table[:, [1, 0]], *names, where) if table.shape[1] in (2, 3) else None
+        y_x = pair_axes(file.array(y_name), file.array(x_name), count)
+        if y_x is not None:
+            return positions_in(y_x, file.unit(y_name, unit), file.unit(x_name, unit), where)
     return None
 
 

@@ -13,6 +13,7 @@ from ...io.lazy_stack import Stack, stack_of
 from ...io.npz_archive import Archive, open_npz
 from ..conversion import wavelength_m
 from ..raw_scan import Measurement
+from ..scan_positions import Positions
 
 LONGEST_SCAN_M = 1e-3
 """Largest position that is taken as metres: SLAC files do not state the unit."""
@@ -60,7 +61,7 @@ def read_named_npz(path: Path, dataset: str | None = None) -> Measurement:
         energy, milliradians = archive.number("energy_ev", "photon_energy_eV"), archive.number("semi_angle_mrad")
         return Measurement(
             patterns=stack_of(archive.array(dataset or "patterns", 3)),
-            positions=_pairs(y, x, path),
+            positions=Positions(_pairs(y, x, path)),
             corner=None,
             probe=_modes(archive, "probe"),
             wavelength_m=archive.number("wavelength_m") or (wavelength_m(energy) if energy else None),
@@ -85,8 +86,7 @@ def _ptychopinn(archive: Archive, patterns: Stack, axes: tuple[str, str], path: 
     guess = archive.array("objectGuess", 2, 3, kinds="c") if "objectGuess" in archive else None
     return Measurement(
         patterns=patterns,
-        positions=_pairs(y, x, path),
-        unit="m" if metres else "px",
+        positions=Positions(_pairs(y, x, path), "m" if metres else "px"),
         amplitude={"count_intensity": False, "normalized_amplitude": True}.get(domain),
         mask=None if bad is None else ~bad,
         probe=_modes(archive, "probeGuess"),

@@ -12,6 +12,7 @@ from ...io.lazy_stack import stack_of
 from ...io.safe_hdf5 import Hdf5
 from ..conversion import wavelength_m
 from ..raw_scan import Measurement
+from ..scan_positions import Positions
 from .cxi import square_pixel
 from .ptychodus_product import read_product
 
@@ -49,10 +50,14 @@ def read_standard(path: Path, dataset: str | None = None) -> Measurement:
     if not (diffraction.parent / PRODUCT).is_file():
         return measurement
     product = read_product(diffraction.parent / PRODUCT)
+    if not product.far_field:
+        raise ValueError(
+            f"{PRODUCT} is of a near-field scan, which is not supported: only far-field patterns are reconstructed"
+        )
     kept, rows = _paired(indexes, product.indexes)
     return Measurement(
         patterns=patterns if len(kept) == len(patterns) else patterns.take(kept),
-        positions=np.stack([product.y_m, product.x_m], axis=1)[rows],
+        positions=Positions(np.stack([product.y_m, product.x_m], axis=1)[rows]),
         mask=mask,
         probe=product.probe[0] if product.probe.size else None,
         wavelength_m=wavelength_m(product.energy_ev) if product.energy_ev > 0 else None,
@@ -78,8 +83,7 @@ def read_training(path: Path, dataset: str | None = None) -> Measurement:
             raise ValueError(f"{path.name}: got {len(y)} positions along y and {len(x)} along x: export the scan again")
         return Measurement(
             patterns=patterns,
-            positions=np.stack([y, x], axis=1),
-            unit="px",
+            positions=Positions(np.stack([y, x], axis=1), "px"),
             mask=file.array("/bad_pixels", 2, kinds="buif") == 0 if "/bad_pixels" in file else None,
             probe=None if probe is None else probe.reshape(-1, *probe.shape[-2:]),
             wavelength_m=wavelength_m(energy) if energy else None,

@@ -11,6 +11,7 @@ from ...io.lazy_stack import concatenate_stacks
 from ...io.safe_hdf5 import Hdf5
 from ..conversion import wavelength_m
 from ..raw_scan import Measurement
+from ..scan_positions import Positions
 
 
 def is_ptypy(path: Path) -> bool:
@@ -27,16 +28,22 @@ def read_ptypy(path: Path, dataset: str | None = None) -> Measurement:
             raise ValueError(f"chunks not found in {path.name}: finish its preparation in ptypy")
         in_chunks = [_chunk_positions(file, f"/chunks/{name}") for name in chunks]
         known = [positions for positions in in_chunks if positions is not None]
+        in_file = np.concatenate(known) if len(known) == len(chunks) else _whole_scan(file)
         patterns = concatenate_stacks([file.stack(f"/chunks/{name}/{dataset or 'data'}") for name in chunks])
-        energy_kev = file.number("/meta/energy", "/info/energy")
+        if file.text("/meta/propagation").lower().startswith("near"):
+            raise ValueError(
+                f"{path.name} is a near-field scan, which is not supported: only far-field patterns are reconstructed"
+            )
+        energy_ev = file.number("/meta/energy", "/info/energy", unit="kev")
         return Measurement(
             patterns=patterns,
-            positions=np.concatenate(known) if len(known) == len(chunks) else _whole_scan(file),
+            positions=None if in_file is None else Positions(in_file),
             mask=_weight(file, chunks[0], patterns.shape[1:]),
-            wavelength_m=wavelength_m(energy_kev * 1e3) if energy_kev else None,
+            wavelength_m=wavelength_m(energy_ev) if energy_ev else None,
             detector_distance_m=file.number("/meta/distance", "/info/distance", unit="m"),
             detector_pixel_m=_pixel(file),
             name=file.text("/meta/label") or path.stem,
+            unread=file.unread,
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ...io.lazy_stack import stack_of
 from ...io.npz_archive import NUMBERS, open_npz
 from ..raw_scan import Measurement
+from ..scan_positions import Positions
 
 ARRAYS = {
     "data": ("f", 4, "real (angles, patterns, N, N)"),
@@ -38,8 +39,7 @@ def read_tike(path: Path, dataset: str | None = None) -> Measurement:
     patterns = stack_of(arrays["data"][0])
     return Measurement(
         patterns=patterns,
-        positions=arrays["scan"][0].astype(np.float64) + patterns.shape[-1] // 2,
-        unit="px",
+        positions=Positions(arrays["scan"][0].astype(np.float64) + patterns.shape[-1] // 2, "px"),
         corner=True,
         probe=arrays["probe"][0, 0, 0],
         name=path.name.partition(".")[0],
