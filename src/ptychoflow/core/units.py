@@ -105,7 +105,7 @@ def factor(unit: str, quantity: Quantity, where: str) -> float:
 
 
 def quantity_of(unit: str) -> Quantity | None:
-    """Return the quantity that a unit measures, or None for an unknown or empty one."""
+    """Return the quantity of a unit, or None for an unknown or empty one."""
     name = _plain_name(unit)
     if name in CASE_MATTERS:
         return "energy"
