@@ -203,6 +203,9 @@ def test_a_setting_has_one_reader():
     [
         ({"architecture": "fno", "attention": True}, "attention acts on unet, cnn, not on fno: remove it"),
         ({"architecture": "cnn", "fourier_modes": 4}, "fourier_modes acts on fno, not on cnn: remove it"),
+        ({"amplitude_activation": "relu", "architecture": "cnn"}, "amplitude_activation acts on head: polar, not on"),
+        ({"head": "polar"}, "head: polar is that of the cnn, not of the unet: set architecture: cnn"),
+        ({"input": "counts", "cascades": 3}, "cascades acts on backprojection, object_estimate, not on counts"),
         (
             {"input": "amplitude", "cascades": 3},
             "cascades acts on backprojection, object_estimate, not on amplitude: remove it",
@@ -213,7 +216,7 @@ def test_a_setting_has_one_reader():
         ),
         (
             {"input": "object_estimate", "output": "patches"},
-            "output acts on backprojection, amplitude, not on object_estimate: remove it",
+            "output acts on backprojection, amplitude, counts, not on object_estimate: remove it",
         ),
         ({"output": "patches", "group_size": 1}, "output: patches merges the patches of a group"),
     ],

@@ -13,6 +13,8 @@ from ptychoflow.cli.main import main
 from ptychoflow.config import merge
 from ptychoflow.io.dataset import open_dataset
 
+from ..interop.reference_network import reference_weights, write_reference_checkpoint
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "config/README.md", *(ROOT / "docs").rglob("*.md")])
 SMALL = {
@@ -51,6 +53,7 @@ def checkout(tmp_path_factory) -> Path:
     shutil.copy(folder / "results/networks/pinn.ckpt", folder / "pinn.ckpt")
     profile = {"data_config": {"K": 8}, "model_config": {"cbam_encoder": True}}
     (folder / "profile.json").write_text(json.dumps(profile))
+    write_reference_checkpoint(folder / "best-checkpoint.ckpt", reference_weights(patterns=4), patterns=4)
     return folder
 
 

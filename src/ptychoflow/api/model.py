@@ -8,6 +8,8 @@ from .config import ConfigManager, trained_with
 from .data import PtychoDataLoader, loader_of, one_scan
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..io.patch_store import PatchSet
     from ..models.checkpoint import Model
 
@@ -63,6 +65,21 @@ class PtychoModel:
         beside = Path(path).with_suffix(".json")
         record = read_json(beside) if beside.is_file() else {}
         return cls(read_model(Path(path)), tracked_run(record), record)
+
+    @classmethod
+    def from_ptychopinn(cls, path: Path | str) -> "PtychoModel":
+        """Load a network that PtychoPINN's torch backend has trained; runs no code from the file.
+
+        Args:
+            path: its Lightning checkpoint, or the folder of an MLflow run that holds one.
+
+        Raises:
+            FileNotFoundError: if no checkpoint is found.
+            ValueError: if it is damaged, holds pickled objects, or a network that cannot be predicted with.
+        """
+        from ..interop.ptychopinn.checkpoint import read_reference_model
+
+        return cls(read_reference_model(Path(path)))
 
     @classmethod
     def load_from_mlflow(cls, run_id: str, tracking_uri: str) -> "PtychoModel":
@@ -139,6 +156,36 @@ class PtychoModel:
         if register is not None:
             runs.register(destination, run_id, register)
         return replace(self, run=(destination, run_id))
+
+    def forward_predict(self, x: "Any", input_scale_factor: "Any" = 1.0) -> "np.ndarray":
+        """Return what a network that sees patterns alone makes of them: object patches, neither merged nor stitched.
+
+        The name and the arguments are PtychoPINN's.
+
+        Args:
+            x: patterns in groups, ``(B, C, N, N)``, zero frequency in the middle: counts or amplitudes, as the network
+                was trained on. A network for single patterns takes groups of any size.
+            input_scale_factor: multiplies them, a number or ``(B, 1, 1, 1)``.
+
+        Returns:
+            Patches, complex64, ``(B, C, N, N)``.
+
+        Raises:
+            ValueError: if the network sees more than patterns, or they are of another shape.
+        """
+        import torch
+
+        from ..networks.group_network import GroupReconstructor
+
+        network = self.model.network
+        if not isinstance(network, GroupReconstructor):
+            raise ValueError("the network refines the object of a whole scan: use predict_and_stitch")
+        patterns = torch.as_tensor(x, dtype=torch.float32) * torch.as_tensor(input_scale_factor, dtype=torch.float32)
+        if patterns.ndim != 4:
+            raise ValueError(f"expected patterns (B, C, N, N), got {tuple(patterns.shape)}")
+        groups = patterns.flatten(0, 1)[:, None] if network.settings.group_size == 1 else patterns
+        with torch.no_grad():
+            return network.patches(groups).reshape(patterns.shape).numpy()
 
     def predict(self, data: "PtychoDataLoader | Any", **arrays: Any) -> "PatchSet":
         """Predict the object patches of a scan; see :meth:`InferenceEngine.predict`."""

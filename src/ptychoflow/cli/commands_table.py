@@ -60,6 +60,7 @@ COMMANDS = {
         Command("report", "commands.report:report", RESULTS),
         Command("compare", "commands.compare:compare", RESULTS),
         Command("export", "commands.export:export", ONE_CALL),
+        Command("import", "commands.import_model:import_model", ONE_CALL),
         Command("run-directory", "commands.run_directory:run_directory", ONE_CALL, file_argument="input"),
         Command("ptychodus", "plugins.ptychodus.launcher:launch", ONE_CALL),
         Command("config show", "cli.config_command:show", ABOUT),

@@ -20,18 +20,22 @@ class Network(Section):
     """The neural network (read by `train`; `infer` takes it from the checkpoint)."""
 
     architecture: Literal["unet", "fno", "cnn"] = "unet"
-    """Kind of network: a residual U-Net, a Fourier neural operator, or a CNN with two decoders like PtychoPINN's."""
-    input: Literal["backprojection", "amplitude", "object_estimate"] = "backprojection"
+    """Kind of network: a residual U-Net, a Fourier neural operator, or PtychoPINN's CNN with two decoders."""
+    input: Literal["backprojection", "amplitude", "counts", "object_estimate"] = "backprojection"
     """Input of the network. `backprojection`: an estimate of the object from the counts and probes of a group.
-    `amplitude`: the square roots of the counts of a group alone. `object_estimate`: the object of the whole scan during
-    iterative refinement, which the network corrects between epochs (learned refinement, by `reconstruct`; it makes no
-    patches)."""
+    `amplitude`: the square roots of the counts of a group alone. `counts`: those counts themselves, as networks of
+    PtychoPINN see them. `object_estimate`: the object of the whole scan during iterative refinement, which the network
+    corrects between epochs (learned refinement, by `reconstruct`; it makes no patches)."""
     output: Literal["canvas", "patches"] = "canvas"
     """Output of the network: one canvas for the whole group, on which overlapping patterns agree by construction, or a
     patch for each pattern, merged with the probe intensity as weight."""
-    head: Literal["complex", "amplitude_phase"] = "complex"
+    head: Literal["complex", "amplitude_phase", "polar"] = "complex"
     """Form of the output. `complex`: real and imaginary part, added to the input estimate. `amplitude_phase`: an
-    amplitude from 0 to 2 and a phase from -pi to pi, multiplied with it."""
+    amplitude from 0 to 2 and a phase from -pi to pi, multiplied with it. `polar`: the head of PtychoPINN's CNN, an
+    unbounded amplitude by `amplitude_activation` and a phase from -pi to pi in the central half of the patch, a SiLU of
+    either in the border around it."""
+    amplitude_activation: Literal["silu", "sigmoid", "softplus", "relu"] = "silu"
+    """Function that makes the amplitude of `head: polar`."""
     group_size: Annotated[int, Field(ge=1, le=16)] = 7
     """Patterns per group, C, 1 to 16. Larger groups give more overlap and take more time."""
     base_channels: Annotated[int, Field(ge=8, multiple_of=8)] = 32
@@ -45,13 +49,18 @@ class Network(Section):
     left out."""
     physics_iterations: PositiveInt = 10
     """Iterations of physics before each network: back-projection steps, which start from a uniform object in the first
-    cascade, or, for `input: object_estimate`, epochs of rPIE (1 unless set). No effect on `input: amplitude`."""
+    cascade, or, for `input: object_estimate`, epochs of rPIE (1 unless set). No effect on `input: amplitude` and
+    `counts`."""
     cascades: Annotated[int, Field(ge=1, le=8)] = 2
     """Cascades, that is unrolled iterations, 1 to 8. Each runs `physics_iterations` and then a network that corrects
     the object; time grows in proportion. Each has a network of its own, except for `input: object_estimate`, where all
-    share one (3 cascades unless set). No effect on `input: amplitude`, which has one."""
+    share one (3 cascades unless set). No effect on `input: amplitude` and `counts`, which have one."""
 
-    acts_on: ClassVar[dict[str, tuple[str, ...]]] = {"attention": ("unet", "cnn"), "fourier_modes": ("fno",)}
+    acts_on: ClassVar[dict[str, tuple[str, ...]]] = {
+        "attention": ("unet", "cnn"),
+        "fourier_modes": ("fno",),
+        "amplitude_activation": ("cnn",),
+    }
     """Settings that have an effect on some architectures only, and those."""
     object_estimate_defaults: ClassVar[dict[str, int]] = {"physics_iterations": 1, "cascades": 3}
     """Defaults for `input: object_estimate`: one epoch of rPIE progresses as far as many back-projection steps."""
@@ -70,10 +79,18 @@ class Network(Section):
         refuse_idle(
             self, self.input, dict.fromkeys(("physics_iterations", "cascades"), ("backprojection", "object_estimate"))
         )
-        refuse_idle(self, self.input, {"output": ("backprojection", "amplitude")})
+        refuse_idle(self, self.input, {"output": ("backprojection", "amplitude", "counts")})
+        refuse_idle(self, f"head: {self.head}", {"amplitude_activation": ("head: polar",)})
+        if self.head == "polar" and self.architecture != "cnn":
+            raise ValueError(f"head: polar is that of the cnn, not of the {self.architecture}: set architecture: cnn")
         if self.output == "patches" and self.group_size == 1:
             raise ValueError("output: patches merges the patches of a group, but group_size is 1: raise it")
         return self
+
+    @property
+    def sees_patterns(self) -> bool:
+        """True if the network sees diffraction patterns alone, without probes and positions."""
+        return self.input in ("amplitude", "counts")
 
     def input_dependent_defaults(self) -> set[str]:
         """Return the settings that were not set and whose default depends on `input`."""

@@ -94,6 +94,10 @@ def model_from(content: object, path: Path) -> Model:
     if not isinstance(content, dict) or not isinstance(version, int):
         interrupted = isinstance(content, dict) and "optimizer_states" in content
         origin = "the state of an interrupted training" if interrupted else "another program's"
+        if isinstance(content, dict) and any("autoencoder." in name for name in content.get("state_dict", ())):
+            raise ValueError(
+                f"{path} is not a ptychoflow checkpoint but one of PtychoPINN: translate it with ptychoflow import"
+            )
         raise ValueError(
             f"{path} is not a ptychoflow checkpoint but {origin}: give the checkpoint that train wrote at its end"
         )

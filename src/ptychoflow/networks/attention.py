@@ -9,15 +9,18 @@ class Attention(nn.Module):
 
     Args:
         channels: number of feature channels.
-        reduction: the channel gate has ``channels // reduction`` hidden channels, at least 4.
+        hidden: hidden channels of the channel gate; a sixteenth of ``channels``, at least 4, without it.
         kernel_size: side of the spatial gate's kernel, px.
+        spatial_bias: give the spatial gate a bias.
     """
 
-    def __init__(self, channels: int, reduction: int = 16, kernel_size: int = 7) -> None:
+    def __init__(
+        self, channels: int, hidden: int | None = None, kernel_size: int = 7, spatial_bias: bool = True
+    ) -> None:
         super().__init__()
-        hidden = max(4, channels // reduction)
+        hidden = hidden or max(4, channels // 16)
         self.channel_gate = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
-        self.spatial_gate = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
+        self.spatial_gate = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=spatial_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features ``(B, channels, S, S)``, each multiplied by a weight between 0 and 1."""

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from ..config import Network
 from ..physics.back_projection import Estimate, backproject
@@ -18,7 +17,7 @@ class GroupReconstructor(MultiBackbone):
 
     A group has one canvas: each pattern is later diffracted from it with its own shifted probe, so overlapping patterns
     agree by construction. The probe enters with the back-projection, so one network serves many probes. A network that
-    sees amplitudes alone corrects a uniform canvas, once.
+    sees patterns alone corrects a uniform canvas, once.
 
     ASSUME the illumination of a group lies within the field of one pattern: a probe that is moved past the edge wraps
     around to the other side.
@@ -51,7 +50,7 @@ class GroupReconstructor(MultiBackbone):
 
         Returns:
             Canvases after each cascade, complex, ``(B, N, N)``, the last the best; and the back-projection that the
-            first cascade started from, None where the network sees amplitudes.
+            first cascade started from, None where the network sees patterns alone.
         """
         canvases: list[Tensor] = []
         estimates: list[Estimate | None] = []
@@ -62,6 +61,25 @@ class GroupReconstructor(MultiBackbone):
             canvases.append(self._apply_change(before, change, probes, relative))
             estimates.append(estimate)
         return canvases, estimates[0]
+
+    def patches(self, patterns: Tensor) -> Tensor:
+        """Return the patch that a network which sees patterns alone makes of each, ``(B, C, N, N)``, not merged.
+
+        Args:
+            patterns: input of the network as it is, scaled by the caller, ``(B, C, N, N)``, zero frequency in the
+                middle.
+
+        Raises:
+            ValueError: if the network sees more than patterns, or they are of another shape.
+        """
+        expected = (self.settings.group_size, self.window, self.window)
+        if not self.settings.sees_patterns:
+            raise ValueError(f"the network sees {self.settings.input}, not patterns alone: use predict")
+        if tuple(patterns.shape[1:]) != expected:
+            raise ValueError(f"expected patterns (B, {', '.join(map(str, expected))}), got {tuple(patterns.shape)}")
+        parts = self.backbones[0](patterns).float().unflatten(1, (2, -1))
+        uniform = torch.ones_like(parts[:, 0], dtype=torch.complex64)
+        return HEADS[self.settings.head](uniform, parts[:, 0], parts[:, 1])
 
     def normalise(self, counts: Tensor, probes: Tensor, mask: Tensor | None = None) -> None:
         """Scale the input channels to a mean square of 1 over these groups, at the first cascade.
@@ -78,22 +96,22 @@ class GroupReconstructor(MultiBackbone):
         self, counts: Tensor, probes: Tensor, mask: Tensor | None, start: Tensor | None
     ) -> tuple[Tensor, Tensor, Estimate | None]:
         """Return the canvas to correct ``(B, N, N)``, the network's input ``(B, channels, S, S)``, the estimate."""
-        amplitude = counts.sqrt()
-        if self.settings.input == "amplitude":
-            return torch.ones_like(probes[:, 0, 0]), self._crop_window(normalised(amplitude, mask)), None
-        estimate = backproject(amplitude, probes, mask, self.settings.physics_iterations, start)
+        if self.settings.sees_patterns:
+            patterns = counts if self.settings.input == "counts" else counts.sqrt()
+            return torch.ones_like(probes[:, 0, 0]), self._crop_window(normalised(patterns, mask)), None
+        estimate = backproject(counts.sqrt(), probes, mask, self.settings.physics_iterations, start)
         return estimate.canvas, self._crop_window(estimate.channels()), estimate
 
     def _apply_change(self, before: Tensor, change: Tensor, probes: Tensor, relative: Tensor | None) -> Tensor:
         """Return the canvas ``(B, N, N)`` with the output of a network ``(B, 2 P, S, S)`` applied, in float32."""
-        first = self._window_start(before.shape[-1])
-        after = before.shape[-1] - self.window - first
-        parts = pad(change.float(), (first, after, first, after)).unflatten(1, (2, -1))
-        patches = HEADS[self.settings.head](before[:, None], parts[:, 0], parts[:, 1])
+        first, parts = self._window_start(before.shape[-1]), change.float().unflatten(1, (2, -1))
+        inside = HEADS[self.settings.head](self._crop_window(before)[:, None], parts[:, 0], parts[:, 1])
+        patches = before[:, None].repeat(1, parts.shape[2], 1, 1)
+        patches[..., first : first + self.window, first : first + self.window] = inside
         if self.settings.output == "canvas":
             return patches[:, 0]
-        # back-projected patterns lie at their positions already; amplitudes hold no position
-        shift = relative if self.settings.input == "amplitude" else None
+        # back-projected patterns lie at their positions already; patterns hold no position
+        shift = relative if self.settings.sees_patterns else None
         return merge(patches, intensity(probes).sum(2), shift)
 
     def _crop_window(self, channels: Tensor) -> Tensor:
@@ -105,26 +123,26 @@ class GroupReconstructor(MultiBackbone):
         return size // 2 - self.window // 2
 
 
-def normalised(amplitude: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Divide amplitudes of each group by their root mean square, which removes the dose.
+def normalised(patterns: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Divide the patterns of each group by their root mean square, which removes the dose.
 
     Args:
-        amplitude: ``(B, C, N, N)``, zero frequency at the corner.
+        patterns: amplitudes or counts, ``(B, C, N, N)``, zero frequency at the corner.
         mask: 1 for valid detector pixels; others are set to 0.
 
     Returns:
         The same shape, zero frequency in the middle.
     """
     if mask is not None:
-        amplitude = amplitude * mask
-    power = amplitude.square().mean((-3, -2, -1), keepdim=True)
-    return torch.fft.fftshift(amplitude * power.clamp_min(1e-12).rsqrt(), dim=(-2, -1))
+        patterns = patterns * mask
+    power = patterns.square().mean((-3, -2, -1), keepdim=True)
+    return torch.fft.fftshift(patterns * power.clamp_min(1e-12).rsqrt(), dim=(-2, -1))
 
 
 def window_side(settings: Network, illumination: Tensor) -> int:
     """Return the side of the central square that a network of these settings works on, px.
 
-    It holds the illumination of the groups; a network that sees amplitudes needs the whole pattern.
+    It holds the illumination of the groups; a network that sees patterns alone needs the whole pattern.
 
     Args:
         settings: of the network.
@@ -138,7 +156,7 @@ def window_side(settings: Network, illumination: Tensor) -> int:
         raise ValueError(
             f"network.depth {settings.depth} needs patterns of at least {stride} px, got {size} px: lower network.depth"
         )
-    return size // stride * stride if settings.input == "amplitude" else illuminated_side(illumination, stride)
+    return size // stride * stride if settings.sees_patterns else illuminated_side(illumination, stride)
 
 
 def illuminated_side(illumination: Tensor, stride: int, share: float = 0.97) -> int:

@@ -1,4 +1,4 @@
-"""Heads: from two real channels of a network to a complex image; zeros leave the image before unchanged."""
+"""Heads: from two real channels of a network to a complex image; zeros leave it unchanged, but for ``polar``."""
 
 import math
 
@@ -28,5 +28,16 @@ def amplitude_and_phase_change(before: Tensor, first: Tensor, second: Tensor) ->
     return before * torch.polar(2 * torch.sigmoid(first), math.pi * torch.tanh(second))
 
 
-HEADS = {"complex": complex_change, "amplitude_phase": amplitude_and_phase_change}
+def polar_factor(before: Tensor, amplitude: Tensor, phase: Tensor) -> Tensor:
+    """Multiply by ``amplitude * exp(1j * phase)``, which the network has put out as they are.
+
+    Args:
+        before: complex image to change, of any shape.
+        amplitude: of the factor, of the same shape; it may be negative.
+        phase: of the factor, rad.
+    """
+    return before * torch.complex(amplitude * torch.cos(phase), amplitude * torch.sin(phase))
+
+
+HEADS = {"complex": complex_change, "amplitude_phase": amplitude_and_phase_change, "polar": polar_factor}
 """Heads by their names in the config; each takes the complex image before and two real images of its shape."""

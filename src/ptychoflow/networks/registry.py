@@ -22,4 +22,6 @@ def build(settings: Network, in_channels: int, out_channels: int) -> Backbone:
     """
     make: Any = ARCHITECTURES[settings.architecture]  # arguments beyond nn.Module's are those of each architecture
     specific = {name: getattr(settings, name) for name in settings.acting_on(settings.architecture)}
+    if settings.architecture == "cnn":  # the only one whose layers depend on the head
+        specific["head"] = settings.head
     return make(in_channels, out_channels, base_channels=settings.base_channels, depth=settings.depth, **specific)
