@@ -18,7 +18,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ptychoflow.config import ObjectRecipe, ProbeRecipe, Refinement, Trajectory
+from ptychoflow.config import BeamStability, Detector, ObjectRecipe, ProbeRecipe, Refinement, Trajectory
 from ptychoflow.core.scan import Scan
 from ptychoflow.metrics.alignment import Aligned, align
 from ptychoflow.metrics.data_consistency import counting_noise
@@ -34,7 +34,9 @@ from ptychoflow.physics.propagation import far_field_corner
 from ptychoflow.refinement.engine import RefinedVariables, RefinementEngine
 from ptychoflow.refinement.short_schedule import run_epoch
 from ptychoflow.refinement.uncertainty import phase_uncertainty
-from ptychoflow.simulation.acquisition import from_simulation
+from ptychoflow.simulation.acquisition import Experiment, as_scan, from_simulation
+from ptychoflow.simulation.beam_stability import draw_beam_variation
+from ptychoflow.simulation.detector import detector_mask
 from ptychoflow.simulation.objects import make_object
 from ptychoflow.simulation.probes import beam_diameter, make_probe
 from ptychoflow.simulation.scan_paths import make_trajectory
@@ -73,6 +75,22 @@ def simulated_scan(
     diameter = beam_diameter(np.sum(np.abs(probe) ** 2, axis=0))
     nominal, true = make_trajectory(path, image.shape, SIZE, diameter, rng)
     return from_simulation(true, probe, image, nominal_positions=nominal, seed=seed)
+
+
+def disturbed_scan(beam: BeamStability | None = None, detector: Detector | None = None) -> Scan:
+    """Simulate the small scan with a beam or a detector that is not ideal."""
+    ideal, detector = simulated_scan(photons=1e6), detector or Detector()
+    variation = draw_beam_variation(beam or BeamStability(), len(ideal), np.random.default_rng(1))
+    experiment = Experiment(
+        ideal.truth.object,
+        ideal.probe,
+        ideal.positions,
+        detector=detector,
+        mask=detector_mask(detector, SIZE, 0),
+        beam=variation,
+    )
+    counts = np.concatenate(list(experiment.counts()))
+    return as_scan(experiment, counts, ideal.positions, ideal.geometry, "disturbed", {})
 
 
 def refined(scan: Scan, settings: Refinement) -> Iterator[tuple[RefinementEngine, float]]:
@@ -207,6 +225,53 @@ def mixed_state_probe() -> Figure:
         show(axis, coloured(mode), f"mode {number + 1}, {100 * powers[number] / powers.sum():.0f} %")
     axes[3].semilogy(list(ends), [error for _, error in ends.values()], "o-")
     axes[3].set(xlabel="modes refined", title="R-factor", xticks=(1, 2, 3, 4))
+    return figure
+
+
+@drawing
+def probe_relaxation() -> Figure:
+    """Draw the variations of a probe whose focus drifts, their weights along the scan, and the R-factor by epoch."""
+    scan = disturbed_scan(BeamStability(defocus_drift_waves=0.25))
+    errors = {}
+    for count in (0, 1, 2):
+        settings = Refinement(epochs=30, probe_start_epoch=2, probe_variations=count)
+        *states, (engine, last) = refined(scan, settings)
+        errors[count] = [*(error for _, error in states), last]
+    found = engine.instrument()
+    figure, axes = panels(4, height=2.3, width_ratios=(1, 1, 1.3, 1.3))
+    for number, (axis, mode) in enumerate(zip(axes, found.probe_variations)):
+        show(axis, coloured(mode), f"variation {number + 1}")
+    axes[2].plot(found.variation_weights, ".", markersize=2)
+    axes[2].set(xlabel="pattern", title="weights")
+    for count, values in errors.items():
+        axes[3].semilogy(range(1, 31), values, label=f"{count} variations")
+    axes[3].set(xlabel="epoch", title="R-factor")
+    axes[3].legend(fontsize=7)
+    return figure
+
+
+@drawing
+def detector_response() -> Figure:
+    """Draw the R-factor by epoch with and without the terms, the fitted background, and the fitted width by epoch."""
+    figure, axes = panels(3, height=2.4, width_ratios=(1.4, 1, 1.4))
+    base = {"epochs": 40, "probe_start_epoch": 2}
+    cases = {"background": ({"dark_counts": 20, "beamstop_px": 6}, {"background_start_epoch": 3})}
+    cases["blur"] = ({"point_spread_px": 0.7}, {"point_spread_start_epoch": 3})
+    for colour, (name, (detector, settings)) in enumerate(cases.items()):
+        scan = disturbed_scan(detector=Detector(**detector))
+        for style, extra in (("--", {}), ("-", settings)):
+            errors, widths = [], []
+            for engine, error in refined(scan, Refinement(**base, **extra)):
+                errors.append(error)
+                widths.append(engine.detector.point_spread_px)
+            axes[0].semilogy(errors, style, color=f"C{colour}", label=f"{name}, {'fitted' if extra else 'ignored'}")
+        if name == "background":
+            show(axes[1], engine.instrument().background, "background")
+    axes[2].plot(widths)
+    axes[2].axhline(0.7, linestyle="--", color="black", linewidth=1)
+    axes[2].set(xlabel="epoch", title="width of the blur (px)")
+    axes[0].set(xlabel="epoch", title="R-factor")
+    axes[0].legend(fontsize=7)
     return figure
 
 

@@ -98,3 +98,18 @@ def test_the_command_line_says_it_and_ends_well(cxi, capsys):
     (cxi.parent / "text.h5").write_text("no HDF5")
     assert main(["inspect", str(cxi.parent / "text.h5")]) == 2
     assert "unknown format" in capsys.readouterr().err
+
+
+def test_counts_with_a_gain_bring_their_fano_factor(tmp_path):
+    """Into the config, and by the scan to the noise floor; photon counts bring none."""
+    rng = np.random.default_rng(0)
+    for gain in (1, 3):
+        counts = (gain * rng.poisson(20, (40, 32, 32))).astype(np.uint16)
+        probe, positions = np.ones((32, 32), complex), rng.uniform(0, 30, (40, 2))
+        names = {"diff3d": counts, "xcoords": positions[:, 1], "ycoords": positions[:, 0], "probeGuess": probe}
+        np.savez(tmp_path / f"{gain}.npz", **names, objectGuess=np.ones((80, 80), complex))
+        inspect(Source(file=str(tmp_path / f"{gain}.npz")), tmp_path / f"out{gain}")
+        source = load_config(tmp_path / f"out{gain}" / "config.yaml").scans[str(gain)].source
+        convert(tmp_path / f"{gain}.cxi", source)
+        assert read_scan(tmp_path / f"{gain}.cxi").fano_factor == pytest.approx(gain, rel=0.15)
+        assert (source.fano_factor is None) == (gain == 1)

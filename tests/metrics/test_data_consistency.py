@@ -87,3 +87,14 @@ def test_raster_artefacts_show_where_patches_have_phases_of_their_own():
     assert raster_artifact_ratio(image * offsets, (0, 0), positions, disc()) > 2
     assert raster_artifact_ratio(offsets + 1e-3 * image, (0, 0), positions, disc()) > 100
     assert raster_artifact_ratio(np.ones((96, 120)), (0, 0), positions, disc()) == 1
+
+
+@pytest.mark.parametrize("fano", [0.5, 3.0])
+def test_the_noise_floor_follows_the_fano_factor(fano):
+    expected = np.array([0.5, 3.0, 50.0, 2e4])
+    counts = fano * np.random.default_rng(0).poisson(expected / fano, (400_000, len(expected)))
+    drawn = np.mean((np.sqrt(counts) - np.sqrt(expected)) ** 2, axis=0)
+    assert counting_noise(expected, fano) == pytest.approx(drawn, rel=0.02)
+    blocks = np.full((1, 1, 2, 2), 50.0, np.float32)
+    floors = [compare_counts(iter(blocks), blocks[0], fano_factor=factor).noise_floor for factor in (1.0, fano)]
+    assert floors[1] == pytest.approx(floors[0] * fano, rel=0.05)

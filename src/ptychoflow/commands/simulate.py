@@ -9,6 +9,7 @@ import numpy as np
 from ..config import Simulation
 from ..io.provenance import record_provenance
 from ..simulation.acquisition import Experiment
+from ..simulation.beam_stability import draw_beam_variation
 from ..simulation.detector import detector_mask
 from ..simulation.objects import make_object
 from ..simulation.probes import beam_diameter
@@ -49,7 +50,8 @@ def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | 
     nominal, true = make_trajectory(path, image.shape, simulation.size, diameter, seeded_rng(seed, "trajectory"))
     logger.info("made %s of %s px and %d positions", simulation.object.name, image.shape, len(true))
     mask = detector_mask(simulation.detector, simulation.size, seed)
-    experiment = Experiment(image, modes, true, exposure_points(path), simulation.detector, mask, seed)
+    beam = draw_beam_variation(simulation.beam, len(true), seeded_rng(seed, "beam"))
+    experiment = Experiment(image, modes, true, exposure_points(path), simulation.detector, mask, seed, beam=beam)
     metadata = {
         "photons_asked": simulation.photons_per_pattern,
         "beam_diameter_px": diameter,

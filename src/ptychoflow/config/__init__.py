@@ -7,12 +7,13 @@ scan or a method overrides what it names. What cannot change a result (devices, 
 
 from .base import HALVES, NAME, ConfigError, Recipe, Section, merge, whole_scan
 from .loading import load_config, step_sections, validate
-from .reconstruction import Evaluation, Inference, Refinement, Stitching
+from .reconstruction import Constraints, Evaluation, Inference, Refinement, Stitching
 from .root import IN_ONE, READS, Config, MethodEntry, Sweep
 from .runtime import Runtime, Tracking
 from .scans import (
     FORMATS,
     Aberration,
+    BeamStability,
     Detector,
     MeasuredGeometry,
     NominalGeometry,
@@ -33,8 +34,10 @@ __all__ = [
     "NAME",
     "READS",
     "Aberration",
+    "BeamStability",
     "Config",
     "ConfigError",
+    "Constraints",
     "Detector",
     "Evaluation",
     "Grouping",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from .base import Alpha, Section
+from .base import Alpha, Section, refuse_idle
 
 
 class Inference(Section):
@@ -40,6 +40,76 @@ class Stitching(Section):
     error instead."""
 
 
+Strength = Annotated[float, Field(ge=0, le=1)]
+
+
+class Constraints(Section):
+    """Constraints between the epochs of a refinement.
+
+    A strength of 0 leaves a constraint out, 1 makes it hold after each epoch, and between them it is approached.
+    """
+
+    start_epoch: PositiveInt = 1
+    """Epoch from which constraints act, at the end of each epoch."""
+    amplitude_at_most_one: Strength = 0.0
+    """Strength, 0 to 1, by which the object's amplitude above 1 is lowered to 1: a sample without gain. The probe must
+    carry the photons of the beam."""
+    phase_only: Strength = 0.0
+    """Strength, 0 to 1, by which the object's amplitude is moved to 1: a sample that absorbs nothing."""
+    total_variation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Weight of the total variation of the complex object, in units of the object; 0.001 to 0.01 removes noise from
+    piecewise constant objects."""
+    low_pass: Strength = 0.0
+    """Strength, 0 to 1, by which frequencies of the object beyond `low_pass_cycles_per_px` are removed."""
+    low_pass_cycles_per_px: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    """Frequency at which the Gaussian low pass is 1/2, cycles/px."""
+    raster_peaks: Strength = 0.0
+    """Strength, 0 to 1, by which raster artefacts are removed: peaks in the object's spectrum at the frequencies of a
+    regular scan. A scan without a period is left as it is."""
+    probe_support: Strength = 0.0
+    """Strength, 0 to 1, by which the probe outside `probe_support_diameter_px` is removed."""
+    probe_support_diameter_px: PositiveFloat = 32.0
+    """Diameter of the disc that holds the probe, object px."""
+    probe_centring: Strength = 0.0
+    """Fraction, 0 to 1, of the distance from the probe's centre of mass to the middle by which probe and object are
+    moved together, in whole pixels."""
+    probe_aperture: Strength = 0.0
+    """Strength, 0 to 1, by which the far field of the probe outside `probe_aperture_diameter_px` is removed."""
+    probe_aperture_diameter_px: PositiveFloat = 32.0
+    """Diameter of the disc that holds the far field of the probe, detector px."""
+    probe_power: Strength = 0.0
+    """Strength, 0 to 1, by which the probe keeps the photons that it starts with; the object takes up the factor."""
+
+    @property
+    def act(self) -> bool:
+        """True if any constraint has a strength."""
+        return any(getattr(self, name) for name in STRENGTHS)
+
+    @model_validator(mode="after")
+    def _every_setting_acts(self) -> "Constraints":
+        for strength, names in STRENGTHS.items():
+            for name in names:
+                if getattr(self, strength) == 0 and getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} acts with {strength} above 0 only: set {strength}, or remove {name}")
+        if not self.act and self.start_epoch != 1:
+            raise ValueError("start_epoch acts where a constraint has a strength above 0: set one, or remove it")
+        return self
+
+
+STRENGTHS: dict[str, tuple[str, ...]] = {
+    "amplitude_at_most_one": (),
+    "phase_only": (),
+    "total_variation": (),
+    "low_pass": ("low_pass_cycles_per_px",),
+    "raster_peaks": (),
+    "probe_support": ("probe_support_diameter_px",),
+    "probe_centring": (),
+    "probe_aperture": ("probe_aperture_diameter_px",),
+    "probe_power": (),
+}
+"""Constraints and the settings that act with them."""
+
+
 class Refinement(Section):
     """The iterative refinement of the object on the counts by rPIE (read by `refine`)."""
 
@@ -73,6 +143,26 @@ class Refinement(Section):
     intensity_start_epoch: PositiveInt | None = None
     """Epoch from which an intensity scale of each pattern is fitted as well, for a beam that fluctuates; None takes the
     beam as constant. Drifts that are slow along the scan cannot be distinguished from the object's amplitude."""
+    probe_variations: Annotated[int, Field(ge=0, le=16)] = 0
+    """Variation modes of the first probe mode, for a beam that changes from pattern to pattern (orthogonal probe
+    relaxation). 2 to 4 describe drift of position and focus; 0 takes the beam as constant. They need
+    `probe_start_epoch`."""
+    probe_variation_start_epoch: PositiveInt | None = None
+    """Epoch from which the variations are refined; None is three epochs after `probe_start_epoch`, or the last epoch
+    where that is earlier."""
+    probe_variation_smoothing: NonNegativeFloat = 0.0
+    """Standard deviation of the Gaussian that smooths the weights of the variations along the scan, patterns. 0 leaves
+    the weights of neighbouring patterns independent; 3 or so suits slow drifts and few photons."""
+    background_start_epoch: PositiveInt | None = None
+    """Epoch from which a static background, 0 or more counts in each detector pixel, is fitted as well; None fits none.
+    It needs a mask: a detector pixel that is not valid has no background."""
+    point_spread_px: NonNegativeFloat = 0.0
+    """Standard deviation of the detector's Gaussian point spread, detector px, by which expected counts are blurred; 0
+    is a detector without blur."""
+    point_spread_start_epoch: PositiveInt | None = None
+    """Epoch from which the width of the point spread is fitted as well, from `point_spread_px` on; None keeps it."""
+    constraints: Constraints = Constraints()
+    """Constraints on object and probe between epochs; the default has none."""
     convergence_tolerance: NonNegativeFloat = 1e-3
     """Stop after an epoch that changes the phase by less than this, rad rms, and lowers the R-factor by less than this
     fraction of it. 0 runs all epochs."""
@@ -84,10 +174,13 @@ class Refinement(Section):
 
     @model_validator(mode="after")
     def _starts_are_within_the_epochs(self) -> "Refinement":
-        for name in ("probe_start_epoch", "position_start_epoch", "intensity_start_epoch"):
-            first = getattr(self, name)
+        for name in type(self).model_fields:
+            first = getattr(self, name) if name.endswith("_start_epoch") else None
             if first is not None and first > self.epochs:
                 raise ValueError(f"{name} is {first}, but there are {self.epochs} epochs: lower it, or remove it")
+        first = self.constraints.start_epoch
+        if first > self.epochs:
+            raise ValueError(f"constraints.start_epoch is {first}, but there are {self.epochs} epochs: lower it")
         return self
 
     @model_validator(mode="after")
@@ -97,6 +190,35 @@ class Refinement(Section):
                 "additional probe modes need probe refinement: set probe_start_epoch, such as 2, or remove probe_modes"
             )
         return self
+
+    @model_validator(mode="after")
+    def _variations_are_refined(self) -> "Refinement":
+        if self.probe_variations and self.probe_start_epoch is None:
+            raise ValueError(
+                "probe variations need probe refinement: set probe_start_epoch, such as 2, or remove probe_variations"
+            )
+        refuse_idle(
+            self,
+            "probe_variations: 0" if self.probe_variations == 0 else "any",
+            {name: ("any",) for name in ("probe_variation_start_epoch", "probe_variation_smoothing")},
+        )
+        return self
+
+    @property
+    def start_epochs(self) -> dict[str, int | None]:
+        """Epoch from which each variable beside the object is refined; None for never."""
+        variations = None
+        if self.probe_variations and self.probe_start_epoch is not None:
+            variations = self.probe_variation_start_epoch or min(self.probe_start_epoch + 3, self.epochs)
+        return {
+            "probe": self.probe_start_epoch,
+            "positions": self.position_start_epoch,
+            "probe_scale": self.intensity_start_epoch,
+            "probe_variations": variations,
+            "background": self.background_start_epoch,
+            "point_spread": self.point_spread_start_epoch,
+            "constraints": self.constraints.start_epoch if self.constraints.act else None,
+        }
 
 
 class Evaluation(Section):

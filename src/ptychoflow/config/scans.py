@@ -186,6 +186,32 @@ class Detector(Section):
     """Diameter of a beamstop over the centre of the pattern, px. Its pixels are masked."""
 
 
+class BeamStability(Section):
+    """The beam's drift and flicker during a simulated scan. The default is a constant beam."""
+
+    pointing_drift_px: NonNegativeFloat = 0.0
+    """Largest slow drift of the probe on the sample along each axis, object px. Recorded positions do not include
+    it."""
+    defocus_drift_waves: NonNegativeFloat = 0.0
+    """Largest slow drift of the defocus, waves at the edge of the aperture; 0.17 is 10 % of the default defocus."""
+    flicker: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Fluctuation of the intensity from pattern to pattern, rms fraction of the mean."""
+    correlation_patterns: PositiveFloat = 10.0
+    """Standard deviation of the Gaussian that makes drifts smooth along the scan, patterns."""
+
+    @property
+    def is_constant(self) -> bool:
+        """True for a beam that is the same at every pattern."""
+        return not (self.pointing_drift_px or self.defocus_drift_waves or self.flicker)
+
+    @model_validator(mode="after")
+    def _correlation_acts(self) -> "BeamStability":
+        drifts = self.pointing_drift_px or self.defocus_drift_waves
+        if not drifts and self.correlation_patterns != type(self).model_fields["correlation_patterns"].default:
+            raise ValueError("correlation_patterns acts on pointing_drift_px and defocus_drift_waves: set one of them")
+        return self
+
+
 class NominalGeometry(Section):
     """Geometry of a simulated scan, or of a file that carries none. The report marks it as nominal."""
 
@@ -210,6 +236,8 @@ class Simulation(Section):
     """Side of a diffraction pattern, px."""
     photons_per_pattern: PositiveFloat = 1e5
     """Photons per pattern that the probe carries, before the sample absorbs any."""
+    beam: BeamStability = BeamStability()
+    """Drift and flicker of the beam; the default is a constant beam."""
     detector: Detector = Detector()
     """Detector model; the default is ideal."""
     geometry: NominalGeometry = NominalGeometry(energy_ev=8800.0, detector_distance_m=2.0, detector_pixel_m=172e-6)
@@ -307,6 +335,9 @@ class Source(Section):
     not square."""
     defocus_m: float | None = None
     """Distance from focus to sample, m, for the probe that is estimated where the file has none."""
+    fano_factor: PositiveFloat | None = None
+    """Variance over mean of the counts of a pixel, dimensionless, as `inspect` finds it; the noise floor is that of
+    such counts. None is 1, Poisson noise."""
     object_is_ground_truth: bool = False
     """Take the object in the file as ground truth, which the scan was simulated from. `false` takes it as a mere
     estimate."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .instrument import IDEAL, Instrument
 from .scan import Geometry
 
 ROWS_AT_ONCE = 256
@@ -29,6 +30,7 @@ class Reconstruction:
             ``(H, W)``. Parts do not overlap, so that their phases cannot be compared. None for a single part.
         phase_uncertainty: standard deviation of the phase, rad, up to a ramp and a constant, ``(H, W)``; None where it
             was not estimated.
+        instrument: variations of the probe, background and point spread that belong to the probe and positions.
         name: ``method/scan``.
         history: columns with one number per epoch: ``epoch``, ``seconds``, ``error`` and others.
         snapshots: the object at some of those epochs, ``(K, H, W)``; their numbers in ``metadata["snapshot_epochs"]``.
@@ -44,6 +46,7 @@ class Reconstruction:
     coverage: np.ndarray
     probe_scale: np.ndarray | None = None
     phase_uncertainty: np.ndarray | None = None
+    instrument: Instrument = IDEAL
     name: str = "reconstruction"
     history: dict[str, list[float]] = field(default_factory=dict)
     snapshots: np.ndarray | None = None

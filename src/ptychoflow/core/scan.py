@@ -134,6 +134,11 @@ class Scan:
         """Photons per pattern that the probe carries, ``sum(abs(probe)**2)``."""
         return float(np.sum(np.abs(self.probe) ** 2))
 
+    @property
+    def fano_factor(self) -> float:
+        """Variance over mean of a count, dimensionless; 1 for Poisson noise."""
+        return float(self.metadata.get("fano_factor", 1.0))
+
 
 def check_scan_extent(scan: Scan) -> None:
     """Refuse positions that all lie within a pixel: patterns at one place cannot be reconstructed together.

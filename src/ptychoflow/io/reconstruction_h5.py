@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ..core.instrument import Instrument
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Geometry
 from .atomic import atomic_file, size_of
@@ -36,7 +37,7 @@ def product_of(reconstruction: Reconstruction) -> Product:
     losses = zip(history["epoch"], history["error"]) if "error" in history else ()
     photons, probe_scale = float(np.sum(np.abs(reconstruction.probe) ** 2)), reconstruction.probe_scale
     return Product(
-        probe=reconstruction.probe.astype(np.complex64)[None],
+        probe=_coherent_probe(reconstruction),
         object=np.asarray(reconstruction.object, np.complex64)[None],
         indexes=np.arange(len(y)),
         y_m=y,
@@ -49,8 +50,28 @@ def product_of(reconstruction: Reconstruction) -> Product:
         energy_ev=geometry.energy_ev,
         photons=photons,
         photon_counts=None if probe_scale is None else photons * np.asarray(probe_scale, np.float64) ** 2,
+        opr_weights=_opr_weights(reconstruction.instrument),
         losses=np.array([*losses], np.float64).reshape(-1, 2),
     )
+
+
+def _coherent_probe(reconstruction: Reconstruction) -> np.ndarray:
+    """Return the probe and its variations as coherent modes; they vary the first incoherent one, ``(1 + K, M, N, N)``.
+
+    pty-chi adds up ``sum_k opr_weights[j, k] probe[k, 0]``, whose first weight is that of the probe itself.
+    """
+    probe = reconstruction.probe.astype(np.complex64)
+    variations = reconstruction.instrument.probe_variations
+    if variations is None:
+        return probe[None]
+    varied = np.zeros((len(variations), *probe.shape), np.complex64)
+    varied[:, 0] = variations
+    return np.concatenate([probe[None], varied])
+
+
+def _opr_weights(instrument: Instrument) -> np.ndarray | None:
+    weights = instrument.variation_weights
+    return None if weights is None else np.insert(np.asarray(weights, np.float64), 0, 1.0, axis=1)
 
 
 def read_reconstruction(path: Path) -> Reconstruction:
@@ -81,6 +102,12 @@ def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
         group.create_dataset("component", data=reconstruction.component, compression="lzf")
     for name, column in reconstruction.history.items():
         group[f"history/{name}"] = np.asarray(column, np.float64)
+    instrument = reconstruction.instrument
+    if instrument.background is not None:
+        background = group.create_dataset("background", data=instrument.background.astype(np.float32))
+        background.attrs["unit"] = "photons"
+    if instrument.point_spread_px:
+        group.attrs["point_spread_px"] = instrument.point_spread_px
     if reconstruction.probe_scale is not None:
         group["probe_scale"] = reconstruction.probe_scale.astype(np.float32)
     if reconstruction.phase_uncertainty is not None:
@@ -107,9 +134,21 @@ def _reconstruction_from(file: h5py.File) -> Reconstruction:
         coverage=ours["coverage"][()],
         probe_scale=ours["probe_scale"][()] if "probe_scale" in ours else None,
         phase_uncertainty=ours["phase_uncertainty"][()] if "phase_uncertainty" in ours else None,
+        instrument=_instrument_from(file),
         name=str(file.attrs["name"]),
         history={name: column[()].tolist() for name, column in ours.get("history", {}).items()},
         snapshots=ours["snapshots"][()] if "snapshots" in ours else None,
         component=ours["component"][()] if "component" in ours else None,
         metadata=json.loads(ours.attrs["metadata"]),
+    )
+
+
+def _instrument_from(file: h5py.File) -> Instrument:
+    ours = file["ptychoflow"]
+    varies = "opr_weights" in file
+    return Instrument(
+        probe_variations=file["probe"][1:, 0] if varies else None,
+        variation_weights=file["opr_weights"][:, 1:].astype(np.float32) if varies else None,
+        background=ours["background"][()] if "background" in ours else None,
+        point_spread_px=float(ours.attrs.get("point_spread_px", 0.0)),
     )

@@ -1,17 +1,21 @@
 """Metrics without a ground truth: the R-factor of a reconstruction, and raster artefacts in its object."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.spatial import KDTree
 
+from ..core.instrument import IDEAL, Instrument
+from ..core.reconstruction import Reconstruction
 from ..physics.data_fidelity import amplitude_error
-from ..physics.forward_model import expected_counts, shift_probe
+from ..physics.detector_response import point_spread_matrix
+from ..physics.forward_model import expected_counts, probe_spectrum, shift_probe, shift_spectrum
 from ..physics.patches import cut_windows, split_positions
-from ..physics.propagation import far_field_corner
+from ..physics.probe_variations import vary_probe
+from ..physics.propagation import far_field_corner, to_corner
 
 BLOCK = 32
 """Patterns computed at a time: small enough for a processor's cache."""
@@ -38,6 +42,7 @@ def expected_patterns(
     probe: np.ndarray,
     positions: np.ndarray,
     probe_scale: np.ndarray | None = None,
+    instrument: Instrument = IDEAL,
 ) -> Iterator[np.ndarray]:
     """Compute the expected counts of a reconstruction's patterns, in blocks.
 
@@ -47,6 +52,7 @@ def expected_patterns(
         probe: modes, sqrt(photons), ``(M, N, N)``.
         positions: px, ``(J, 2)``.
         probe_scale: amplitude of the probe at each pattern relative to ``probe``, ``(J,)``; 1 without it.
+        instrument: variations of the probe at these patterns, background, point spread.
 
     Yields:
         Expected counts, float32, ``(b, N, N)`` with b up to :data:`BLOCK`, zero frequency at the centre.
@@ -55,17 +61,32 @@ def expected_patterns(
     whole, subpixel_shift = split_positions(torch.from_numpy(np.asarray(positions, np.float64) - np.asarray(origin)))
     corners, padded = _padded(image, whole - size // 2, size)
     modes = torch.from_numpy(np.ascontiguousarray(probe, np.complex64))
+    background, point_spread = _detector_terms(instrument, size)
     for first in range(0, len(positions), BLOCK):
         part = slice(first, first + BLOCK)
-        probes = shift_probe(modes, subpixel_shift[part])
+        probes = _shifted_probes(modes, instrument.at_patterns(part), subpixel_shift[part])
         if probe_scale is not None:
             probes = probes * torch.from_numpy(probe_scale[part])[:, None, None, None]
-        expected = expected_counts(cut_windows(padded, corners[part], size), probes, propagate=far_field_corner)
+        windows = cut_windows(padded, corners[part], size)
+        expected = expected_counts(windows, probes, background, far_field_corner, point_spread)
         yield torch.fft.fftshift(expected, dim=(-2, -1)).numpy()
 
 
+def expected_by(reconstruction: Reconstruction, patterns: Sequence[int] | slice = slice(None)) -> Iterator[np.ndarray]:
+    """Compute the expected counts of some patterns of a reconstruction, as :func:`expected_patterns`."""
+    scale = reconstruction.probe_scale
+    return expected_patterns(
+        reconstruction.object,
+        reconstruction.origin,
+        reconstruction.probe,
+        reconstruction.positions[patterns],
+        None if scale is None else scale[patterns],
+        reconstruction.instrument.at_patterns(patterns),
+    )
+
+
 def compare_counts(
-    expected: Iterator[np.ndarray], counts: np.ndarray, mask: np.ndarray | None = None
+    expected: Iterator[np.ndarray], counts: np.ndarray, mask: np.ndarray | None = None, fano_factor: float = 1.0
 ) -> DataConsistency:
     """Compare expected with measured counts.
 
@@ -73,6 +94,7 @@ def compare_counts(
         expected: in blocks, as :func:`expected_patterns` yields them.
         counts: measured, ``(J, N, N)``, may be a memory map.
         mask: True where a detector pixel is valid, ``(N, N)``.
+        fano_factor: variance over mean of a count; 1 for Poisson noise.
 
     Returns:
         R-factors and noise floor.
@@ -84,7 +106,7 @@ def compare_counts(
         r_factors += [
             float(amplitude_error(n, e, valid)) for n, e in zip(measured, torch.from_numpy(block), strict=True)
         ]
-        noise += float(counting_noise(block if mask is None else block[:, mask]).sum())
+        noise += float(counting_noise(block if mask is None else block[:, mask], fano_factor).sum())
         photons += (measured if valid is None else measured * valid).sum((-2, -1), dtype=torch.float64).tolist()
         done += len(block)
     weights = np.maximum(photons, 1)  # a pattern without photons has an R of its own, see amplitude_error
@@ -92,15 +114,20 @@ def compare_counts(
     return DataConsistency(float(np.dot(r_factors, weights) / total), np.asarray(r_factors), noise / total)
 
 
-def counting_noise(expected: np.ndarray) -> np.ndarray:
-    """Compute ``E[(sqrt(n) - sqrt(I))^2]`` for Poisson counts n of expectation I: near 1/4 where there are many.
+def counting_noise(expected: np.ndarray, fano_factor: float = 1.0) -> np.ndarray:
+    """Compute ``E[(sqrt(n) - sqrt(I))^2]`` for counts n of expectation I: near F / 4 where there are many.
+
+    Counts are Poisson; with another Fano factor F they are F times Poisson counts of expectation ``I / F``.
 
     Args:
         expected: I, any shape.
+        fano_factor: variance over mean of a count, F.
 
     Returns:
         Variance of the amplitudes, the same shape.
     """
+    if fano_factor != 1:
+        return fano_factor * counting_noise(expected / fano_factor)
     roots = np.sqrt(np.maximum(expected, 0))
     table, step = _noise_table()
     many = 0.25 + 7 / 64 / np.maximum(expected, 1)
@@ -140,6 +167,24 @@ def raster_artifact_ratio(
 
 def _neighbours(values: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     return (values[1:], values[:-1]) if axis == 0 else (values[:, 1:], values[:, :-1])
+
+
+def _shifted_probes(modes: torch.Tensor, instrument: Instrument, shift: torch.Tensor) -> torch.Tensor:
+    """Return the probe of each pattern, with its variation, at its sub-pixel shift ``(b, 2)``: ``(b, M, N, N)``."""
+    if instrument.probe_variations is None or instrument.variation_weights is None:
+        return shift_probe(modes, shift)
+    variations, weights = map(torch.from_numpy, (instrument.probe_variations, instrument.variation_weights))
+    spectra = vary_probe(probe_spectrum(modes), probe_spectrum(variations), weights)
+    return shift_spectrum(spectra, shift)
+
+
+def _detector_terms(instrument: Instrument, size: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Return background and matrix of the point spread in corner layout, as ``expected_counts`` takes them."""
+    background, sigma_px = instrument.background, instrument.point_spread_px
+    return (
+        None if background is None else to_corner(torch.from_numpy(background)),
+        point_spread_matrix(size, sigma_px, corner=True).float() if sigma_px > 0 else None,
+    )
 
 
 def _padded(image: np.ndarray, corners: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,7 +13,7 @@ from ..core.reconstruction import Reconstruction
 from ..core.scan import GroundTruth, Scan
 from ..io.reconstruction_h5 import read_reconstruction
 from .alignment import Aligned, align, normalise_gauge, twin_correlation
-from .data_consistency import DataConsistency, compare_counts, expected_patterns, raster_artifact_ratio
+from .data_consistency import DataConsistency, compare_counts, expected_by, expected_patterns, raster_artifact_ratio
 from .frc import ring_correlation
 from .image import image_metrics, phase_error, psnr, relative_std, rms, unwrapped_phase, value_range
 
@@ -182,8 +182,7 @@ def _judge_stage(found: Reconstruction, scan: Scan, reference: Reference, max_sh
         max_shift_px,
         reference.coverage,
     )
-    expected = expected_patterns(found.object, found.origin, found.probe, found.positions, found.probe_scale)
-    return Stage(found, aligned, compare_counts(expected, scan.counts, scan.mask))
+    return Stage(found, aligned, compare_counts(expected_by(found), scan.counts, scan.mask, scan.fano_factor))
 
 
 def _stage_metrics(stage: Stage, scan: Scan, evaluation: Evaluation) -> dict:
@@ -274,6 +273,7 @@ def _scan_summary(scan: Scan) -> dict:
         "size_px": scan.size,
         "counts_per_pattern": float(counts.sum((1, 2)).mean()),
         "probe_photons": scan.photons,
+        "fano_factor": scan.fano_factor,
         "probe_modes": len(scan.probe),
         "has_truth": scan.truth is not None,
         "pixel_size_m": scan.geometry.pixel_size_m,

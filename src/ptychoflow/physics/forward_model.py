@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from .detector_response import spread_counts
 from .propagation import far_field
 
 
@@ -77,8 +78,9 @@ def expected_counts(
     probe: Tensor,
     background: Tensor | float | None = None,
     propagate: Callable[[Tensor], Tensor] = far_field,
+    point_spread: Tensor | None = None,
 ) -> Tensor:
-    """Compute the expected counts of each pattern, ``I = sum_m |F[P_m O]|^2 + background``.
+    """Compute the expected counts of each pattern, ``I = K (sum_m |F[P_m O]|^2) K + background``.
 
     Modes add as intensities. No scale factor: the probe is in sqrt(photons), the object dimensionless.
 
@@ -87,12 +89,15 @@ def expected_counts(
         probe: modes, already at the sub-pixel shift of each position, broadcastable to ``(..., M, N, N)``.
         background: counts added to every pattern, broadcastable to ``(..., N, N)``; None adds nothing.
         propagate: from the exit wave to the detector wave; far field, near field or any other.
+        point_spread: matrix ``K`` of :func:`~ptychoflow.physics.detector_response.point_spread_matrix`, laid out as
+            ``propagate`` leaves patterns; None spreads nothing.
 
     Returns:
         Counts, ``(..., N, N)``, laid out as ``propagate`` leaves them.
     """
     modes = intensity(propagate(patches[..., None, :, :] * probe))
     counts = modes.squeeze(-3) if modes.shape[-3] == 1 else modes.sum(-3)  # a sum of one would be a copy
+    counts = counts if point_spread is None else spread_counts(counts, point_spread)
     return counts if background is None else counts + background
 
 

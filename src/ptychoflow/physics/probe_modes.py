@@ -47,6 +47,14 @@ def add_modes(probe: Tensor, count: int, share: float) -> Tensor:
     return stack * (photons / intensity(stack).sum()).sqrt()
 
 
+def rms_radius(probe_intensity: Tensor) -> float:
+    """Return the root of the mean square distance from the probe's centre of mass, px."""
+    line = torch.arange(probe_intensity.shape[-1], dtype=probe_intensity.dtype, device=probe_intensity.device)
+    share = probe_intensity / probe_intensity.sum()
+    variance_x, variance_y = (s @ line.square() - (s @ line).square() for s in (share.sum(0), share.sum(1)))
+    return float((variance_x + variance_y).sqrt())
+
+
 def _centred_coordinates(probe_intensity: Tensor) -> tuple[Tensor, Tensor]:
     """Return coordinates ``(y, x)`` from the centre of mass, in units of the side: ``(N, 1)`` and ``(N,)``."""
     line = torch.arange(probe_intensity.shape[-1], dtype=probe_intensity.dtype, device=probe_intensity.device)

@@ -41,11 +41,16 @@ class DetectorStatistics:
     corner: bool
 
     @property
+    def is_poisson(self) -> bool:
+        """True unless the Fano factor is known to differ from 1."""
+        return not np.isfinite(self.fano) or 0.8 <= self.fano <= 1.3
+
+    @property
     def noise(self) -> str:
         """Verdict on the noise, for people."""
         if not np.isfinite(self.fano):
             return "unknown: too few patterns"
-        if 0.8 <= self.fano <= 1.3:
+        if self.is_poisson:
             return "Poisson: photon counts"
         if self.fano < 0.8:
             return "sub-Poisson: amplitudes, or scaled or smoothed counts; set source.domain"

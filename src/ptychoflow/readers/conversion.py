@@ -57,7 +57,9 @@ def scan_from(measurement: Measurement, source: Source) -> Scan:
         if source.object_is_ground_truth or measurement.object_is_ground_truth
         else None,
         name=measurement.name,
-        metadata=measurement.metadata | {"nominal_geometry": nominal, "photons_measured": float(mean.sum())},
+        metadata=measurement.metadata
+        | {"nominal_geometry": nominal, "photons_measured": float(mean.sum())}
+        | ({} if source.fano_factor is None else {"fano_factor": source.fano_factor}),
     )
 
 

@@ -82,6 +82,8 @@ def inspect_file(path: Path, source: Source | None = None) -> Inspection:
             measurement = read_measurement(path, source)
     source, doubt = _with_domain(measurement, source)
     detector = _detector(measurement, source)
+    if source.fano_factor is None and not detector.is_poisson:
+        source = source.model_copy(update={"fano_factor": round(detector.fano, 3)})
     measurement, source, lengths = _with_lengths(measurement, source)
     missing += lengths
     inspection = Inspection(path, source, measurement, detector, missing=tuple(missing), warnings=tuple(doubt))

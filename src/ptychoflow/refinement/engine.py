@@ -1,6 +1,7 @@
 """Refinement engine: object, probe, positions and intensity scale of a scan, updated by rPIE to explain its counts."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +10,12 @@ from torch import Tensor
 
 from ..config import Refinement
 from ..core.arrays import as_tensor
+from ..core.instrument import Instrument
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
 from ..physics.forward_model import fourier_ramp, intensity, total_intensity
 from ..physics.kernels.pie import (
     add_windows_,
-    exit_wave_update_,
-    modulus_and_residual,
     object_update_terms,
     rpie_object_updates_,
     rpie_probe_update,
@@ -23,12 +23,15 @@ from ..physics.kernels.pie import (
 )
 from ..physics.low_order_phase import low_order_phase, phase_gradient_normal_equations
 from ..physics.patches import split_positions
-from ..physics.probe_modes import orthogonalise_modes
+from ..physics.probe_modes import orthogonalise_modes, rms_radius
 from ..physics.propagation import far_field_corner, far_field_corner_inverse, to_corner
 from ..runtime.distributed import DistributedContext
 from .batch_overlap import gain_autocorrelation, overlap_in_batches
+from .constraints import ConstraintContext, centring_shift, constrain_object, constrain_probe, power_factor
+from .detector_model import DetectorModel, check_background_has_mask
 from .initial_guess import InitialGuess, make_initial_guess
 from .position_correction import position_updates
+from .probe_relaxation import make_relaxation
 
 logger = logging.getLogger(__name__)
 
@@ -61,17 +64,25 @@ class RefinedVariables:
         probe: the modes of the probe.
         positions: the position of each pattern.
         probe_scale: the amplitude of the probe at each pattern.
+        probe_variations: variation modes of the probe, and their weights at each pattern.
+        background: counts added to every pattern.
+        point_spread: width of the detector's point spread.
+        constraints: True where constraints act on object and probe at the end of the epoch.
     """
 
     probe: bool = False
     positions: bool = False
     probe_scale: bool = False
+    probe_variations: bool = False
+    background: bool = False
+    point_spread: bool = False
+    constraints: bool = False
 
     @classmethod
     def in_epoch(cls, epoch: int, settings: Refinement) -> "RefinedVariables":
         """Return the variables that the settings refine in this epoch, counted from 1."""
-        starts = settings.probe_start_epoch, settings.position_start_epoch, settings.intensity_start_epoch
-        return cls(*(start is not None and epoch >= start for start in starts))
+        starts = settings.start_epochs.items()
+        return cls(**{name: start is not None and epoch >= start for name, start in starts})
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,8 @@ class RefinementEngine:
         positions: px, float64, ``(J, 2)``.
         probe_scale: amplitude of the probe at each pattern relative to ``probe``, ``(J,)``.
         intensity_is_constant: True where ``probe_scale`` is 1 for all patterns and stays so.
+        detector: background and point spread.
+        relaxation: variations of the probe; None where it is the same at every pattern.
         isolated_patterns: number of patterns that overlap no other.
         low_count_patterns: indices of patterns with less than 1 % of the median counts.
         epoch_start: :meth:`state` before the last epoch that began; None before the first.
@@ -122,10 +135,13 @@ class RefinementEngine:
         ctx: DistributedContext = DistributedContext(),
     ) -> None:
         self.settings, self.size, self._ctx = settings, scan.size, ctx
+        self._shifted_probes: Tensor | None
         self._subpixel_shifts: Tensor
         self._whole_pixels: Tensor
-        self._set_up(make_initial_guess(scan, settings, start), scan)
         self._mask = None if scan.mask is None else to_corner(as_tensor(np.ascontiguousarray(scan.mask))).to(ctx.device)
+        check_background_has_mask(settings, scan)
+        self._set_up(make_initial_guess(scan, settings, start), scan)
+        self._probe_photons = intensity(self.probe).sum()
         counts = to_corner(as_tensor(np.ascontiguousarray(scan.counts)))
         self._amplitude = self._to_device(np.sqrt(counts.numpy()))  # correctly rounded, as torch.sqrt is not
         measured = self._amplitude if self._mask is None else self._amplitude * self._mask
@@ -161,6 +177,8 @@ class RefinementEngine:
         self.object, self.probe = guess.object.to(self._ctx.device), guess.probe.to(self._ctx.device)
         self.positions, self.probe_scale = self._to_device(guess.positions), self._to_device(guess.probe_scale)
         self.intensity_is_constant = self.settings.intensity_start_epoch is None and bool((self.probe_scale == 1).all())
+        self.detector = DetectorModel(guess.instrument, self._mask, self.size, self._ctx)
+        self.relaxation = make_relaxation(self.settings, guess.instrument, len(scan), self.size, self._ctx)
         self._recorded, self._origin = self._to_device(scan.positions), self._to_device(np.array(guess.origin))
         self._update_windows()
 
@@ -195,6 +213,9 @@ class RefinementEngine:
         batches = order.split(self.settings.batch_size)
         probe_steps = self._set_step_sizes(order, batches, refined)
         self._phase_equations = torch.zeros(len(self), 2, 3, device=self._ctx.device) if with_low_order_phase else None
+        self.detector.begin_epoch(refined.background, refined.point_spread)
+        if self.relaxation is not None:
+            self.relaxation.begin_epoch(refined.probe_variations)
         for batch, probe_step in zip(batches, probe_steps, strict=True):
             error += self._update(self._ctx.local_shard(batch), refined, probe_step)
         if self._ctx.world_size > 1:  # each rank updated its own patterns only
@@ -202,7 +223,12 @@ class RefinementEngine:
             self.probe_scale = probe_scale + self._ctx.sum(self.probe_scale - probe_scale)
         if self._phase_equations is not None:
             self._add_low_order_phase(self._ctx.sum(self._phase_equations))
+        self.detector.end_epoch()
+        if self.relaxation is not None:
+            self.relaxation.end_epoch(self.probe)
         self._remove_ambiguities(refined)
+        if refined.constraints:
+            self._constrain()
         return EpochStats(float(self._ctx.sum(error)) / self._total_photons, self._phase_change(before))
 
     def apply_low_order_phase(self) -> None:
@@ -220,7 +246,7 @@ class RefinementEngine:
         gradient = torch.zeros_like(self.object)
         for batch in self._batches():
             probes, _, waves, modulus, residual = self._forward(batch)
-            exit_wave_updates = far_field_corner_inverse(exit_wave_update_(waves, modulus, residual))
+            exit_wave_updates = far_field_corner_inverse(self.detector.exit_wave_update_(waves, modulus, residual))
             add_windows_(gradient, self._first_pixels[batch], object_update_terms(probes, exit_wave_updates)[0])
         return gradient / (self._illumination + GRADIENT_DAMPING * self._illumination.max())
 
@@ -236,10 +262,16 @@ class RefinementEngine:
         illumination = self.illumination().cpu().numpy()
         return illumination > COVERAGE_THRESHOLD * np.median(illumination[illumination > 0.01 * illumination.max()])
 
+    def instrument(self) -> Instrument:
+        """Return the terms of the forward model beyond the ideal experiment, as they are now."""
+        variations = {} if self.relaxation is None else self.relaxation.instrument_terms()
+        return Instrument(**variations, **self.detector.instrument_terms())  # type: ignore[arg-type]
+
     def state(self) -> dict[str, Tensor]:
         """Return everything that changes, for :meth:`resume`."""
         names = ("object", "probe", "positions", "probe_scale")
-        return {name: getattr(self, name) for name in names} | {"generator": self._generator.get_state()}
+        state = {name: getattr(self, name) for name in names} | {"generator": self._generator.get_state()}
+        return state | self.detector.state() | ({} if self.relaxation is None else self.relaxation.state())
 
     def resume(self, state: dict[str, Tensor]) -> None:
         """Resume from a :meth:`state`: the epochs that follow are the same as without the interruption.
@@ -250,6 +282,9 @@ class RefinementEngine:
         for name in ("object", "probe", "positions", "probe_scale"):
             setattr(self, name, state[name].to(self._ctx.device))
         self._generator.set_state(state["generator"])
+        self.detector.resume(state)
+        if self.relaxation is not None:
+            self.relaxation.resume(state)
         self._update_windows()
 
     # --- the rPIE updates ---
@@ -264,8 +299,7 @@ class RefinementEngine:
         probes = self._probes(batch)
         windows = take_windows(self.object, self._first_pixels[batch], self.size)[:, None]
         waves = far_field_corner(windows * probes)
-        modulus, residual = modulus_and_residual(waves, self._amplitude, batch)
-        return probes, windows, waves, modulus, residual if self._mask is None else residual.mul_(self._mask)
+        return probes, windows, waves, *self.detector.modulus_and_residual(waves, self._amplitude, batch)
 
     def _set_step_sizes(
         self, order: Tensor, batches: tuple[Tensor, ...], refined: RefinedVariables
@@ -289,10 +323,12 @@ class RefinementEngine:
         probes, windows, waves, modulus, residual = self._forward(batch)
         if refined.probe_scale:
             self._fit_intensity_scale(batch, waves, modulus, residual)
+        if refined.background or refined.point_spread:
+            self.detector.accumulate(waves, modulus, residual)
         if self._phase_equations is not None:
             self._phase_equations[batch] = phase_gradient_normal_equations(waves, modulus, residual)
         error = residual.square().sum()
-        exit_wave_updates = far_field_corner_inverse(exit_wave_update_(waves, modulus, residual))
+        exit_wave_updates = far_field_corner_inverse(self.detector.exit_wave_update_(waves, modulus, residual))
         if probe_step is not None:
             self._update_probe(batch, windows, exit_wave_updates, probe_step)
         numerator, probe_intensity = object_update_terms(probes, exit_wave_updates)
@@ -328,23 +364,25 @@ class RefinementEngine:
         """Add the rPIE probe update of a batch, each pattern's part shifted back by its sub-pixel shift."""
         spectra = far_field_corner(windows.conj() * exit_wave_updates)
         spectra = spectra * self._ramps(self._subpixel_shifts[batch]).conj()
+        if self.relaxation is not None:
+            self.relaxation.accumulate(batch, spectra[:, 0], intensity(windows).amax((1, 2, 3)))
         numerator = far_field_corner_inverse(self._ctx.sum(spectra.sum(0)))
         object_intensity = self._ctx.sum(intensity(windows).sum((0, 1)))
         self.probe = self.probe + rpie_probe_update(numerator, object_intensity, step_size, self._alpha)
 
     def _fit_intensity_scale(self, batch: Tensor, waves: Tensor, modulus: Tensor, residual: Tensor) -> None:
         """Scale the probe at each pattern by least squares on its amplitudes; update waves and residual in place."""
-        masked = modulus if self._mask is None else modulus * self._mask
-        factor = 1 + (masked * residual).sum((1, 2)) / (masked * modulus).sum((1, 2)).clamp_min(1e-30)
+        slope = self.detector.modulus_slope(modulus)
+        masked = slope if self._mask is None else slope * self._mask
+        factor = 1 + (masked * residual).sum((1, 2)) / (masked * slope).sum((1, 2)).clamp_min(1e-30)
         factor = factor.clamp_(0.5, 2.0)
         self.probe_scale[batch] *= factor
-        residual -= (factor - 1)[:, None, None] * masked
-        modulus *= factor[:, None, None]
+        self.detector.scale_modulus_(modulus, residual, factor)
         waves *= factor[:, None, None, None]
 
     def _add_low_order_phase(self, equations: Tensor) -> None:
         """Multiply the object with the low-order phase that solves the equations ``(J, 2, 3)`` of all patterns."""
-        spacing = KNOT_SPACING * _rms_radius(total_intensity(self.probe))
+        spacing = KNOT_SPACING * rms_radius(total_intensity(self.probe))
         centres = self._whole_pixels.cpu().numpy()
         phase = low_order_phase(equations.double().cpu().numpy(), centres, self.object.shape, spacing)
         self.object *= self._to_device(np.exp(1j * phase).astype(np.complex64))
@@ -353,16 +391,35 @@ class RefinementEngine:
         """Remove what counts do not determine: the mixing of modes, a common scale and a common shift."""
         if refined.probe_scale:
             common = self.probe_scale.square().mean().sqrt()
-            self.probe_scale, self.probe = self.probe_scale / common, self.probe * common
+            self.probe_scale = self.probe_scale / common
+            self._change_probe(lambda modes: modes * common)
         if refined.positions:
             limit = self.settings.max_position_shift_px
             moved = self._whole_pixels + self._subpixel_shifts + self._origin - self._recorded
             moved = moved.clamp_(-limit, limit)
             self.positions = self._recorded + moved - moved.mean(0)
-            self.probe = self._shift_probe(moved.mean(0, keepdim=True))[0]
+            ramp = self._ramps(moved.mean(0, keepdim=True))[0]
+            self._change_probe(lambda modes: far_field_corner_inverse(far_field_corner(modes) * ramp))
             self._update_windows()
-        if refined.probe:
+        if refined.probe and self.relaxation is None:  # variations are those of the first mode as it is
             self.probe = orthogonalise_modes(self.probe)
+
+    def _constrain(self) -> None:
+        """Apply the constraints of the settings to object and probe."""
+        settings, positions = self.settings.constraints, self._whole_pixels + self._subpixel_shifts
+        context = ConstraintContext(positions, self._illumination)
+        self.object = constrain_object(self.object, settings, context)
+        shift = centring_shift(self.probe, settings.probe_centring)
+        factor = power_factor(self.probe, self._probe_photons, settings.probe_power)
+        self.object = self.object.roll(shift, (0, 1)) / factor
+        self._change_probe(lambda modes: constrain_probe(modes, settings).roll(shift, (-2, -1)) * factor)
+
+    def _change_probe(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Apply the same linear change to the probe and to its variations."""
+        self.probe = change(self.probe)
+        self._shifted_probes = None
+        if self.relaxation is not None:
+            self.relaxation.modes = change(self.relaxation.modes)
 
     # --- windows and probes of the patterns ---
 
@@ -388,7 +445,7 @@ class RefinementEngine:
             )
         corners = self._whole_pixels - self.size // 2
         self._first_pixels = corners[:, 0] * self.object.shape[1] + corners[:, 1]
-        self._shifted_probes: Tensor | None = None
+        self._shifted_probes = None
 
     def _find_overlap(self) -> Tensor:
         """Compute the overlap multiplicity of each pattern, ``(J,)``.
@@ -416,23 +473,25 @@ class RefinementEngine:
 
     def _cache_shifted_probes(self, refined: RefinedVariables) -> None:
         """Shift the probe to every pattern once where neither probe nor positions are refined."""
-        if refined.probe or refined.positions:
+        if refined.probe or refined.positions or refined.probe_variations:
             self._shifted_probes = None
         elif self._shifted_probes is None and 8 * len(self) * self.probe.numel() < CACHE:
-            self._shifted_probes = torch.cat(
-                [self._shift_probe(self._subpixel_shifts[batch]) for batch in self._batches()]
-            )
+            self._shifted_probes = torch.cat([self._shift_probe(batch) for batch in self._batches()])
 
     def _probes(self, batch: Tensor) -> Tensor:
         """Return the modes at the sub-pixel shift of each pattern, times its ``probe_scale``, ``(b, M, N, N)``."""
         if self._shifted_probes is None:
-            shifted = self._shift_probe(self._subpixel_shifts[batch])
+            shifted = self._shift_probe(batch)
         else:
             shifted = self._shifted_probes.index_select(0, batch)
         return shifted if self.intensity_is_constant else shifted * self.probe_scale[batch, None, None, None]
 
-    def _shift_probe(self, subpixel_shifts: Tensor) -> Tensor:
-        return far_field_corner_inverse(far_field_corner(self.probe) * self._ramps(subpixel_shifts))
+    def _shift_probe(self, batch: Tensor) -> Tensor:
+        """Shift the probe, with its variations, to each pattern of a batch, ``(b, M, N, N)``."""
+        spectrum = far_field_corner(self.probe)
+        if self.relaxation is not None:
+            spectrum = self.relaxation.vary_spectrum(spectrum, batch)
+        return far_field_corner_inverse(spectrum * self._ramps(self._subpixel_shifts[batch]))
 
     def _ramps(self, subpixel_shifts: Tensor) -> Tensor:
         return fourier_ramp(subpixel_shifts, self.size, torch.float32)[:, None]
@@ -447,11 +506,3 @@ def _low_count_patterns(pattern_photons: np.ndarray) -> np.ndarray:
 def _anneal(ends: tuple[float, float], progress: float) -> float:
     """Interpolate from the first number to the second, geometrically."""
     return ends[0] ** (1 - progress) * ends[1] ** progress
-
-
-def _rms_radius(probe_intensity: Tensor) -> float:
-    """Return the root of the mean square distance from the probe's centre of mass, px."""
-    line = torch.arange(probe_intensity.shape[-1], dtype=probe_intensity.dtype, device=probe_intensity.device)
-    share = probe_intensity / probe_intensity.sum()
-    variance_x, variance_y = (s @ line.square() - (s @ line).square() for s in (share.sum(0), share.sum(1)))
-    return float((variance_x + variance_y).sqrt())

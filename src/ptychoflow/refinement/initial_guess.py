@@ -1,6 +1,6 @@
 """Initial guess of a refinement: a uniform object and the scan's probe, or a reconstruction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import psutil
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..config import Refinement
+from ..core.instrument import IDEAL, Instrument
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan, check_scan_extent
 from ..physics.probe_modes import add_modes
@@ -29,6 +30,7 @@ class InitialGuess:
         probe: modes, sqrt(photons), ``(M, N, N)``.
         positions: px, ``(J, 2)``.
         probe_scale: amplitude of the probe at each pattern relative to ``probe``, ``(J,)``.
+        instrument: variations of the probe, background and point spread.
     """
 
     object: Tensor
@@ -36,6 +38,7 @@ class InitialGuess:
     probe: Tensor
     positions: np.ndarray
     probe_scale: np.ndarray
+    instrument: Instrument = IDEAL
 
 
 def make_initial_guess(scan: Scan, settings: Refinement, start: Reconstruction | None) -> InitialGuess:
@@ -57,15 +60,17 @@ def make_initial_guess(scan: Scan, settings: Refinement, start: Reconstruction |
     margin = int(np.ceil(settings.max_position_shift_px)) + 1 if settings.position_start_epoch else 0
     if start is None:
         image, origin = _uniform_object(scan, margin)
-        source, positions, probe_scale = scan.probe, scan.positions, None
+        source, positions, probe_scale, instrument = scan.probe, scan.positions, None, IDEAL
     else:
         _check_start(scan, start)
         image, origin = _padded_object(start, scan.size, margin)
-        source, positions, probe_scale = start.probe, start.positions, start.probe_scale
+        source, positions, probe_scale, instrument = start.probe, start.positions, start.probe_scale, start.instrument
     probe = torch.from_numpy(source.astype(np.complex64))
     probe = probe if settings.probe_modes is None else add_modes(probe, settings.probe_modes, NEW_MODE_FRACTION)
     probe_scale = np.ones(len(scan)) if probe_scale is None else probe_scale
-    return InitialGuess(image, origin, probe, np.array(positions), probe_scale.astype(np.float32))
+    if settings.point_spread_px and not instrument.point_spread_px:
+        instrument = replace(instrument, point_spread_px=settings.point_spread_px)
+    return InitialGuess(image, origin, probe, np.array(positions), probe_scale.astype(np.float32), instrument)
 
 
 def _uniform_object(scan: Scan, margin: int) -> tuple[Tensor, tuple[float, float]]:

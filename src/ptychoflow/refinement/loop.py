@@ -103,8 +103,7 @@ class RefinementLoop:
     def _has_converged(self, stats: EpochStats, epoch: int) -> bool:
         """Return True if neither phase nor error changes any more, with all variables refined that are to be."""
         settings = self.engine.settings
-        starts = settings.probe_start_epoch, settings.position_start_epoch, settings.intensity_start_epoch
-        last_start = max(start or 0 for start in starts)
+        last_start = max(start or 0 for start in settings.start_epochs.values())
         if epoch <= max(last_start, settings.low_order_phase_epochs) or not self.history["error"]:
             return False
         error_change = abs(stats.error - self.history["error"][-1]) / max(stats.error, 1e-30)

@@ -75,6 +75,7 @@ def _reconstruction(
         coverage=coverage,
         phase_uncertainty=phase_std,
         probe_scale=None if engine.intensity_is_constant else engine.probe_scale.cpu().numpy(),
+        instrument=engine.instrument(),
         name=scan.name,
         history=loop.history,
         snapshots=torch.stack(loop.snapshots).numpy(),

@@ -120,12 +120,16 @@ def _repeated(
 
 
 def _simulated(scan: Scan, engine: RefinementEngine, truth: np.ndarray, seed: int) -> Scan:
-    """Return the scan with Poisson counts of this object under the refined probe and positions."""
+    """Return the scan with counts of this object under the refined probe and positions, with the scan's noise."""
     arrays = (engine.probe, engine.positions, engine.probe_scale)
     probe, positions, probe_scale = (array.cpu().numpy() for array in arrays)
     rng = np.random.default_rng((seed, 6))
-    expected: Iterator[np.ndarray] = expected_patterns(truth, engine.origin, probe, positions, probe_scale)
-    counts = np.concatenate([rng.poisson(block).astype(np.uint32) for block in expected])
+    expected: Iterator[np.ndarray] = expected_patterns(
+        truth, engine.origin, probe, positions, probe_scale, engine.instrument()
+    )
+    fano = scan.fano_factor  # counts of another Fano factor are multiples of Poisson counts
+    counts = np.concatenate([rng.poisson(block / fano).astype(np.uint32) for block in expected])
+    counts = counts if fano == 1 else (counts * fano).astype(np.float32)
     return dataclasses.replace(scan, counts=counts, truth=None)
 
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.spatial import KDTree
 
+from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
 from ..metrics.alignment import window
-from ..metrics.data_consistency import expected_patterns
+from ..metrics.data_consistency import expected_by
 from ..metrics.image import crop_to
 from ..metrics.stage_metrics import STAGES, Reference, Stage
 
@@ -26,7 +27,9 @@ def figure_arrays(
     Returns:
         By name: ``origin``, position ``(y, x)`` of the first pixel of the frame, px; for each stage its complex object,
         its ``_mask`` and its ``_r_map``, the R-factor of the nearest pattern; ``truth`` where it is known; ``weight``,
-        relative illumination; ``phase_uncertainty``, rad, where it was estimated; ``probe``, ``(M, N, N)``;
+        relative illumination; ``phase_uncertainty``, rad, where it was estimated; ``probe``, ``(M, N, N)``; where they
+        were fitted, ``probe_variations``, ``(K, N, N)``, ``variation_weights``, ``(J, K)``, the first of them at the
+        nearest pattern as ``variation_map``, and ``background``, counts, ``(N, N)``;
         ``patterns_expected`` and ``patterns_measured``, ``(K, N, N)``, NaN where masked.
     """
     aligned = stages["refined"].aligned
@@ -44,7 +47,21 @@ def figure_arrays(
         phase_std = window(refined.phase_uncertainty, corner - aligned.corner, shape)[0]
         arrays["phase_uncertainty"] = phase_std.astype(np.float32)
     arrays["probe"] = refined.probe.astype(np.complex64)
+    arrays |= _instrument_arrays(refined, arrays["origin"], shape)
     return arrays | _pattern_arrays(stages["refined"], scan, list(patterns))
+
+
+def _instrument_arrays(found: Reconstruction, origin: np.ndarray, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Return variations of the probe and background, where they were fitted."""
+    instrument, arrays = found.instrument, {}
+    if instrument.probe_variations is not None and instrument.variation_weights is not None:
+        nearest = KDTree(found.positions).query(np.moveaxis(np.indices(shape), 0, -1) + origin)[1]
+        arrays = {
+            "probe_variations": instrument.probe_variations.astype(np.complex64),
+            "variation_weights": instrument.variation_weights.astype(np.float32),
+            "variation_map": instrument.variation_weights[nearest, 0].astype(np.float32),
+        }
+    return arrays | ({} if instrument.background is None else {"background": instrument.background.astype(np.float32)})
 
 
 def _stage_arrays(name: str, stage: Stage, corner: np.ndarray, shape: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -60,9 +77,7 @@ def _stage_arrays(name: str, stage: Stage, corner: np.ndarray, shape: tuple[int,
 
 
 def _pattern_arrays(stage: Stage, scan: Scan, patterns: list[int]) -> dict[str, np.ndarray]:
-    found = stage.reconstruction
-    scale = None if found.probe_scale is None else found.probe_scale[patterns]
-    expected = expected_patterns(found.object, found.origin, found.probe, found.positions[patterns], scale)
+    expected = expected_by(stage.reconstruction, patterns)
     measured = np.stack([scan.counts[j] for j in patterns]).astype(np.float32)
     return {
         "patterns_expected": np.concatenate(list(expected)),

@@ -11,7 +11,7 @@ import numpy as np
 
 from .images import ERROR, MAGNITUDE, Detail, colour, colour_wave, data_uri, gradient, limits, log_counts, phase_colours
 from .results import Result
-from .svg_charts import Chart, label
+from .svg_charts import Chart, Series, label
 
 Arrays = Sequence[Mapping[str, np.ndarray]]
 SIGMAS = 5.0
@@ -23,6 +23,14 @@ UNCERTAINTY_NOTE = (
     "the ground truth and 93 to 98 % within 1.96 σ; 71 % and 95 % over all scans, where 68 % and 95 % are expected."
 )
 """The uncertainty map and its measured coverage: docs/results/coverage.md."""
+
+INSTRUMENT_NOTE = (
+    "The first probe mode at a pattern is the mean probe plus its variations times their weights (orthogonal probe "
+    "relaxation). A weight of 0.1 carries 1 % of the photons of that mode. Weights that follow the scan are a drift of "
+    "the beam; weights that look like the object are detail of the object in the wrong place: refine fewer variations. "
+    "The background is added to every pattern."
+)
+"""How to read probe variations and background."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,9 @@ def patterns(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Panel
         measured, expected = (arrays[0][f"patterns_{kind}"][row] for kind in ("measured", "expected"))
         known = np.isfinite(measured)
         scale = (0.0, max(float(log_counts(measured[known]).max(initial=0)), 0.1))
-        # the root of a count has a standard deviation of 1/2
-        sigmas = 2 * (np.sqrt(np.where(known, measured, 0)) - np.sqrt(expected))
+        # the root of a count has a standard deviation of sqrt(F) / 2
+        std = np.sqrt(results[0].metrics["scan"].get("fano_factor", 1.0)) / 2
+        sigmas = (np.sqrt(np.where(known, measured, 0)) - np.sqrt(expected)) / std
         parts = [
             colour(log_counts(np.where(known, measured, 0)), known, scale, MAGNITUDE),
             colour(log_counts(expected), np.ones_like(known), scale, MAGNITUDE),
@@ -138,6 +147,33 @@ def uncertainty(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Pa
     return Panel("Phase uncertainty", shown, [bar], note=UNCERTAINTY_NOTE)
 
 
+def instrument(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Panel | None:
+    """Show what varied during the scan of the first result that fitted it: probe variations, weights, background."""
+    fitted = (found for found in arrays if {"probe_variations", "background"} & set(found))
+    found = next(fitted, None)
+    if found is None:
+        return None
+    shown, bars, charts = [], [], []
+    if "probe_variations" in found:
+        weights, mask = found["variation_weights"], found["refined_mask"].astype(bool)
+        for number, (mode, column) in enumerate(zip(found["probe_variations"][:4], weights.T, strict=False), 1):
+            details = f"weight {np.sqrt(np.mean(column**2)):.2g} rms"
+            shown.append(Picture([_small(colour_wave(mode), detail)], f"variation {number}", details))
+        most = float(np.abs(weights[:, 0]).max()) or 1.0
+        part = colour(found["variation_map"], mask, (-most, most), ERROR)
+        shown.append(Picture([_small(part, detail)], "weight of variation 1", "at the nearest pattern"))
+        bars.append(ColourBar(gradient(ERROR), (f"−{label(most)}", "weight", f"+{label(most)}")))
+        index = list(range(len(weights)))
+        series = [Series(f"variation {n + 1}", index, column.tolist(), n) for n, column in enumerate(weights.T[:4])]
+        charts.append(Chart("Weights of the probe variations", "pattern", "weight", series))
+    if "background" in found:
+        counts = found["background"]
+        part = colour(counts, np.ones(counts.shape, bool), (0.0, float(counts.max()) or 1.0), MAGNITUDE)
+        details = f"{counts.mean():.3g} counts on average, up to {counts.max():.3g}"
+        shown.append(Picture([_small(part, detail)], "background", details))
+    return Panel("Drift of the beam and background", shown, bars, charts, INSTRUMENT_NOTE)
+
+
 def _coverage_text(found: Mapping[str, np.ndarray], mask: np.ndarray) -> str:
     """Return the fraction of pixels within 1 and 1.96 standard deviations of a known ground truth."""
     if "truth" not in found:
@@ -151,6 +187,7 @@ def _coverage_text(found: Mapping[str, np.ndarray], mask: np.ndarray) -> str:
 PANELS: tuple[Callable[[Sequence[Result], Arrays, Detail], Panel | None], ...] = (
     patterns,
     probe_and_illumination,
+    instrument,
     uncertainty,
 )
 

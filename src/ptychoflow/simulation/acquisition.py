@@ -16,6 +16,7 @@ from ..io.scan_cxi import write_scan
 from ..physics.forward_model import expected_counts, probe_spectrum, shift_spectrum
 from ..physics.patches import cut_windows, extract_patches, split_positions
 from ..physics.propagation import far_field_corner
+from .beam_stability import BeamVariation, squared_radius
 from .detector import blur_counts, detector_mask, draw_counts
 from .probes import beam_diameter, scale_to_photons
 from .rng import seeded_rng
@@ -40,6 +41,7 @@ class Experiment:
         mask: True where a pixel is valid, ``(N, N)``; None where all are.
         seed: of the noise.
         propagate: from the exit wave to the wave on the detector, laid out as the pattern is; None is the far field.
+        beam: deviation of the beam at each pattern; None for a constant beam.
     """
 
     object: np.ndarray
@@ -50,6 +52,7 @@ class Experiment:
     mask: np.ndarray | None = None
     seed: int = 0
     propagate: Callable[[Tensor], Tensor] | None = None
+    beam: BeamVariation | None = None
 
     def __post_init__(self) -> None:
         size = self.probe.shape[-1]
@@ -86,14 +89,16 @@ class Experiment:
             # a phase ramp on the object puts the zero frequency of the corner far field at the centre: no roll needed
             image, propagate = image * _centring_ramp(self.object.shape, size).to(image), far_field_corner
         spectrum = probe_spectrum(probe)
+        radius = None if self.beam is None else squared_radius(spectrum)
         block = _block_size(per_pattern, torch.device(device))
         for first in range(0, len(self), block):
             points = torch.from_numpy(self.positions[first : first + block, None] + self.exposures).to(device)
             whole, subpixel_shift = split_positions(points.flatten(0, 1))
             windows = cut_windows(image, whole - size // 2, size)
-            yield self._detected(
-                expected_counts(windows, shift_spectrum(spectrum, subpixel_shift), propagate=propagate)
-            )
+            own = spectrum
+            if self.beam is not None and radius is not None:
+                own = self.beam.vary_spectrum(spectrum, radius, slice(first, first + block), len(self.exposures))
+            yield self._detected(expected_counts(windows, shift_spectrum(own, subpixel_shift), propagate=propagate))
 
     def _detected(self, counts: Tensor) -> Tensor:
         """Average the counts of each exposure, ``(b K, N, N)``, blur them, and add dark counts: ``(b, N, N)``.

@@ -1,28 +1,30 @@
 """Detector model: from expected photons to recorded counts."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..config import Detector
+from ..physics.detector_response import point_spread_matrix, spread_counts
 from .rng import seeded_rng
 
 
 def detector_mask(detector: Detector, size: int, seed: int) -> np.ndarray | None:
     """Make the mask of a detector with dead pixels and a beamstop.
 
+    A detector with dark counts has a mask in any case: without one no background can be fitted.
+
     Args:
-        detector: fraction of dead pixels and diameter of the beamstop.
+        detector: fraction of dead pixels, diameter of the beamstop, dark counts.
         size: side N of a pattern, px.
         seed: of the scan.
 
     Returns:
-        True where a pixel is valid, ``(N, N)``; None where all are.
+        True where a pixel is valid, ``(N, N)``; None where all are and nothing is added to counts.
 
     Raises:
         ValueError: if none is.
     """
-    if detector.dead_pixels == 0 and detector.beamstop_px == 0:
+    if detector.dead_pixels == 0 and detector.beamstop_px == 0 and detector.dark_counts == 0:
         return None
     axis = np.arange(size) - size // 2
     behind = np.hypot(axis[:, None], axis) < detector.beamstop_px / 2
@@ -44,11 +46,7 @@ def blur_counts(expected: Tensor, sigma_px: float) -> Tensor:
     """
     if sigma_px == 0:
         return expected
-    axis = torch.arange(expected.shape[-1], dtype=torch.float64)
-    kernel = torch.exp(-((axis[:, None] - axis) ** 2) / (2 * sigma_px**2))
-    reach = torch.arange(-int(8 * sigma_px) - 1, int(8 * sigma_px) + 2, dtype=torch.float64)
-    kernel = (kernel / torch.exp(-(reach**2) / (2 * sigma_px**2)).sum()).to(expected)
-    return kernel @ expected @ kernel
+    return spread_counts(expected, point_spread_matrix(expected.shape[-1], sigma_px).to(expected))
 
 
 def draw_counts(expected: np.ndarray, detector: Detector, mask: np.ndarray | None, seed: int, index: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-STREAMS = ("object", "trajectory", "probe", "mask", "noise")
+STREAMS = ("object", "trajectory", "probe", "mask", "noise", "beam")
 """Things that are drawn; the order is part of the seed."""
 
 

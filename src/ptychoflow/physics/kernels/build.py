@@ -57,12 +57,12 @@ def compiled(source: str, dtype: torch.dtype) -> ctypes.CDLL | None:
         return None
 
 
-def call(function: Callable[..., int], *values: Tensor | int | float) -> int:
+def call(function: Callable[..., int], *values: Tensor | int | float | None) -> int:
     """Call a C kernel, passing tensors by the address of their first number.
 
     Args:
         function: of the library that :func:`compiled` returns.
-        values: contiguous tensors, and numbers as int64 and float32.
+        values: contiguous tensors, numbers as int64 and float32, and None as a null pointer.
 
     Returns:
         Result of the function; undefined for one that returns nothing.
@@ -75,7 +75,9 @@ def call(function: Callable[..., int], *values: Tensor | int | float) -> int:
     return function(*map(_c_argument, values))
 
 
-def _c_argument(value: Tensor | int | float) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float:
+def _c_argument(value: Tensor | int | float | None) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_float:
+    if value is None:
+        return ctypes.c_void_p(None)
     if isinstance(value, Tensor):
         return ctypes.c_void_p(value.data_ptr())
     return ctypes.c_int64(value) if isinstance(value, int) else ctypes.c_float(value)

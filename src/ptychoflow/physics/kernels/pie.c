@@ -47,14 +47,19 @@ static inline void total_intensity(int64_t modes, int64_t pixels, const REAL *re
         }
 }
 
-/* modulus[k] = sqrt(max(sum_m |waves[k, m]|^2, minimum)), residual[k] = amplitude[rows[k]] - modulus[k]. */
+/* modulus[k] = sqrt(max(sum_m |waves[k, m]|^2 + background, minimum)), residual[k] = amplitude[rows[k]] - modulus[k];
+ * `background` is 0 for none. */
 WIDE void modulus_and_residual(int64_t count, int64_t modes, int64_t pixels, float minimum,
                                const int64_t *restrict rows, const REAL *restrict waves,
-                               const REAL *restrict amplitude, REAL *restrict modulus, REAL *restrict residual)
+                               const REAL *restrict amplitude, const REAL *restrict background,
+                               REAL *restrict modulus, REAL *restrict residual)
 {
     for (int64_t k = 0; k < count; k++, waves += 2 * modes * pixels, modulus += pixels, residual += pixels) {
         const REAL *restrict measured = amplitude + rows[k] * pixels;
         total_intensity(modes, pixels, waves, modulus);
+        if (background)
+            for (int64_t i = 0; i < pixels; i++)
+                modulus[i] += background[i];
         for (int64_t i = 0; i < pixels; i++) {
             const REAL expected = modulus[i] > minimum ? modulus[i] : minimum;
             modulus[i] = sizeof(REAL) == 4 ? sqrtf(expected) : sqrt(expected);

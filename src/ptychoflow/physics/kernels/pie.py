@@ -71,13 +71,16 @@ def add_windows_(image: Tensor, first: Tensor, windows: Tensor) -> None:
     image.view(-1).index_add_(0, _pixels(image, first, size), windows.flatten())
 
 
-def modulus_and_residual(waves: Tensor, amplitude: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the expected amplitude ``sqrt(sum_m |Psi_m|^2)`` and the measured amplitude less that.
+def modulus_and_residual(
+    waves: Tensor, amplitude: Tensor, rows: Tensor, background: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Compute the expected amplitude ``sqrt(sum_m |Psi_m|^2 + background)`` and the measured amplitude less that.
 
     Args:
         waves: exit waves on the detector, ``Psi``, ``(b, M, N, N)``.
         amplitude: ``sqrt(counts)`` of every pattern of the scan, ``(J, N, N)``.
         rows: pattern of each wave, int64, ``(b,)``.
+        background: counts added to every pattern, ``(N, N)``; None adds nothing.
 
     Returns:
         Modulus and amplitude residual, ``(b, N, N)`` each.
@@ -85,10 +88,11 @@ def modulus_and_residual(waves: Tensor, amplitude: Tensor, rows: Tensor) -> tupl
     if (kernels := kernels_for(waves)) is not None:
         modulus, residual = (amplitude.new_empty(len(rows), *amplitude.shape[1:]) for _ in range(2))
         sizes = (*waves.shape[:2], modulus.shape[1:].numel())
-        arrays = (rows.contiguous(), _contiguous(waves), amplitude, modulus, residual)
+        arrays = (rows.contiguous(), _contiguous(waves), amplitude, background, modulus, residual)
         call(kernels.modulus_and_residual, *sizes, MIN_COUNTS, *arrays)
         return modulus, residual
-    modulus = total_intensity(waves).clamp_min_(MIN_COUNTS).sqrt_()
+    modulus = total_intensity(waves)
+    modulus = (modulus if background is None else modulus.add_(background)).clamp_min_(MIN_COUNTS).sqrt_()
     return modulus, amplitude[rows] - modulus
 
 
