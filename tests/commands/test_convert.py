@@ -10,6 +10,7 @@ from ptychoflow.cli.main import main
 from ptychoflow.commands.convert import convert, resolve_path
 from ptychoflow.config import Source
 from ptychoflow.core.reconstruction import Reconstruction
+from ptychoflow.io.dataset import open_dataset
 from ptychoflow.io.provenance import sha256
 from ptychoflow.io.reconstruction_h5 import write_reconstruction
 from ptychoflow.io.scan_cxi import read_scan, write_scan
@@ -90,15 +91,19 @@ def test_a_refined_probe_replaces_the_guess_even_if_refined_on_a_crop(archive, t
 
 
 @pytest.mark.parametrize("value", [np.nan, -3.0])
-def test_impossible_counts_end_in_one_line_and_leave_no_scan(archive, tmp_path, capsys, value):
+def test_impossible_counts_are_told_and_left_to_pack(archive, tmp_path, capsys, caplog, value):
     arrays = dict(np.load(archive))
     arrays["data"][0, 5, 6, 7] = value
     np.savez(archive, **arrays)
     settings = json.dumps({"source": {"file": "sample.npz", "geometry": GEOMETRY}})
-    assert main(["convert", str(tmp_path / "a.cxi"), "--config", settings]) == 2
-    errors = capsys.readouterr().err.strip().splitlines()
-    assert "sample.npz: counts hold 1 " in errors[-1] and "(5, 6, 7)" in errors[-1]
-    assert not list(tmp_path.glob("*.cxi"))
+    assert main(["convert", str(tmp_path / "a.cxi"), "--config", settings]) == 0
+    assert "sample.npz: counts hold 1 " in caplog.text and "packing.invalid_counts" in caplog.text
+    assert main(["pack", str(tmp_path / "a.cxi"), str(tmp_path / "refused")]) == 2
+    assert "packing.invalid_counts: mask or drop" in capsys.readouterr().err
+    for treatment, patterns in (("mask", len(arrays["data"][0])), ("drop", len(arrays["data"][0]) - 1)):
+        words = ["pack", str(tmp_path / "a.cxi"), str(tmp_path / treatment), "--set"]
+        assert main([*words, f"packing.invalid_counts={treatment}"]) == 0
+        assert len(open_dataset(tmp_path / treatment)) == patterns
 
 
 def test_a_measurement_with_an_address_is_read_from_the_copy_that_was_fetched(scan, tmp_path):

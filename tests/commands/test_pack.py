@@ -19,6 +19,7 @@ from ptychoflow.config import Packing
 from ptychoflow.core.scan import Scan
 from ptychoflow.io.dataset import open_dataset, read_manifest, verify_dataset
 from ptychoflow.io.scan_cxi import write_scan
+from ptychoflow.preprocessing.detector_pixels import outlying_patterns
 
 
 @pytest.fixture
@@ -336,3 +337,34 @@ def test_packing_needs_little_memory_whatever_the_size_of_the_scan(tmp_path, sca
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     verify_dataset(tmp_path / "d")
+
+
+def test_patterns_are_excluded_by_number_and_by_their_total_counts(tmp_path, scan, caplog):
+    counts = scan.counts.copy()
+    counts[10], counts[20] = 60000, 0
+    write_scan(tmp_path / "sample.cxi", dataclasses.replace(scan, counts=counts))
+    with caplog.at_level("INFO"):
+        pack(tmp_path / "sample.cxi", tmp_path / "d", Packing(exclude=(3, "35:"), exclude_outliers=True))
+    kept = np.delete(np.arange(35), [3, 10, 20])
+    opened = open_dataset(tmp_path / "d")
+    np.testing.assert_array_equal(opened.counts, np.where(scan.mask, scan.counts[kept], opened.counts))
+    np.testing.assert_array_equal(opened.positions, scan.positions[kept])
+    assert "left out 2 patterns with outlying total counts: 10, 20" in caplog.text
+    with pytest.raises(ValueError, match=r"packing\.exclude names 40, expected numbers from 0 to 39"):
+        pack(tmp_path / "sample.cxi", tmp_path / "e", Packing(exclude=(40,)))
+
+
+def test_dark_subtracted_counts_are_clipped(tmp_path, scan):
+    noise = np.random.default_rng(0).normal(0, 0.3, scan.counts.shape)
+    counts = np.where(scan.counts > 35, 0, scan.counts) + noise
+    write_scan(tmp_path / "sample.cxi", dataclasses.replace(scan, counts=counts.astype(np.float32), mask=None))
+    pack(tmp_path / "sample.cxi", tmp_path / "d", Packing(invalid_counts="clip"))
+    opened = open_dataset(tmp_path / "d")
+    np.testing.assert_array_equal(opened.counts, counts.astype(np.float32).clip(0))
+    assert opened.mask is None
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.4])
+def test_a_scan_without_outliers_keeps_every_pattern(spread):
+    totals = 1e5 * np.random.default_rng(1).lognormal(0, spread, 400)
+    assert not outlying_patterns(totals).any() and not outlying_patterns(np.zeros(4)).any()

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from ..config import Source
-from ..core.scan import Scan, check_counts
+from ..core.scan import Scan
 from ..io.provenance import record_provenance
 from ..io.reconstruction_h5 import read_reconstruction
 from ..io.scan_cxi import write_scan
 from ..preprocessing.cropping import resize_far_field
+from ..preprocessing.invalid_counts import InvalidCounts
 from ..readers.download import resolve_path, with_local_copies
 from ..readers.registry import read_scan_of
 
@@ -24,7 +25,8 @@ def convert(output: Path, source: Source, probe: Path | None = None, local_copy:
     """Convert a measurement to a scan, downloading it where needed.
 
     Reads the file of another program, which section ``source`` describes. Makes a CXI file. The folder in
-    ``PTYCHOFLOW_DATA`` is searched first and keeps what is downloaded.
+    ``PTYCHOFLOW_DATA`` is searched first and keeps what is downloaded. Counts that cannot be (NaN, negative) are kept
+    and reported: ``pack`` refuses, masks or drops them, as ``packing.invalid_counts`` says.
 
     Args:
         output: the scan, ``.cxi``.
@@ -34,7 +36,7 @@ def convert(output: Path, source: Source, probe: Path | None = None, local_copy:
 
     Raises:
         FileNotFoundError: if the measurement is missing and ``source.url`` is not set.
-        ValueError: if it is damaged, is not what its checksum says, or holds impossible values.
+        ValueError: if it is damaged or is not what its checksum says.
 
     Example:
         ptychoflow convert siemens.cxi --config source.yaml
@@ -49,17 +51,17 @@ def convert(output: Path, source: Source, probe: Path | None = None, local_copy:
         logger.info("took the probe of %s: %d modes, %.4g photons", probe, len(scan.probe), scan.photons)
     provenance = record_provenance({"source": source.model_dump(mode="json")}, measurement=path, probe=probe)
     metadata = scan.metadata | {"provenance": provenance}
-    write_scan(output, dataclasses.replace(scan, metadata=metadata), _in_pieces(scan.counts))
+    census = InvalidCounts()
+    write_scan(output, dataclasses.replace(scan, metadata=metadata), census.watch(_in_pieces(scan.counts)))
+    census.report(path.name)
     logger.info("converted to %s in %.1f s", output, time.perf_counter() - began)
 
 
 def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.ndarray]:
-    """Yield counts that may lie on disk, in order and checked, about ``piece_bytes`` at a time."""
+    """Yield counts that may lie on disk, in order, about ``piece_bytes`` at a time."""
     step = max(1, piece_bytes // (counts.dtype.itemsize * counts.shape[-1] ** 2))
     for start in range(0, len(counts), step):
-        piece = counts[start : start + step]
-        check_counts(piece, f"patterns {start} to {start + len(piece) - 1}")
-        yield piece
+        yield counts[start : start + step]
 
 
 def _with_probe(scan: Scan, path: Path) -> Scan:

@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from ..config import Packing
 from ..io.dataset import CHECKSUM, write_dataset
 from ..io.provenance import record_provenance
@@ -47,10 +45,9 @@ def pack(scan: Path, output: Path, packing: Packing = Packing(), half: Literal["
     whole = read_scan(scan, counts=False)
     logger.info("read %s: %d patterns of %d px, %s", scan, len(whole), whole.size, whole.counts.dtype)
     survey = survey_scan(scan, whole, packing)
-    flawed = survey.flawed if packing.invalid_counts == "drop" else np.zeros(len(whole), bool)
-    chosen = choose_patterns(whole, half, flawed)
+    chosen = choose_patterns(whole, half, packing, survey)
     pixels = pixel_operations(whole, packing, survey)
-    stream = CountStream(scan, whole, chosen, pixels)
+    stream = CountStream(scan, whole, chosen, pixels, packing.invalid_counts == "clip")
     kept = pixels.of_scan(keep_patterns(whole, chosen, half, Path(output).name))
 
     def provenance(arrays: dict) -> dict:

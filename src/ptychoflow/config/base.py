@@ -3,7 +3,16 @@
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -80,6 +89,9 @@ Shape = Annotated[
 ]
 
 Alpha = Annotated[float, Field(gt=0, le=1)]
+
+Patterns = tuple[NonNegativeInt | Annotated[str, Field(pattern=r"^\d+:\d*$")], ...]
+"""Numbers of patterns from 0, and ranges ``"first:stop"``."""
 
 PatternSize = Annotated[int, Field(ge=16, le=1024, multiple_of=2)]
 

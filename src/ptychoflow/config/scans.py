@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from ..core.suggestions import did_you_mean
-from .base import PatternSize, Range, Recipe, Section, Shape, named, not_negative, occupancies, positive
+from .base import Patterns, PatternSize, Range, Recipe, Section, Shape, named, not_negative, occupancies, positive
 
 
 class ObjectRecipe(Recipe):
@@ -250,9 +250,9 @@ class MeasuredGeometry(Section):
     """Geometry that a measured file does not carry, or carries wrongly. The report marks it as nominal."""
 
     energy_ev: PositiveFloat | None = None
-    """Photon energy, eV."""
+    """Photon energy, or kinetic energy of electrons, eV; see `source.radiation`."""
     wavelength_m: PositiveFloat | None = None
-    """Wavelength, m, instead of `energy_ev`; required for electrons."""
+    """Wavelength, m, instead of `energy_ev`."""
     detector_distance_m: PositiveFloat | None = None
     """Distance from sample to detector, m."""
     detector_pixel_m: PositiveFloat | None = None
@@ -333,6 +333,12 @@ class Source(Section):
     size: PatternSize | None = None
     """Side of the square around the beam to cut patterns to, px. None takes the largest that fits where patterns are
     not square."""
+    exclude: Patterns = ()
+    """Patterns of the file to leave out before they are paired with positions: numbers from 0, ranges as `"144:"`. If
+    there is a position for each pattern, it is left out too."""
+    radiation: Literal["auto", "photons", "electrons"] = "auto"
+    """Radiation that the energy is of. `auto` follows the file; else 100 keV and more are electrons, below 50 keV are
+    photons."""
     defocus_m: float | None = None
     """Distance from focus to sample, m, for the probe that is estimated where the file has none."""
     fano_factor: PositiveFloat | None = None
@@ -350,9 +356,15 @@ class Packing(Section):
 
     bad_pixels: tuple[tuple[NonNegativeInt, NonNegativeInt], ...] = ()
     """Detector pixels `[y, x]` of the file to mask."""
-    invalid_counts: Literal["error", "mask", "drop"] = "error"
+    invalid_counts: Literal["error", "mask", "drop", "clip"] = "error"
     """Treatment of NaN, infinite and negative counts. `error` stops, `mask` masks each pixel that has one in any
-    pattern, `drop` removes patterns that have one."""
+    pattern, `drop` removes patterns that have one, `clip` sets negative counts to 0, as dark-subtracted patterns need,
+    and masks pixels with NaN or infinity."""
+    exclude: Patterns = ()
+    """Patterns to leave out with their positions: numbers of the scan from 0, and ranges as `"120:140"`."""
+    exclude_outliers: bool = False
+    """Leave out patterns whose total counts lie far from those of the others: lost and shuttered frames, frames of a
+    detector that failed."""
     saturation: PositiveInt | None = None
     """Mask pixels that reach this count in any pattern, photons; None sets no limit."""
     centre: Literal["auto"] | tuple[NonNegativeInt, NonNegativeInt] | None = None

@@ -12,6 +12,8 @@ MIN_TRANSMISSION, MAX_TRANSMISSION = 0.01, 2.0
 PLANCK_J_S = 6.62607015e-34
 SPEED_OF_LIGHT_M_S = 299792458.0
 ELEMENTARY_CHARGE_C = 1.602176634e-19
+LARGEST_COUNT = 2.0**53
+"""No detector counts further; float patterns beyond it hold a flag, or were never initialised."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def check_photons(scan: Scan, measured: float) -> None:
 
 
 def check_counts(counts: np.ndarray, what: str = "counts") -> None:
-    """Refuse counts that are NaN, infinite or negative.
+    """Refuse counts that are NaN, infinite, negative or beyond ``LARGEST_COUNT``.
 
     Args:
         counts: photons, of any shape.
@@ -181,28 +183,49 @@ def check_counts(counts: np.ndarray, what: str = "counts") -> None:
     Raises:
         ValueError: with the number of such values and the index of the first.
     """
-    if counts.dtype.kind == "u":
+    if not may_be_invalid(counts.dtype):
         return
     bad = is_invalid_count(counts)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
-        kinds = "negative values" if np.isfinite(counts[bad]).all() else "NaN or infinite values"
         raise ValueError(
-            f"{what} hold {int(bad.sum())} {kinds}, the first at {first}: mask those pixels or drop the patterns"
+            f"{what} hold {int(bad.sum())} {describe_invalid(counts[bad])}, the first at {first}: mask those pixels or "
+            "drop the patterns, as packing.invalid_counts: mask or drop does"
         )
 
 
+def may_be_invalid(dtype: np.dtype) -> bool:
+    """Return True if a dtype has values that are not counts."""
+    return dtype.kind != "u" or dtype.itemsize == 8
+
+
 def is_invalid_count(counts: np.ndarray) -> np.ndarray:
-    """Return True where a value is not a count: NaN, infinite or negative."""
-    return ~np.isfinite(counts) | (counts < 0) if counts.dtype.kind == "f" else counts < 0
+    """Return True where a value is not a count: NaN, infinite, negative, or beyond ``LARGEST_COUNT``."""
+    if not may_be_invalid(counts.dtype):
+        return np.zeros(counts.shape, bool)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(~((counts >= 0) & (counts <= LARGEST_COUNT)))
+
+
+def describe_invalid(values: np.ndarray) -> str:
+    """Return what kind of invalid counts these are, for messages."""
+    if not np.isfinite(values).all():
+        return "NaN or infinite values"
+    return "negative values" if (values < 0).any() else f"values beyond {LARGEST_COUNT:.0e}"
 
 
 def smallest_dtype(counts: np.ndarray) -> np.dtype:
-    """Return the smallest dtype that holds these counts without loss: uint8, 16, 32, else float32, else float64."""
+    """Return the smallest dtype that holds these values without loss.
+
+    Counts take uint8, 16 or 32, negative whole numbers int16 or 32, everything else float32 or float64.
+    """
     whole = counts.dtype.kind in "ui" or bool(np.array_equal(counts, np.rint(counts)))
-    greatest = counts.max(initial=0)
-    for dtype in (np.uint8, np.uint16, np.uint32) if whole else ():
-        if greatest <= np.iinfo(dtype).max:
-            return np.dtype(dtype)
-    single = counts.astype(np.float32)
-    return np.dtype(np.float32 if np.array_equal(single, counts) else np.float64)
+    least, greatest = counts.min(initial=0), counts.max(initial=0)
+    if whole and np.isfinite(greatest) and np.isfinite(least):
+        for dtype in (np.uint8, np.uint16, np.uint32, np.int16, np.int32):
+            # as Python's integers: a float32 of 2**32 would pass for the largest uint32
+            if np.iinfo(dtype).min <= int(least) and int(greatest) <= np.iinfo(dtype).max:
+                return np.dtype(dtype)
+    with np.errstate(over="ignore"):
+        single = counts.astype(np.float32)
+    return np.dtype(np.float32 if np.array_equal(single, counts, equal_nan=counts.dtype.kind == "f") else np.float64)

@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 MAX_LOST_SHARE = 0.01
 """Share of the probe's photons outside the field of view beyond which binned patterns do not match the probe."""
 
+OUTLIER_FACTOR, OUTLIER_SIGMA = 4.0, 8.0
+"""Ratio to the median counts, and robust standard deviations of their logarithm, beyond which a pattern is outlying."""
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -137,12 +140,14 @@ class Survey:
         impossible: True where a pixel holds NaN, infinity or a negative value in any pattern, ``(N, N)``.
         saturated: True where a pixel reaches the saturation in any pattern, ``(N, N)``.
         flawed: True for each pattern with an impossible value, ``(J,)``.
+        totals: counts of each pattern on its valid pixels, ``(J,)``.
     """
 
     mean: np.ndarray
     impossible: np.ndarray
     saturated: np.ndarray
     flawed: np.ndarray
+    totals: np.ndarray
 
 
 def survey(chunks: Iterable[np.ndarray], shape: tuple[int, int, int], saturation: int | None = None) -> Survey:
@@ -155,17 +160,36 @@ def survey(chunks: Iterable[np.ndarray], shape: tuple[int, int, int], saturation
     """
     total, seen = np.zeros(shape[1:]), np.zeros(shape[1:], np.int64)
     never, saturated, flawed = np.zeros(shape[1:], bool), np.zeros(shape[1:], bool), np.zeros(shape[0], bool)
+    totals = np.zeros(shape[0])
     done = 0
     for piece in chunks:
         bad = is_invalid_count(piece)
-        total += np.where(bad, 0, piece).sum(0, dtype=np.float64)
+        valid = np.where(bad, 0, piece)
+        total += valid.sum(0, dtype=np.float64)
+        totals[done : done + len(piece)] = valid.sum((1, 2), dtype=np.float64)
         seen += (~bad).sum(0)
         never |= bad.any(0)
         flawed[done : done + len(piece)] = bad.any((1, 2))
         if saturation is not None:
             saturated |= (piece >= saturation).any(0)
         done += len(piece)
-    return Survey(total / np.maximum(seen, 1), never, saturated, flawed)
+    return Survey(total / np.maximum(seen, 1), never, saturated, flawed, totals)
+
+
+def outlying_patterns(totals: np.ndarray) -> np.ndarray:
+    """Return True for patterns whose total counts lie far from the others', ``(J,)``.
+
+    Far is a factor of ``OUTLIER_FACTOR``, and ``OUTLIER_SIGMA`` robust standard deviations of the logarithm.
+
+    Args:
+        totals: counts of each pattern, ``(J,)``.
+    """
+    if not np.any(totals > 0):
+        return np.zeros(len(totals), bool)
+    logarithm = np.log(np.maximum(totals, 1e-3 * np.median(totals[totals > 0])))
+    deviation = abs(logarithm - np.median(logarithm))
+    sigma = 1.4826 * float(np.median(deviation))
+    return np.asarray(deviation > max(np.log(OUTLIER_FACTOR), OUTLIER_SIGMA * sigma))
 
 
 def displacement(mean: np.ndarray, probe: np.ndarray, good: np.ndarray | None = None) -> tuple[int, int]:

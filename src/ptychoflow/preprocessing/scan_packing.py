@@ -4,18 +4,19 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
 from ..config import HALVES, Packing
-from ..core.scan import Scan, check_counts, smallest_dtype
+from ..core.frame_selection import selected_patterns
+from ..core.scan import Scan, check_counts, may_be_invalid, smallest_dtype
 from ..io.dataset import PIECE
 from ..io.scan_cxi import iterate_counts
 from ..runtime.progress import track
-from .detector_pixels import Pixels, Survey, displacement, survey
+from .detector_pixels import Pixels, Survey, displacement, outlying_patterns, survey
 
 logger = logging.getLogger(__name__)
 
@@ -28,10 +29,11 @@ class CountStream:
         whole: the scan in it.
         chosen: True for each pattern that is kept, ``(J,)``.
         pixels: the operations on their pixels.
+        clip: set negative counts to 0.
     """
 
-    def __init__(self, path: Path, whole: Scan, chosen: np.ndarray, pixels: Pixels) -> None:
-        self._path, self._whole, self._chosen, self._pixels = path, whole, chosen, pixels
+    def __init__(self, path: Path, whole: Scan, chosen: np.ndarray, pixels: Pixels, clip: bool = False) -> None:
+        self._path, self._whole, self._chosen, self._pixels, self._clip = path, whole, chosen, pixels, clip
         self._source: xxhash.xxh3_64 | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -45,7 +47,8 @@ class CountStream:
             where = f"{self._path}: patterns {done} to {done + len(piece) - 1}"
             done += len(piece)
             if chosen.any():
-                kept = self._pixels.of_counts(piece if chosen.all() else piece[chosen])
+                piece = piece if chosen.all() else piece[chosen]
+                kept = self._pixels.of_counts(np.maximum(piece, 0) if self._clip else piece)
                 check_counts(kept, where)
                 yield kept
 
@@ -69,19 +72,22 @@ def survey_scan(path: Path, whole: Scan, packing: Packing) -> Survey:
         whole: the scan in it.
         packing: settings.
     """
-    may_be_impossible = packing.invalid_counts != "error" and whole.counts.dtype.kind != "u"
-    needed = packing.centre == "auto" or packing.saturation is not None or may_be_impossible
-    pieces = _read_pieces(path, whole, "surveying") if needed else ()
+    acts = packing.invalid_counts != "error" and may_be_invalid(whole.counts.dtype)
+    needed = packing.centre == "auto" or packing.saturation is not None or packing.exclude_outliers or acts
+    pieces: Iterable[np.ndarray] = _read_pieces(path, whole, "surveying") if needed else ()
+    if packing.invalid_counts == "clip":
+        pieces = (np.maximum(piece, 0) for piece in pieces)
     return survey(pieces, whole.counts.shape, packing.saturation)
 
 
-def choose_patterns(whole: Scan, half: str | None, flawed: np.ndarray) -> np.ndarray:
-    """Return True for each pattern to keep, ``(J,)``: those of the half that are not flawed.
+def choose_patterns(whole: Scan, half: str | None, packing: Packing, found: Survey) -> np.ndarray:
+    """Return True for each pattern to keep, ``(J,)``: those of the half that nothing excludes.
 
     Args:
         whole: the scan.
         half: ``even`` or ``odd``; None for both.
-        flawed: True for patterns with impossible counts, ``(J,)``.
+        packing: settings.
+        found: statistics of its patterns.
 
     Raises:
         ValueError: if no pattern is left, or the scan has no halves.
@@ -93,12 +99,26 @@ def choose_patterns(whole: Scan, half: str | None, flawed: np.ndarray) -> np.nda
         if len(whole) < 2:
             raise ValueError(f"{whole.name} has one pattern, expected at least 2 for halves: pack it without --half")
         chosen[1 - HALVES.index(half) :: 2] = False
-    if flawed.any():
-        chosen &= ~flawed
-        logger.info("dropped %d patterns with impossible counts", np.sum(flawed))
+    reasons = {"excluded": selected_patterns(packing.exclude, len(whole), "packing.exclude")}
+    if packing.invalid_counts == "drop":
+        reasons["with impossible counts"] = found.flawed
+    if packing.exclude_outliers:
+        reasons["with outlying total counts"] = outlying_patterns(found.totals)
+    for reason, out in reasons.items():
+        if out.any():
+            chosen &= ~out
+            logger.info("left out %d patterns %s: %s", out.sum(), reason, _numbers(out))
     if not chosen.any():
-        raise ValueError(f"every pattern of {whole.name} has impossible counts: set packing.invalid_counts to mask")
+        raise ValueError(
+            f"no pattern of {whole.name} is left: correct packing.exclude, or set packing.invalid_counts to mask"
+        )
     return chosen
+
+
+def _numbers(out: np.ndarray, most: int = 12) -> str:
+    """Return the numbers of the first patterns that are left out, for messages."""
+    numbers = np.flatnonzero(out)
+    return ", ".join(map(str, numbers[:most])) + (" ..." if len(numbers) > most else "")
 
 
 def keep_patterns(whole: Scan, chosen: np.ndarray, half: str | None, name: str) -> Scan:
@@ -141,7 +161,7 @@ def pixel_operations(whole: Scan, packing: Packing, found: Survey) -> Pixels:
             raise ValueError(f"packing.bad_pixels has ({y}, {x}), the patterns have {whole.size} px: correct it")
         good[y, x] = False
     good &= ~found.saturated
-    if packing.invalid_counts == "mask":
+    if packing.invalid_counts in ("mask", "clip"):
         good &= ~found.impossible
     shift = (0, 0)
     if packing.centre == "auto":

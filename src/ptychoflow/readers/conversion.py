@@ -7,12 +7,15 @@ from typing import cast
 import numpy as np
 
 from ..config import MeasuredGeometry, Source
-from ..core.scan import ELEMENTARY_CHARGE_C, PLANCK_J_S, SPEED_OF_LIGHT_M_S, Geometry, GroundTruth, Scan, smallest_dtype
+from ..core.frame_selection import selected_patterns
+from ..core.scan import Geometry, GroundTruth, Scan, smallest_dtype
+from ..core.wavelengths import Radiation, electron_wavelength_m, photon_wavelength_m, wavelength_of
 from ..io.lazy_stack import Stack
 from ..preprocessing.cropping import resize_far_field
 from ..preprocessing.position_transform import oriented
 from ..preprocessing.probe_guess import guess_probe, in_photons
-from .detector_view import DetectorView, beam_in_corner, dead_pixels, kept_square, sample_patterns
+from ..preprocessing.trial_reconstruction import centroid
+from .detector_view import DetectorView, beam_in_corner, flagged_pixels, kept_square, mean_of_valid, sample_patterns
 from .raw_scan import Measurement
 from .scan_positions import Positions
 
@@ -20,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 IN_MEMORY_BYTES = 1 << 28
 """Scans of up to this many bytes are read at once, which finds their smallest dtype; larger ones stay on disk."""
+MANY_PIXELS, MANY_COUNTS = 0.5, 0.02
+"""Shares of masked pixels and of counts on them beyond which a mask is warned of."""
 LENGTHS_REMEDY = (
     "give energy, distance and pixel size in source.geometry: energy_ev or wavelength_m, detector_distance_m, "
     "detector_pixel_m, or pixel_size_m"
@@ -44,8 +49,8 @@ def scan_from(measurement: Measurement, source: Source) -> Scan:
     measurement = with_positions(measurement, source)
     view = make_view(measurement, source)
     counts = _counts(measurement, view)
-    geometry, nominal = geometry_of(measurement, source.geometry or MeasuredGeometry(), view.size)
-    mean = np.asarray(sample_patterns(counts) if isinstance(counts, Stack) else counts).mean(0, dtype=np.float64)
+    geometry, nominal = geometry_of(measurement, source, view.size)
+    mean = mean_of_valid(np.asarray(sample_patterns(counts) if isinstance(counts, Stack) else counts))
     mask = view.kept_mask()
     return Scan(
         counts=cast(np.ndarray, counts),  # a stack slices like an array
@@ -75,14 +80,13 @@ def with_positions(measurement: Measurement, source: Source) -> Measurement:
     """
     if measurement.positions is None:
         raise ValueError(f"positions not found in {measurement.file}: give their file in source.positions")
-    measurement = _without_absent(measurement)
-    assert measurement.positions is not None
     scaled = measurement.positions.scaled(source.position_unit)
     positions = scaled.values
     if positions.shape != (len(measurement.patterns), 2):
         raise ValueError(
             f"got positions of shape {positions.shape} for {len(measurement.patterns)} diffraction patterns, expected "
-            f"({len(measurement.patterns)}, 2): remove the extra patterns or complete the position file"
+            f"({len(measurement.patterns)}, 2): complete the position file, or name the patterns without a position in "
+            "source.exclude"
         )
     known = np.asarray(np.isfinite(positions).all(1))
     if known.all():
@@ -100,18 +104,34 @@ def with_positions(measurement: Measurement, source: Source) -> Measurement:
     )
 
 
-def _without_absent(measurement: Measurement) -> Measurement:
-    """Return the measurement without patterns that were never written, and without their positions if it has them."""
+def leave_out(measurement: Measurement, source: Source) -> Measurement:
+    """Return the measurement without the patterns of ``source.exclude`` and those that were never written.
+
+    Their positions are left out too, if there is one for each pattern of the file; else the positions are those of the
+    patterns that remain.
+
+    Args:
+        measurement: what the file holds.
+        source: patterns to exclude.
+
+    Raises:
+        ValueError: if no pattern is left.
+    """
+    count = len(measurement.patterns)
+    out = selected_patterns(source.exclude, count, "source.exclude")
     absent = measurement.patterns.absent
-    if absent is None or measurement.positions is None:
+    if absent is not None:
+        out |= absent
+    if not out.any():
         return measurement
-    stored = np.flatnonzero(~absent)
-    positions = measurement.positions
-    if len(positions) == len(absent):
-        positions = dataclasses.replace(positions, values=positions.values[stored])
-    metadata = measurement.metadata | {"patterns_never_written": int(absent.sum())}
+    if out.all():
+        raise ValueError(f"all {count} patterns of {measurement.file} are left out: correct source.exclude")
+    kept, positions = np.flatnonzero(~out), measurement.positions
+    if positions is not None and len(positions) == count:
+        positions = dataclasses.replace(positions, values=positions.values[kept])
+    metadata = measurement.metadata | {"patterns_excluded": int(out.sum())}
     return dataclasses.replace(
-        measurement, patterns=measurement.patterns.take(stored), positions=positions, metadata=metadata
+        measurement, patterns=measurement.patterns.take(kept), positions=positions, metadata=metadata
     )
 
 
@@ -126,33 +146,64 @@ def make_view(measurement: Measurement, source: Source) -> DetectorView:
         ValueError: if it is open whether patterns are counts, every pixel is masked, or the beam lies outside.
     """
     sample = sample_patterns(measurement.patterns)
-    mask = ~dead_pixels(sample) if measurement.mask is None else measurement.mask & ~dead_pixels(sample)
+    flagged = flagged_pixels(sample)
+    mask = ~flagged if measurement.mask is None else measurement.mask & ~flagged
     if not mask.any():
         raise ValueError(
             f"{measurement.file}: every detector pixel is masked: the mask may be inverted, or the patterns are empty"
         )
-    mean = np.where(mask, np.maximum(sample, 0).astype(np.float64).mean(0), 0)
+    mean = np.where(mask, mean_of_valid(sample), 0)
+    if not mask.all():
+        _report_mask(measurement, mask, flagged, mean_of_valid(np.where(flagged, np.zeros((), sample.dtype), sample)))
     corner = _corner(measurement, source, mean)
     beam = source.centre
-    if beam is None and not corner and (source.size or mask.shape[0] != mask.shape[1]):
-        beam = measurement.beam
+    if beam is None and not corner:
+        beam = _beam_of_file(measurement, mean)
     first, size = kept_square(mask.shape, beam, source.size)
     return DetectorView(measurement.file, mask, corner, first, size, _amplitude(measurement, source, sample.dtype))
 
 
-def geometry_of(measurement: Measurement, given: MeasuredGeometry, size: int) -> tuple[Geometry, bool]:
+def _report_mask(measurement: Measurement, mask: np.ndarray, flagged: np.ndarray, mean: np.ndarray) -> None:
+    """Log the masked pixels and the counts on them; warn where they are many."""
+    pixels, counts = float(np.mean(~mask)), float(mean[~mask].sum() / max(mean.sum(), 1e-300))
+    logger.log(
+        logging.WARNING if pixels > MANY_PIXELS or counts > MANY_COUNTS else logging.INFO,
+        "%s: %d of %d detector pixels are masked (%d flagged by their values), with %.1f %% of the counts%s",
+        *(measurement.file, np.sum(~mask), mask.size, flagged.sum(), 100 * counts),
+        ": the mask may be inverted" if counts > MANY_COUNTS else "",
+    )
+
+
+def _beam_of_file(measurement: Measurement, mean: np.ndarray) -> tuple[float, float] | None:
+    """Return the direct beam as the file has it, unless the intensity lies elsewhere."""
+    beam = measurement.beam
+    if beam is None:
+        return None
+    far = [abs(at - found) > side / 4 for at, found, side in zip(beam, centroid(mean), mean.shape)]
+    if any(far) or not all(0 <= at < side for at, side in zip(beam, mean.shape)):
+        logger.warning(
+            "%s puts the direct beam at (%.1f, %.1f) px of %s, the intensity lies around (%.1f, %.1f): taking the "
+            "middle; set source.centre",
+            *(measurement.file, *beam, mean.shape, *centroid(mean)),
+        )
+        return None
+    return beam
+
+
+def geometry_of(measurement: Measurement, source: Source, size: int) -> tuple[Geometry, bool]:
     """Return the lengths for patterns of ``size`` px, and True if any of them is nominal: given by hand or assumed.
 
     Args:
         measurement: what the file holds.
-        given: lengths from the config, which override those of the file.
+        source: lengths from the config, which override those of the file, and the kind of radiation.
         size: side N of the kept patterns, px.
 
     Raises:
         ValueError: if they cannot be known; the message names what to give.
     """
+    given = source.geometry or MeasuredGeometry()
     side = measurement.patterns.shape[-1]
-    wavelength = given.wavelength_m or (given.energy_ev and wavelength_m(given.energy_ev)) or measurement.wavelength_m
+    wavelength = _wavelength(measurement, given, source.radiation)
     distance = given.detector_distance_m or measurement.detector_distance_m
     pitch = given.detector_pixel_m or measurement.detector_pixel_m
     pixel = given.pixel_size_m or (None if wavelength and distance and pitch else measurement.pixel_size_m)
@@ -174,9 +225,27 @@ def geometry_of(measurement: Measurement, given: MeasuredGeometry, size: int) ->
     return Geometry(pixel * side / size, wavelength, distance), nominal
 
 
-def wavelength_m(energy_ev: float) -> float:
-    """Wavelength of a photon of ``energy_ev``, lambda = h c / E, m."""
-    return PLANCK_J_S * SPEED_OF_LIGHT_M_S / (energy_ev * ELEMENTARY_CHARGE_C)
+def _wavelength(measurement: Measurement, given: MeasuredGeometry, radiation: str) -> float | None:
+    """Return the wavelength, m, if it can be known: as given, else as in the file, else from the energy.
+
+    A camera made for photons writes the photon wavelength of an electron's energy; that is corrected.
+    """
+    if given.wavelength_m:
+        return given.wavelength_m
+    kind = measurement.radiation if radiation == "auto" else cast(Radiation, radiation)
+    energy = given.energy_ev or measurement.energy_ev
+    in_file = None if given.energy_ev else measurement.wavelength_m
+    if in_file and energy and abs(in_file / photon_wavelength_m(energy) - 1) < 0.01:
+        in_file = None
+    if in_file or not energy:
+        return in_file
+    wavelength = wavelength_of(energy, kind, measurement.file)
+    if kind is None and wavelength == electron_wavelength_m(energy):
+        logger.warning(
+            "%s: %.4g eV is taken as the energy of electrons (wavelength %.4g m): set source.radiation if not",
+            *(measurement.file, energy, wavelength),
+        )
+    return wavelength
 
 
 def _corner(measurement: Measurement, source: Source, mean: np.ndarray) -> bool:

@@ -4,11 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.scan import check_counts
+from ..core.scan import is_invalid_count
 from ..io.lazy_stack import Stack
 
 N_SAMPLED = 64
-"""Patterns that are sampled to find the direct beam and the dead pixels."""
+"""Patterns that are sampled to find the direct beam and the flagged pixels."""
+FEWEST_SAMPLED = 8
+"""Sampled patterns from which on a constant value tells a flag from counts."""
+COUNTER_LIMITS = 2.0 ** np.array([8, 12, 14, 15, 16, 20, 24, 31, 32, 63, 64]) - 1
+"""Largest values of counters that detectors have or programs store."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,11 @@ class DetectorView:
     def _kept_counts(self, piece: np.ndarray) -> np.ndarray:
         if not self.mask.all():
             piece = np.where(self.mask, piece, np.zeros((), piece.dtype))
-        check_counts(piece, f"{self.file}: counts")
         piece = self._cut(piece, 0)
-        return np.square(piece, dtype=np.float32) if self.square_counts else piece
+        if not self.square_counts:
+            return piece
+        amplitude = piece.astype(np.float32)
+        return np.square(np.where(amplitude < 0, np.nan, amplitude))  # a negative amplitude is as invalid as a count
 
     def _cut(self, piece: np.ndarray, outside: float) -> np.ndarray:
         if self.corner:
@@ -73,20 +79,35 @@ def sample_patterns(patterns: Stack) -> np.ndarray:
     return patterns[stored[np.unique(np.linspace(0, len(stored) - 1, N_SAMPLED).astype(int))]]
 
 
-def dead_pixels(sample: np.ndarray) -> np.ndarray:
-    """Find pixels that are flagged invalid in every sampled pattern: negative, NaN, or the largest integer.
+def flagged_pixels(sample: np.ndarray) -> np.ndarray:
+    """Find pixels that every sampled pattern flags as bad: module gaps, dead and switched-off pixels.
+
+    Flags are NaN, infinity, negative values, the largest value of the dtype, and, in at least ``FEWEST_SAMPLED``
+    patterns, one and the same value ``2**k - 1`` of a narrower counter (65535 of 16 bits in uint32, 2**32 - 1 in
+    floats, which float32 rounds to 2**32): counts vary by their noise.
 
     Args:
         sample: patterns, ``(K, H, W)``.
 
     Returns:
-        True where dead, ``(H, W)``.
+        True where flagged, ``(H, W)``.
     """
-    if sample.dtype.kind == "f":
-        return np.asarray(~(sample >= 0).any(0))
-    if sample.dtype.kind == "i":
-        return np.asarray((sample < 0).all(0))
-    return np.asarray((sample == np.iinfo(sample.dtype).max).all(0))
+    invalid = is_invalid_count(sample)
+    if sample.dtype.kind in "ui":
+        invalid |= sample == np.iinfo(sample.dtype).max
+    flagged = invalid.all(0)
+    if len(sample) < FEWEST_SAMPLED:
+        return np.asarray(flagged)
+    first = np.where(flagged, 0, sample[0]).astype(np.float64)
+    flags = np.concatenate([COUNTER_LIMITS, COUNTER_LIMITS.astype(np.float32).astype(np.float64)])
+    return np.asarray(flagged | ((sample == sample[0]).all(0) & np.isin(first, flags)))
+
+
+def mean_of_valid(counts: np.ndarray) -> np.ndarray:
+    """Return the mean pattern ``(H, W)`` over the values that are counts; 0 where none is."""
+    bad = is_invalid_count(counts)
+    total = np.where(bad, 0, counts).sum(0, dtype=np.float64)
+    return np.asarray(total / np.maximum((~bad).sum(0), 1))
 
 
 def beam_in_corner(mean: np.ndarray) -> bool:
@@ -104,17 +125,20 @@ def kept_square(
     Args:
         shape: of the patterns, px.
         beam: pixel of the direct beam; None for the middle.
-        size: requested side, px. None keeps the whole pattern if it is square and ``beam`` is None, else the largest
-            square of even side around the beam that fits.
+        size: requested side, px. None keeps the side of a square pattern whose beam lies within an eighth of it from
+            the middle, else the largest square of even side around the beam that fits.
 
     Raises:
         ValueError: if the beam lies outside.
     """
-    if size is None and beam is None and shape[0] == shape[1]:
+    square = shape[0] == shape[1]
+    if size is None and beam is None and square:
         return (0, 0), shape[0]
     centre = [side // 2 if beam is None else int(np.floor(beam[i] + 0.5)) for i, side in enumerate(shape)]
     if not all(0 <= at < side for at, side in zip(centre, shape)):
         raise ValueError(f"direct beam at {beam} is outside patterns of {shape} px: correct source.centre")
+    if size is None and square and max(abs(at - shape[0] // 2) for at in centre) <= shape[0] // 8:
+        size = shape[0]  # the file's probe keeps its size; the few pixels that the detector lacks are masked
     if size is None:
         size = 2 * min(min(at, side - at) for at, side in zip(centre, shape))
     if size < 2:

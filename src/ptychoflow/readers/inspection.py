@@ -134,7 +134,7 @@ def _with_domain(measurement: Measurement, source: Source) -> tuple[Source, list
 def _with_lengths(measurement: Measurement, source: Source) -> tuple[Measurement, Source, list[str]]:
     """Return the source with nominal lengths where the file has none."""
     try:
-        geometry_of(measurement, source.geometry or MeasuredGeometry(), measurement.patterns.shape[-1])
+        geometry_of(measurement, source, measurement.patterns.shape[-1])
     except ValueError as error:
         given = (source.geometry or MeasuredGeometry()).model_dump(exclude_none=True)
         nominal = {key: value for key, value in NOMINAL.items() if key != "energy_ev" or "wavelength_m" not in given}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..core.wavelengths import Radiation
 from ..io.lazy_stack import Stack
 from .scan_positions import Positions
 
@@ -24,6 +25,8 @@ class Measurement:
         probe: modes, ``(M, H, W)``.
         probe_in_photons: True where the probe is in sqrt(photons).
         wavelength_m: m.
+        energy_ev: of photons, or kinetic energy of electrons, eV.
+        radiation: photons or electrons, where the file or its format says it.
         detector_distance_m: sample to detector, m.
         detector_pixel_m: side of a detector pixel, m.
         pixel_size_m: side of an object pixel of the uncut patterns, m.
@@ -48,6 +51,8 @@ class Measurement:
     probe: np.ndarray | None = None
     probe_in_photons: bool = False
     wavelength_m: float | None = None
+    energy_ev: float | None = None
+    radiation: Radiation | None = None
     detector_distance_m: float | None = None
     detector_pixel_m: float | None = None
     pixel_size_m: float | None = None

@@ -14,7 +14,7 @@ from ..io.npz_archive import open_npy
 from ..io.ptychodus_product import Product
 from ..io.safe_hdf5 import is_hdf5, links_into
 from ..io.sandbox import read_in_subprocess
-from .conversion import scan_from
+from .conversion import leave_out, scan_from
 from .detector_view import sample_patterns
 from .formats.cxi import is_cxi, is_nxcxi, read_cxi
 from .formats.emd import is_emd, read_emd
@@ -156,7 +156,8 @@ def _read_files(path: Path, source: Source) -> Measurement:
         if source.probe is not None:
             probe, in_photons = read_probe(_beside(path, source.probe))
             measurement = dataclasses.replace(measurement, probe=probe, probe_in_photons=in_photons)
-        return dataclasses.replace(measurement, file=path.name, metadata=measurement.metadata | {"format": name})
+        measurement = dataclasses.replace(measurement, file=path.name, metadata=measurement.metadata | {"format": name})
+        return leave_out(measurement, source)
     except DAMAGE as error:
         raise _as_input_error(error, path) from error
 

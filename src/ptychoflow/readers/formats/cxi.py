@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...core.wavelengths import Radiation
 from ...io.safe_hdf5 import Hdf5
-from ..conversion import wavelength_m
 from ..raw_scan import Measurement
 from ..scan_positions import Positions, pair_axes, positions_in, table_columns
 
@@ -30,6 +30,7 @@ PROBES = (f"{SOURCE}/illumination", f"{SOURCE}/probe", f"{DETECTOR}/probe", f"{E
 MOTORS = f"{ENTRY}/sample_1/transformations"
 BAD_BITS = 0xFFFF
 """The bits of a CXI mask that make a pixel bad; higher ones say only that it has signal."""
+ELECTRON_CAMERAS = ("arina", "dectris ela", "quadro", "singla")
 HIGHEST_PHOTON_EV = 1e6
 """A higher energy is that of the machine."""
 
@@ -63,7 +64,9 @@ def read_cxi(path: Path, dataset: str | None = None) -> Measurement:
             beam=_beam(file),
             mask=_mask(file, patterns.shape[1:]),
             probe=_probe(file),
-            wavelength_m=wavelength_m(energy) if energy else file.number(f"{SOURCE}/wavelength", unit="m"),
+            wavelength_m=None if energy else file.number(f"{SOURCE}/wavelength", unit="m"),
+            energy_ev=energy,
+            radiation=named_radiation(file, f"{SOURCE}/probe", "/entry_1/instrument_1/source_1/name"),
             detector_distance_m=file.number(f"{DETECTOR}/distance", f"{DETECTOR}/detector_distance", unit="m"),
             detector_pixel_m=pitch,
             name=path.stem,
@@ -152,6 +155,16 @@ def _beam(file: Hdf5) -> tuple[float, float] | None:
     """Read the beam centre, if it is in pixels."""
     y, x = (file.number(f"{DETECTOR}/beam_center_{axis}", unit="px") for axis in "yx")
     return (y, x) if y and x and y > 0 and x > 0 else None  # zeros and -1 stand for what is not known
+
+
+def named_radiation(file: Hdf5, *names: str) -> Radiation | None:
+    """Return the radiation that texts of a file name: NeXus' ``probe`` of the source, or a camera for electrons."""
+    for text in (file.text(name).lower() for name in names):
+        if "electron" in text or any(camera in text for camera in ELECTRON_CAMERAS):
+            return "electrons"
+        if "x-ray" in text or "xray" in text or "photon" in text:
+            return "photons"
+    return None
 
 
 def square_pixel(x: float | None, y: float | None, name: str) -> float | None:

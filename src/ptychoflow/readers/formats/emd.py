@@ -37,6 +37,7 @@ def read_emd(path: Path, dataset: str | None = None) -> Measurement:
             patterns=file.stack(name, (4,)),
             positions=_raster(steps[0], steps[1], (rows, columns), path),
             corner=None,
+            radiation="electrons",
             name=path.stem,
             unread=file.unread,
             **_frequencies(file, steps[2], steps[3], side),

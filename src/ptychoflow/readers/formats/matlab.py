@@ -10,7 +10,6 @@ import numpy as np
 
 from ...io.lazy_stack import Stack, stack_of
 from ...io.safe_hdf5 import Hdf5, is_hdf5
-from ..conversion import wavelength_m
 from ..raw_scan import Measurement
 from ..scan_positions import Positions, positions_in
 from .matlab_v5 import read_v5
@@ -46,15 +45,13 @@ def read_matlab(path: Path, dataset: str | None = None) -> Measurement:
         )
     positions = _positions(arrays)
     lengths: dict[str, Any] = {key: _number(arrays, names) for key, names in LENGTHS.items()}
-    energy = _number(arrays, ENERGIES_EV)
-    if lengths["wavelength_m"] is None and energy:
-        lengths["wavelength_m"] = wavelength_m(energy)
     return Measurement(
         patterns=_as_stack(arrays[name], None if positions is None else len(positions), path),
         positions=positions,
         amplitude=True if name in AMPLITUDES else None,
         corner=None,
         probe=_probe(arrays),
+        energy_ev=None if lengths["wavelength_m"] else _number(arrays, ENERGIES_EV),
         name=path.stem,
         **lengths,
     )

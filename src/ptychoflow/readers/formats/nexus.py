@@ -11,10 +11,9 @@ import numpy as np
 
 from ...io.lazy_stack import Stack, concatenate_stacks
 from ...io.safe_hdf5 import Hdf5, MissingFileError
-from ..conversion import wavelength_m
 from ..raw_scan import Measurement
 from ..scan_positions import Positions, pair_axes, positions_in, table_columns
-from .cxi import square_pixel
+from .cxi import named_radiation, square_pixel
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +27,11 @@ DETECTORS = (
     *("/entry/instrument/detector", "/entry/instrument/eiger_4", "/entry/instrument/Eiger"),
     *("/entry/instrument/detector/detectorSpecific", "/entry1/instrument/detector", "/diff_data/merlin1"),
 )
+RADIATION = (
+    *("/entry/instrument/source/probe", "/entry/source/probe", "/entry1/instrument/source/probe"),
+    "/entry/instrument/detector/description",
+)
+"""Texts that say what the radiation is: the source's, or a camera that is made for electrons."""
 BEAMS = ("/entry/instrument/beam", "/entry/sample/beam", "/entry/instrument/monochromator", "/entry1/instrument/beam")
 POSITIONS = (
     ("/scan/scan_positions", None, "um"),
@@ -61,7 +65,9 @@ def read_nexus(path: Path, dataset: str | None = None) -> Measurement:
             corner=None,
             beam=(beam_y, beam_x) if beam_y and beam_x else None,
             mask=_mask(file, patterns.shape[1:]),
-            wavelength_m=length or (wavelength_m(energy) if energy else None),
+            wavelength_m=length,
+            energy_ev=energy,
+            radiation=named_radiation(file, *RADIATION),
             detector_distance_m=_number(file, DETECTORS, ("detector_distance", "distance"), "m"),
             detector_pixel_m=square_pixel(x, y, path.name),
             name=path.stem,

@@ -11,7 +11,6 @@ import numpy as np
 
 from ...io.lazy_stack import Stack, stack_of
 from ...io.npz_archive import Archive, open_npz
-from ..conversion import wavelength_m
 from ..raw_scan import Measurement
 from ..scan_positions import Positions
 
@@ -64,7 +63,8 @@ def read_named_npz(path: Path, dataset: str | None = None) -> Measurement:
             positions=Positions(_pairs(y, x, path)),
             corner=None,
             probe=_modes(archive, "probe"),
-            wavelength_m=archive.number("wavelength_m") or (wavelength_m(energy) if energy else None),
+            wavelength_m=archive.number("wavelength_m"),
+            energy_ev=energy,
             detector_distance_m=archive.number("detector_distance_m"),
             detector_pixel_m=archive.number("detector_pixel_m", "detector_pixel_size_m"),
             pixel_size_m=archive.number("object_pixel_m", "pixel_size_m"),
@@ -92,7 +92,7 @@ def _ptychopinn(archive: Archive, patterns: Stack, axes: tuple[str, str], path: 
         probe=_modes(archive, "probeGuess"),
         probe_in_photons=archive.text("scale_contract_version")
         == "ci_intensity_v2",  # its forward model counts photons
-        wavelength_m=wavelength_m(energy) if energy else None,
+        energy_ev=energy,
         detector_distance_m=archive.number("detector_distance_m"),
         detector_pixel_m=archive.number("detector_pixel_size_m", "detector_pixel_m"),
         object=guess if guess is None or guess.ndim == 2 else guess[0],

@@ -10,7 +10,6 @@ import numpy as np
 
 from ...io.lazy_stack import stack_of
 from ...io.safe_hdf5 import Hdf5
-from ..conversion import wavelength_m
 from ..raw_scan import Measurement
 from ..scan_positions import Positions
 from .cxi import square_pixel
@@ -60,7 +59,7 @@ def read_standard(path: Path, dataset: str | None = None) -> Measurement:
         positions=Positions(np.stack([product.y_m, product.x_m], axis=1)[rows]),
         mask=mask,
         probe=product.probe[0] if product.probe.size else None,
-        wavelength_m=wavelength_m(product.energy_ev) if product.energy_ev > 0 else None,
+        energy_ev=product.energy_ev if product.energy_ev > 0 else None,
         detector_distance_m=product.distance_m if product.distance_m > 0 else None,
         detector_pixel_m=pitch,
         pixel_size_m=product.pixel_m,
@@ -86,7 +85,7 @@ def read_training(path: Path, dataset: str | None = None) -> Measurement:
             positions=Positions(np.stack([y, x], axis=1), "px"),
             mask=file.array("/bad_pixels", 2, kinds="buif") == 0 if "/bad_pixels" in file else None,
             probe=None if probe is None else probe.reshape(-1, *probe.shape[-2:]),
-            wavelength_m=wavelength_m(energy) if energy else None,
+            energy_ev=energy,
             detector_distance_m=file.number("/detector_object_distance_m"),
             pixel_size_m=square_pixel(
                 file.number("/object_pixel_width_m"), file.number("/object_pixel_height_m"), path.name
@@ -130,7 +129,7 @@ def _from_dataset(data: Any, patterns: np.ndarray, path: Path) -> Measurement:
         patterns=stack_of(patterns),
         corner=None,
         mask=None if bad is None else ~np.asarray(bad, bool),
-        wavelength_m=wavelength_m(metadata.photon_energy_eV) if metadata.photon_energy_eV else None,
+        energy_ev=metadata.photon_energy_eV or None,
         detector_distance_m=metadata.detector_distance_m or None,
         detector_pixel_m=None if pixel is None else square_pixel(pixel.width_m, pixel.height_m, path.name),
         name=path.stem,

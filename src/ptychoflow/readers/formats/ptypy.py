@@ -9,7 +9,6 @@ import numpy as np
 
 from ...io.lazy_stack import concatenate_stacks
 from ...io.safe_hdf5 import Hdf5
-from ..conversion import wavelength_m
 from ..raw_scan import Measurement
 from ..scan_positions import Positions
 
@@ -39,7 +38,7 @@ def read_ptypy(path: Path, dataset: str | None = None) -> Measurement:
             patterns=patterns,
             positions=None if in_file is None else Positions(in_file),
             mask=_weight(file, chunks[0], patterns.shape[1:]),
-            wavelength_m=wavelength_m(energy_ev) if energy_ev else None,
+            energy_ev=energy_ev,
             detector_distance_m=file.number("/meta/distance", "/info/distance", unit="m"),
             detector_pixel_m=_pixel(file),
             name=file.text("/meta/label") or path.stem,
