@@ -1,13 +1,19 @@
 """The report is one self-contained page with verdicts, advice and caveats; it escapes every name."""
 
+import base64
 import csv
+import html
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from ptychoflow.commands.evaluate import evaluate
@@ -258,6 +264,27 @@ def test_nothing_is_wider_than_a_phone(page, browse, tmp_path):
     script = "document.title = frames[0].document.scrollingElement.scrollWidth"
     phone.write_text(f'<iframe src="report.html" width="360" height="800" onload="{script}"></iframe>')
     assert "<title>360</title>" in browse(phone, "--dump-dom")
+
+
+def test_a_browser_explores_values(measured, page, browse, tmp_path):
+    """Two panes, keys, reading a value, a pattern by a click, a profile, the colour wheel, files of values."""
+    script = (Path(__file__).parent / "explore.js").read_text()
+    frame = '<iframe src="report.html" width="1000" height="6000" onload="explore(frames[0])"></iframe>'
+    (tmp_path / "explore.html").write_text(f'<script>{script}</script>{frame}<pre id="seen"></pre>')
+    dom = browse(tmp_path / "explore.html", "--dump-dom", "--virtual-time-budget=20000", "--window-size=1100,6100")
+    seen = json.loads(html.unescape(re.search(r'<pre id="seen">(.*?)</pre>', dom, re.DOTALL)[1]))
+    assert "error" not in seen, seen
+    assert seen["panes"] == 2 and seen["profile"] == 2 and seen["wheel"] and seen["colours"] > 50
+    assert seen["zoomed"] == pytest.approx(1.25)
+    place, _, values = seen["readout"].partition(": ")
+    assert re.fullmatch(r"x [\d.]+ (nm|µm), y [\d.]+ (nm|µm) \(pixel \d+, \d+\)", place)
+    assert len(re.findall(r"phase -?[\d.]+ rad, amplitude [\d.]+", values)) == 2
+    assert re.match(r"pattern \d+, measured, log counts\s*expected, R-factor", seen["browsed"])
+    with np.load(measured / "metrics/pinn/real/arrays.npz") as arrays:
+        expected = np.where(arrays["refined_mask"], np.abs(arrays["refined"]), np.nan)
+    npy, tiff = (io.BytesIO(base64.b64decode(seen[name])) for name in ("npy", "tiff"))
+    for values in (np.load(npy), tifffile.imread(tiff)):
+        assert np.allclose(values, expected, atol=1e-4, equal_nan=True)
 
 
 @pytest.mark.parametrize(("scheme", "background"), [(1, (255, 255, 255)), (0, (20, 23, 27))], ids=["light", "dark"])

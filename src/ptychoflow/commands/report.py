@@ -5,8 +5,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..io.atomic import atomic_file
+from ..io.atomic import atomic_dir, atomic_file
 from ..io.provenance import code_version
+from ..reporting.explorer_data import PackedData
 from ..reporting.page import render
 from ..reporting.results import Result, read_records, read_results, table_text
 from ..reporting.sweep_results import read_sweep
@@ -27,6 +28,7 @@ def report(
     """Write the report of a run: one HTML page, and a table of its metrics.
 
     Reads metrics, training logs and the tables of sweeps. Makes one HTML page that needs no other file, and a table.
+    Values of large objects, beyond 18 MB, go into a folder beside the page.
 
     Run times come from ``benchmarks/`` beside the folder of the metrics where it exists, else from the products.
 
@@ -51,7 +53,12 @@ def report(
     _check_unique(results)
     logger.info("read %d metrics files, %d training logs", len(results), len(records))
     benchmarks = read_benchmarks(Path(metrics[0]).resolve().parents[2] / "benchmarks", results, records)
-    page = render(title, results, records, sweep_points, benchmarks, code_version())
+    packed = PackedData(f"{Path(output).stem}_data")
+    page = render(title, results, records, sweep_points, benchmarks, code_version(), packed)
+    if packed.files:
+        with atomic_dir(Path(output).with_name(packed.folder), ("*.js",)) as folder:
+            for name, text in packed.files.items():
+                (folder / name).write_text(text, encoding="ascii")
     with atomic_file(output) as partial:
         partial.write_text(page, encoding="utf-8")
     with atomic_file(csv) as partial:

@@ -12,6 +12,11 @@ from ..metrics.data_consistency import expected_by
 from ..metrics.image import crop_to
 from ..metrics.stage_metrics import STAGES, Reference, Stage
 
+BROWSED_PATTERNS, BROWSED_PX = 400, 64
+"""Most patterns that a reader of the page can look at, and their greatest side, px."""
+MASKED, STEPS = 255, 254
+"""Value of a masked pixel in a pattern to look at, and of the largest count."""
+
 
 def figure_arrays(
     stages: Mapping[str, Stage], scan: Scan, reference: Reference, patterns: Sequence[int]
@@ -30,7 +35,9 @@ def figure_arrays(
         relative illumination; ``phase_uncertainty``, rad, where it was estimated; ``probe``, ``(M, N, N)``; where they
         were fitted, ``probe_variations``, ``(K, N, N)``, ``variation_weights``, ``(J, K)``, the first of them at the
         nearest pattern as ``variation_map``, and ``background``, counts, ``(N, N)``;
-        ``patterns_expected`` and ``patterns_measured``, ``(K, N, N)``, NaN where masked.
+        ``patterns_expected`` and ``patterns_measured``, ``(K, N, N)``, NaN where masked; ``positions`` and
+        ``positions_recorded`` in the frame, px, ``(J, 2)``, ``r_factors``, ``(J,)``; and the patterns to look at, see
+        :func:`browsed_patterns`.
     """
     aligned = stages["refined"].aligned
     rows, columns = crop_to(aligned.mask)
@@ -48,6 +55,9 @@ def figure_arrays(
         arrays["phase_uncertainty"] = phase_std.astype(np.float32)
     arrays["probe"] = refined.probe.astype(np.complex64)
     arrays |= _instrument_arrays(refined, arrays["origin"], shape)
+    start = corner - aligned.corner + np.asarray(refined.origin)
+    arrays |= _position_arrays(stages["refined"], scan, start)
+    arrays |= browsed_patterns(stages["refined"], scan)
     return arrays | _pattern_arrays(stages["refined"], scan, list(patterns))
 
 
@@ -62,6 +72,56 @@ def _instrument_arrays(found: Reconstruction, origin: np.ndarray, shape: tuple[i
             "variation_map": instrument.variation_weights[nearest, 0].astype(np.float32),
         }
     return arrays | ({} if instrument.background is None else {"background": instrument.background.astype(np.float32)})
+
+
+def browsed_patterns(stage: Stage, scan: Scan) -> dict[str, np.ndarray]:
+    """Return patterns to look at, evenly spread over the scan, small and on a logarithmic scale.
+
+    Returns:
+        By name: ``browse_indices``, ``(K,)``; ``browse_patterns``, measured and expected, ``(2, K, S, S)`` uint8,
+        ``log10(1 + counts)`` with :data:`STEPS` at ``browse_most`` and :data:`MASKED` where masked, counts averaged
+        over squares of ``browse_binning`` px.
+    """
+    count = min(len(scan), BROWSED_PATTERNS)
+    indices = np.linspace(0, len(scan) - 1, count).round().astype(int)
+    binning = max(1, -(-scan.size // BROWSED_PX))
+    side = scan.size // binning
+    known = np.ones((scan.size, scan.size), bool) if scan.mask is None else scan.mask
+    pairs = np.empty((2, count, side, side), np.float32)
+    expected = (pattern for block in expected_by(stage.reconstruction, indices.tolist()) for pattern in block)
+    for row, pattern in enumerate(expected):
+        pairs[0, row] = _binned(scan.counts[indices[row]], known, binning)
+        pairs[1, row] = _binned(pattern, known, binning)
+    logarithm = np.log10(1 + np.maximum(pairs, 0))
+    most = max(float(np.nanmax(logarithm, initial=0.0, where=np.isfinite(logarithm))), 1e-3)
+    levels = np.rint(np.nan_to_num(logarithm) / most * STEPS).astype(np.uint8)
+    return {
+        "browse_indices": indices,
+        "browse_patterns": np.where(np.isfinite(logarithm), levels, np.uint8(MASKED)),
+        "browse_binning": np.asarray(binning),
+        "browse_most": np.asarray(most),
+    }
+
+
+def _binned(counts: np.ndarray, known: np.ndarray, binning: int) -> np.ndarray:
+    """Return the mean of the unmasked counts in squares of ``binning`` px; NaN where all are masked."""
+    side = counts.shape[-1] // binning
+    inner = (slice(0, side * binning),) * 2
+    shape = (side, binning, side, binning)
+    number = known[inner].reshape(shape).sum((1, 3))
+    total = np.where(known, counts, 0)[inner].astype(np.float32).reshape(shape).sum((1, 3))
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+def _position_arrays(stage: Stage, scan: Scan, start: np.ndarray) -> dict[str, np.ndarray]:
+    """Return positions in the frame; the recorded ones without the shift of all, which is an ambiguity."""
+    refined = stage.reconstruction.positions
+    shift = np.median(refined - scan.positions, axis=0)
+    return {
+        "positions": (refined - start).astype(np.float32),
+        "positions_recorded": (scan.positions + shift - start).astype(np.float32),
+        "r_factors": stage.consistency.per_pattern.astype(np.float32),
+    }
 
 
 def _stage_arrays(name: str, stage: Stage, corner: np.ndarray, shape: tuple[int, int]) -> dict[str, np.ndarray]:

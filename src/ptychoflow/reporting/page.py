@@ -8,9 +8,10 @@ import jinja2
 from markupsafe import Markup
 
 from .curves import loss_charts
+from .explorer_data import PackedData, colour_tables
 from .images import Detail
 from .results import COLUMNS, Column, Result, by_scan, rows
-from .run_loader import embedded
+from .run_loader import as_json, embedded
 from .scan_section import scan_section
 from .summary_text import advise, caveats, compare_initial_objects, duration, figures, lead, verdict
 from .svg_charts import draw
@@ -29,6 +30,7 @@ def render(
     sweeps: Mapping[str, Sequence[Point]],
     benchmarks: Sequence[Timing],
     version: str,
+    packed: PackedData,
 ) -> str:
     """Return a report as HTML.
 
@@ -39,9 +41,10 @@ def render(
         sweeps: points of each sweep, by name.
         benchmarks: of the steps; without them the times that the products hold are shown.
         version: of the code that renders the page.
+        packed: takes the values that the page shows in detail; those that do not fit into it are left there.
     """
     scans = by_scan(results)
-    sections = [scan_section(found, Detail.for_results(len(results))) for found in scans.values()]
+    sections = [scan_section(found, Detail.for_results(len(results)), packed) for found in scans.values()]
     for shown in sections:
         shown["description"] = _describe_scan(shown["scan"], shown["shape_px"])
     environment = jinja2.Environment(
@@ -51,12 +54,13 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["draw"] = draw
+    environment.filters |= {"draw": draw, "as_json": as_json}
     return environment.get_template("page.html").render(
         title=title,
         lead=lead([_chosen(found) for found in scans.values()], results, records),
         css=Markup((HERE / "page.css").read_text()),
-        js=Markup((HERE / "page.js").read_text()),
+        js=Markup((HERE / "page.js").read_text() + (HERE / "page.explorer.js").read_text()),
+        colour_tables=colour_tables(),
         cards=[_card(found, shown) for found, shown in zip(scans.values(), sections, strict=True)],
         advice=advise([_chosen(found) for found in scans.values()], records),
         caveats=caveats(results),

@@ -60,7 +60,12 @@ def embedded(results: Sequence[Result], records: Sequence[dict]) -> Markup:
         "metrics": [_short(result.metrics) for result in results],
         "records": [_short(record) for record in records],
     }
-    return Markup(json.dumps(kept, separators=(",", ":")).replace("<", "\\u003c"))
+    return as_json(kept)
+
+
+def as_json(data: object) -> Markup:
+    """Return plain data as JSON that a script element of a page can hold."""
+    return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def _from_folder(folder: Path) -> Run:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..metrics.alignment import window
 from .curves import progress_charts, results_frc_chart, stage_colour
+from .explorer_data import PackedData, explorer_data
 from .images import (
     AMPLITUDE,
     ERROR,
@@ -60,12 +61,13 @@ class Quantity:
     colours: str
 
 
-def scan_section(results: Sequence[Result], detail: Detail) -> dict:
+def scan_section(results: Sequence[Result], detail: Detail, packed: PackedData) -> dict:
     """Return everything that the template shows of one scan.
 
     Args:
         results: of this scan, networks first.
         detail: size and quality of the images.
+        packed: where the values that the explorer shows go.
 
     Raises:
         ValueError: if the arrays of a result are damaged.
@@ -84,6 +86,9 @@ def scan_section(results: Sequence[Result], detail: Detail) -> dict:
         "panels": panels(results, arrays, detail),
         "scale_bar": scale_bar(first["scan"]["pixel_size_m"], views[0].object.shape[1]),
         "shape_px": views[0].object.shape,
+        "explorer": explorer_data(
+            results, arrays, [(view.key, view.name, view.object, view.mask) for view in views], packed
+        ),
     }
 
 
