@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ptychoflow.io.atomic import atomic_dir, atomic_file, read_json, write_json
+from ptychoflow.io.atomic import atomic_dir, atomic_file, write_json
+from ptychoflow.io.json_file import read_json
 from ptychoflow.io.provenance import record_provenance, sha256
 
 

@@ -59,7 +59,7 @@ class PtychoModel:
             FileNotFoundError: if the file does not exist.
             ValueError: if it is damaged, of another version or another program's.
         """
-        from ..io.atomic import read_json
+        from ..io.json_file import read_json
         from ..models.checkpoint import read_model
 
         beside = Path(path).with_suffix(".json")

@@ -9,8 +9,10 @@ import torch
 
 from ..config import Runtime, Stitching
 from ..core.reconstruction import name_for
-from ..io.atomic import check_output, read_json, staging_dir
+from ..io.atomic import check_output, staging_dir
 from ..io.dataset import open_dataset
+from ..io.json_file import check_schema, read_json
+from ..io.metadata import InferenceTiming
 from ..io.patch_store import read_patches
 from ..io.provenance import different_input, record_provenance
 from ..io.reconstruction_h5 import ENDINGS, write_reconstruction
@@ -59,9 +61,15 @@ def stitch(
         result = assemble(scan, patch_set, stitching, storage, clock, name_for(output, scan.name))
         timing = Path(patches) / "timing.json"
         metadata = {
-            "inference": read_json(timing) if timing.is_file() else None,
+            "inference": _read_timing(timing) if timing.is_file() else None,
             "seconds": clock.seconds(),
             "provenance": provenance,
         }
         write_reconstruction(output, dataclasses.replace(result, metadata=result.metadata | metadata))
     logger.info("stitched %s: %s, in %.1f s", output, result.summary(), time.perf_counter() - began)
+
+
+def _read_timing(path: Path) -> dict:
+    timing = read_json(path)
+    check_schema(timing, InferenceTiming, str(path), "run infer again")
+    return timing

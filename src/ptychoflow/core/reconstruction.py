@@ -54,16 +54,42 @@ class Reconstruction:
     metadata: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("weight", "coverage", "component"):
-            if getattr(self, name) is not None and getattr(self, name).shape != self.object.shape:
-                raise ValueError(
-                    f"{name} has shape {getattr(self, name).shape}, expected that of the object, {self.object.shape}"
-                )
+        self._check_shapes()
+        for name in ("probe", "positions", "origin", "probe_scale"):
+            values = getattr(self, name)
+            if values is not None and not np.isfinite(values).all():
+                raise ValueError(f"{name} of the reconstruction holds NaN or infinity: make the reconstruction again")
         bands = (self.object[first : first + ROWS_AT_ONCE] for first in range(0, len(self.object), ROWS_AT_ONCE))
         if not all(np.isfinite(band).all() for band in bands):
             raise ValueError(
                 "the reconstructed object holds NaN or infinity: check the counts and the probe of its scan"
             )
+
+    def _check_shapes(self) -> None:
+        """Refuse arrays whose shapes do not belong together."""
+        shape, count, size = self.object.shape, len(self.positions), self.probe.shape[-1]
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(f"the reconstructed object has shape {shape}, expected (H, W)")
+        expected = {
+            "positions": (count, 2),
+            "probe": (len(self.probe), size, size),
+            "probe_scale": (count,),
+            "snapshots": (0 if self.snapshots is None else len(self.snapshots), *shape),
+            **dict.fromkeys(("weight", "coverage", "component", "phase_uncertainty"), shape),
+        }
+        variations = self.instrument.probe_variations
+        modes = 0 if variations is None else len(variations)
+        expected |= {"probe_variations": (modes, size, size), "variation_weights": (count, modes)}
+        expected |= {"background": (size, size)}
+        arrays = vars(self.instrument) | vars(self)
+        for name, sides in expected.items():
+            array = arrays[name]
+            if array is not None and array.shape != sides:
+                of_object = ", that of the object" if sides == shape else ""
+                raise ValueError(f"{name} has shape {array.shape}, expected {sides}{of_object}")
+        rows = {len(column) for column in self.history.values()}
+        if len(rows) > 1:
+            raise ValueError(f"columns of the history have {sorted(rows)} rows, expected as many in each")
 
     def in_memory(self) -> "Reconstruction":
         """Return a copy without memory-mapped arrays."""

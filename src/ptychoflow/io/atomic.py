@@ -123,22 +123,6 @@ def write_json(path: Path, data: object) -> None:
         partial.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(path: Path) -> dict:
-    """Read a JSON object.
-
-    Raises:
-        FileNotFoundError: if the file does not exist.
-        ValueError: if it is not a JSON object.
-    """
-    try:
-        data = json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): make it again") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path} holds a JSON {type(data).__name__}, expected an object: make it again")
-    return data
-
-
 def size_of(record: object) -> int:
     """Return an upper bound of the size of a dataclass's file, bytes: all its arrays and 64 KiB for headers."""
     return (1 << 16) + sum(getattr(value, "nbytes", 0) for value in vars(record).values())

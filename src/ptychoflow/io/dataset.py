@@ -6,21 +6,26 @@ array must be. `docs/reference/dataset-format.md` describes the format.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Annotated, BinaryIO, NamedTuple
 
 import numpy as np
 import xxhash
+from pydantic import ConfigDict, Field
 
 from ..core.scan import Geometry, GroundTruth, Scan, check_counts, check_photons, smallest_dtype
 from ..runtime.progress import track
-from .atomic import atomic_dir, preallocate, read_json, write_json
+from .atomic import atomic_dir, preallocate, write_json
+from .json_file import Schema, check_schema, read_json
+from .metadata import Metadata, Provenance
+from .npz_archive import open_npy, read_npy_header
 from .provenance import record_provenance
+from .regular_file import check_regular
 
 FORMAT = 2
+REMEDY = "pack the scan again"
 
 
 class Kind(NamedTuple):
@@ -43,6 +48,35 @@ PIECE = 1 << 21
 """Bytes read or written at once, which fit into a processor's cache."""
 CHECKSUM = "xxh3_64"
 """Checksum as fast as memory; it detects damage, but not forgery."""
+
+
+class Lengths(Schema):
+    """Geometry of a scan, m."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pixel_size_m: float
+    wavelength_m: float
+    detector_distance_m: float
+
+
+class ArrayEntry(Schema):
+    """Array of a dataset as the manifest describes it."""
+
+    shape: list[Annotated[int, Field(ge=0, lt=1 << 48)]]
+    dtype: str
+    xxh3_64: str
+
+
+class Manifest(Schema):
+    """The manifest of a dataset."""
+
+    name: str
+    geometry: Lengths
+    truth_origin: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    metadata: Metadata
+    arrays: dict[str, ArrayEntry]
+    provenance: Provenance
 
 
 def write_dataset(
@@ -96,21 +130,21 @@ def open_dataset(folder: Path) -> Scan:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    try:
-        arrays = {name: _open_array(folder, name, entry) for name, entry in manifest["arrays"].items()}
-        loaded = {name: np.array(array) for name, array in arrays.items() if name not in ("counts", "truth")}
-        return Scan(
-            counts=arrays["counts"],
-            positions=loaded["positions"],
-            probe=loaded["probe"],
-            geometry=Geometry(**manifest["geometry"]),
-            mask=loaded.get("mask"),
-            truth=_ground_truth(arrays.get("truth"), manifest["truth_origin"], loaded.get("true_positions")),
-            name=manifest["name"],
-            metadata=manifest["metadata"],
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder}/manifest.json is damaged ({error}): pack the scan again") from None
+    arrays = {name: _open_array(folder, name, entry) for name, entry in manifest["arrays"].items()}
+    missing = sorted({"counts", "positions", "probe"} - arrays.keys())
+    if missing:
+        raise ValueError(f"{folder}/manifest.json names no {' nor '.join(missing)}: {REMEDY}")
+    loaded = {name: np.array(array) for name, array in arrays.items() if name not in ("counts", "truth")}
+    return Scan(
+        counts=arrays["counts"],
+        positions=loaded["positions"],
+        probe=loaded["probe"],
+        geometry=Geometry(**manifest["geometry"]),
+        mask=loaded.get("mask"),
+        truth=_ground_truth(arrays.get("truth"), manifest["truth_origin"], loaded.get("true_positions")),
+        name=manifest["name"],
+        metadata=manifest["metadata"],
+    )
 
 
 def verify_dataset(folder: Path) -> dict[str, str]:
@@ -121,11 +155,13 @@ def verify_dataset(folder: Path) -> dict[str, str]:
         ValueError: naming each array that changed since it was packed.
     """
     folder = Path(folder)
-    open_dataset(folder)
+    scan = open_dataset(folder)
     expected = {name: entry.get(CHECKSUM) for name, entry in read_manifest(folder)["arrays"].items()}
     damaged = [f"{name}.npy" for name, value in expected.items() if _checksum(folder / f"{name}.npy") != value]
     if damaged:
         raise ValueError(f"{folder}: {', '.join(damaged)} changed since packing: pack the scan again")
+    for piece in pieces(scan.counts):
+        check_counts(piece, f"{folder}: counts")
     return expected
 
 
@@ -137,11 +173,13 @@ def read_manifest(folder: Path) -> dict:
         ValueError: if it is damaged or of another format.
     """
     path = Path(folder) / "manifest.json"
+    check_regular(path)
     if not path.is_file():
         raise FileNotFoundError(f"dataset not found: {folder} (it holds no manifest.json): pack a scan into it")
     manifest = read_json(path)
     if manifest.get("format") != FORMAT:
         raise ValueError(f"{folder} is in format {manifest.get('format')}, this version reads {FORMAT}: pack it again")
+    check_schema(manifest, Manifest, str(path), REMEDY)
     return manifest
 
 
@@ -262,33 +300,25 @@ def _open_array(folder: Path, name: str, entry: dict) -> np.ndarray:
             f"{folder}/manifest.json names {name} of {entry['dtype']}, which a dataset cannot hold: pack it again"
         )
     path, dtype, shape = folder / f"{name}.npy", np.dtype(entry["dtype"]), tuple(entry["shape"])
+    check_regular(path)
     if not path.is_file():
         raise ValueError(f"{path} is missing although the manifest names it: pack the scan again")
     with path.open("rb") as file:
-        header = _read_header(file)
-        offset, size = file.tell(), file.seek(0, os.SEEK_END)
-    if header != (shape, False, dtype):
+        header, size = read_npy_header(file, 0, str(path)), path.stat().st_size
+    if (header.shape, header.order, header.dtype) != (shape, "C", dtype):
         raise ValueError(f"{path} does not hold the {dtype} {list(shape)} of the manifest: pack the scan again")
-    expected = offset + dtype.itemsize * math.prod(shape)
+    expected = header.length + dtype.itemsize * math.prod(shape)
     if size != expected:
         state = "truncated" if size < expected else "too long"
         raise ValueError(f"{path} is {state}, {size} bytes instead of {expected}: pack the scan again")
-    return np.memmap(path, dtype, "r", offset, shape)
-
-
-def _read_header(file: BinaryIO) -> tuple | None:
-    """Return shape, order and dtype of an npy file, None of another file. Nothing in it is executed."""
-    try:
-        if np.lib.format.read_magic(file) != (1, 0):
-            return None
-        return np.lib.format.read_array_header_1_0(file)
-    except ValueError:
-        return None
+    if 0 in shape:
+        raise ValueError(f"{path} is empty, its shape is {list(shape)}: pack the scan again")
+    return np.memmap(path, dtype, "r", header.length, shape)
 
 
 def _checksum(path: Path) -> str:
     """Return the checksum of an array as it is on disk now."""
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = open_npy(path)
     checksum = xxhash.xxh3_64()
     for piece in track(pieces(array), f"checking {path.name}", total=max(1, array.nbytes // PIECE)):
         checksum.update(piece.data.cast("B"))

@@ -10,16 +10,18 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
+
+from .regular_file import check_regular
 
 LARGEST_BYTES = 1 << 38
 ALWAYS_UNPACKED = 1 << 30
 LARGEST_RATIO = 1000
 """Limit of the unpacked over the packed size beyond ``ALWAYS_UNPACKED`` bytes, against decompression bombs."""
 LONGEST_HEADER = 1 << 16
-NUMBERS = "buifcUS"
+NUMBERS, MOST_DIMENSIONS = "buifcUS", 8
 
 
 class Archive:
@@ -126,6 +128,7 @@ def open_npz(path: Path) -> Iterator[Archive]:
     Raises:
         ValueError: if it is damaged or not an npz.
     """
+    check_regular(path)
     with path.open("rb") as file, tempfile.TemporaryFile() as plain:
         packed = file.read(3) == b"BZh"
         file.seek(0)
@@ -134,7 +137,7 @@ def open_npz(path: Path) -> Iterator[Archive]:
         try:
             with zipfile.ZipFile(plain if packed else file) as members:
                 yield Archive(path, plain if packed else file, members)
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, NotImplementedError, OSError, struct.error, UnicodeError) as error:
             raise ValueError(f"{path} is damaged or not an npz archive ({error}): download it again") from None
 
 
@@ -150,10 +153,8 @@ def map_npy(file: BinaryIO, start: int, length: int, where: str) -> np.ndarray:
     Raises:
         ValueError: if the header is invalid, asks for objects, or claims more than ``length`` bytes.
     """
-    shape, order, dtype, header = _read_header(file, start, where)
-    if dtype.hasobject or dtype.kind not in NUMBERS:
-        raise ValueError(f"{where} holds {dtype}, expected plain numbers: save it without pickled objects")
-    if len(shape) > 8 or math.prod(shape) * dtype.itemsize + header > length:
+    shape, order, dtype, header = read_npy_header(file, start, where)
+    if math.prod(shape) * dtype.itemsize + header > length:
         raise ValueError(f"{where} claims the shape {shape}, more than the archive holds: download it again")
     if 0 in shape or dtype.itemsize == 0:
         return np.empty(shape, dtype)
@@ -166,12 +167,31 @@ def open_npy(path: Path) -> np.ndarray:
     Raises:
         ValueError: if the header is invalid, asks for objects, or claims more than the file holds.
     """
+    check_regular(path)
     with path.open("rb") as file:
         return map_npy(file, 0, path.stat().st_size, path.name)
 
 
-def _read_header(file: BinaryIO, start: int, where: str) -> tuple[tuple[int, ...], str, np.dtype, int]:
-    """Return shape, order, dtype, and the length of the header."""
+class NpyHeader(NamedTuple):
+    """Header of an npy file: shape and order of the array, its dtype, and the header's own length in bytes."""
+
+    shape: tuple[int, ...]
+    order: str
+    dtype: np.dtype
+    length: int
+
+
+def read_npy_header(file: BinaryIO, start: int, where: str) -> NpyHeader:
+    """Read the header of an npy file; nothing in it is executed.
+
+    Args:
+        file: open for reading.
+        start: offset of the npy file, bytes.
+        where: name of the array in messages.
+
+    Raises:
+        ValueError: if it is invalid or asks for objects.
+    """
     file.seek(start)
     magic = file.read(8)
     wide = magic[6:7] in (b"\x02", b"\x03")
@@ -186,11 +206,13 @@ def _read_header(file: BinaryIO, start: int, where: str) -> tuple[tuple[int, ...
         fields = ast.literal_eval(file.read(length).decode("latin1"))
         dtype = np.dtype(fields["descr"])
         shape = tuple(fields["shape"])
-        if not all(type(side) is int and side >= 0 for side in shape):
-            raise ValueError(f"shape {shape}")
-        return shape, "F" if fields["fortran_order"] else "C", dtype, file.tell() - start
+        if len(shape) > MOST_DIMENSIONS or not all(type(side) is int and 0 <= side < 1 << 48 for side in shape):
+            raise ValueError(f"shape {str(shape)[:60]}")
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
-        raise ValueError(f"{where} has a damaged header ({error}): download the file again") from None
+        raise ValueError(f"{where} has a damaged header ({str(error)[:100]}): download the file again") from None
+    if dtype.hasobject or dtype.kind not in NUMBERS:
+        raise ValueError(f"{where} holds {dtype}, expected plain numbers: save it without pickled objects")
+    return NpyHeader(shape, "F" if fields["fortran_order"] else "C", dtype, file.tell() - start)
 
 
 def _max_unpacked_bytes(packed: int) -> int:

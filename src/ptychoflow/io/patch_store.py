@@ -3,14 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from ..core.arrays import as_tensor
-from .atomic import preallocate, read_json, write_json
+from .atomic import preallocate, write_json
+from .json_file import Schema, check_schema, read_json
+from .metadata import Provenance
+from .npz_archive import open_npy
+from .regular_file import check_regular
 
 FORMAT = 1
+REMEDY = "run infer again"
 KINDS = {"patches": (4, "f"), "positions": (2, "f"), "members": (2, "i")}
 """Number of dimensions and kind of dtype of each array."""
 FILES = ("manifest.json", "patches-*.npy", "positions-*.npy", "members-*.npy")
@@ -106,6 +113,23 @@ def seal(folder: Path, provenance: dict) -> None:
     write_json(folder / "manifest.json", manifest)
 
 
+class Shard(Schema):
+    """Files of one process, and the number of their patches."""
+
+    count: Annotated[int, Field(gt=0)]
+    patches: str
+    positions: str
+    members: str
+
+
+class Manifest(Schema):
+    """The manifest of a folder of patches."""
+
+    size: Annotated[int, Field(gt=0)]
+    shards: list[Shard]
+    provenance: Provenance = Provenance()
+
+
 @dataclass(frozen=True)
 class PatchSet:
     """The predicted patches of a scan, P of them; those on disk are read on use.
@@ -156,6 +180,7 @@ def read_patches(folder: Path) -> PatchSet:
         ValueError: if the manifest and the arrays disagree, or another version wrote them.
     """
     folder = Path(folder)
+    check_regular(folder / "manifest.json")
     if not (folder / "manifest.json").is_file():
         raise FileNotFoundError(f"patches not found: {folder} holds no manifest.json: run infer into it")
     manifest = read_json(folder / "manifest.json")
@@ -163,18 +188,19 @@ def read_patches(folder: Path) -> PatchSet:
         raise ValueError(
             f"{folder} is in format {manifest.get('format')}, this version reads {FORMAT}: run infer again"
         )
-    try:
-        shards, size = manifest["shards"], manifest["size"]
-        arrays = {name: [_open_shard(folder, shard, name) for shard in shards] for name in KINDS}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder}/manifest.json is damaged ({error}): run infer again") from None
+    check_schema(manifest, Manifest, f"{folder}/manifest.json", REMEDY)
+    shards, size = manifest["shards"], manifest["size"]
     if not shards:
-        raise ValueError(f"{folder}/manifest.json names 0 shards, expected at least 1: run infer again")
+        raise ValueError(f"{folder}/manifest.json names 0 shards, expected at least 1: {REMEDY}")
+    arrays = {name: [_open_shard(folder, shard, name) for shard in shards] for name in KINDS}
     for shard, patches in zip(shards, arrays["patches"], strict=True):
         if patches.shape[1:] != (size, size, 2):
             raise ValueError(
                 f"{folder}/{shard['patches']} holds {patches.shape}, expected patches of {size} px: run infer again"
             )
+    widths = {name: {array.shape[1] for array in arrays[name]} for name in ("members", "positions")}
+    if len(widths["members"]) > 1 or widths["positions"] != {2}:
+        raise ValueError(f"{folder} holds shards of different shapes: {REMEDY}")
     positions, members = np.concatenate(arrays["positions"]), np.concatenate(arrays["members"])
     if not np.isfinite(positions).all():
         raise ValueError(f"{folder} holds positions that are NaN or infinite: run infer again")
@@ -195,8 +221,8 @@ def _open_shard(folder: Path, shard: dict, name: str) -> np.ndarray:
     """Open one array of a shard as a memory map, if it is as long as the manifest says."""
     path = folder / Path(shard[name]).name
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        array = open_npy(path)
+    except (ValueError, OSError) as error:
         raise ValueError(f"{path} is missing, truncated or not an array ({error}): run infer again") from None
     dimensions, kind = KINDS[name]
     if array.ndim != dimensions or array.dtype.kind != kind:

@@ -47,7 +47,7 @@ def record_provenance(config: object = None, **inputs: Path | str | None) -> dic
 def different_input(metadata: dict, provenance: dict) -> str | None:
     """Return the name of the dataset that a product was made from, if it is not that of ``provenance``; else None."""
     recorded = metadata.get("provenance", {}).get("inputs", {}).get("dataset")
-    same = recorded is None or recorded["sha256"] == provenance["inputs"]["dataset"]["sha256"]
+    same = recorded is None or recorded.get("sha256") == provenance["inputs"]["dataset"]["sha256"]
     return None if same else recorded["name"]
 
 

@@ -10,8 +10,14 @@ from ..core.instrument import Instrument
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Geometry
 from .atomic import atomic_file, size_of
+from .metadata import parse_metadata
 from .ptychodus_product import Product, fill_hdf5, half_pixel
+from .regular_file import check_regular
+from .safe_hdf5 import Hdf5, read_hdf5
 
+OURS = "ptychoflow"
+"""Group of the arrays that a product of ptychodus has no place for."""
+KIND, REMEDY = "ptychoflow reconstruction", "make it again"
 ENDINGS = (".h5", ".hdf5")
 """Suffixes of the file of a reconstruction."""
 
@@ -20,7 +26,7 @@ def write_reconstruction(path: Path, reconstruction: Reconstruction) -> None:
     """Write a ptychodus product (HDF5) with our arrays under ``/ptychoflow``, atomically."""
     with atomic_file(path, size_of(reconstruction)) as partial, h5py.File(partial, "w") as file:
         fill_hdf5(file, product_of(reconstruction))
-        _write_ours(file.create_group("ptychoflow"), reconstruction)
+        _write_ours(file.create_group(OURS), reconstruction)
 
 
 def product_of(reconstruction: Reconstruction) -> Product:
@@ -81,13 +87,10 @@ def read_reconstruction(path: Path) -> Reconstruction:
         FileNotFoundError: if the file does not exist.
         ValueError: if the file is damaged or another program wrote it.
     """
+    check_regular(Path(path))
     if not Path(path).is_file():
         raise FileNotFoundError(f"reconstruction not found: {path}")
-    try:
-        with h5py.File(path, "r") as file:
-            return _reconstruction_from(file)
-    except (KeyError, OSError) as error:
-        raise ValueError(f"{path} is not a ptychoflow reconstruction or is damaged ({error}): make it again") from None
+    return read_hdf5(Path(path), _reconstruction_from, KIND, REMEDY)
 
 
 def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
@@ -117,38 +120,49 @@ def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
         group.create_dataset("snapshots", data=reconstruction.snapshots.astype(np.complex64), compression="lzf")
 
 
-def _reconstruction_from(file: h5py.File) -> Reconstruction:
-    ours = file["ptychoflow"]
-    y, x = ours.attrs["origin"]
+def _reconstruction_from(file: Hdf5) -> Reconstruction:
+    names = (f"{OURS}@pixel_size_m", f"{OURS}@wavelength_m", "@detector_object_distance_m")
+    lengths = [file.number(name) for name in names]
+    if OURS not in file or None in lengths:
+        raise ValueError(f"{file.path} is not a ptychoflow reconstruction or is damaged: {REMEDY}")
+    origin = np.asarray(file.attribute(OURS, "origin"))
+    if origin.shape != (2,) or origin.dtype.kind not in "uif":
+        raise ValueError(f"{file.path}: the origin of the object is {origin}, expected (y, x): {REMEDY}")
+    y, x = origin.tolist()
     return Reconstruction(
-        object=file["object"][0],
+        object=file.array("object", 3, kinds="c")[0],
         origin=(float(y), float(x)),
-        probe=file["probe"][0],
-        positions=ours["positions"][()],
-        geometry=Geometry(
-            float(ours.attrs["pixel_size_m"]),
-            float(ours.attrs["wavelength_m"]),
-            float(file.attrs["detector_object_distance_m"]),
-        ),
-        weight=ours["weight"][()],
-        coverage=ours["coverage"][()],
-        probe_scale=ours["probe_scale"][()] if "probe_scale" in ours else None,
-        phase_uncertainty=ours["phase_uncertainty"][()] if "phase_uncertainty" in ours else None,
+        probe=file.array("probe", 4, kinds="c")[0],
+        positions=file.array(f"{OURS}/positions", 2, kinds="f"),
+        geometry=Geometry(*(float(length or 0) for length in lengths)),
+        weight=file.array(f"{OURS}/weight", 2, kinds="f"),
+        coverage=file.array(f"{OURS}/coverage", 2, kinds="b"),
+        probe_scale=_optional(file, "probe_scale", 1, "f"),
+        phase_uncertainty=_optional(file, "phase_uncertainty", 2, "f"),
         instrument=_instrument_from(file),
-        name=str(file.attrs["name"]),
-        history={name: column[()].tolist() for name, column in ours.get("history", {}).items()},
-        snapshots=ours["snapshots"][()] if "snapshots" in ours else None,
-        component=ours["component"][()] if "component" in ours else None,
-        metadata=json.loads(ours.attrs["metadata"]),
+        name=file.text("@name"),
+        history={name: file.array(f"{OURS}/history/{name}", 1, kinds="f").tolist() for name in _columns(file)},
+        snapshots=_optional(file, "snapshots", 3, "c"),
+        component=_optional(file, "component", 2, "i"),
+        metadata=parse_metadata(file.text(f"{OURS}@metadata"), str(file.path), REMEDY),
     )
 
 
-def _instrument_from(file: h5py.File) -> Instrument:
-    ours = file["ptychoflow"]
+def _instrument_from(file: Hdf5) -> Instrument:
     varies = "opr_weights" in file
+    weights = file.array("opr_weights", 2, kinds="f")[:, 1:].astype(np.float32) if varies else None
     return Instrument(
-        probe_variations=file["probe"][1:, 0] if varies else None,
-        variation_weights=file["opr_weights"][:, 1:].astype(np.float32) if varies else None,
-        background=ours["background"][()] if "background" in ours else None,
-        point_spread_px=float(ours.attrs.get("point_spread_px", 0.0)),
+        probe_variations=file.array("probe", 4, kinds="c")[1:, 0] if varies else None,
+        variation_weights=weights,
+        background=_optional(file, "background", 2, "f"),
+        point_spread_px=file.number(f"{OURS}@point_spread_px") or 0.0,
     )
+
+
+def _columns(file: Hdf5) -> list[str]:
+    return file.names(f"{OURS}/history")
+
+
+def _optional(file: Hdf5, name: str, dimensions: int, kinds: str) -> np.ndarray | None:
+    """Return an array that a reconstruction may lack."""
+    return file.array(f"{OURS}/{name}", dimensions, kinds=kinds) if f"{OURS}/{name}" in file else None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TypeVar
 
 import h5py
 import hdf5plugin  # noqa: F401  (registers the filters that detectors compress with)
@@ -15,6 +16,8 @@ import numpy as np
 
 from ..core.units import UnknownUnitError, factor, plain_text, quantity_of
 from .lazy_stack import Stack
+from .regular_file import check_regular
+from .sandbox import read_in_subprocess
 from .virtual_sources import LONGEST_SCAN, covered_patterns, first_selected, written_patterns
 
 logger = logging.getLogger(__name__)
@@ -22,6 +25,11 @@ logger = logging.getLogger(__name__)
 LARGEST_CHUNK = 1 << 30
 LARGEST_ARRAY = 1 << 31
 LARGEST_SIDE = 1 << 14
+ALWAYS_READ, LARGEST_RATIO = 1 << 28, 1100
+"""Arrays beyond so many bytes must occupy their size over this ratio in the file, against decompression bombs."""
+FOREIGN = "check source.format and source.dataset"
+OURS_BYTES, OURS_UNPACKED = 1 << 30, 32
+"""Memory to read one of our own files: so many bytes, and so many times its size, for what is compressed in it."""
 DEEPEST_LINK = 8
 UNIT_ATTRIBUTES = ("units", "unit", "Units", "Unit", "UNITS")
 LINK_FOLDERS: ContextVar[tuple[Path, ...]] = ContextVar("LINK_FOLDERS", default=())
@@ -53,12 +61,17 @@ class Hdf5:
         path: of the file.
         unread: why values cannot be used, for the message that asks for them.
 
+    Args:
+        path: the file.
+        largest: size of the largest array to read, bytes.
+        remedy: what to do where something is missing.
+
     Raises:
         ValueError: for a file that is not HDF5 or is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, largest: int = LARGEST_ARRAY, remedy: str = FOREIGN) -> None:
+        self.path, self._largest, self._remedy = Path(path), largest, remedy
         self.unread: list[str] = []
         self._files: dict[Path, h5py.File] = {}
         self._exit = ExitStack()
@@ -95,7 +108,7 @@ class Hdf5:
         """
         node, where = self._find(name), f"{self.path.name}:{name}"
         if not isinstance(node, h5py.Dataset):
-            raise ValueError(f"dataset {name} not found in {self.path.name}: check source.format and source.dataset")
+            raise ValueError(f"dataset {name} not found in {self.path.name}: {self._remedy}")
         if node.dtype.kind not in kinds or node.dtype.hasobject:
             raise ValueError(f"{where} holds {node.dtype}, expected numbers of kind {'/'.join(kinds)}")
         if node.shape is None or 0 in node.shape:
@@ -117,9 +130,14 @@ class Hdf5:
         pairs = "V" if "c" in kinds else ""
         data = self.dataset(name, dimensions, kinds + pairs)
         bytes_ = math.prod(data.shape) * data.dtype.itemsize
-        if bytes_ > LARGEST_ARRAY:
+        if bytes_ > self._largest:
             raise ValueError(
-                f"{self.path.name}:{name} claims {bytes_ >> 20} MiB, expected {LARGEST_ARRAY >> 20} MiB at most"
+                f"{self.path.name}:{name} claims {bytes_ >> 20} MiB, expected {self._largest >> 20} MiB at most"
+            )
+        stored = data.id.get_storage_size()
+        if bytes_ > ALWAYS_READ and not data.is_virtual and bytes_ > LARGEST_RATIO * stored:
+            raise ValueError(
+                f"{self.path.name}:{name} unpacks from {stored} to {bytes_} bytes: the file is damaged or hostile"
             )
         return _as_complex(data[()], f"{self.path.name}:{name}")
 
@@ -192,7 +210,7 @@ class Hdf5:
         """
         node = self._find(name)
         if node is None:
-            raise ValueError(f"{name} not found in {self.path.name}: check source.format and source.dataset")
+            raise ValueError(f"{name} not found in {self.path.name}: {self._remedy}")
         value = node.attrs.get(attribute)
         if isinstance(value, np.ndarray) and value.dtype.hasobject:
             return plain_text(value) or None
@@ -231,6 +249,7 @@ class Hdf5:
 
     def _open(self, path: Path) -> h5py.File:
         if path not in self._files:
+            check_regular(path)
             if not path.is_file():
                 raise MissingFileError(
                     f"{path.name}, which {self.path.name} links to, not found: put it into the same folder"
@@ -315,6 +334,8 @@ class Hdf5:
                 raise ValueError(f"no file that {where} takes its values from was found: put them beside the file")
         elif data.id.get_storage_size() == 0:
             raise ValueError(f"{where} claims the shape {data.shape} but has no values: write the file again")
+        elif data.id.get_storage_size() > Path(data.file.filename).stat().st_size:
+            raise ValueError(f"{where} claims more bytes than the file holds: write the file again")
 
     def _sources(
         self, data: h5py.Dataset, where: str, depth: int = 0
@@ -352,6 +373,47 @@ class Hdf5:
                 available = None if not counted else max(0, len(source) - first_selected(part.src_space))
                 stored |= covered_patterns(data.shape, part.vspace, available)
         return None if stored.all() else stored
+
+
+T = TypeVar("T")
+
+
+def read_hdf5(
+    path: Path, read: Callable[[Hdf5], T], kind: str, remedy: str, trial: Callable[[Hdf5], object] | None = None
+) -> T:
+    """Read one of our HDF5 files: in a child process first, which a damaged file may crash, then in this one.
+
+    Arrays may be of any size that the file itself has.
+
+    Args:
+        path: the file.
+        read: takes what it needs from the open file.
+        kind: of file.
+        remedy: how to make it again.
+        trial: reads in the child what is read in this process later on.
+
+    Returns:
+        What ``read`` returns.
+
+    Raises:
+        ValueError: naming the file, if it is damaged or hostile.
+    """
+    size = path.stat().st_size
+    missing = f"it is not a {kind} or is damaged: {remedy}"
+
+    def attempt(trial: Callable[[Hdf5], object] | None = None) -> T:
+        try:
+            with Hdf5(path, max(ALWAYS_READ, OURS_UNPACKED * size), missing) as file:
+                found = read(file)
+                if trial is not None:
+                    trial(file)
+                return found
+        except (OSError, KeyError, IndexError, TypeError, OverflowError, RuntimeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{path} is not a {kind} or is damaged ({reason}): {remedy}") from None
+
+    read_in_subprocess(lambda: attempt(trial), path, OURS_BYTES + OURS_UNPACKED * size)
+    return attempt()
 
 
 def is_hdf5(path: Path) -> bool:

@@ -3,24 +3,30 @@
 import contextlib
 import faulthandler
 import logging
+import math
 import multiprocessing
 import os
+import signal
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-LIMIT_SECONDS = 120.0
+LIMIT_SECONDS = 30.0
+"""Processor time of the child: a damaged file that the library reads without end takes it, a slow disk does not."""
+LONGEST_WAIT_S = 300.0
+"""Longest wait for the child, which may read from a slow disk."""
 LIMIT_BYTES = 6 << 30
 """Memory that the child may take beyond what the parent had."""
 
 
-def read_in_subprocess(read: Callable[[], object], path: Path) -> None:
+def read_in_subprocess(read: Callable[[], object], path: Path, limit_bytes: int | None = None) -> None:
     """Run ``read`` in a child process and discard its result; do nothing where processes cannot be forked.
 
     Args:
         read: reads the file.
         path: the file, for messages.
+        limit_bytes: memory that the child may take; :data:`LIMIT_BYTES` without it.
 
     Raises:
         ValueError: if the child dies, takes too long or too much memory, or ``read`` raises it.
@@ -30,13 +36,13 @@ def read_in_subprocess(read: Callable[[], object], path: Path) -> None:
         return
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(read, sender), daemon=True)
+    child = context.Process(target=_child, args=(read, sender, limit_bytes or LIMIT_BYTES), daemon=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child does nothing but read
         child.start()
     sender.close()
     try:
-        outcome = receiver.recv() if receiver.poll(LIMIT_SECONDS) else None
+        outcome = receiver.recv() if receiver.poll(LONGEST_WAIT_S) else None
         died = outcome is None and not child.is_alive()
     except EOFError:
         outcome, died = None, True
@@ -45,25 +51,28 @@ def read_in_subprocess(read: Callable[[], object], path: Path) -> None:
         child.join()
         receiver.close()
     if outcome is None:
-        reason = f"crashed (exit code {child.exitcode})" if died else f"took longer than {LIMIT_SECONDS:.0f} s"
-        raise ValueError(f"{path} is damaged: a trial process that read it {reason}: download it again")
+        took_long = not died or child.exitcode == -signal.SIGXCPU
+        reason = f"took longer than {LIMIT_SECONDS:.0f} s" if took_long else f"crashed (exit code {child.exitcode})"
+        raise ValueError(f"{path} is damaged: a trial process that read it {reason}: make or download it again")
     if isinstance(outcome, Exception):
         raise outcome
 
 
-def _child(read: Callable[[], object], sender: Connection) -> None:
+def _child(read: Callable[[], object], sender: Connection, limit_bytes: int) -> None:
     logging.disable(logging.CRITICAL)
     faulthandler.disable()
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
-    _limit_memory()
+    _limit_memory_and_time(limit_bytes)
     try:
         read()
         outcome: object = "read"
     except FileNotFoundError as error:
         outcome = FileNotFoundError(str(error))
     except MemoryError:
-        outcome = ValueError(f"reading takes more than {LIMIT_BYTES >> 30} GiB of memory: the file may be damaged")
+        outcome = ValueError(
+            f"reading takes more than {limit_bytes / 2**30:.3g} GiB of memory: the file may be damaged"
+        )
     except ValueError as error:
         outcome = ValueError(str(error))
     sender.send(outcome)
@@ -71,10 +80,13 @@ def _child(read: Callable[[], object], sender: Connection) -> None:
     os._exit(0)
 
 
-def _limit_memory() -> None:
+def _limit_memory_and_time(limit_bytes: int) -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + LIMIT_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+        limit = pages * resource.getpagesize() + limit_bytes
+        strictest = resource.getrlimit(resource.RLIMIT_AS)[1]
+        limit = limit if strictest == resource.RLIM_INFINITY else min(limit, strictest)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, strictest))
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(LIMIT_SECONDS), resource.getrlimit(resource.RLIMIT_CPU)[1]))

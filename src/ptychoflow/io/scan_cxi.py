@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,13 @@ import numpy as np
 
 from ..core.scan import ELEMENTARY_CHARGE_C, Geometry, GroundTruth, Scan, check_counts
 from .atomic import atomic_file, size_of
+from .metadata import parse_metadata
+from .regular_file import check_regular
+from .safe_hdf5 import Hdf5, read_hdf5
+
+OURS, DETECTOR = "entry_1/ptychoflow", "entry_1/instrument_1/detector_1"
+"""Groups of a scan file: what CXI has no place for, and the detector."""
+KIND, REMEDY = "ptychoflow scan", "simulate or convert it again"
 
 
 def write_scan(path: Path, scan: Scan, chunks: Iterable[np.ndarray] | None = None) -> None:
@@ -64,20 +72,23 @@ def read_scan(path: Path, counts: bool = True) -> Scan:
         FileNotFoundError: if the file does not exist.
         ValueError: if it is not a ptychoflow scan, is truncated or holds invalid values.
     """
-    with _open_cxi(path) as file:
-        try:
-            return _scan_from(file, counts)
-        except (KeyError, OSError) as error:
-            raise ValueError(
-                f"{path} is not a ptychoflow scan or is damaged ({error}): simulate or convert it again"
-            ) from None
+    _check_exists(path)
+    scan = read_hdf5(Path(path), _scan_from, KIND, REMEDY, _try_chunks)
+    if not counts:
+        return scan
+    patterns = np.empty(scan.counts.shape, scan.counts.dtype)
+    done = 0
+    for piece in iterate_counts(path):
+        patterns[done : done + len(piece)] = piece
+        done += len(piece)
+    return replace(scan, counts=patterns)
 
 
 def iterate_counts(path: Path, chunk_bytes: int = 1 << 22, check: bool = True) -> Iterator[np.ndarray]:
     """Yield the patterns of a CXI file in order, ``(j, N, N)``, in bounded memory.
 
     Args:
-        path: the file.
+        path: the file, which :func:`read_scan` has read.
         chunk_bytes: approximate size of a piece, bytes; the default fits into a processor's cache.
         check: refuse counts that are NaN, infinite or negative.
 
@@ -85,8 +96,9 @@ def iterate_counts(path: Path, chunk_bytes: int = 1 << 22, check: bool = True) -
         FileNotFoundError: if the file does not exist.
         ValueError: for damaged data or invalid counts.
     """
-    with _open_cxi(path) as file:
-        data = file["entry_1/instrument_1/detector_1/data"]
+    _check_exists(path)
+    with Hdf5(path) as file:
+        data = _counts_of(file)
         chunk = max(1, chunk_bytes // (data.dtype.itemsize * data.shape[-1] ** 2))
         for start in range(0, len(data), chunk):
             try:
@@ -107,40 +119,50 @@ def _write_chunks(data: h5py.Dataset, chunks: Iterable[np.ndarray]) -> None:
         raise ValueError(f"got {done} patterns, expected {len(data)}: check the source of the counts")
 
 
-def _scan_from(file: h5py.File, counts: bool) -> Scan:
-    ours = file["entry_1/ptychoflow"]
-    detector = file["entry_1/instrument_1/detector_1"]
-    data = detector["data"]
-    if counts:
-        patterns = data[()]
-        check_counts(patterns, f"{file.filename}: counts")
-    else:
-        patterns = np.broadcast_to(np.zeros((), data.dtype), data.shape)
-    bad = detector["mask"][()] != 0
-    truth = ours.get("truth")
+def _scan_from(file: Hdf5) -> Scan:
+    """Read everything but the counts, which are zeros of the right shape and dtype."""
+    data = _counts_of(file)
+    bad = file.array(f"{DETECTOR}/mask", 2, kinds="uib") != 0
+    lengths = [file.number(name) for name in (f"{OURS}@pixel_size_m", f"{OURS}@wavelength_m", f"{DETECTOR}/distance")]
+    if None in lengths or f"{OURS}/positions" not in file:
+        raise ValueError(f"{file.path} is not a ptychoflow scan or is damaged: {REMEDY}")
     return Scan(
-        counts=patterns,
-        positions=ours["positions"][()].astype(np.float64),
-        probe=ours["probe"][()],
-        geometry=Geometry(
-            float(ours.attrs["pixel_size_m"]), float(ours.attrs["wavelength_m"]), float(detector["distance"][()])
-        ),
+        counts=np.broadcast_to(np.zeros((), data.dtype), data.shape),
+        positions=file.array(f"{OURS}/positions", 2, kinds="f").astype(np.float64),
+        probe=file.array(f"{OURS}/probe", 3, kinds="c"),
+        geometry=Geometry(*(float(length or 0) for length in lengths)),
         mask=~bad if bad.any() else None,
-        truth=None if truth is None else _truth_from(truth, ours.get("true_positions")),
-        name=str(ours.attrs["name"]),
-        metadata=json.loads(ours.attrs["metadata"]),
+        truth=_truth_from(file) if f"{OURS}/truth" in file else None,
+        name=file.text(f"{OURS}@name"),
+        metadata=parse_metadata(file.text(f"{OURS}@metadata"), str(file.path), REMEDY),
     )
 
 
-def _truth_from(image: h5py.Dataset, positions: h5py.Dataset | None) -> GroundTruth:
-    y, x = image.attrs["origin"]
-    return GroundTruth(image[()], (float(y), float(x)), None if positions is None else positions[()].astype(np.float64))
+def _counts_of(file: Hdf5) -> h5py.Dataset:
+    if OURS not in file:
+        raise ValueError(f"{file.path} is not a ptychoflow scan or is damaged ({OURS} not found): {REMEDY}")
+    return file.dataset(f"{DETECTOR}/data", (3,))
 
 
-def _open_cxi(path: Path) -> h5py.File:
+def _try_chunks(file: Hdf5) -> None:
+    """Read the counts in chunks, which a filter may fail to unpack or crash on; we write none, other programs may."""
+    data = _counts_of(file)
+    if data.chunks:
+        for start in range(0, len(data), max(1, data.chunks[0])):
+            data[start : start + max(1, data.chunks[0])]
+
+
+def _truth_from(file: Hdf5) -> GroundTruth:
+    origin = np.asarray(file.attribute(f"{OURS}/truth", "origin"))
+    if origin.shape != (2,) or origin.dtype.kind not in "uif" or not np.isfinite(origin).all():
+        raise ValueError(f"{file.path}: the origin of the ground truth is {origin}, expected (y, x): {REMEDY}")
+    image = file.array(f"{OURS}/truth", 2, kinds="c")
+    true_positions = f"{OURS}/true_positions"
+    positions = file.array(true_positions, 2, kinds="f").astype(np.float64) if true_positions in file else None
+    return GroundTruth(image, (float(origin[0]), float(origin[1])), positions)
+
+
+def _check_exists(path: Path) -> None:
+    check_regular(Path(path))
     if not Path(path).is_file():
         raise FileNotFoundError(f"scan not found: {path}")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise ValueError(f"{path} is not an HDF5 file or is truncated ({error}): make it again") from None

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..io.atomic import read_json
+from ..io.json_file import read_json
 from ..io.provenance import code_version
 
 PACKAGE = Path(__file__).parents[1]

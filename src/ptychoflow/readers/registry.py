@@ -1,5 +1,6 @@
 """The registry of file formats, and the entry points that read a file of any of them."""
 
+import csv
 import dataclasses
 import struct
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from ..config import Source
 from ..core.scan import Scan
 from ..io.npz_archive import open_npy
 from ..io.ptychodus_product import Product
+from ..io.regular_file import check_not_special
 from ..io.safe_hdf5 import is_hdf5, links_into
 from ..io.sandbox import read_in_subprocess
 from .conversion import leave_out, scan_from
@@ -32,7 +34,7 @@ from .position_table import TEXTS, read_position_table
 from .raw_scan import Measurement
 from .scan_positions import Positions
 
-DAMAGE = (OSError, KeyError, IndexError, TypeError, OverflowError, ArithmeticError, RuntimeError, struct.error)
+DAMAGE = (OSError, EOFError, LookupError, TypeError, ArithmeticError, RuntimeError, struct.error, csv.Error)
 """Errors that libraries raise over damaged files, besides ValueError; FileNotFoundError is passed on."""
 
 
@@ -115,6 +117,7 @@ def read_product_of(path: Path) -> Product:
         FileNotFoundError: if it is missing.
         ValueError: if it is damaged or not a product.
     """
+    check_not_special(path)
     try:
         if path.is_file():
             read_in_subprocess(lambda: read_product(path), path)
@@ -125,6 +128,7 @@ def read_product_of(path: Path) -> Product:
 
 def _may_crash(path: Path, source: Source) -> bool:
     """Return True if a C library reads any of the files, which a damaged one could crash."""
+    check_not_special(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} not found: check the path in source.file")
     return "hdf5" in _kinds(path) or is_hdf5(path) or bool(source.positions or source.probe or ":" in source.format)

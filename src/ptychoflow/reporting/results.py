@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..io.atomic import read_json
+from ..io.json_file import read_json
 
 FORMAT = 3
 """Version of the metrics files that this code writes and reads."""

@@ -1,15 +1,18 @@
 """Probes to simulate: recipes for the wave at the sample, scaled to a number of photons."""
 
 import itertools
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from ..config import ProbeRecipe
 from ..core.scan import Geometry
+from ..io.npz_archive import open_npy, open_npz
 from ..io.reconstruction_h5 import read_reconstruction
+from ..io.regular_file import check_regular
+from ..io.safe_hdf5 import is_hdf5
 from ..io.scan_cxi import read_scan
 from .aberrations import draw, phase_waves
 
@@ -188,12 +191,13 @@ def load_probe(path: Path) -> tuple[np.ndarray, Geometry | None]:
         ValueError: if it holds no probe.
     """
     path = Path(path)
+    check_regular(path)
     if not path.is_file():
         raise FileNotFoundError(f"simulation.probe.file: file not found: {path}")
     if path.suffix == ".cxi":
         scan = read_scan(path, counts=False)
         return scan.probe, scan.geometry
-    if h5py.is_hdf5(path):
+    if is_hdf5(path):
         reconstruction = read_reconstruction(path)
         return reconstruction.probe, reconstruction.geometry
     return _as_modes(_load_array(path), path), None
@@ -201,11 +205,11 @@ def load_probe(path: Path) -> tuple[np.ndarray, Geometry | None]:
 
 def _load_array(path: Path) -> np.ndarray:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        names = [name for name in ("probe", "probeGuess") if name in loaded.files]
-        return loaded[names[0]] if names else np.zeros(0)
+        if not zipfile.is_zipfile(path):
+            return np.array(open_npy(path))
+        with open_npz(path) as archive:
+            names = [name for name in ("probe", "probeGuess") if name in archive]
+            return np.array(archive.array(names[0], kinds="fc")) if names else np.zeros(0)
     except (ValueError, OSError) as error:
         raise ValueError(f"simulation.probe.file: expected an array of numbers in {path} ({error})") from None
 

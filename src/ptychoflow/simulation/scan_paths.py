@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ..config import Trajectory
+from ..io.npz_archive import open_npy
+from ..io.regular_file import check_regular, read_text
 
 Area = tuple[np.ndarray, np.ndarray]
 """First and last allowed position ``(y, x)``, px."""
@@ -113,13 +115,14 @@ def load_positions(path: Path) -> np.ndarray:
         FileNotFoundError: if the file is missing.
         ValueError: if it holds anything else.
     """
+    check_regular(path)
     if not path.is_file():
         raise FileNotFoundError(f"simulation.trajectory.file: file not found: {path}")
     try:
         if path.suffix == ".npy":
-            positions = np.load(path, allow_pickle=False).astype(np.float64)
+            positions = open_npy(path).astype(np.float64)
         else:
-            text = path.read_text().replace(",", " ").replace(";", " ")
+            text = read_text(path).replace(",", " ").replace(";", " ")
             positions = np.array([line.split() for line in text.splitlines() if line.strip()], np.float64)
     except (ValueError, TypeError, OSError) as error:
         raise ValueError(f"simulation.trajectory.file: expected two columns of numbers in {path} ({error})") from None

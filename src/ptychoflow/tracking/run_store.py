@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from ..io.atomic import read_json
+from ..io.json_file import read_json
 from ..models.checkpoint import Model
 from ..models.model_folder import read_model_folder
 from .logger import database_of, experiment_in, flatten
