@@ -38,8 +38,8 @@ class Network(Section):
     """Function that makes the amplitude of `head: polar`."""
     group_size: Annotated[int, Field(ge=1, le=16)] = 7
     """Patterns per group, C, 1 to 16. Larger groups give more overlap and take more time."""
-    base_channels: Annotated[int, Field(ge=8, multiple_of=8)] = 32
-    """Channels of the first level, a multiple of 8. The number of weights grows with its square."""
+    base_channels: Annotated[int, Field(ge=8, le=1024, multiple_of=8)] = 32
+    """Channels of the first level, 8 to 1024, a multiple of 8. The number of weights grows with its square."""
     depth: Annotated[int, Field(ge=1, le=5)] = 3
     """Levels of the U-Net and the CNN, each with twice the channels of the one before; Fourier blocks of the FNO."""
     attention: bool = False
@@ -47,10 +47,10 @@ class Network(Section):
     fourier_modes: Annotated[int, Field(ge=1, le=64)] = 12
     """Frequencies along each axis that a Fourier block mixes, 1 to 64. Those above a quarter of the window's side are
     left out."""
-    physics_iterations: PositiveInt = 10
-    """Iterations of physics before each network: back-projection steps, which start from a uniform object in the first
-    cascade, or, for `input: object_estimate`, epochs of rPIE (1 unless set). No effect on `input: amplitude` and
-    `counts`."""
+    physics_iterations: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Iterations of physics before each network, 1 to 1000: back-projection steps, which start from a uniform object in
+    the first cascade, or, for `input: object_estimate`, epochs of rPIE (1 unless set). No effect on `input: amplitude`
+    and `counts`."""
     cascades: Annotated[int, Field(ge=1, le=8)] = 2
     """Cascades, that is unrolled iterations, 1 to 8. Each runs `physics_iterations` and then a network that corrects
     the object; time grows in proportion. Each has a network of its own, except for `input: object_estimate`, where all

@@ -1,7 +1,7 @@
 """Checkpoint of a trained network: tensors and plain data, so that reading it runs no code from the file."""
 
-import pickle
 import textwrap
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +9,16 @@ import torch
 
 from ..config import Network, validate
 from ..core.scan import Scan, check_scan_extent
-from ..io.atomic import atomic_file
+from ..io.metadata import check_metadata
+from ..io.regular_file import check_regular
+from ..io.tensor_file import all_finite, check_checksum, read_tensors, write_tensors
 from ..networks.group_network import GroupReconstructor
 from ..networks.object_network import ObjectCorrector
 
-FORMAT = 3
+FORMAT = 4
 """Also raised when the same weights would give another result: since 2 back-projection has Nesterov momentum."""
+LARGEST_SIZE = 1 << 14
+"""Largest side of a pattern, px."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,7 @@ class Model:
 
 def write_model(path: Path, model: Model) -> None:
     """Write a network atomically, as tensors and plain data only."""
-    with atomic_file(path) as partial, partial.open("wb") as file:
-        torch.save(content_of(model), file)
+    write_tensors(path, content_of(model))
 
 
 def read_model(path: Path) -> Model:
@@ -59,13 +62,21 @@ def read_model(path: Path) -> Model:
         FileNotFoundError: if the file does not exist.
         ValueError: if it is damaged, another program's or of another format.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    check_regular(path)
+    if not path.is_file():
         raise FileNotFoundError(f"model not found: {path}: train one first")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
-        raise ValueError(f"{path} is not a ptychoflow checkpoint or is truncated: train it again") from None
-    return model_from(content, path)
+        content = read_tensors(path)
+    except ValueError as error:
+        reason = textwrap.shorten(str(error), 200)
+        raise ValueError(f"{path} is not a ptychoflow checkpoint or is truncated: train it again ({reason})") from None
+    model = model_from(content, path)
+    try:
+        check_checksum(content, path)
+    except ValueError as error:
+        raise ValueError(f"{error}: copy it again, or train the model again") from None
+    return model
 
 
 def content_of(model: Model) -> dict:
@@ -105,12 +116,29 @@ def model_from(content: object, path: Path) -> Model:
         remedy = "upgrade ptychoflow" if version > FORMAT else "train the model again"
         raise ValueError(f"{path} is in format {version}, this version reads {FORMAT}: {remedy}")
     try:
-        settings, window, size = validate(Network, content["network"]), int(content["window"]), int(content["size"])
-        if not 0 < window <= size:
-            raise ValueError(f"window of {window} px, expected 1 to {size}")
-        network = (ObjectCorrector if settings.input == "object_estimate" else GroupReconstructor)(settings, window)
-        network.load_state_dict(content["weights"])
-        return Model(network.eval(), size, content["metadata"])
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        check_metadata(content["metadata"], "the model")
+        return Model(_network_of(content).eval(), int(content["size"]), content["metadata"])
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         reason = textwrap.shorten(str(error), 200)
         raise ValueError(f"{path} does not hold the network it names ({reason}): train the model again") from None
+
+
+def _network_of(content: dict) -> GroupReconstructor | ObjectCorrector:
+    """Build the network from its settings and weights, at the cost of the weights that there are."""
+    settings, window, size = validate(Network, content["network"]), int(content["window"]), int(content["size"])
+    if not 0 < window <= size <= LARGEST_SIZE:
+        raise ValueError(f"window of {window} px, expected 1 to {min(size, LARGEST_SIZE)}")
+    build = ObjectCorrector if settings.input == "object_estimate" else GroupReconstructor
+    weights = content["weights"]
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # nothing is copied to tensors without memory
+        claimed = build(settings, window)
+        claimed.load_state_dict(weights)
+    for name, tensor in claimed.state_dict().items():
+        if weights[name].dtype != tensor.dtype:
+            raise ValueError(f"{name} is {weights[name].dtype}, expected {tensor.dtype}")
+        if not all_finite(weights[name]):
+            raise ValueError(f"{name} holds NaN or infinity")
+    network = build(settings, window)
+    network.load_state_dict(weights)
+    return network

@@ -1,6 +1,7 @@
 """Epochs of a refinement, from the first to convergence, cancellation or the last."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ..io.tensor_file import all_finite
 from ..runtime.progress import track
 from .engine import EpochStats, RefinedVariables, RefinementEngine
 from .resume import ResumableState
@@ -45,7 +47,7 @@ class RefinementLoop:
         self._spent = np.zeros(2)
         self._completed: tuple[int, dict[str, Tensor] | None] = 0, None  # epochs, and the start of the last
         if resumable is not None and (state := resumable.read()) is not None:
-            self._resume(state)
+            self._resume(resumable, state)
 
     def run(self, name: str, on_epoch_end: Callable[[dict[str, float]], bool] = lambda row: True) -> bool:
         """Run the remaining epochs, until convergence.
@@ -129,13 +131,57 @@ class RefinementLoop:
             "snapshots": self.snapshots[: len(snapshot_epochs)],
         }
 
-    def _resume(self, state: dict[str, Any]) -> None:
-        self.engine.resume(state["engine"])
+    def _resume(self, resumable: ResumableState, state: dict[str, Any]) -> None:
+        """Take over a saved state; one that does not fit is set aside, and the refinement starts anew."""
+        initial = self.engine.state()
+        try:
+            _check_state(state, self._state(), self.engine.settings.epochs)
+            self.engine.resume(state["engine"])
+        except (ValueError, RuntimeError) as error:
+            self.engine.resume(initial)
+            resumable.set_aside(error)
+            return
         self.history, self.snapshots = state["history"], state["snapshots"]
         self.snapshot_epochs = state["snapshot_epochs"]
         self._spent = np.array([self.history["seconds"][-1], self.history["cpu_seconds"][-1]])
         self._completed = self.history["epoch"][-1], None
         logger.info("resuming from epoch %d (state of an interrupted run)", self._completed[0])
+
+
+def _check_state(state: dict[str, Any], initial: dict[str, Any], epochs: int) -> None:
+    """Refuse a state that is not one of this refinement.
+
+    Args:
+        state: what was read.
+        initial: the state before the first epoch.
+        epochs: of the refinement.
+
+    Raises:
+        ValueError: naming what does not fit.
+    """
+    saved, history, snapshots = (state.get(name) for name in ("engine", "history", "snapshots"))
+    if not isinstance(saved, dict) or not isinstance(history, dict) or not isinstance(snapshots, list):
+        raise ValueError("the state lacks parts")
+    images = {f"snapshot {number}": image for number, image in enumerate(snapshots)}
+    expected = initial["engine"] | dict.fromkeys(images, initial["engine"]["object"])
+    for name, tensor in expected.items():
+        found = (saved | images).get(name)
+        if not isinstance(found, Tensor) or (found.shape, found.dtype) != (tensor.shape, tensor.dtype):
+            raise ValueError(f"{name} of the state is not {tensor.dtype} {tuple(tensor.shape)}")
+        if not all_finite(found):
+            raise ValueError(f"{name} of the state holds NaN or infinity")
+    done = len(history.get("epoch") or ())
+    columns = [history.get(name) for name in COLUMNS]
+    whole = all(isinstance(column, list) and len(column) == done and _is_finite(column) for column in columns)
+    if not whole or set(history) != set(COLUMNS) or history["epoch"] != list(range(1, done + 1)) or done > epochs:
+        raise ValueError(f"the history of the state is not one of up to {epochs} epochs")
+    numbers = state.get("snapshot_epochs")
+    if not isinstance(numbers, list) or not _is_finite(numbers) or len(numbers) != len(snapshots):
+        raise ValueError("snapshots of the state have no epochs")
+
+
+def _is_finite(column: list[Any]) -> bool:
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in column)
 
 
 def _snapshot_epochs(epochs: int) -> list[int]:

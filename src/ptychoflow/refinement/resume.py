@@ -1,14 +1,14 @@
 """Resumable state of a refinement: a file beside the output, until the output is written."""
 
 import json
-import pickle
+import logging
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from ..io.tensor_file import check_checksum, read_tensors, set_aside, write_tensors
 
-from ..io.atomic import atomic_file
+logger = logging.getLogger(__name__)
 
 EVERY_S = 60
 """Least seconds between saved states."""
@@ -32,14 +32,26 @@ class ResumableState:
         self._saved = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
-        """Return the state to resume from; None if the file is missing, damaged or of another refinement."""
-        if not self.path.is_file():
-            return None
+        """Return the state to resume from; None if the file is missing, unusable or of another refinement.
+
+        An unusable file is set aside with a warning: a refinement can always start anew.
+        """
         try:
-            content = torch.load(self.path, weights_only=True, map_location="cpu")
-        except (pickle.UnpicklingError, RuntimeError, EOFError):
-            return None  # a refinement can always start anew
-        return content["state"] if isinstance(content, dict) and content.get("key") == self._key else None
+            # a folder, a pipe or a broken link is unusable as well
+            if not (self.path.exists() or self.path.is_symlink()):
+                return None
+            content = read_tensors(self.path)
+            if not isinstance(content, dict) or not isinstance(content.get("state"), dict):
+                raise ValueError(f"{self.path} holds no state of a refinement")
+            check_checksum(content, self.path)
+        except ValueError as error:
+            self.set_aside(error)
+            return None
+        return content["state"] if content.get("key") == self._key else None
+
+    def set_aside(self, reason: object) -> None:
+        """Move the state out of the way, with a warning that says why."""
+        logger.warning("cannot resume (%s): moved to %s, starting anew", reason, set_aside(self.path).name)
 
     def save(self, state: dict[str, Any], at_once: bool = False) -> None:
         """Write a state atomically, if :data:`EVERY_S` seconds have passed since the last.
@@ -50,8 +62,7 @@ class ResumableState:
         """
         if not at_once and time.monotonic() - self._saved < EVERY_S:
             return
-        with atomic_file(self.path) as partial, partial.open("wb") as file:
-            torch.save({"key": self._key, "state": state}, file)
+        write_tensors(self.path, {"key": self._key, "state": state})
         self._saved = time.monotonic()
 
     def remove(self) -> None:

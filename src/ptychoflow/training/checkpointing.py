@@ -12,8 +12,10 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 from .. import __version__
+from ..io.tensor_file import all_finite, check_checksum, read_tensors
 from ..models.checkpoint import FORMAT
 from .lightning_module import ERROR
 
@@ -115,8 +117,65 @@ class BestWeights(ModelCheckpoint):
         folder: for the checkpoint.
     """
 
+    NAME = "best"
+
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "best", ERROR, save_weights_only=True, enable_version_counter=False)
+        super().__init__(folder, self.NAME, ERROR, save_weights_only=True, enable_version_counter=False)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of an interrupted training.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    content = read_tensors(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not a checkpoint of a training")
+    check_checksum(content, path)
+    return content
+
+
+def check_weights(content: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Refuse a checkpoint whose weights are not those of a network like this one, or are NaN.
+
+    Args:
+        content: the checkpoint.
+        weights: of the network, before it is trained.
+
+    Raises:
+        ValueError: naming what does not fit.
+    """
+    saved = content.get("state_dict")
+    if not isinstance(saved, dict) or set(saved) != set(weights) or not _is_count(content.get("epoch")):
+        raise ValueError("it holds the weights of another network")
+    for name, tensor in weights.items():
+        found = saved[name]
+        if not isinstance(found, Tensor) or (found.shape, found.dtype) != (tensor.shape, tensor.dtype):
+            raise ValueError(f"{name} is not {tensor.dtype} {tuple(tensor.shape)}")
+        if not all_finite(found):
+            raise ValueError(f"{name} holds NaN or infinity")
+
+
+def check_state(content: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Refuse a checkpoint that lacks a part of the state of a training, or whose weights are not of this network.
+
+    Args:
+        content: the checkpoint.
+        weights: of the network, before it is trained.
+
+    Raises:
+        ValueError: naming what does not fit.
+    """
+    check_weights(content, weights)
+    kinds = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}
+    wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
+    if wrong or not _is_count(content.get("global_step")):
+        raise ValueError(f"it lacks {' and '.join(wrong) or 'the number of steps'}")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 40
 
 
 def _polls_after(trainer: Trainer, task: LightningModule, index: int) -> bool:

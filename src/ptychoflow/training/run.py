@@ -20,10 +20,19 @@ from ..core.scan import Scan
 from ..data.datamodule import TrainingData
 from ..io.dataset import open_dataset
 from ..io.provenance import record_provenance
+from ..io.tensor_file import set_aside
 from ..models.checkpoint import Model
 from ..runtime.gpu import device_kind, out_of_memory_hint
 from .callbacks import CollapseGuard, Throughput, optional_callbacks
-from .checkpointing import BestWeights, IntervalCheckpoint, LastCheckpoint, checkpoint_dir
+from .checkpointing import (
+    BestWeights,
+    IntervalCheckpoint,
+    LastCheckpoint,
+    check_state,
+    check_weights,
+    checkpoint_dir,
+    read_checkpoint,
+)
 from .fit_datamodule import training_data
 from .lightning_module import GroupTask
 from .loss_history import LossHistory, by_stage, thin
@@ -118,8 +127,7 @@ class TrainingRun:
             ValueError: if the training collapses.
             SystemExit: with 143 after SIGTERM; its state is kept.
         """
-        latest = self._checkpoints / f"{LastCheckpoint.NAME}.ckpt"
-        resumed = latest if latest.is_file() else None
+        resumed = self._usable_checkpoint()
         if resumed:
             logger.info("resuming from %s (state of an interrupted training)", resumed)
         try:
@@ -158,15 +166,31 @@ class TrainingRun:
         """Remove the state for resuming, which a finished training does not need."""
         shutil.rmtree(self._checkpoints, ignore_errors=True)
 
+    def _usable_checkpoint(self) -> Path | None:
+        """Return the checkpoint to resume from; None without one, or if it is unusable and was set aside."""
+        latest, best = (self._checkpoints / f"{kind.NAME}.ckpt" for kind in (LastCheckpoint, BestWeights))
+        if not (latest.exists() or latest.is_symlink()):
+            return None
+        weights = self._task.state_dict()
+        try:
+            check_state(read_checkpoint(latest), weights)
+            if self._training.checkpoint == "best" and best.exists():
+                check_weights(read_checkpoint(best), weights)
+            return latest
+        except ValueError as error:
+            logger.warning("cannot resume (%s): moved to %s, starting anew", error, set_aside(latest))
+            set_aside(best)
+            return None
+
     def _restore_best(self) -> dict[str, Any]:
         """Load the weights to keep into the network; return their epoch and their error at its validation."""
         if self._training.checkpoint == "last":
             return {}
         (best,) = (callback for callback in self._trainer.checkpoint_callbacks if isinstance(callback, BestWeights))
-        content = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        content = read_checkpoint(self._checkpoints / f"{BestWeights.NAME}.ckpt")
         self._task.load_state_dict(content["state_dict"])
         error = float("nan") if best.best_model_score is None else float(best.best_model_score)
-        return {"kept": {"epoch": content["epoch"] + 1, "error": error}}
+        return {"kept": {"epoch": int(content["epoch"]) + 1, "error": error}}
 
     def _parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self._task.parameters())

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.environments import (
@@ -23,9 +22,10 @@ from lightning.pytorch.plugins.environments import (
 )
 
 from ..config import Runtime
-from ..io.atomic import atomic_file
+from ..io.tensor_file import write_tensors
 from ..runtime.gpu import device_kind
 from ..runtime.progress import terminal
+from .checkpointing import read_checkpoint
 
 IGNORED_WARNINGS = (
     ".*does not have many workers.*",  # a batch is read in one piece
@@ -119,8 +119,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: None = None) -> None:
         """Write the state of a training atomically."""
-        with atomic_file(Path(path)) as partial, partial.open("wb") as file:
-            torch.save(checkpoint, file)
+        write_tensors(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: str | Path, *_: object, **__: object) -> dict[str, Any]:
+        """Read the state of a training to the CPU; nothing in it is executed, damage is noticed."""
+        return read_checkpoint(Path(path))
 
 
 def launcher(devices: int, nodes: int = 1) -> ClusterEnvironment:
