@@ -1,6 +1,7 @@
 """The command line turns what a user can do wrong into one line and an exit code."""
 
 import csv
+import os
 import subprocess
 import sys
 import time
@@ -278,11 +279,42 @@ def test_only_the_first_rank_logs(path, tmp_path, monkeypatch, rank, lines):
 
 def test_a_fault_of_ours_keeps_its_traceback(path, tmp_path, monkeypatch):
     def faulty(*_args, **_settings):
-        raise RuntimeError("a bug")
+        raise KeyError("a bug")
 
     monkeypatch.setattr("ptychoflow.commands.pack.pack", faulty)
-    with pytest.raises(RuntimeError, match="a bug"):
+    with pytest.raises(KeyError, match="a bug"):
         _run("pack", path, tmp_path / "d")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "out of memory (no size given): close other programs"),
+        (RuntimeError("CUDA error:\nan illegal access"), "CUDA error: an illegal access (RuntimeError; --traceback"),
+        (RecursionError("maximum recursion depth"), "nested too deeply"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_errors_of_libraries_are_one_line(path, tmp_path, monkeypatch, capsys, error, line):
+    def faulty(*_args, **_settings):
+        raise error
+
+    monkeypatch.setattr("ptychoflow.commands.pack.pack", faulty)
+    assert _run("pack", path, tmp_path / "d") == 2
+    assert f"ptychoflow pack: {line}" in capsys.readouterr().err.replace("a file or a setting is ", "")
+    monkeypatch.setenv("PTYCHOFLOW_TRACEBACK", "1")
+    with pytest.raises(type(error)):
+        _run("pack", path, tmp_path / "d")
+
+
+@pytest.mark.parametrize("place", ["pipe", "device"])
+def test_pipes_and_devices_are_refused(tmp_path, capsys, place):
+    if place == "pipe":
+        os.mkfifo(tmp_path / "a")
+    else:
+        (tmp_path / "a").symlink_to("/dev/zero")
+    assert _run("pack", tmp_path / "a", tmp_path / "d") == 2
+    assert f"a is a {'named ' if place == 'pipe' else ''}{place}, expected a file" in capsys.readouterr().err
 
 
 def test_traceback_shows_where_a_users_error_arose(tmp_path):

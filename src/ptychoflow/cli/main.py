@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,9 @@ from .app import Invocation, make_app
 from .exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, TERMINATED
 from .extras import missing_extra
 from .usage_errors import usage_error
+
+TRACEBACK = "PTYCHOFLOW_TRACEBACK"
+"""Environment variable that acts as ``--traceback`` for every command."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -61,10 +65,10 @@ def run(invocation: Invocation) -> int:
         # nothing may be flushed into the closed pipe on the way out
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except (ValueError, OSError) as error:
-        if show_traceback:
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        if show_traceback or os.environ.get(TRACEBACK):
             raise
-        print(f"ptychoflow {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"ptychoflow {name}: {in_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
     except ModuleNotFoundError as error:
         remedy = missing_extra(error)
@@ -72,6 +76,18 @@ def run(invocation: Invocation) -> int:
             raise
         print(f"ptychoflow {name}: {remedy}", file=sys.stderr)
         return BAD_INPUT
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return the message of an error in one line; errors of libraries, which name no remedy, with one."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"out of memory ({text or 'no size given'}): close other programs, or take fewer or smaller patterns"
+    if isinstance(error, RecursionError):
+        return "a file or a setting is nested too deeply: make it again"
+    if isinstance(error, RuntimeError):
+        return f"{text or type(error).__name__} ({type(error).__name__}; --traceback shows where it arose)"
+    return text or type(error).__name__
 
 
 def load(name: str) -> ModuleType:
@@ -95,6 +111,7 @@ def _call(invocation: Invocation, values: dict[str, Any]) -> int:
     if sections:
         values |= _settings(invocation, values)
         _take_gpus(values)
+    _refuse_special_files(values)
     positional = values.pop("arguments", ()) if command.name == "ptychodus" else ()
     module, _, function = command.function.partition(":")
     answer = getattr(load(module), function)(*positional, **values)
@@ -103,6 +120,14 @@ def _call(invocation: Invocation, values: dict[str, Any]) -> int:
     if benchmark is not None:
         load("orchestration.benchmark").write_benchmark(benchmark)
     return answer if isinstance(answer, int) else 0
+
+
+def _refuse_special_files(values: dict[str, Any]) -> None:
+    """Refuse pipes, sockets and devices among the paths of a command, which may be read or written without end."""
+    for value in values.values():
+        for path in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(path, Path):
+                load("io.regular_file").check_not_special(path)
 
 
 def _settings(invocation: Invocation, values: dict[str, Any]) -> dict[str, Any]:

@@ -86,10 +86,13 @@ def read_settings(text: str | None, option: str) -> dict:
     """
     import yaml
 
+    from ..io.regular_file import check_regular
+
     if not text:
         return {}
     place, is_text = option, text.lstrip().startswith("{")
     if not is_text:
+        check_regular(Path(text))
         if not Path(text).is_file():
             raise FileNotFoundError(f"{option}: expected JSON text or a file, but {text} was not found")
         place, text = text, Path(text).read_text()
