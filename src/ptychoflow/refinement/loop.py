@@ -173,8 +173,14 @@ def _check_state(state: dict[str, Any], initial: dict[str, Any], epochs: int) ->
     done = len(history.get("epoch") or ())
     columns = [history.get(name) for name in COLUMNS]
     whole = all(isinstance(column, list) and len(column) == done and _is_finite(column) for column in columns)
-    if not whole or set(history) != set(COLUMNS) or history["epoch"] != list(range(1, done + 1)) or done > epochs:
-        raise ValueError(f"the history of the state is not one of up to {epochs} epochs")
+    if (
+        not done
+        or not whole
+        or set(history) != set(COLUMNS)
+        or history["epoch"] != list(range(1, done + 1))
+        or done > epochs
+    ):
+        raise ValueError(f"the history of the state is not one of 1 to {epochs} epochs")
     numbers = state.get("snapshot_epochs")
     if not isinstance(numbers, list) or not _is_finite(numbers) or len(numbers) != len(snapshots):
         raise ValueError("snapshots of the state have no epochs")
