@@ -22,7 +22,7 @@ def check_not_special(path: Path) -> None:
     Raises:
         ValueError: naming what stands in the place of the file.
     """
-    _refuse(path, SPECIAL.keys() - {stat.S_IFDIR})
+    _refuse(path, set(SPECIAL) - {stat.S_IFDIR})
 
 
 def check_regular(path: Path) -> None:
@@ -31,7 +31,7 @@ def check_regular(path: Path) -> None:
     Raises:
         ValueError: naming what stands in the place of the file.
     """
-    _refuse(path, SPECIAL.keys())
+    _refuse(path, set(SPECIAL))
 
 
 def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..io.atomic import read_json, staging_dir, write_json
+from ..io.atomic import staging_dir, write_json
+from ..io.json_file import read_json
 
 SUFFIX = ".ptychoflow"
 """End of the name of a run folder."""

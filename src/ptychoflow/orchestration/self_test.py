@@ -9,7 +9,7 @@ from ..commands.pack import pack
 from ..commands.refine import refine
 from ..commands.simulate import simulate
 from ..config import Refinement, Simulation
-from ..io.atomic import read_json
+from ..io.json_file import read_json
 
 SIMULATION = Simulation.model_validate(
     {
