@@ -17,7 +17,7 @@ SPECIAL = {
 
 
 def check_not_special(path: Path) -> None:
-    """Refuse what can be read without end or not at all: pipes, sockets and devices. A missing file passes.
+    """Refuse what has no end or no content to read: pipes, sockets and devices. A missing file passes.
 
     Raises:
         ValueError: naming what stands in the place of the file.
