@@ -43,7 +43,7 @@ def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
 
     Raises:
         FileNotFoundError: if the file does not exist.
-        ValueError: if it is no regular file, too long, or not UTF-8.
+        ValueError: if it is not a regular file, is too long, or not UTF-8.
     """
     path = Path(path)
     check_regular(path)
