@@ -97,7 +97,7 @@ def _parts(content: Any) -> Iterator[Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse what is no archive of PyTorch, or one that unpacks to more than the file holds."""
+    """Refuse what is not an archive of PyTorch, or one that unpacks to more than the file holds."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -109,10 +109,10 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_tensor(tensor: Tensor, path: Path) -> None:
-    """Refuse tensors that are no plain arrays in memory, or whose shape claims more than is stored."""
+    """Refuse tensors that are not plain arrays in memory, or whose shape claims more than is stored."""
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
     if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ValueError(f"{path} holds a tensor that claims more than is stored, or is no plain array")
+        raise ValueError(f"{path} holds a tensor that claims more than is stored, or is not a plain array")
 
 
 def set_aside(path: Path) -> Path:
