@@ -19,7 +19,7 @@ SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Schema(BaseModel):
-    """What must be in a JSON object that we wrote; what else it holds is kept as it is."""
+    """Required parts of a JSON object that we wrote; others are kept as they are."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 

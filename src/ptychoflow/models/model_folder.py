@@ -60,6 +60,7 @@ class _PlainDumper(yaml.SafeDumper):
     """Writes repeated data again: with aliases a small file could stand for a huge one."""
 
     def ignore_aliases(self, data: object) -> bool:
+        """Return True: write every part in full."""
         return True
 
 
@@ -67,6 +68,7 @@ class _PlainLoader(yaml.SafeLoader):
     """Refuses aliases."""
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        """Return the next node; raise YAMLError for an alias."""
         if self.check_event(yaml.events.AliasEvent):
             raise yaml.YAMLError("an alias, expected plain data")
         return super().compose_node(parent, index)
