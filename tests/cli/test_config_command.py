@@ -116,7 +116,9 @@ def test_a_profile_becomes_a_config_that_runs(tmp_path):
         {"data_config": {"C": 1, "probe_scale": 2.0}, "training_config": {"model_name": "mine", "notes": "a try"}},
         ignore=["data_config.probe_scale"],
     )
-    assert config.network.group_size == 1 and config.methods["mine"].train_on == ("training",)
+    assert config.network.group_size == 1 and config.methods["mine"].train_on == tuple(
+        f"training{n}" for n in range(1, 5)
+    )
     assert config.title == "a try" and "Ignored on request: data_config.probe_scale" in text
 
 
@@ -136,7 +138,7 @@ def test_a_legacy_dictionary_is_known_by_its_keys(tmp_path):
     ("text", "message"),
     [
         ("[1]", "holds list"),
-        ("{", "is not JSON"),
+        ("{", "is neither JSON nor YAML"),
         ('{"colour": 1}', "colour: unknown"),
         ('{"data_config": 3}', "expected sections"),
         ('{"training_config": {"model_name": "a/b"}}', "expected letters"),

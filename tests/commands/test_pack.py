@@ -368,3 +368,22 @@ def test_dark_subtracted_counts_are_clipped(tmp_path, scan):
 def test_a_scan_without_outliers_keeps_every_pattern(spread):
     totals = 1e5 * np.random.default_rng(1).lognormal(0, spread, 400)
     assert not outlying_patterns(totals).any() and not outlying_patterns(np.zeros(4)).any()
+
+
+def test_a_mask_of_the_probe_removes_what_lies_outside(path, tmp_path, scan):
+    pack(path, tmp_path / "whole")
+    pack(path, tmp_path / "masked", Packing(probe_mask_px=12))
+    whole, masked = (open_dataset(tmp_path / name).probe for name in ("whole", "masked"))
+    axis = np.arange(scan.size) - scan.size // 2
+    radius = np.hypot(axis[:, None], axis)
+    np.testing.assert_allclose(masked[..., radius == 6], 0.5 * whole[..., radius == 6], rtol=1e-5)
+    np.testing.assert_allclose(masked[..., radius < 2], whole[..., radius < 2], rtol=1e-3)
+    assert np.abs(masked[..., radius > 11]).max() < 1e-5 * np.abs(whole).max()
+
+
+def test_a_mask_that_leaves_nothing_of_the_probe_is_refused(tmp_path, scan):
+    ring = scan.probe.copy()
+    ring[..., 8:24, 8:24] = 0
+    write_scan(tmp_path / "ring.cxi", dataclasses.replace(scan, probe=ring))
+    with pytest.raises(ValueError, match="nothing of the probe lies within"):
+        pack(tmp_path / "ring.cxi", tmp_path / "d", Packing(probe_mask_px=1e-3))

@@ -204,6 +204,7 @@ def test_a_setting_has_one_reader():
         ({"architecture": "fno", "attention": True}, "attention acts on unet, cnn, not on fno: remove it"),
         ({"architecture": "cnn", "fourier_modes": 4}, "fourier_modes acts on fno, not on cnn: remove it"),
         ({"amplitude_activation": "relu", "architecture": "cnn"}, "amplitude_activation acts on head: polar, not on"),
+        ({"patch_weighting": "central"}, "patch_weighting acts on output: patches, not on output: canvas"),
         ({"head": "polar"}, "head: polar is that of the cnn, not of the unet: set architecture: cnn"),
         ({"input": "counts", "cascades": 3}, "cascades acts on backprojection, object_estimate, not on counts"),
         (

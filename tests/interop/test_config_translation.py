@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ptychoflow.config import Config, ConfigError, load_config
 from ptychoflow.interop.ptychopinn.config_translation import (
     SECTIONS,
     from_legacy,
-    from_reference_json,
     from_tensorflow,
     from_torch,
     to_legacy,
@@ -33,6 +33,7 @@ from ptychoflow.interop.ptychopinn.flat_config import (
     torch_names,
     torch_to_tensorflow,
 )
+from ptychoflow.interop.ptychopinn.migrate_config import migrate
 from ptychoflow.interop.ptychopinn.stage_shorthand import MAKES
 
 MAPPED_TORCH = {key: (row, name) for key, (row, name) in torch_names().items() if row.ours is not None}
@@ -128,15 +129,21 @@ TWO_VALUES = {
         "nphotons": (1e3, 1e4), "N": (32, 64), "grid_size": ([1, 1], [3, 3]), "C": (1, 9), "K": (5, 8),
         "subsample_seed": (1, 2), "neighbor_function": ("Nearest", "4_quadrant"), "K_quadrant": (20, 40),
         "min_neighbor_distance": (1.0, 2.0), "max_neighbor_distance": (5.0, 6.0),
-        "x_bounds": ([0.1, 0.9], [0.2, 0.9]), "y_bounds": ([0.1, 0.9], [0.2, 0.9])},
+        "x_bounds": ([0.1, 0.9], [0.2, 0.9]), "y_bounds": ([0.1, 0.9], [0.2, 0.9]),
+        "measurement_domain": ("normalized_amplitude", "count_intensity"),
+        "scale_contract_version": ("legacy_v1", "ci_intensity_v2")},
     "model_config": {
         "C_model": (1, 9), "C_forward": (1, 9), "object_big": (False, True), "mode": ("Supervised", "Unsupervised"),
         "n_filters_scale": (1, 2), "loss_function": ("MAE", "Poisson"), "architecture": ("fno", "cnn"),
-        "fno_modes": (4, 12), "cnn_output_mode": ("amp_phase", "real_imag"), "cbam_encoder": (True, False)},
+        "fno_modes": (4, 12), "fno_width": (16, 32), "fno_blocks": (2, 4), "amp_activation": ("relu", "silu"),
+        "cnn_output_mode": ("amp_phase", "real_imag"), "cbam_encoder": (True, False), "probe_mask": (True, False),
+        "probe_mask_diameter": (20.0, 30.0), "decoder_last_amp_channels": (1, 9),
+        "training_patch_weighting": ("uniform", "central_mask")},
     "training_config": {
         "nll": (False, True), "torch_loss_mode": ("mae", "poisson"), "device": ("cpu", "cuda"), "n_devices": (1, 2),
         "learning_rate": (0.1, 0.2), "epochs": (2, 3), "batch_size": (4, 8), "scheduler": ("Default", "WarmupCosine"),
-        "lr_warmup_epochs": (1, 2), "lr_min_ratio": (0.1, 0.5), "optimizer": ("adamw", "sgd"), "num_workers": (1, 2),
+        "lr_warmup_epochs": (1, 2), "lr_min_ratio": (0.1, 0.5), "optimizer": ("adamw", "sgd"),
+        "momentum": (0.5, 0.9), "adam_beta1": (0.8, 0.9), "adam_beta2": (0.99, 0.999), "num_workers": (1, 2),
         "gradient_clip_val": (0.5, 5.0), "weight_decay": (0.0, 0.1), "stage_1_epochs": (1, 2), "stage_2_epochs": (1, 2),
         "stage_3_epochs": (1, 2), "epochs_fine_tune": (1, 2), "fine_tune_gamma": (0.5, 0.1),
         "physics_weight_schedule": ("linear", "cosine"), "stage_3_lr_factor": (0.5, 0.1),
@@ -146,7 +153,7 @@ TWO_VALUES = {
         "middle_trim": (16, 32), "batch_size": (8, 64), "patch_weighting": ("uniform", "probe")},
     "datagen_config": {
         "object_class": ("polyhedra", "dead_leaves"), "image_size": ([300, 300], [500, 400]),
-        "beamstop_diameter": (3, 4)},
+        "beamstop_diameter": (3, 4), "objects_per_probe": (1, 2), "diff_per_object": (100, 400)},
 }  # fmt: skip
 NEEDED_BESIDE = {
     "K_quadrant": {"neighbor_function": "4_quadrant"},
@@ -157,7 +164,9 @@ NEEDED_BESIDE = {
     "physics_weight_schedule": {"stage_2_epochs": 3},
     "stage_3_lr_factor": {"stage_3_epochs": 3},
     "fine_tune_gamma": {"epochs_fine_tune": 3},
-    "fno_modes": {"architecture": "fno"},
+    **{word: {"architecture": "fno"} for word in ("fno_modes", "fno_width", "fno_blocks")},
+    "probe_mask_diameter": {"probe_mask": True},
+    "momentum": {"optimizer": "sgd"},
 }
 """What a setting needs beside it to do anything."""
 
@@ -176,10 +185,116 @@ def test_two_values_of_a_field_never_come_to_the_same(key):
     assert one != other
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "lion"])
-def test_another_optimizer_is_refused(optimizer):
-    with pytest.raises(ConfigError, match="AdamW trains"):
-        _take("torch", "training_config.optimizer", optimizer)
+def test_another_optimizer_is_refused():
+    with pytest.raises(ConfigError, match="expected one of 'adam', 'adamw', 'sgd'"):
+        _take("torch", "training_config.optimizer", "lion")
+
+
+EVERY_FIELD = [
+    *(("torch", key, row, name) for key, (row, name) in torch_names().items()),
+    *((kind, key, row, name) for kind in ("training", "inference")
+      for key, (row, name) in tensorflow_names(kind).items()),
+    *(("legacy", key, row, name) for key, (row, name) in legacy_names().items()),
+]  # fmt: skip
+WORDS = ("fno", "real_imag", "Supervised", "4_quadrant", "uniform", "sgd", "relu", "supervised", "MAE", "mae", "cpu",
+         "polyhedra", "WarmupCosine", "linear", "normalized_amplitude", "legacy_v1", "softplus", "other")  # fmt: skip
+
+
+def _other_values(default: object) -> list:
+    """Return values of the kind of a default that differ from it; several, because some fields take few words."""
+    if isinstance(default, bool):
+        return [not default]
+    if isinstance(default, int | float):
+        return [default * 2 + 2, 0.25]
+    if isinstance(default, tuple):
+        return [[7, 7], [0.2, 0.7], ["a"]]
+    return [word for word in WORDS if word != default] + [7]
+
+
+@pytest.mark.parametrize(("side", "key", "row", "name"), EVERY_FIELD, ids=lambda v: v if isinstance(v, str) else "")
+def test_every_field_at_another_value_acts_or_is_refused(side, key, row, name):
+    """Nothing is accepted and ignored: the outcome differs from that of the default, or is an error that names it."""
+    field = key.rpartition(".")[2] if side == "torch" else key
+
+    def outcome(value: object) -> object:
+        beside = {name: v for name, v in NEEDED_BESIDE.get(field, {}).items() if _knows(side, name)}
+        try:
+            if side == "torch":
+                section = key.partition(".")[0]
+                return from_torch({section: {field: value} | beside}, chosen=True)
+            return _take_with(side, {key: value} | beside)
+        except ConfigError as error:
+            return str(error)
+
+    before = outcome(name.default)
+    for value in _other_values(name.default):
+        if any(same(value, agreeing) for agreeing in row.agrees):  # describes what happens here
+            continue
+        after = outcome(value)
+        assert after != before, f"{key} {value!r} is accepted and ignored"
+        if isinstance(after, str):
+            assert field in after or any(word in after for word in ("group_size", "contradict", "C 1", "epochs is")), (
+                after
+            )
+
+
+def _knows(side: str, name: str) -> bool:
+    return side == "torch" or name in (legacy_names() if side == "legacy" else tensorflow_names(side))
+
+
+def _take_with(side: str, fields: dict) -> dict:
+    if side == "legacy":
+        return from_legacy(fields)
+    return from_tensorflow(({"model_path": None} if side == "inference" else {}) | fields)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "channels", "depth"), [(64, 2, 64, 3), (128, 2, 32, 4), (256, 1, 8, 5), (64, 1, 32, 3)]
+)
+def test_the_scale_of_filters_gives_the_layers_that_it_means_at_each_size(size, scale, channels, depth):
+    network = from_torch({"data_config": {"N": size}, "model_config": {"n_filters_scale": scale}})["network"]
+    assert network == {"architecture": "cnn", "base_channels": channels, "depth": depth}
+
+
+def test_a_mask_of_the_probe_is_half_as_wide_as_the_patterns():
+    assert from_torch({"model_config": {"probe_mask": True}})["packing"] == {"probe_mask_px": 32}
+    assert from_tensorflow({"N": 128, "probe_mask": True})["packing"] == {"probe_mask_px": 64}
+    with pytest.raises(ConfigError, match=r"packing\.probe_mask_px"):
+        from_torch({"model_config": {"probe_mask": [[1.0]]}})
+
+
+def test_the_number_of_simulated_patterns_gives_the_step():
+    made = from_torch({"datagen_config": {"diff_per_object": 7000, "image_size": [250, 250]}})["simulation"]
+    assert made["trajectory"] == {"name": "jittered_raster", "step_px": 2.241, "jitter_px": 0.6723}
+    with pytest.raises(ConfigError, match="holds no pattern of 64 px"):
+        from_torch({"datagen_config": {"diff_per_object": 7000, "image_size": [60, 60]}})
+
+
+@pytest.mark.parametrize("translate", [from_torch, from_legacy])
+def test_lists_are_as_good_as_tuples(translate):
+    torch = {"data_config": {"grid_size": (3, 3), "x_bounds": (0.2, 0.8)}, "datagen_config": {"image_size": (300, 300)}}
+    given = torch if translate is from_torch else {"N": 64, "gridsize": 3}
+    assert translate(json.loads(json.dumps(given))) == translate(given)
+    overrides = {"train_data_file": "a.npz", "n_groups": 8, "nphotons": 1e9}
+    lists, tuples = (torch_to_tensorflow("training", {"data_config": {"grid_size": size}}, overrides=overrides)
+                     for size in ([1, 1], (1, 1)))  # fmt: skip
+    assert lists == tuples
+
+
+def test_choices_of_other_sections_are_named(caplog):
+    to_legacy({"inference": {"patch_crop_px": 16}, "refinement": {"epochs": 7}})
+    assert "left out: inference.patch_crop_px, refinement.epochs" in caplog.text
+
+
+SHIPPED = {
+    key: name.default for key, (_, name) in legacy_names().items()
+} | {"output_prefix": "outputs", "label": ""}  # fmt: skip
+
+
+def test_the_legacy_dictionary_is_taken_as_it_is_shipped():
+    sections = from_legacy(SHIPPED)
+    assert sections["network"]["base_channels"] == 32 and sections["simulation"]["size"] == 128
+    assert sections["packing"] == {"probe_mask_px": 64} and sections["arguments"]["output"] == "outputs"
 
 
 def test_every_problem_is_told_at_once_and_can_be_left_out():
@@ -228,13 +343,18 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(call, message):
         ("model_config", {"object_big": False, "C_model": 4}, "object_big false means groups of one pattern"),
         ("model_config", {"n_filters_scale": 0.5}, "expected a whole number"),
         ("training_config", {"epochs": 9, "stage_1_epochs": 5}, "epochs 9 but the stages add up to 5"),
-        ("training_config", {"epochs": 2.5}, "2.5 epochs, expected a whole number"),
+        ("training_config", {"epochs": 2.5}, "epochs is 2.5, expected a whole number"),
         ("training_config", {"stage_3_lr_factor": 0.5}, "stage_3_lr_factor has no effect"),
         ("training_config", {"stage_2_epochs": 2, "physics_weight_schedule": "steep"}, "'steep' is unknown"),
         ("training_config", {"scheduler": "Exponential"}, "set WarmupCosine"),
         ("training_config", {"lr_warmup_epochs": 2}, "lr_warmup_epochs has no effect"),
         ("training_config", {"scheduler": "WarmupCosine", "lr_warmup_epochs": 9, "epochs": 3}, "fewer than all"),
-        ("training_config", {"optimizer": "adam", "weight_decay": 0.1}, "set adamw"),
+        ("model_config", {"fno_blocks": 3}, "fno_blocks has no effect without architecture fno"),
+        ("model_config", {"architecture": "fno_vanilla"}, "expected one of 'cnn', 'fno'"),
+        ("model_config", {"architecture": "fno", "fno_blocks": 9}, "network.depth.*from model_config.fno_blocks"),
+        ("training_config", {"momentum": 0.5}, "momentum has no effect without optimizer sgd"),
+        ("model_config", {"C_model": 4, "decoder_last_amp_channels": 3}, "expected 1 or 4"),
+        ("datagen_config", {"diff_per_object": 2}, "expected a whole number of at least 4"),
     ],
 )  # fmt: skip
 def test_contradictions_are_told(section, fields, message):
@@ -277,38 +397,67 @@ def test_unsupervised_is_training_on_the_counts_alone():
 
 def test_in_a_whole_config_a_choice_goes_before_a_default():
     data = {key.partition(".")[2]: name.default for key, (_, name) in torch_names().items() if key.startswith("data_")}
-    assert from_torch({"data_config": data | {"C": 9}})["network"] == {"group_size": 9}
+    assert from_torch({"data_config": data | {"C": 9}})["network"] == {"group_size": 9, "input": "counts"}
 
 
-def test_the_published_profile_is_taken_over_but_for_what_it_must_be_told(tmp_path):
-    """The reference's one published end-to-end parameter set (its field values are facts)."""
-    profile = {
-        "data_config": {
-            "N": 64, "normalize": "Batch", "n_subsample": 1, "C": 4, "neighbor_function": "4_quadrant",
-            "probe_scale": 1.0, "x_bounds": [0.05, 0.95], "y_bounds": [0.05, 0.95], "min_neighbor_distance": 1.0,
-            "max_neighbor_distance": 4.0, "K_quadrant": 60, "scan_pattern": "Isotropic"},
-        "model_config": {
-            "loss_function": "Poisson", "amp_activation": "silu", "decoder_last_c_outer_fraction": 0.125,
-            "decoder_last_amp_channels": 4, "cbam_encoder": True},
-        "training_config": {
-            "learning_rate": 1e-3, "n_devices": 2, "batch_size": 16, "epochs": 40, "epochs_fine_tune": 10,
-            "fine_tune_gamma": 0.5, "gradient_clip_val": 5.0, "stage_1_epochs": 40, "stage_2_epochs": 0,
-            "stage_3_epochs": 0, "stage_3_lr_factor": 0.01},
-        "datagen_config": {"object_class": "dead_leaves", "objects_per_probe": 4},
+PUBLISHED = {
+    "data_config": {
+        "N": 64, "normalize": "Batch", "n_subsample": 1, "C": 4, "neighbor_function": "4_quadrant",
+        "probe_scale": 1.0, "x_bounds": [0.05, 0.95], "y_bounds": [0.05, 0.95], "min_neighbor_distance": 1.0,
+        "max_neighbor_distance": 4.0, "K_quadrant": 60, "scan_pattern": "Isotropic"},
+    "model_config": {
+        "loss_function": "Poisson", "amp_activation": "silu", "decoder_last_c_outer_fraction": 0.125,
+        "decoder_last_amp_channels": 4, "cbam_encoder": True},
+    "training_config": {
+        "learning_rate": 1e-3, "n_devices": 2, "batch_size": 16, "epochs": 40, "epochs_fine_tune": 10,
+        "fine_tune_gamma": 0.5, "gradient_clip_val": 5.0, "stage_1_epochs": 40, "stage_2_epochs": 0,
+        "stage_3_epochs": 0, "stage_3_lr_factor": 0.01},
+    "datagen_config": {"object_class": "dead_leaves", "objects_per_probe": 4},
+}  # fmt: skip
+"""The reference's one published end-to-end parameter set (its field values are facts)."""
+
+
+def test_the_published_profile_migrates_to_the_method_it_describes(tmp_path):
+    (tmp_path / "hxn.json").write_text(json.dumps(PUBLISHED))
+    text = migrate(tmp_path / "hxn.json")
+    config = load_config(yaml.safe_load(text))
+    network, training, simulation = config.network, config.training, config.simulation
+    assert network.model_dump(exclude={"fourier_modes", "physics_iterations", "cascades"}) == {
+        "architecture": "cnn", "input": "counts", "output": "patches", "patch_weighting": "central", "head": "polar",
+        "amplitude_activation": "silu", "group_size": 4, "base_channels": 64, "depth": 3, "attention": True,
     }  # fmt: skip
-    (tmp_path / "hxn.json").write_text(json.dumps(profile))
-    with pytest.raises(ConfigError) as caught:
-        from_reference_json(tmp_path / "hxn.json")
-    refused = re.findall(r"(\w+_config\.\w+) [^;]*?:", str(caught.value))
-    assert "model_config.amp_activation" in refused and "data_config.probe_scale" in refused
-    sections = from_reference_json(tmp_path / "hxn.json", ignore=[*refused, "training_config.stage_3_lr_factor"])
-    assert sections["training"] == {
-        "learning_rate": 1e-3, "batch_size": 16, "gradient_clip": 5.0, "supervision": "amplitude",
-        "physics_loss": "poisson", "stages": [{"epochs": 40, "physics_weight": 0.0},
-                   {"epochs": 10, "physics_weight": 1.0, "lr_factor": 0.5, "freeze_encoder": True}],
-        "grouping": {"method": "quadrant", "k_nearest": 60, "min_distance_px": 1.0, "max_distance_px": 4.0,
-                     "x_bounds": (0.05, 0.95), "y_bounds": (0.05, 0.95)}}  # fmt: skip
-    assert sections["network"] == {"group_size": 4, "attention": True} and sections["runtime"] == {"devices": 2}
+    assert [(s.epochs, s.physics_weight, s.lr_factor, s.freeze_encoder) for s in training.stages] == [
+        (40, 0.0, 1.0, False), (10, 1.0, 0.5, True)]  # fmt: skip
+    assert (training.optimizer, training.adam_betas, training.gradient_clip) == ("adam", (0.9, 0.999), 5.0)
+    assert (training.warmup_fraction, training.final_lr_fraction, training.learning_rate) == (0.0, 1.0, 1e-3)
+    assert (training.grouping.method, training.grouping.k_nearest) == ("quadrant", 60)
+    assert simulation.trajectory.step_px < training.grouping.max_distance_px == 4
+    assert simulation.object.size == (250, 250) and simulation.detector.beamstop_px == 4
+    assert len(config.scans) == 5 and len(config.methods["pinn"].train_on) == 4
+    assert "stage_3_lr_factor: no effect without" in text and config.inference.patch_crop_px == 32
+
+
+def test_what_a_profile_leaves_unsaid_has_the_reference_s_default(tmp_path):
+    (tmp_path / "empty.json").write_text('{"data_config": {}}')
+    text = migrate(tmp_path / "empty.json")
+    config = load_config(yaml.safe_load(text))
+    assert config.network.group_size == 1 and config.network.base_channels == 64 and config.network.attention
+    assert config.training.stages[0].epochs == 50 and config.training.gradient_clip is None
+    assert config.training.grouping.x_bounds == (0.1, 0.9) and config.training.grouping.k_nearest == 6
+    assert "# Left out: data_config.n_subsample 7 (default): groups here are drawn anew" in text
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+def test_configs_are_read_in_json_and_in_yaml(tmp_path, suffix):
+    fields = {"model": {"N": 64, "gridsize": 2}, "nepochs": 7, "nphotons": 1e6, "train_data_file": "a.npz"}
+    path = tmp_path / f"config.{suffix}"
+    path.write_text(json.dumps(fields) if suffix == "json" else yaml.safe_dump(fields).replace("1000000.0", "1e6"))
+    config = load_config(yaml.safe_load(migrate(path)))
+    assert config.network.group_size == 4 and config.simulation.photons_per_pattern == 1e6
+    assert config.network.input == "amplitude" and config.scans["training"].source.file == "a.npz"
+    path.write_text("a: [")
+    with pytest.raises(ConfigError, match="is neither JSON nor YAML"):
+        migrate(path)
 
 
 # --- there and back --------------------------------------------------------------------------------------------------
@@ -321,6 +470,15 @@ def _random_grouping(rng: random.Random) -> dict:
         grouping |= {"method": rng.choice(["min_distance", "quadrant"]), "min_distance_px": rng.choice([0.0, 1.5]),
                      "max_distance_px": rng.choice([2.0, 30.0])}  # fmt: skip
     return grouping | {f"{rng.choice('xy')}_bounds": (0.0, rng.choice([0.5, 1.0]))}
+
+
+def _random_network(rng: random.Random, size: int) -> dict:
+    """A network that the reference has: its CNN, which ends at 8 x 8 px, or a Fourier operator."""
+    if rng.random() < 0.3:
+        return {"architecture": "fno", "fourier_modes": rng.randint(2, 20), "base_channels": 8 * rng.randint(1, 9)}
+    depth = {64: 3, 128: 4, 256: 5}[size]
+    head = rng.choice([{"head": "complex"}, {"head": "polar", "amplitude_activation": rng.choice(["silu", "relu"])}])
+    return {"architecture": "cnn", "depth": depth, "base_channels": rng.choice([128, 256]) // 2 ** (depth - 1)} | head
 
 
 def _random_sections(rng: random.Random) -> dict:
@@ -341,12 +499,12 @@ def _random_sections(rng: random.Random) -> dict:
     if supervised:
         training = {"stages": [{"epochs": rng.randint(1, 60), "physics_weight": 0.0}], "supervision": "ground_truth"}
     epochs = sum(stage["epochs"] for stage in training["stages"])
+    size = rng.choice([64, 128, 256])
     rate = {"warmup_fraction": rng.randrange(epochs) / epochs, "final_lr_fraction": rng.choice([0.1, 0.03])}
     sections = {
-        "simulation": {"photons_per_pattern": 10 ** rng.uniform(3, 9), "size": rng.choice([64, 128, 256]),
+        "simulation": {"photons_per_pattern": 10 ** rng.uniform(3, 9), "size": size,
                        "object": {"name": rng.choice(["dead_leaves", "polyhedra"]), "size": rng.randint(100, 900)}},
-        "network": {"group_size": rng.choice([1, 4, 9, 16]), "base_channels": rng.choice([16, 32, 64])}
-        | rng.choice([{}, {"architecture": "cnn"}, {"architecture": "fno", "fourier_modes": rng.randint(2, 20)}]),
+        "network": {"group_size": rng.choice([1, 4, 9, 16])} | _random_network(rng, size),
         "training": training | rng.choice([rate, {"warmup_fraction": 0.0, "final_lr_fraction": 1.0}]) | {
             "learning_rate": 10 ** rng.uniform(-5, -1), "batch_size": 2 ** rng.randint(0, 9),
             "physics_loss": rng.choice(["poisson", "mae"]), "gradient_clip": rng.choice([0.5, 1.0, 5.0]),
@@ -358,7 +516,8 @@ def _random_sections(rng: random.Random) -> dict:
                     "workers": rng.randint(0, 4), "inference_batch_size": rng.randint(1, 999)},
         "tracking": {"experiment": rng.choice(["a", "b c"])},
     }  # fmt: skip
-    return {name: section for name, section in sections.items() if rng.random() < 0.8}
+    dropped = [name for name in sections if name not in ("simulation", "network") and rng.random() < 0.2]
+    return {name: section for name, section in sections.items() if name not in dropped}
 
 
 def _all_sections(sections: dict) -> dict:
@@ -386,6 +545,8 @@ def test_tensorflow_and_legacy_there_and_back_are_the_identity(seed):
     if "grouping" in training:
         training["grouping"] = {"k_nearest": training["grouping"]["k_nearest"]}
     sections = {name: sections[name] for name in ("simulation", "network", "training") if name in sections}
+    if sections["network"].get("head") == "complex":  # TensorFlow's network has the other head only
+        sections["network"]["head"] = "polar"
     for there, back in ((to_tensorflow, from_tensorflow), (to_legacy, from_legacy)):
         returned = back(there(sections, ignore=["training.learning_rate", "simulation.object"], output="here"))
         assert returned.pop("arguments") == {"output": "here"}

@@ -111,6 +111,22 @@ def test_merged_patches_of_amplitudes_move_to_their_positions():
     assert (moved - unmoved).abs().max() > 1e-3
 
 
+def test_patches_are_merged_with_the_weights_of_the_settings():
+    """A central mask lies where its pattern lies and gives the others what it leaves."""
+    counts, probes = _group(batch=1, patterns=2)
+    relative = torch.tensor([[[0.0, 8.0], [0.0, -8.0]]])
+    networks = {
+        weighting: _network(input="amplitude", output="patches", group_size=2, patch_weighting=weighting)
+        for weighting in ("central", "uniform", "illumination")
+    }
+    merged = {name: network(counts, probes, None, relative)[0][0] for name, network in networks.items()}
+    assert all((merged["central"] - merged[other]).abs().max() > 0 for other in ("uniform", "illumination"))
+    # central halves of 16 px around columns 24 and 8: nothing above row 8, one patch on either side
+    assert (merged["central"][0, :7] == 1).all() and (merged["central"][0, 9:23, 1:15] != 1).all()
+    with pytest.raises(ValueError, match="patch_weighting central needs positions"):
+        networks["central"](counts, probes)
+
+
 @pytest.mark.parametrize(("size", "depth"), [(32, 4), (48, 4), (64, 4), (112, 4), (512, 5)])
 @pytest.mark.parametrize("architecture", ["unet", "cnn", "fno"])
 def test_patterns_of_any_side_suit(architecture, size, depth):

@@ -183,3 +183,25 @@ def test_held_out_neighbours_are_compared_on_a_gpu_too(gpu, scan):
         _task(1.0, held_out_neighbours=3).to(b.counts.device).training_step(b, 0)["loss"] for b in (batch, on_gpu)
     )
     assert float(on_gpu) == pytest.approx(float(on_cpu), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "expected"),
+    [
+        ({}, torch.optim.AdamW, {"betas": (0.9, 0.99), "weight_decay": 0.0}),
+        ({"optimizer": "adam", "adam_betas": (0.8, 0.999)}, torch.optim.Adam, {"betas": (0.8, 0.999)}),
+        ({"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.1}, torch.optim.SGD, {"momentum": 0.5}),
+    ],
+)
+def test_the_optimizer_is_that_of_the_settings(settings, kind, expected):
+    optimizer = _task(1.0, **settings).configure_optimizers()["optimizer"]
+    assert type(optimizer) is kind and expected.items() <= optimizer.param_groups[0].items()
+
+
+@pytest.mark.parametrize(("largest", "shrinks"), [(1e-3, True), (None, False)])
+def test_gradients_are_clipped_only_where_asked(batch, largest, shrinks):
+    task = _task(1.0, gradient_clip=largest)
+    _, before = _step(task, batch)
+    task.configure_gradient_clipping(None)
+    after = torch.cat([p.grad.flatten() for p in task.parameters()])
+    assert bool(after.norm() < 0.5 * before.norm()) == shrinks

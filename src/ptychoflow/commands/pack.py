@@ -1,5 +1,6 @@
 """Pack a scan into a dataset, a folder of memory-mapped arrays."""
 
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from ..config import Packing
 from ..io.dataset import CHECKSUM, write_dataset
 from ..io.provenance import record_provenance
 from ..io.scan_cxi import read_scan
+from ..preprocessing.probe_guess import mask_probe
 from ..preprocessing.scan_packing import (
     CountStream,
     choose_patterns,
@@ -49,6 +51,8 @@ def pack(scan: Path, output: Path, packing: Packing = Packing(), half: Literal["
     pixels = pixel_operations(whole, packing, survey)
     stream = CountStream(scan, whole, chosen, pixels, packing.invalid_counts == "clip")
     kept = pixels.of_scan(keep_patterns(whole, chosen, half, Path(output).name))
+    if packing.probe_mask_px is not None:
+        kept = dataclasses.replace(kept, probe=mask_probe(kept.probe, packing.probe_mask_px))
 
     def provenance(arrays: dict) -> dict:
         record = record_provenance({"packing": packing.model_dump(mode="json"), "half": half})

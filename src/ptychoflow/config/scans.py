@@ -376,3 +376,6 @@ class Packing(Section):
     binning: Annotated[int, Field(ge=1, le=64)] = 1
     """Detector pixels along each side that are summed to one, after the crop. The field of view of a pattern shrinks in
     proportion; the probe keeps its centre."""
+    probe_mask_px: PositiveFloat | None = None
+    """Diameter of a disc with an edge of 1 px that the probe is multiplied with, object px: it removes what lies
+    outside. None keeps the whole probe."""

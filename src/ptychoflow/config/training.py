@@ -29,6 +29,9 @@ class Network(Section):
     output: Literal["canvas", "patches"] = "canvas"
     """Output of the network: one canvas for the whole group, on which overlapping patterns agree by construction, or a
     patch for each pattern, merged with the probe intensity as weight."""
+    patch_weighting: Literal["illumination", "central", "uniform"] = "illumination"
+    """Weight of each pixel where `output: patches` merges the patches of a group: the probe intensity, 1 in the central
+    half of each patch and 0 around it, or 1."""
     head: Literal["complex", "amplitude_phase", "polar"] = "complex"
     """Form of the output. `complex`: real and imaginary part, added to the input estimate. `amplitude_phase`: an
     amplitude from 0 to 2 and a phase from -pi to pi, multiplied with it. `polar`: the head of PtychoPINN's CNN, an
@@ -80,6 +83,7 @@ class Network(Section):
             self, self.input, dict.fromkeys(("physics_iterations", "cascades"), ("backprojection", "object_estimate"))
         )
         refuse_idle(self, self.input, {"output": ("backprojection", "amplitude", "counts")})
+        refuse_idle(self, f"output: {self.output}", {"patch_weighting": ("output: patches",)})
         refuse_idle(self, f"head: {self.head}", {"amplitude_activation": ("head: polar",)})
         if self.head == "polar" and self.architecture != "cnn":
             raise ValueError(f"head: polar is that of the cnn, not of the {self.architecture}: set architecture: cnn")
@@ -251,6 +255,9 @@ class Validation(Section):
         return self
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Training(Section):
     """The training of a network (read by `train`)."""
 
@@ -263,15 +270,21 @@ class Training(Section):
     every scan must have. `amplitude`: scale-free error of the diffraction amplitudes. `auto`: the first where a scan
     has a ground truth, the second elsewhere."""
     learning_rate: PositiveFloat = 2e-3
-    """Peak learning rate of AdamW. Lower it if the loss diverges."""
+    """Peak learning rate. Lower it if the loss diverges."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """Optimiser. `adamw` decays weights directly, `adam` and `sgd` through the gradient."""
+    adam_betas: tuple[Beta, Beta] = (0.9, 0.99)
+    """Decays of the running means of the gradient and of its square, 0 to below 1; for `adamw` and `adam`."""
+    momentum: Beta = 0.9
+    """Momentum of `sgd`, 0 to below 1."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Fraction of the training over which the learning rate rises linearly from 0, 0 to below 1."""
     final_lr_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     """Fraction of the learning rate that is left at the end of a cosine decay, 0 to 1; 1 keeps it constant."""
     weight_decay: NonNegativeFloat = 0.0
-    """Weight decay of AdamW."""
-    gradient_clip: PositiveFloat = 1.0
-    """Largest norm of the gradient; longer gradients are scaled down to it."""
+    """Weight decay of the optimiser."""
+    gradient_clip: PositiveFloat | None = 1.0
+    """Largest norm of the gradient; longer gradients are scaled down to it. None leaves them as they are."""
     batch_size: PositiveInt = 16
     """Groups per training step, over all devices together."""
     groups_per_epoch: PositiveInt | None = None
@@ -307,6 +320,11 @@ class Training(Section):
     row."""
     seed: NonNegativeInt = 0
     """Seed of initial weights, groups and their order."""
+
+    @model_validator(mode="after")
+    def _optimizer_has_settings_of_its_own(self) -> "Training":
+        refuse_idle(self, self.optimizer, {"adam_betas": ("adamw", "adam"), "momentum": ("sgd",)})
+        return self
 
     @model_validator(mode="after")
     def _early_stopping_has_validation(self) -> "Training":

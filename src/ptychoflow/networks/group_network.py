@@ -8,7 +8,7 @@ from ..physics.back_projection import Estimate, backproject
 from ..physics.forward_model import intensity
 from .base import MultiBackbone
 from .heads import HEADS
-from .patch_merging import merge
+from .patch_merging import merge, translate
 from .registry import ARCHITECTURES
 
 
@@ -112,7 +112,23 @@ class GroupReconstructor(MultiBackbone):
             return patches[:, 0]
         # back-projected patterns lie at their positions already; patterns hold no position
         shift = relative if self.settings.sees_patterns else None
-        return merge(patches, intensity(probes).sum(2), shift)
+        return merge(patches, self._patch_weights(probes, relative), shift)
+
+    def _patch_weights(self, probes: Tensor, relative: Tensor | None) -> Tensor:
+        """Return the weights of the patches of a group, where they lie on the canvas, ``(B, C, N, N)``.
+
+        Raises:
+            ValueError: if a mask has to be placed and positions are missing.
+        """
+        if self.settings.patch_weighting == "illumination":
+            return intensity(probes).sum(2)
+        if relative is None:
+            raise ValueError(f"patch_weighting {self.settings.patch_weighting} needs positions: give relative")
+        size = probes.shape[-1]
+        side = size // 2 if self.settings.patch_weighting == "central" else size
+        mask, first = torch.zeros_like(probes[:, :, 0]), (size - side) // 2
+        mask[..., first : first + side, first : first + side] = 1
+        return translate(mask, relative)[0].real
 
     def _crop_window(self, channels: Tensor) -> Tensor:
         first = self._window_start(channels.shape[-1])

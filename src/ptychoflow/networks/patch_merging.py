@@ -8,15 +8,15 @@ FLOOR = 1e-6
 """Least summed illumination of a pixel that patches are merged at, relative to the greatest."""
 
 
-def merge(patches: Tensor, probe_intensity: Tensor, shift: Tensor | None = None) -> Tensor:
-    """Average patches by probe intensity: ``sum_c D_c T[O_c] / sum_c D_c T[1]``, 1 where nothing is illuminated.
+def merge(patches: Tensor, weights: Tensor, shift: Tensor | None = None) -> Tensor:
+    """Average patches by weights: ``sum_c D_c T[O_c] / sum_c D_c T[1]``, 1 where all weights are 0.
 
-    The same intensity weighs numerator and denominator; were only one of them masked, a uniform object would explain
+    The same weight stands in numerator and denominator; were only one of them masked, a uniform object would explain
     the counts best.
 
     Args:
         patches: complex, ``(B, C, N, N)``.
-        probe_intensity: D, of each pattern where it lies on the canvas, ``(B, C, N, N)``.
+        weights: D, such as the probe intensity, of each pattern where it lies on the canvas, ``(B, C, N, N)``.
         shift: centre of each patch on the canvas, px, ``(B, C, 2)``; without it patches are not moved.
 
     Returns:
@@ -24,9 +24,9 @@ def merge(patches: Tensor, probe_intensity: Tensor, shift: Tensor | None = None)
     """
     if shift is not None:
         patches, inside = translate(patches, shift)
-        total, weight = (probe_intensity * patches).sum(1), (probe_intensity * inside).sum(1)
+        total, weight = (weights * patches).sum(1), (weights * inside).sum(1)
     else:
-        total, weight = (probe_intensity * patches).sum(1), probe_intensity.sum(1)
+        total, weight = (weights * patches).sum(1), weights.sum(1)
     floor = FLOOR * weight.amax((-2, -1), keepdim=True)
     return torch.where(weight > floor, total / weight.maximum(floor), torch.ones_like(total))
 

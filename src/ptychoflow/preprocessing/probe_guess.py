@@ -1,5 +1,7 @@
 """Initial probe of a measurement without one, from aperture and defocus or from the mean pattern."""
 
+import math
+
 import numpy as np
 
 from ..core.scan import Geometry
@@ -45,3 +47,21 @@ def in_photons(probe: np.ndarray, photons: float) -> np.ndarray:
     # ASSUME the sample absorbs little: the beam carries what a pattern counts on average
     intensity = float(np.sum(np.abs(probe) ** 2, dtype=np.float64))
     return (probe * np.sqrt(photons / intensity if intensity > 0 else 0)).astype(np.complex64)
+
+
+def mask_probe(probe: np.ndarray, diameter_px: float) -> np.ndarray:
+    """Multiply a probe with a disc around its centre ``N // 2`` whose edge is Gaussian, of 1 px.
+
+    Args:
+        probe: modes, ``(M, N, N)``.
+        diameter_px: of the disc, at which it has fallen to a half.
+
+    Raises:
+        ValueError: if nothing of the probe is left.
+    """
+    axis = np.arange(probe.shape[-1]) - probe.shape[-1] // 2
+    radius = np.hypot(axis[:, None], axis)
+    masked = (probe * (0.5 * np.vectorize(math.erfc)((radius - diameter_px / 2) / math.sqrt(2)))).astype(probe.dtype)
+    if np.abs(masked).max() < 1e-6 * np.abs(probe).max():
+        raise ValueError(f"nothing of the probe lies within packing.probe_mask_px {diameter_px:g}: raise it")
+    return masked

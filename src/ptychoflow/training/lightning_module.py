@@ -1,13 +1,15 @@
 """The training step and the validation step of networks, as a LightningModule."""
 
+import math
 from typing import Any, NamedTuple
 
 import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..config import Regularisation, Training
@@ -109,8 +111,9 @@ class GroupTask(lightning.LightningModule):
         return {"loss": loss, **last}
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_limits: object, **_settings: object) -> None:
-        """Clip the norm of the gradient to ``training.gradient_clip`` and log the norm before."""
-        self.log("gradient_norm", clip_grad_norm_(self.parameters(), self.training_settings.gradient_clip))
+        """Clip the norm of the gradient to ``training.gradient_clip``, if set, and log the norm before."""
+        largest = self.training_settings.gradient_clip
+        self.log("gradient_norm", clip_grad_norm_(self.parameters(), math.inf if largest is None else largest))
 
     def on_after_backward(self) -> None:
         """Drop the gradients of the encoder in a stage with ``freeze_encoder``: the optimiser then skips it."""
@@ -137,15 +140,9 @@ class GroupTask(lightning.LightningModule):
         self.log_dict(named, batch_size=len(batch.counts), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return AdamW and the learning-rate schedule of the stages."""
+        """Return the optimiser and the learning-rate schedule of the stages."""
         settings = self.training_settings
-        optimizer = AdamW(
-            self.parameters(),
-            settings.learning_rate,
-            (0.9, 0.99),
-            weight_decay=settings.weight_decay,
-            fused=settings.precision != "16-mixed",  # its gradients are scaled until they have been clipped
-        )
+        optimizer = make_optimizer(list(self.parameters()), settings)
 
         def factor(step: int) -> float:
             return lr_factor(
@@ -204,6 +201,21 @@ class GroupTask(lightning.LightningModule):
         if weight > 0 and expected is not None:
             losses["physics"] = physics_loss(self.training_settings.physics_loss, counts, expected, mask)
         return losses
+
+
+def make_optimizer(parameters: list[Parameter], settings: Training) -> Optimizer:
+    """Return the optimiser that the settings name.
+
+    Args:
+        parameters: of the network.
+        settings: optimiser, learning rate, weight decay, precision.
+    """
+    fused = settings.precision != "16-mixed"  # its gradients are scaled until they have been clipped
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return SGD(parameters, rate, settings.momentum, weight_decay=decay, fused=fused)
+    adam = AdamW if settings.optimizer == "adamw" else Adam
+    return adam(parameters, rate, settings.adam_betas, weight_decay=decay, fused=fused)
 
 
 def contrast_and_correlation(canvas: Tensor, estimate: Tensor, illumination: Tensor) -> dict[str, Tensor]:

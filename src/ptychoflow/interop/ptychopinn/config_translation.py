@@ -4,18 +4,18 @@ Our side is settings by section, ``{"training": {"learning_rate": 1e-3}}``, and 
 (``train_data``, ``test_data``, ``model``, ``output``, ``model_name``, ``notes``). Each field of PtychoPINN is
 translated or refused with the reason, all at once; ``ignore`` names those to drop on purpose. A profile holds choices
 only; a whole config of PtychoPINN, most values of which nobody chose, may also hold its defaults. A setting without a
-counterpart in the file keeps our default.
+counterpart in the file keeps our default, unless ``complete`` asks for PtychoPINN's.
 """
 
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from ...config import Config, ConfigError, Section, validate
 from ...core.suggestions import did_you_mean
-from .field_map import Name, Row
+from .field_map import MASKED, Name, Row
 from .flat_config import (
     TORCH_SECTIONS,
     check_known,
@@ -25,12 +25,16 @@ from .flat_config import (
     legacy_items,
     legacy_names,
     nested,
+    other_defaults,
+    read_reference_file,
     same,
     tensorflow_names,
+    torch_defaults,
     torch_names,
 )
-from .stage_shorthand import MAKES, parts_from_settings, settings_from_parts
-from .value_codecs import UntranslatableError
+from .network_shorthand import IMPLIED
+from .stage_shorthand import MAKES, parts_from_settings, settings_from_parts, settings_of
+from .value_codecs import UntranslatableError, tuples
 
 logger = logging.getLogger(__name__)
 
@@ -46,36 +50,52 @@ Sections = dict[str, dict[str, Any]]
 FieldIndex = Mapping[str, tuple[Row, Name]]
 
 
-def from_reference_json(path: Path, ignore: Iterable[str] = ()) -> Sections:
-    """Read one of the reference's JSON profiles.
+class Entry(NamedTuple):
+    """A field of PtychoPINN in our terms: its name, its value, True for its default, True if it was chosen."""
+
+    key: str
+    value: Any
+    idle: bool
+    firm: bool
+
+
+def from_reference_json(
+    path: Path, ignore: Iterable[str] = (), complete: bool = False, notes: list[str] | None = None
+) -> Sections:
+    """Read one of the reference's profiles, JSON or YAML.
 
     Args:
         path: file with any of the sections ``data_config``, ``model_config``, ``training_config``, ``inference_config``
             and ``datagen_config``.
         ignore: fields to drop on purpose, such as ``model_config.cbam_encoder``, or whole sections.
+        complete: True to add PtychoPINN's default of every field that the file lacks.
+        notes: takes fields without effect in PtychoPINN too, and defaults without counterpart.
 
     Raises:
         FileNotFoundError: if there is none.
         ConfigError: naming every field that has no counterpart, with the reason.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"profile {path} not found: check the path")
-    try:
-        profile = json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not JSON ({error})") from None
+    profile = read_reference_file(Path(path))
     if not isinstance(profile, dict) or not all(isinstance(section, dict) for section in profile.values()):
         raise ConfigError(f"{path}: expected sections, any of {', '.join(TORCH_SECTIONS)}")
-    return from_torch(profile, ignore, chosen=True)
+    return from_torch(profile, ignore, chosen=True, complete=complete, notes=notes)
 
 
-def from_torch(config: Mapping[str, Any], ignore: Iterable[str] = (), chosen: bool = False) -> Sections:
+def from_torch(
+    config: Mapping[str, Any],
+    ignore: Iterable[str] = (),
+    chosen: bool = False,
+    complete: bool = False,
+    notes: list[str] | None = None,
+) -> Sections:
     """Translate the torch dataclasses to sections of ours.
 
     Args:
         config: the five sections by name, as dataclasses or dictionaries.
         ignore: fields to drop on purpose, or whole sections.
         chosen: True if everything in it was chosen; False if it may hold defaults that nobody asked for.
+        complete: True to add PtychoPINN's default of every field that it lacks.
+        notes: takes fields without effect in PtychoPINN too, and defaults without counterpart.
 
     Raises:
         ConfigError: naming every field that has no counterpart, with the reason.
@@ -84,27 +104,70 @@ def from_torch(config: Mapping[str, Any], ignore: Iterable[str] = (), chosen: bo
         if name not in TORCH_SECTIONS:
             raise ConfigError(f"{name}: unknown section{did_you_mean(name, TORCH_SECTIONS)}")
     fields = {f"{name}.{field}": v for name, section in config.items() for field, v in fields_of(section).items()}
-    return _import_fields(fields, torch_names(), ignore, chosen)
+    filled = torch_defaults(fields) if complete else {}
+    sections = _import_fields(fields, torch_names(), ignore, chosen, filled, notes)
+    return _as_reference_trains(sections) if complete else sections
 
 
-def from_tensorflow(config: Any, ignore: Iterable[str] = ()) -> Sections:
+def from_tensorflow(
+    config: Any, ignore: Iterable[str] = (), complete: bool = False, notes: list[str] | None = None
+) -> Sections:
     """Translate a TensorFlow TrainingConfig or InferenceConfig, or its ``dataclasses.asdict``, to sections of ours.
+
+    Args:
+        config: as a dataclass or dictionary.
+        ignore: fields to drop on purpose.
+        complete: True to add PtychoPINN's default of every field that it lacks.
+        notes: takes fields without effect in PtychoPINN too, and defaults without counterpart.
 
     Raises:
         ConfigError: naming every field that has no counterpart, with the reason.
     """
     fields = fields_of(config)
     kind = "inference" if fields.keys() & {"model_path", "debug"} else "training"
-    return _import_fields(fields, tensorflow_names(kind), ignore, chosen=False)
+    names = tensorflow_names(kind)
+    filled = other_defaults(fields, names) if complete else {}
+    sections = _import_fields(fields, names, ignore, False, filled, notes)
+    return _as_tensorflow_trains(sections) if complete else sections
 
 
-def from_legacy(cfg: Mapping[str, Any], ignore: Iterable[str] = ()) -> Sections:
+def from_legacy(
+    cfg: Mapping[str, Any], ignore: Iterable[str] = (), complete: bool = False, notes: list[str] | None = None
+) -> Sections:
     """Translate PtychoPINN's dictionary ``params.cfg``, the whole or a part, to sections of ours.
+
+    Args:
+        cfg: the dictionary.
+        ignore: keys to drop on purpose.
+        complete: True to add PtychoPINN's default of every key that it lacks.
+        notes: takes keys without effect in PtychoPINN too, and defaults without counterpart.
 
     Raises:
         ConfigError: naming every key that has no counterpart, with the reason.
     """
-    return _import_fields(dict(cfg), legacy_names(), ignore, chosen=False)
+    filled = other_defaults(cfg, legacy_names()) if complete else {}
+    sections = _import_fields(dict(cfg), legacy_names(), ignore, False, filled, notes)
+    return _as_tensorflow_trains(sections) if complete else sections
+
+
+def _as_reference_trains(sections: Sections) -> Sections:
+    """Return sections with what PtychoPINN always does: it merges the patches of a group and trains to the end."""
+    network = sections.setdefault("network", {})
+    network.setdefault("output", "patches" if network.get("group_size", 1) > 1 else "canvas")
+    training = sections.setdefault("training", {})
+    training.setdefault("gradient_clip", None)
+    training["on_collapse"] = "warn"
+    return sections
+
+
+def _as_tensorflow_trains(sections: Sections) -> Sections:
+    """Return sections with what TensorFlow's network always does: amplitudes as input, heads, merged centres."""
+    network = _as_reference_trains(sections)["network"]
+    if network.get("architecture", "cnn") == "cnn":
+        network |= {"architecture": "cnn", "head": "polar", "input": "amplitude"}
+    if network["output"] == "patches":
+        network.setdefault("patch_weighting", "central")
+    return sections
 
 
 def to_torch(sections: Mapping[str, Any] | Config, ignore: Iterable[str] = (), **arguments: Any) -> Sections:
@@ -168,29 +231,49 @@ def update_legacy_dict(cfg: dict[str, Any], config: Any) -> None:
     cfg.update(to_legacy(config) if ours else legacy_items(config))
 
 
-def _import_fields(fields: Mapping[str, Any], names: FieldIndex, ignore: Iterable[str], chosen: bool) -> Sections:
-    """Translate PtychoPINN's fields to our settings; every problem is reported at once."""
+def _import_fields(
+    fields: Mapping[str, Any],
+    names: FieldIndex,
+    ignore: Iterable[str],
+    chosen: bool,
+    filled: Mapping[str, Any] = MappingProxyType({}),
+    notes: list[str] | None = None,
+) -> Sections:
+    """Translate PtychoPINN's fields to our settings; every problem is reported at once.
+
+    Args:
+        fields: values by name.
+        names: the fields that are known.
+        ignore: fields to drop.
+        chosen: True if everything in ``fields`` was chosen.
+        filled: further fields with their defaults.
+        notes: takes fields without effect, and defaults without counterpart; no fields may be without effect without
+            it.
+    """
     ignore = tuple(ignore)
     check_known(ignore, [*names, *fields])
     problems: list[str] = []
-    values_by_key: dict[str, list[tuple[str, Any, bool]]] = {}
-    for key, value in fields.items():
+    values_by_key: dict[str, list[Entry]] = {}
+    for key, value in {**filled, **fields}.items():
+        firm = chosen and key in fields
         if value is None or covers(ignore, key):
             continue
         if key not in names:
             problems.append(f"{key}: unknown{did_you_mean(key, names)}")
             continue
         try:
-            ours, plain, idle = _translate(*names[key], value, chosen)
+            ours, plain, idle = _translate(*names[key], value, firm)
         except ValueError as error:
             problems.append(f"{key} {value!r}: {error}")
             continue
         if ours is not None:
-            values_by_key.setdefault(ours, []).append((key, plain, idle))
-    agreed = {ours: _agreed(values, chosen, problems) for ours, values in values_by_key.items()}
-    defaults = frozenset(ours for ours, values in values_by_key.items() if all(entry[2] for entry in values))
+            values_by_key.setdefault(ours, []).append(Entry(key, plain, idle, firm or not idle))
+        elif notes is not None and idle and not any(same(plain, agreeing) for agreeing in names[key][0].agrees):
+            notes.append(f"{key} {value!r} (default): {names[key][0].because}")
+    agreed = {ours: _agreed(values, problems) for ours, values in values_by_key.items()}
+    defaults = frozenset(ours for ours, values in values_by_key.items() if all(entry.idle for entry in values))
     try:
-        settings = settings_from_parts(agreed, defaults)
+        settings = settings_from_parts(agreed, defaults, notes)
     except ValueError as error:
         problems.append(str(error))
     if problems:
@@ -200,7 +283,9 @@ def _import_fields(fields: Mapping[str, Any], names: FieldIndex, ignore: Iterabl
 
 def _translate(row: Row, name: Name, value: Any, chosen: bool) -> tuple[str | None, Any, bool]:
     """Return our key of a field (None if it describes fixed behaviour), the value, and True for a mere default."""
-    plain = name.codec.inward(tuple(value) if isinstance(value, list) else value)
+    if row.ours == "mask.probe_mask" and not isinstance(value, bool):
+        raise ValueError(f"expected true or false: {MASKED}")
+    plain = name.codec.inward(tuples(value))
     idle = name.default is not None and same(plain, name.codec.inward(name.default))
     if row.ours is not None:
         return row.ours, plain, idle
@@ -210,22 +295,28 @@ def _translate(row: Row, name: Name, value: Any, chosen: bool) -> tuple[str | No
     raise ValueError(f"{row.because}{accepted}")
 
 
-def _agreed(values: list[tuple[str, Any, bool]], chosen: bool, problems: list[str]) -> Any:
+def _agreed(values: list[Entry], problems: list[str]) -> Any:
     """Return the one value that several fields give; a default yields to a choice."""
-    chosen_values = values if chosen else [entry for entry in values if not entry[2]] or values[:1]
-    if any(not same(value, chosen_values[0][1]) for _, value, _ in chosen_values):
-        problems.append(f"{' and '.join(key for key, _, _ in chosen_values)} contradict each other: make them agree")
-    return chosen_values[0][1]
+    chosen_values = [entry for entry in values if entry.firm] or values[:1]
+    if any(not same(entry.value, chosen_values[0].value) for entry in chosen_values):
+        problems.append(f"{' and '.join(entry.key for entry in chosen_values)} contradict each other: make them agree")
+    return chosen_values[0].value
 
 
-def _validated(settings: Mapping[str, Any], values_by_key: Mapping[str, list]) -> Sections:
+def _validated(settings: Mapping[str, Any], values_by_key: Mapping[str, list[Entry]]) -> Sections:
     sections: Sections = nested(settings)
     for name, section in sections.items():
         if name in SECTIONS:
             try:
                 validate(SECTIONS[name], section, f"{name}.")
             except ConfigError as error:
-                fields = [entry[0] for ours, values in values_by_key.items() for entry in values if ours in str(error)]
+                fields = [
+                    entry.key
+                    for ours, values in values_by_key.items()
+                    if any(key in str(error) for key in settings_of(ours))
+                    for entry in values
+                    if entry.firm
+                ]
                 raise ConfigError(f"{error}{', from ' + ' and '.join(fields) if fields else ''}") from None
     return sections
 
@@ -239,9 +330,10 @@ def _export(
     settings = flat({name: section.model_dump() for name, section in whole.items()})
     check_known(ignore, settings)
     given = {} if isinstance(sections, Config) else sections.get("arguments", {})
+    _name_other_sections(settings, scope, ignore)
     settings = {key: value for key, value in settings.items() if key.partition(".")[0] in scope}
     settings |= {f"arguments.{name}": value for name, value in {**given, **arguments}.items()}
-    parts, unsupported = parts_from_settings(whole["training"], whole["network"].group_size)
+    parts, unsupported = parts_from_settings(whole)
     unsupported |= _incomplete_parts(parts, {row.ours for row, _ in names.values()})
     exported: dict[str, Any] = {}
     translated = {key for settings in MAKES.values() for key in settings if key not in unsupported}
@@ -263,10 +355,22 @@ def _export(
     return exported
 
 
+def _name_other_sections(settings: Mapping[str, Any], scope: tuple, ignore: tuple[str, ...]) -> None:
+    """Warn of choices in sections of which this config of PtychoPINN does not speak."""
+    defaults = flat({name: section.model_dump() for name, section in _all_sections({}).items()})
+    lost = [
+        key
+        for key, value in settings.items()
+        if key.partition(".")[0] not in scope and not covers(ignore, key) and value != defaults.get(key)
+    ]
+    if lost:
+        logger.warning("not in this config of PtychoPINN, and so left out: %s", ", ".join(lost))
+
+
 def _incomplete_parts(parts: Mapping[str, Any], known: set[str | None]) -> dict[str, str]:
     """Return the settings whose shorthand the other side supports in part only."""
-    lost = {key.partition(".")[0] for key in parts if key not in known}
-    return {key: "PtychoPINN supports only a part of it" for part in lost for key in MAKES[part]}
+    lost = [key for key, value in parts.items() if key not in known and IMPLIED.get(key) != value]
+    return {setting: "PtychoPINN supports only a part of it" for key in lost for setting in settings_of(key)}
 
 
 def _check_lost_settings(unsaid: Mapping[str, Any], unsupported: Mapping[str, str], ignore: tuple[str, ...]) -> None:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from .value_codecs import (
     ACTIVATION,
     ARCHITECTURE,
+    CONTRACT,
     DEVICE,
-    FILTERS,
+    DOMAIN,
     GRID,
     GRIDSIZE,
     HEAD,
@@ -25,14 +26,17 @@ from .value_codecs import (
     NLL,
     NLL_WEIGHT,
     OBJECT_CLASS,
+    OPTIMIZER,
+    PATCH_WEIGHTING,
     POWER_OF_TWO,
     SAME,
     SIDE,
     SIZES,
     STATED,
+    TENSORFLOW_ACTIVATION,
     WEIGHTING,
+    WHOLE,
     Codec,
-    one_of,
 )
 
 
@@ -59,8 +63,9 @@ class Row:
     """One setting under its several names.
 
     Attributes:
-        ours: dotted key in our config; None without a counterpart. ``stages.*``, ``schedule.*``, ``groups.*``
-            and ``grouping.*`` are parts that :mod:`.stage_shorthand` combines, ``arguments.*`` arguments of commands.
+        ours: dotted key in our config; None without a counterpart. ``stages.*``, ``schedule.*``, ``groups.*``,
+            ``grouping.*``, ``layers.*``, ``optimizer.*``, ``mask.*`` and ``scan.*`` are parts that
+            :mod:`.stage_shorthand` combines, ``arguments.*`` arguments of commands.
         torch: field of the torch dataclasses, as ``section.field``.
         tensorflow: field of the TensorFlow dataclasses; ``both`` is TrainingConfig and InferenceConfig.
         legacy: key of ``params.cfg``, where it is not the TensorFlow field's name, or its default is another.
@@ -91,7 +96,7 @@ FNO = "acts only with Fourier-operator architectures, whose settings here are th
 UNET = "a feature of the reference's own network; `network` sets ours"
 SHIFTED = "positions are exact here: the probe is moved by Fourier shift and the canvas follows from the positions"
 SCALED = "counts are absolute here and the probe carries the photons, so no scale is chosen or learned"
-MASKED = "probes are not cut off here; detector pixels are left out by the mask of the scan"
+MASKED = "the mask of the probe here is a disc with an edge of 1 px, `packing.probe_mask_px` its diameter"
 RATE = "the rate here warms up and falls along a cosine (`training.warmup_fraction`, `training.final_lr_fraction`)"
 OUTPUT = "`network.head` says what the network here puts out"
 REGULARISED = "it is a sum there, which grows with batch and pattern; `training.regularisation` is a mean here"
@@ -100,18 +105,8 @@ EVERY_GROUP = "groups here are drawn anew each epoch; `training.groups_per_epoch
 ROWS: tuple[Row, ...] = (
     # --- data ---------------------------------------------------------------------------------------------------------
     Row("simulation.photons_per_pattern", Name("data.nphotons", 1e5), Name("training.nphotons", 1e9)),
-    Row(
-        None,
-        Name("data.scale_contract_version", "ci_intensity_v2"),
-        agrees=("ci_intensity_v2",),
-        because="losses here compare counts; normalised amplitudes have lost their photon number",
-    ),
-    Row(
-        None,
-        Name("data.measurement_domain", "count_intensity"),
-        agrees=("count_intensity",),
-        because="datasets here hold counts; say the unit of a file where it is read",
-    ),
+    Row("network.input", Name("data.scale_contract_version", "ci_intensity_v2", CONTRACT)),
+    Row("network.input", Name("data.measurement_domain", "count_intensity", DOMAIN)),
     Row("simulation.size", Name("data.N", 64), Name("model.N", 64, SIZES), Name("N", 128, SIZES)),
     Row(
         "network.group_size",
@@ -149,6 +144,7 @@ ROWS: tuple[Row, ...] = (
         Name("data.probe_scale", 4.0),
         Name("model.probe_scale", 4.0),
         Name("probe_scale", 10.0),
+        agrees=(1.0,),
         because="a probe is in sqrt(photons) here and enters the forward model as it is; scaling it would change the "
         "counts. `simulation.photons_per_pattern` sets the photons of a simulation",
     ),
@@ -174,11 +170,10 @@ ROWS: tuple[Row, ...] = (
     # --- model --------------------------------------------------------------------------------------------------------
     Row("stages.mode", Name("model.mode", "Unsupervised", MODE), Name("model.model_type", "pinn", MODEL_TYPE)),
     Row("network.architecture", **_both("model.architecture", "cnn", ARCHITECTURE)),
-    Row("network.fourier_modes", **_both("model.fno_modes", 12)),
-    *(
-        Row(None, **_both(f"model.fno_{word}", n), agrees=(n,), because=FNO)
-        for word, n in {"width": 32, "blocks": 4, "cnn_blocks": 2}.items()
-    ),
+    Row("layers.fno_modes", **_both("model.fno_modes", 12)),
+    Row("layers.fno_width", **_both("model.fno_width", 32)),
+    Row("layers.fno_blocks", **_both("model.fno_blocks", 4)),
+    Row(None, **_both("model.fno_cnn_blocks", 2), agrees=(2,), because=FNO),
     Row(None, **_both("model.learned_input_channels", 1), agrees=(1,), because=FNO),
     Row(None, **_both("model.fno_input_transform", "none"), agrees=("none",), because=FNO),
     Row(None, **_both("model.max_hidden_channels", None), because=FNO),
@@ -194,7 +189,7 @@ ROWS: tuple[Row, ...] = (
         }.items()
     ),
     Row(None, **_both("model.generator_output_mode", "real_imag"), agrees=("real_imag",), because=OUTPUT),
-    Row("network.head", Name("model.cnn_output_mode", "amp_phase", HEAD)),
+    Row("layers.cnn_output_mode", Name("model.cnn_output_mode", "amp_phase", HEAD)),
     Row(None, Name("model.use_shared_decoder", False), agrees=(False,), because=UNET),
     Row(
         None,
@@ -213,28 +208,25 @@ ROWS: tuple[Row, ...] = (
         because=SHIFTED,
     ),
     Row(None, Name("model.num_datasets", 1), agrees=(1,), because=SCALED),
-    Row("network.base_channels", **_both("model.n_filters_scale", 2, FILTERS)),
+    Row("layers.n_filters_scale", **_both("model.n_filters_scale", 2, WHOLE)),
     Row(
-        None,
+        "layers.amp_activation",
         Name("model.amp_activation", "silu", ACTIVATION),
-        Name("model.amp_activation", "sigmoid", one_of("sigmoid", "swish", "softplus", "relu")),
-        because=OUTPUT,
+        Name("model.amp_activation", "sigmoid", TENSORFLOW_ACTIVATION),
     ),
     Row(None, Name("model.batch_norm", False), agrees=(False,), because=UNET),
     Row(
-        None,
+        "mask.probe_mask",
         Name("model.probe_mask", False, MASK),
         Name("model.probe_mask", False),
         Name("probe.mask", True),
-        agrees=(False,),
-        because=MASKED,
     ),
     Row(None, Name("model.probe_mask_tensor", None), because=MASKED),
     Row(None, **_both("model.probe_mask_sigma", 1.0), agrees=(1.0,), because=MASKED),
-    Row(None, **_both("model.probe_mask_diameter", None), because=MASKED),
+    Row("mask.probe_mask_diameter", **_both("model.probe_mask_diameter", None)),
     Row(None, Name("model.edge_pad", 10), agrees=(10,), because=SHIFTED),
     Row(None, Name("model.decoder_last_c_outer_fraction", 0.125), agrees=(0.125,), because=UNET),
-    Row(None, Name("model.decoder_last_amp_channels", 1), agrees=(1,), because=UNET),
+    Row("groups.amplitudes", Name("model.decoder_last_amp_channels", 1)),
     Row(None, Name("model.use_legacy_decoder_channel_override", False), agrees=(False,), because=UNET),
     Row("network.attention", Name("model.cbam_encoder", True)),
     *(
@@ -250,12 +242,7 @@ ROWS: tuple[Row, ...] = (
         because="the network here corrects the object wherever it is illuminated",
     ),
     Row(None, Name("model.offset", 6), agrees=(6,), because=SHIFTED),
-    Row(
-        None,
-        Name("model.training_patch_weighting", "central_mask"),
-        agrees=("probe",),
-        because="patterns of a group share one canvas here, each under its own illumination; nothing is merged",
-    ),
+    Row("merging.patch_weighting", Name("model.training_patch_weighting", "central_mask", PATCH_WEIGHTING)),
     Row(
         None,
         Name("model.physics_forward_mode", "amplitude"),
@@ -335,7 +322,7 @@ ROWS: tuple[Row, ...] = (
     Row("schedule.scheduler", **_both("training.scheduler", "Default")),
     Row("schedule.lr_warmup_epochs", **_both("training.lr_warmup_epochs", 0)),
     Row("schedule.lr_min_ratio", **_both("training.lr_min_ratio", 0.1)),
-    Row("schedule.optimizer", **_both("training.optimizer", "adam")),
+    Row("training.optimizer", **_both("training.optimizer", "adam", OPTIMIZER)),
     *(
         Row(None, **_both(f"training.plateau_{word}", value), agrees=(value,), because=RATE)
         for word, value in {"factor": 0.5, "patience": 2, "min_lr": 5e-5, "threshold": 0.0}.items()
@@ -354,10 +341,10 @@ ROWS: tuple[Row, ...] = (
         agrees=("norm",),
         because="`training.gradient_clip` is the greatest norm here",
     ),
-    Row(None, **_both("training.momentum", 0.9), agrees=(0.9,), because="acts only with sgd, which is not here"),
+    Row("optimizer.momentum", **_both("training.momentum", 0.9)),
     Row("training.weight_decay", **_both("training.weight_decay", 0.0)),
-    Row(None, **_both("training.adam_beta1", 0.9), agrees=(0.9,), because="AdamW here has betas 0.9 and 0.99"),
-    Row(None, **_both("training.adam_beta2", 0.999), agrees=(0.99,), because="AdamW here has betas 0.9 and 0.99"),
+    Row("optimizer.adam_beta1", **_both("training.adam_beta1", 0.9)),
+    Row("optimizer.adam_beta2", **_both("training.adam_beta2", 0.999)),
     Row(None, Name("training.log_grad_norm", False), agrees=(True,), because="gradient norms are always logged here"),
     Row(None, Name("training.grad_norm_log_freq", 1), agrees=(1,), because="acts only with log_grad_norm"),
     *(Row(f"stages.stage_{n}_epochs", Name(f"training.stage_{n}_epochs", 0)) for n in (1, 2, 3)),
@@ -442,17 +429,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(None, Name("inference.log_patch_stats", False), agrees=(False,), because="`evaluate` computes metrics here"),
     Row(None, Name("inference.patch_stats_limit", None), because="acts only with log_patch_stats"),
-    Row(
-        None,
-        Name("datagen.objects_per_probe", 4),
-        agrees=(1,),
-        because="each object is a scan of its own under `scans` here",
-    ),
-    Row(
-        None,
-        Name("datagen.diff_per_object", 7000),
-        because="`simulation.trajectory.step_px` and `simulation.object.size` give the number of patterns here",
-    ),
+    Row("arguments.objects", Name("datagen.objects_per_probe", 4)),
+    Row("scan.diff_per_object", Name("datagen.diff_per_object", 7000)),
     Row("simulation.object.name", Name("datagen.object_class", "dead_leaves", OBJECT_CLASS)),
     Row("simulation.object.size", Name("datagen.image_size", (250, 250)), legacy=Name("size", 392, SIDE)),
     Row(
@@ -486,6 +464,9 @@ ROWS: tuple[Row, ...] = (
         agrees=(False,),
         because="`simulation.object.phase_rad` sets the phase here",
     ),
+    Row("arguments.notes", legacy=Name("label", "")),
+    Row(None, legacy=Name("intensity_scale", None), because=SCALED),
+    Row(None, legacy=Name("probe", None), because="the probe is part of the scan here"),
     Row(None, legacy=Name("h5_path", "wts.h5"), agrees=("wts.h5",), because="a model is its checkpoint here"),
     Row(None, legacy=Name("use_xla_translate", True), agrees=(True,), because=SHIFTED),
 )

@@ -1,18 +1,37 @@
 """PtychoPINN's configs as flat dictionaries: whole TensorFlow configs, its torch bridge, its legacy keys."""
 
 import dataclasses
+import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ...config import ConfigError
 from ...core.suggestions import did_you_mean
 from .field_map import ROWS, Name, Row
+from .value_codecs import tuples
 
 KINDS = ("training", "inference")
 TORCH_SECTIONS = tuple(f"{name}_config" for name in ("data", "model", "training", "inference", "datagen"))
 GROUPS_WITHOUT_WISH = 512
 """PtychoPINN's default of ``n_groups`` in TrainingConfig."""
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+FOLLOWING_GROUPS = (
+    "data_config.grid_size",
+    "model_config.C_model",
+    "model_config.C_forward",
+    "model_config.object_big",
+)
+"""Fields that follow from ``C`` in a profile."""
+WITHOUT_RESULT = (
+    *(f"training_config.{field}" for field in ("device", "n_devices", "num_workers", "experiment_name", "output_dir")),
+    *("training_config.model_name", "training_config.notes", "inference_config.batch_size"),
+    *("output_dir", "output_prefix", "label"),
+)
+"""Fields that change no result; our defaults stand where a file lacks them."""
 NEEDED = {
     "training": ("train_data_file", "n_groups"),
     "inference": ("model_path", "test_data_file", "n_groups"),
@@ -31,7 +50,7 @@ DIVERGENT_DEFAULTS: dict[str, str] = {
     "nphotons": "1e5 or 1e9: nobody guesses, torch_to_tensorflow wants it said",
     "gridsize": "(2, 2) or 1: neither, groups are as large as network.group_size says",
     "neighbor_count": "6 or 4: neither, as training.grouping.k_nearest says",
-    "amp_activation": "silu or sigmoid: neither, the network corrects real and imaginary part",
+    "amp_activation": "silu or sigmoid: as network.amplitude_activation says, silu unless set",
     "intensity_scale_trainable": "false or true: false, counts are absolute",
 }
 """TensorFlow fields whose torch default is another, and what is done about it here."""
@@ -71,6 +90,64 @@ def fields_of(config: Any) -> dict[str, Any]:
         raise ConfigError(f"{type(config).__name__} is not a config, expected a dataclass or a dictionary")
     model = fields.pop("model", None)
     return fields if model is None else fields | fields_of(model)
+
+
+def read_reference_file(path: Path) -> Any:
+    """Read a config of PtychoPINN, JSON or YAML, as plain data.
+
+    Raises:
+        FileNotFoundError: if it does not exist.
+        ConfigError: if it is neither.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found: check the path")
+    try:
+        text = path.read_text()
+        return json.loads(text) if text.lstrip().startswith(("{", "[")) else _numbers(yaml.safe_load(text))
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
+
+
+def _numbers(data: Any) -> Any:
+    """Replace text such as ``1e9``, which YAML does not take for a number, by the number."""
+    if isinstance(data, dict):
+        return {key: _numbers(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_numbers(value) for value in data]
+    return float(data) if isinstance(data, str) and EXPONENT.fullmatch(data) else data
+
+
+def torch_defaults(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return PtychoPINN's defaults of the torch fields that a profile lacks and that shape its result.
+
+    Args:
+        fields: what it has, by ``section_config.field``. The fields that follow from ``C`` are left out; ``C`` is 1
+            in a profile without it.
+    """
+    lacking = {key: name.default for key, (_, name) in torch_names().items() if key not in fields}
+    for key in (*FOLLOWING_GROUPS, *WITHOUT_RESULT):
+        lacking.pop(key, None)
+    if fields.keys() & {"data_config.C", "data_config.grid_size"}:
+        lacking.pop("data_config.C", None)
+    else:
+        lacking["data_config.C"] = 1
+    if "data_config.measurement_domain" in fields or "data_config.scale_contract_version" in fields:
+        lacking.pop("data_config.measurement_domain", None)
+        lacking.pop("data_config.scale_contract_version", None)
+    return {key: default for key, default in lacking.items() if default is not None}
+
+
+def other_defaults(fields: Mapping[str, Any], names: Mapping[str, tuple[Row, Name]]) -> dict[str, Any]:
+    """Return PtychoPINN's defaults of the TensorFlow fields or legacy keys that a config lacks.
+
+    Args:
+        fields: what it has.
+        names: all fields.
+    """
+    lacking = {key: name.default for key, (_, name) in names.items() if key not in fields}
+    if "n_groups" in lacking:
+        lacking["n_groups"] = GROUPS_WITHOUT_WISH
+    return {key: value for key, value in lacking.items() if value is not None and key not in WITHOUT_RESULT}
 
 
 def legacy_items(config: Any) -> dict[str, Any]:
@@ -146,7 +223,7 @@ def _translate_to_tensorflow(row: Row, value: Any) -> Any:
         return None
     assert row.torch is not None and row.tensorflow is not None
     try:
-        return row.tensorflow.codec.outward(row.torch.codec.inward(value))
+        return row.tensorflow.codec.outward(row.torch.codec.inward(tuples(value)))
     except ValueError as error:
         raise ConfigError(f"{_in_profile(row.torch.path)} {value!r}: {error}") from None
 

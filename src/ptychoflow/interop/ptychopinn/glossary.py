@@ -1,15 +1,15 @@
 """Mapping between PtychoPINN's fields and our settings as text: the generated page, and answers to single names."""
 
 from .field_map import ROWS, Name, Row
-from .flat_config import legacy_names, tensorflow_names, torch_names
+from .flat_config import legacy_names, same, tensorflow_names, torch_names
 from .stage_shorthand import settings_of
 
 DESCRIPTIONS = {
-    "schedule.optimizer": "accepted as 'adamw', or 'adam' without weight decay, otherwise refused: AdamW trains here",
     "arguments.train_data": "a scan under `scans` to train on",
     "arguments.test_data": "a scan under `scans` to reconstruct",
     "arguments.model": "the checkpoint, an argument of `infer`",
     "arguments.output": "where products go, an argument of each command",
+    "arguments.objects": "as many simulated scans to train on",
     "arguments.model_name": "the name of the model under `models`",
     "arguments.notes": "`title`",
 }
@@ -23,8 +23,9 @@ takes over a whole file, `ptychoflow config explain NAME` tells about one field.
 
 A field either sets something here, or it is refused with the reason below: nothing is accepted and ignored. Values that
 are accepted describe what happens here anyway. A whole config, in which nobody chose most values, may also hold the
-defaults of the reference where they ask for something that is not here; a profile, which holds choices, may not. What a
-file does not say keeps the default of ptychoflow, not that of the reference.
+defaults of the reference where they ask for something that is not here, as the lines say; a profile, which holds
+choices, may not. `config migrate` gives what a file does not say the default of the reference that stands below, not
+that of ptychoflow, and lists in comments the defaults that it leaves out.
 
 This page comes from the table in `interop/ptychopinn/field_map.py`:
 `ptychoflow config mapping > docs/reference/ptychopinn-settings.md`.
@@ -69,7 +70,15 @@ def _outcome(row: Row) -> str:
     if row.ours is not None:
         return " and ".join(f"`{key}`" for key in settings_of(row.ours))
     accepted = f"accepted as {' or '.join(map(_value, row.agrees))}, otherwise refused" if row.agrees else "refused"
-    return f"{accepted}: {row.because}"
+    return f"{accepted}: {row.because}{_unmet_default(row)}"
+
+
+def _unmet_default(row: Row) -> str:
+    """Return that defaults which ask for something else are left out, if one does."""
+    names = [name for side in SIDES if (name := row.name(side)) is not None and name.default is not None]
+    unmet = [name for name in names if not any(same(name.codec.inward(name.default), value) for value in row.agrees)]
+    shown = dict.fromkeys(_value(name.default) for name in unmet)
+    return f". Its default {' or '.join(shown)} is left out where nobody chose it" if unmet else ""
 
 
 def _cell(row: Row, side: str) -> str:

@@ -1,10 +1,25 @@
 """PtychoPINN's flat fields for stages, learning rate and grouping, translated to our nested settings and back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...config import Shorthand, Training
 from ...training.schedule import RAMPS, total_epochs
+from .network_shorthand import (
+    PARTS,
+    SETTINGS_OF_WORDS,
+    Dormant,
+    export_layers,
+    export_merging,
+    export_optimizer,
+    export_probe_mask,
+    export_scan_density,
+    layers,
+    merging,
+    optimizer,
+    probe_mask,
+    scan_density,
+)
 from .value_codecs import UntranslatableError
 
 CONSTANT_RATE = ("Default", "MultiStage", "Adaptive")
@@ -20,6 +35,7 @@ MAKES = {
     "schedule": ("training.warmup_fraction", "training.final_lr_fraction"),
     "groups": ("network.group_size",),
     "grouping": tuple(dict.fromkeys(GROUPING.values())),
+    **PARTS,
 }
 """Parts of the shorthand, and our settings that each determines."""
 POOL_OF_QUADRANTS = 30
@@ -31,69 +47,91 @@ DEFAULT = Training()
 def settings_of(ours: str) -> tuple[str, ...]:
     """Return our settings that a key of the table determines: itself, or those of its part of the shorthand."""
     part, _, word = ours.partition(".")
+    if ours in SETTINGS_OF_WORDS:
+        return SETTINGS_OF_WORDS[ours]
     return (GROUPING[word],) if part == "grouping" else MAKES.get(part, (ours,))
 
 
-def settings_from_parts(parts: Mapping[str, Any], idle: frozenset[str] = frozenset()) -> dict[str, Any]:
+def settings_from_parts(
+    parts: Mapping[str, Any], idle: frozenset[str] = frozenset(), notes: list[str] | None = None
+) -> dict[str, Any]:
     """Translate the shorthand to our settings, under dotted keys.
 
     Args:
-        parts: values under ``stages.*``, ``schedule.*``, ``grouping.*``, ``groups.*``, and ordinary settings.
+        parts: values under ``stages.*``, ``schedule.*``, ``grouping.*`` and so on, and ordinary settings.
         idle: keys of ``parts`` that hold PtychoPINN's default, and so are permitted where they have no effect.
+        notes: takes what has no effect here and there; refused without it.
 
     Raises:
         ValueError: for fields that contradict each other or have no effect.
     """
     plain = {key: value for key, value in parts.items() if key.partition(".")[0] not in MAKES}
-    plain |= _stages({key: value for key, value in parts.items() if key.startswith("stages.")}, idle)
+    dormant = Dormant(parts, idle, notes)
+    plain |= _stages({key: value for key, value in parts.items() if key.startswith("stages.")}, dormant)
     epochs = sum(stage["epochs"] for stage in plain.get("training.stages", ())) or total_epochs(DEFAULT.stages)
-    plain |= _rate(parts, idle, epochs) | _grouping(parts, idle)
+    plain |= _rate(parts, dormant, epochs) | _grouping(parts, dormant)
+    for translate in (layers, merging, optimizer, probe_mask, scan_density):
+        plain |= translate(parts, plain, dormant)
     if parts.get("groups.object_big") is False:
         size = plain.get("network.group_size", 1)
         if size != 1:
             raise ValueError(f"object_big false means groups of one pattern, got groups of {size}: set C 1")
         plain["network.group_size"] = 1
+    amplitudes, size = parts.get("groups.amplitudes", 1), plain.get("network.group_size", 1)
+    if amplitudes not in (1, size) and "groups.amplitudes" not in idle:
+        raise ValueError(f"decoder_last_amp_channels is {amplitudes} for groups of {size}: expected 1 or {size}")
     return plain
 
 
-def parts_from_settings(training: Training, group_size: int) -> tuple[dict[str, Any], dict[str, str]]:
-    """Translate a training to the shorthand.
+def parts_from_settings(sections: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Translate our settings to the shorthand.
 
     Args:
-        training: settings.
-        group_size: patterns of a group.
+        sections: every section by name.
 
     Returns:
         Values of the shorthand, and the reason for each of our settings that it does not support.
     """
-    parts: dict[str, Any] = {"groups.object_big": group_size > 1}
+    training = sections["training"]
+    parts: dict[str, Any] = {"groups.object_big": sections["network"].group_size > 1}
     unsupported: dict[str, str] = {}
-    for part, export in (("stages", _export_stages), ("schedule", _export_rate), ("grouping", _export_grouping)):
+    exports: tuple[tuple[str, Callable[[], dict[str, Any]]], ...] = (
+        ("stages", lambda: _export_stages(training)),
+        ("schedule", lambda: _export_rate(training)),
+        ("grouping", lambda: _export_grouping(training)),
+        ("layers", lambda: export_layers(sections["network"], sections["simulation"].size)),
+        ("merging", lambda: export_merging(sections["network"])),
+        ("optimizer", lambda: export_optimizer(training)),
+        ("mask", lambda: export_probe_mask(sections["packing"])),
+        ("scan", export_scan_density),
+    )
+    for part, export in exports:
         try:
-            parts |= export(training)
+            parts |= export()
         except UntranslatableError as reason:
             unsupported |= dict.fromkeys(MAKES[part], str(reason))
     return parts, unsupported
 
 
-def _stages(parts: dict[str, Any], idle: frozenset[str]) -> dict[str, Any]:
+def _stages(parts: dict[str, Any], dormant: Dormant) -> dict[str, Any]:
     epochs = parts.get("stages.epochs")
     lengths = [parts.get(f"stages.stage_{n}_epochs", 0) for n in (1, 2, 3)]
-    _check_lengths([*lengths, *([] if epochs is None else [epochs])])
+    _check_lengths({f"stage_{n}_epochs": length for n, length in enumerate(lengths, 1)})
+    _check_lengths({} if epochs is None else {"epochs": epochs})
     alone = epochs or total_epochs(DEFAULT.stages)
     if parts.get("stages.mode") == "supervised":
         if any(lengths):
             raise ValueError("mode Supervised has no stages: leave stage_1_epochs to stage_3_epochs out, set epochs")
         only = {"epochs": alone, "physics_weight": 0.0}
-        return {"training.supervision": "ground_truth", "training.stages": [only, *_fine_tuning(parts, idle, 0.0)]}
-    last = _fine_tuning(parts, idle, 1.0)
+        return {"training.supervision": "ground_truth", "training.stages": [only, *_fine_tuning(parts, dormant, 0.0)]}
+    last = _fine_tuning(parts, dormant, 1.0)
     if not any(lengths):
-        _check_dormant(parts, idle, SHAPE, "stages", "stage_2_epochs or stage_3_epochs")
+        dormant.check(SHAPE, "stages", "stage_2_epochs or stage_3_epochs")
         chosen = epochs or "stages.mode" in parts or last
         return {"training.stages": [{"epochs": alone, "physics_weight": 1.0}, *last]} if chosen else {}
     shapeless = () if lengths[1] else SHAPE[:1] if lengths[2] else SHAPE
-    _check_dormant(parts, idle, shapeless, "stages", "a stage that they shape")
-    if epochs not in (None, sum(lengths)) and "stages.epochs" not in idle:
+    dormant.check(shapeless, "stages", "a stage that they shape")
+    if epochs not in (None, sum(lengths)) and "stages.epochs" not in dormant.idle:
         raise ValueError(f"epochs {epochs} but the stages add up to {sum(lengths)}: make them agree")
     return {"training.supervision": "amplitude", "training.stages": [*_staged(parts, lengths), *last]}
 
@@ -108,22 +146,17 @@ def _staged(parts: dict[str, Any], lengths: list[int]) -> list[dict]:
     return [stage.model_dump(exclude_unset=True) for stage in Shorthand(**words).stages()]
 
 
-def _fine_tuning(parts: dict[str, Any], idle: frozenset[str], weight: float) -> list[dict]:
+def _fine_tuning(parts: dict[str, Any], dormant: Dormant, weight: float) -> list[dict]:
     epochs = parts.get("stages.epochs_fine_tune", 0)
-    _check_lengths([epochs])
+    _check_lengths({"epochs_fine_tune": epochs})
     if not epochs:
-        _check_dormant(parts, idle, ("fine_tune_gamma",), "stages", "epochs_fine_tune")
+        dormant.check(("fine_tune_gamma",), "stages", "epochs_fine_tune")
         return []
     gamma = parts.get("stages.fine_tune_gamma", 0.1)
     return [{"epochs": epochs, "physics_weight": weight, "lr_factor": gamma, "freeze_encoder": True}]
 
 
-def _rate(parts: Mapping[str, Any], idle: frozenset[str], epochs: int) -> dict[str, Any]:
-    optimizer = parts.get("schedule.optimizer", "adamw")
-    if optimizer not in ("adam", "adamw"):
-        raise ValueError(f"optimizer {optimizer!r} is not supported: AdamW trains, set adamw")
-    if optimizer == "adam" and parts.get("training.weight_decay", 0):
-        raise ValueError("optimizer 'adam' decays weights through the gradient, AdamW does not: set adamw")
+def _rate(parts: Mapping[str, Any], dormant: Dormant, epochs: int) -> dict[str, Any]:
     scheduler = parts.get("schedule.scheduler")
     if scheduler == "WarmupCosine":
         warm = parts.get("schedule.lr_warmup_epochs", 0)
@@ -133,7 +166,7 @@ def _rate(parts: Mapping[str, Any], idle: frozenset[str], epochs: int) -> dict[s
             "training.warmup_fraction": warm / epochs,
             "training.final_lr_fraction": parts.get("schedule.lr_min_ratio", 0.1),
         }
-    _check_dormant(parts, idle, ("lr_warmup_epochs", "lr_min_ratio"), "schedule", "scheduler WarmupCosine")
+    dormant.check(("lr_warmup_epochs", "lr_min_ratio"), "schedule", "scheduler WarmupCosine")
     if scheduler is None:
         return {}
     if scheduler not in CONSTANT_RATE:
@@ -143,7 +176,7 @@ def _rate(parts: Mapping[str, Any], idle: frozenset[str], epochs: int) -> dict[s
     return {"training.warmup_fraction": 0.0, "training.final_lr_fraction": 1.0}
 
 
-def _grouping(parts: Mapping[str, Any], idle: frozenset[str]) -> dict[str, Any]:
+def _grouping(parts: Mapping[str, Any], dormant: Dormant) -> dict[str, Any]:
     words = {key.partition(".")[2]: value for key, value in parts.items() if key.startswith("grouping.")}
     method = words.get("neighbor_function", "nearest")
     distances = ("min_neighbor_distance", "max_neighbor_distance")
@@ -155,21 +188,14 @@ def _grouping(parts: Mapping[str, Any], idle: frozenset[str]) -> dict[str, Any]:
     if method == "nearest":
         asleep |= dict.fromkeys(distances, "Min_dist or 4_quadrant")
     for word, methods in asleep.items():
-        _check_dormant(parts, idle, (word,), "grouping", f"neighbor_function {methods}")
+        dormant.check((word,), "grouping", f"neighbor_function {methods}")
     return {GROUPING[word]: value for word, value in words.items() if word not in asleep}
 
 
-def _check_lengths(lengths: list[int]) -> None:
-    for epochs in lengths:
+def _check_lengths(lengths: dict[str, Any]) -> None:
+    for field, epochs in lengths.items():
         if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 0:
-            raise ValueError(f"{epochs!r} epochs, expected a whole number of at least 0")
-
-
-def _check_dormant(parts: Mapping, idle: frozenset, fields: tuple, part: str, wakes: str) -> None:
-    """Refuse fields that have no effect."""
-    dormant = [field for field in fields if f"{part}.{field}" in parts and f"{part}.{field}" not in idle]
-    if dormant:
-        raise ValueError(f"{' and '.join(dormant)} has no effect without {wakes}: remove it, or set {wakes}")
+            raise ValueError(f"{field} is {epochs!r}, expected a whole number of at least 0")
 
 
 def _export_stages(training: Training) -> dict[str, Any]:
@@ -210,7 +236,7 @@ def _export_stages(training: Training) -> dict[str, Any]:
 
 def _export_rate(training: Training) -> dict[str, Any]:
     if training.warmup_fraction == 0 and training.final_lr_fraction == 1:
-        return {"schedule.scheduler": "Default", "schedule.optimizer": "adamw"}
+        return {"schedule.scheduler": "Default"}
     epochs = training.warmup_fraction * total_epochs(training.stages)
     if abs(epochs - round(epochs)) > 1e-9:
         raise UntranslatableError(f"PtychoPINN supports only whole epochs of warm-up, got {epochs:.3g}")
@@ -218,7 +244,6 @@ def _export_rate(training: Training) -> dict[str, Any]:
         "schedule.scheduler": "WarmupCosine",
         "schedule.lr_warmup_epochs": round(epochs),
         "schedule.lr_min_ratio": training.final_lr_fraction,
-        "schedule.optimizer": "adamw",
     }
 
 

@@ -62,10 +62,9 @@ def _side_of_group(group_size: int) -> int:
     return side
 
 
-def _filters(width: int) -> int:
-    if width % 16:
-        raise UntranslatableError("expected a multiple of 16")
-    return width // 16
+def tuples(value: Any) -> Any:
+    """Return a value with lists, such as those of JSON, as tuples."""
+    return tuple(tuples(entry) for entry in value) if isinstance(value, list | tuple) else value
 
 
 def _stated(value: Any) -> Any:
@@ -85,13 +84,18 @@ STATED = Codec(lambda value: value, _stated)
 GRID = Codec(lambda pair: _square(pair) ** 2, lambda size: (_side_of_group(size),) * 2)
 GRIDSIZE = Codec(lambda side: _whole(side) ** 2, _side_of_group)
 SIDE = Codec(lambda side: (_whole(side),) * 2, _side)
-FILTERS = Codec(lambda scale: 16 * _whole(scale), _filters)
+WHOLE = Codec(_whole, _whole)
 MODE = words({"Unsupervised": "pinn", "Supervised": "supervised"})
 MODEL_TYPE = words({"pinn": "pinn", "supervised": "supervised"})
-ARCHITECTURE = words({"cnn": "cnn", "fno": "fno", "fno_vanilla": "fno"})
-HEAD = words({"amp_phase": "amplitude_phase", "real_imag": "complex"})
-ACTIVATIONS = {word: word for word in ("sigmoid", "swish", "softplus", "relu")}
-ACTIVATION = words({"silu": "swish", "SiLU": "swish"} | ACTIVATIONS)
+ARCHITECTURE = words({"cnn": "cnn", "fno": "fno"})
+HEAD = words({"amp_phase": "polar", "real_imag": "complex"})
+ACTIVATIONS = {word: word for word in ("sigmoid", "softplus", "relu")}
+ACTIVATION = words({"silu": "silu", "SiLU": "silu", "swish": "silu"} | ACTIVATIONS)
+TENSORFLOW_ACTIVATION = words({"swish": "silu"} | ACTIVATIONS)
+DOMAIN = words({"count_intensity": "counts", "normalized_amplitude": "amplitude"})
+CONTRACT = words({"ci_intensity_v2": "counts", "legacy_v1": "amplitude"})
+PATCH_WEIGHTING = words({"central_mask": "central", "probe": "illumination", "uniform": "uniform"})
+OPTIMIZER = words({"adam": "adam", "adamw": "adamw", "sgd": "sgd"})
 LOSS_FUNCTION = words({"Poisson": "poisson", "MAE": "mae"})
 LOSS_MODE = words({"poisson": "poisson", "mae": "mae"})
 NLL = words({True: "poisson", False: "mae"})

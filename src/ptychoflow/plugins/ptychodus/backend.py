@@ -47,6 +47,8 @@ FOLLOWING = {
     "inference_config": ("batch_size",),
 }
 """Fields that follow from others or change no result; no warning is logged for them."""
+CHANNELS_PER_SCALE = 16
+"""Channels of our network for ``n_filters_scale`` 1."""
 SCHEDULES = {"Default": "Default", "Cosine": "WarmupCosine"}
 WITHOUT_LENGTHS = MeasuredGeometry(energy_ev=8000.0, detector_distance_m=1.0, detector_pixel_m=75e-6)
 """Training archives have positions in pixels and no lengths, which then do not matter."""
@@ -72,7 +74,9 @@ def settings_of(configs: Any) -> dict[str, dict[str, Any]]:
     idle += _rename_schedule(chosen)
     if idle:
         logger.warning("settings without effect in ptychoflow: %s", ", ".join(idle))
+    scale = chosen["model_config"].pop("n_filters_scale")  # of PtychoPINN's CNN; the network here is ours
     sections = from_torch(chosen)
+    sections.setdefault("network", {})["base_channels"] = CHANNELS_PER_SCALE * scale
     return {name: sections.get(name, {}) for name in ("network", "training", "runtime", "inference", "stitching")}
 
 
