@@ -11,6 +11,7 @@ from ..core.scan import GroundTruth
 from ..io.dataset import open_dataset, write_dataset
 from ..io.provenance import record_provenance
 from ..io.reconstruction_h5 import read_reconstruction
+from ..runtime.memory import check_memory
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,10 @@ def label(dataset: Path, reconstruction: Path, output: Path) -> None:
     covered = _covered_centres(labels)
     if not covered.any():
         raise ValueError(f"{reconstruction} covers no pattern of {scan.name}: reconstruct it again")
+    if not covered.all():
+        check_memory(
+            scan.counts.nbytes * covered.mean(), f"the covered patterns of {scan.name}", "label it on another machine"
+        )
     labelled = dataclasses.replace(
         scan,
         counts=scan.counts if covered.all() else scan.counts[covered],

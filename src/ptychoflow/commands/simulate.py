@@ -8,6 +8,7 @@ import numpy as np
 
 from ..config import Simulation
 from ..io.provenance import record_provenance
+from ..runtime.memory import check_memory
 from ..simulation.acquisition import Experiment
 from ..simulation.beam_stability import draw_beam_variation
 from ..simulation.detector import detector_mask
@@ -18,6 +19,9 @@ from ..simulation.scan_file import named_files, probe_and_geometry, write_experi
 from ..simulation.scan_paths import exposure_points, make_trajectory
 
 logger = logging.getLogger(__name__)
+
+PIXEL_BYTES = 40
+"""Memory per pixel of an object at least: amplitude and phase while it is made, and the complex object."""
 
 
 def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | None = None) -> None:
@@ -43,6 +47,8 @@ def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | 
         ptychoflow simulate star.cxi --set simulation.object=siemens_star --set simulation.seed=5
     """
     began, seed = time.perf_counter(), simulation.seed
+    height, width = simulation.object.size
+    check_memory(PIXEL_BYTES * height * width, f"an object of {height} x {width} px", "lower simulation.object.size")
     image = make_object(simulation.object, seeded_rng(seed, "object"))
     modes, geometry = probe_and_geometry(simulation, probe)
     diameter = beam_diameter(np.sum(np.abs(modes) ** 2, axis=0))

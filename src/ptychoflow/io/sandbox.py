@@ -12,6 +12,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from ..runtime.memory import available_memory
+
 LIMIT_SECONDS = 30.0
 """Processor time of the child: a damaged file that the library reads without end takes it, a slow disk does not."""
 LONGEST_WAIT_S = 300.0
@@ -71,7 +73,7 @@ def _child(read: Callable[[], object], sender: Connection, limit_bytes: int) -> 
         outcome = FileNotFoundError(str(error))
     except MemoryError:
         outcome = ValueError(
-            f"reading takes more than {limit_bytes / 2**30:.3g} GiB of memory: the file may be damaged"
+            f"reading takes more than {limit_bytes / 2**30:.3g} GiB of memory, or than is free: the file may be damaged"
         )
     except ValueError as error:
         outcome = ValueError(str(error))
@@ -85,7 +87,7 @@ def _limit_memory_and_time(limit_bytes: int) -> None:
         import resource
 
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limit = pages * resource.getpagesize() + limit_bytes
+        limit = pages * resource.getpagesize() + int(min(limit_bytes, available_memory()))
         strictest = resource.getrlimit(resource.RLIMIT_AS)[1]
         limit = limit if strictest == resource.RLIM_INFINITY else min(limit, strictest)
         resource.setrlimit(resource.RLIMIT_AS, (limit, strictest))

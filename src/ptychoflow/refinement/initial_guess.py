@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -13,6 +12,7 @@ from ..core.instrument import IDEAL, Instrument
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan, check_scan_extent
 from ..physics.probe_modes import add_modes
+from ..runtime.memory import check_memory
 
 NEW_MODE_FRACTION = 0.05
 """Fraction of the photons that a mode added to the probe begins with."""
@@ -77,12 +77,11 @@ def _uniform_object(scan: Scan, margin: int) -> tuple[Tensor, tuple[float, float
     """Return an object of 1 that holds all windows with a margin, px, and its origin."""
     first = np.floor(scan.positions.min(0)) - scan.size // 2 - 1 - margin
     height, width = (np.ceil(scan.positions.max(0) - first).astype(int) + scan.size // 2 + 1 + margin).tolist()
-    needed, available = PIXEL_BYTES * height * width, psutil.virtual_memory().available
-    if needed > available:
-        raise OSError(
-            f"an object of {height} x {width} px needs {needed / 2**30:.3g} GiB, {available / 2**30:.3g} GiB of memory "
-            "are available: free memory, or check the unit of the positions"
-        )
+    check_memory(
+        PIXEL_BYTES * height * width,
+        f"an object of {height} x {width} px",
+        "free memory, or check the unit of the positions",
+    )
     return torch.ones(height, width, dtype=torch.complex64), (float(first[0]), float(first[1]))
 
 

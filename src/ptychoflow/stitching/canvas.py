@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from ..config import Runtime
 from ..io.atomic import preallocate
 from ..physics.kernels.accumulate import convolve_points, divide_, splat_
+from ..runtime.memory import available_memory
 
 FLOOR = 1e-3
 """Least weight of a covered pixel, relative to the median over the pixels that patches reach."""
@@ -98,7 +98,7 @@ def memory_for(runtime: Runtime) -> float:
     """
     if runtime.canvas_memory_gib is not None:
         return runtime.canvas_memory_gib * 2**30
-    return 0.5 * psutil.virtual_memory().available
+    return 0.5 * available_memory()
 
 
 @dataclass(frozen=True)
