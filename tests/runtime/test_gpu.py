@@ -36,6 +36,7 @@ def two_devices(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5f")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
 
 def _process(count: int, seconds: float) -> subprocess.Popen:
@@ -111,3 +112,30 @@ def test_more_gpus_than_there_are_are_refused():
         assert device_kind(Runtime(accelerator="cpu", devices=3)) == "cpu"
         with pytest.raises(ValueError, match=r"runtime\.devices is 3, but torch finds 2 CUDA devices: lower it"):
             device_kind(Runtime(devices=3))
+
+
+def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    folder = tmp_path / f"ptychoflow-devices-{os.getuid()}"
+    folder.mkdir(mode=0o700)
+    (folder / "3").symlink_to(tmp_path / "victim")
+    (folder / "all").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError):
+        take_devices(1)
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize("thing", ["link", "file", "folder for all"])
+def test_locks_stand_in_a_private_folder(tmp_path, thing):
+    folder = tmp_path / f"ptychoflow-devices-{os.getuid()}"
+    (tmp_path / "elsewhere").mkdir()
+    if thing == "link":
+        folder.symlink_to(tmp_path / "elsewhere")
+    elif thing == "file":
+        folder.write_text("precious")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    with pytest.raises(OSError, match=r"is not a private folder of this user, .* remove it, or set TMPDIR"):
+        take_devices(1)
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -1,14 +1,15 @@
 """Locks on the GPUs of this machine, choice of the device, and advice when its memory is too small."""
 
-import fcntl
 import logging
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 from ..config import Runtime
 
@@ -20,7 +21,7 @@ RANK = "LOCAL_RANK"
 """Environment variable of the further processes of a training; they use the devices that the first one locked."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
-_locks: list[BinaryIO] = []
+_locks: list[FileLock] = []
 """Locks of this process; the kernel releases them when the process ends for any reason."""
 
 
@@ -101,19 +102,35 @@ def out_of_memory_hint(remedy: str) -> Iterator[None]:
 
 def _lock_free_devices(visible: list[str], count: int) -> list[str]:
     """Lock ``count`` free devices and return their names; lock none if fewer are free."""
-    folder = Path(tempfile.gettempdir()) / f"ptychoflow-devices-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    locks: dict[str, BinaryIO] = {}
-    with open(folder / "all", "wb") as all_devices:
-        fcntl.flock(all_devices, fcntl.LOCK_EX)
+    folder = _lock_folder()
+    locks: dict[str, FileLock] = {}
+    with FileLock(folder / "all"):
         for name in visible:
-            lock: BinaryIO = open(folder / name.replace("/", "_"), "wb")  # noqa: SIM115  (held as long as the process lives)
-            with suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = FileLock(folder / name.replace("/", "_"), timeout=0)
+            with suppress(Timeout):
+                lock.acquire()
                 locks[name] = lock
             if len(locks) == count:
                 _locks.extend(locks.values())
                 return list(locks)
         for held in locks.values():
-            held.close()
+            held.release()
     return []
+
+
+def _lock_folder() -> Path:
+    """Return the folder of the locks, which nobody but this user may write to: in it nobody else puts a link.
+
+    Raises:
+        OSError: if something else stands at its place.
+    """
+    folder = Path(tempfile.gettempdir()) / f"ptychoflow-devices-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise OSError(
+            f"{folder} is not a private folder of this user, expected one for the locks of the GPUs: remove it, or set "
+            "TMPDIR to a folder of your own"
+        )
+    return folder

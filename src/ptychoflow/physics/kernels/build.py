@@ -4,8 +4,10 @@ import ctypes
 import functools
 import hashlib
 import logging
+import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -16,6 +18,10 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
+COMPILE_LIMIT_S = 120
+"""Longest time of a compilation, s; torch does the work without it."""
+DIGEST_BYTES = hashlib.sha256().digest_size
+"""Bytes at the end of a file of the cache: the SHA-256 digest of the library before them."""
 C_TYPES = {torch.float32: "float", torch.float64: "double"}
 """C types that ``REAL`` stands for, by dtype."""
 
@@ -47,12 +53,14 @@ def compiled(source: str, dtype: torch.dtype) -> ctypes.CDLL | None:
         f"-DREAL={C_TYPES[dtype]}",
     ]
     key = hashlib.sha256(f"{path.read_text()} {flags} {platform.system()} {platform.machine()}".encode()).hexdigest()
-    library = pooch.os_cache("ptychoflow") / f"{path.stem}-{key[:16]}.so"
+    cached = pooch.os_cache("ptychoflow") / f"{path.stem}-{key[:16]}.kernel"
     try:
-        if not library.is_file():
-            _compile(path, flags, library)
-        return ctypes.CDLL(str(library))
-    except (OSError, subprocess.CalledProcessError) as error:
+        content = _read_cached(cached)
+        if content is None:
+            content = _compile(path, flags)
+            _write_cached(cached, content)
+        return _load(content)
+    except (OSError, subprocess.SubprocessError) as error:
         logger.info("%s cannot be compiled (%s): using the slower torch implementation", path, error)
         return None
 
@@ -88,18 +96,69 @@ def find_compiler() -> str | None:
     return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 
 
-def _compile(path: Path, flags: list[str], library: Path) -> None:
-    """Compile a C file to a shared library, atomically.
+def _compile(path: Path, flags: list[str]) -> bytes:
+    """Compile a C file and return the shared library.
 
     Raises:
-        OSError: if no compiler is found, or the library cannot be written.
-        subprocess.CalledProcessError: if the compiler fails.
+        OSError: if no compiler is found.
+        subprocess.SubprocessError: if the compiler fails, or takes longer than :data:`COMPILE_LIMIT_S`.
     """
     compiler = find_compiler()
     if compiler is None:
         raise FileNotFoundError("no C compiler found")
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        partial = Path(folder) / library.name
-        subprocess.run([compiler, *flags, str(path), "-o", str(partial)], check=True, capture_output=True)
-        partial.replace(library)
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "kernel.so"
+        command = [compiler, *flags, str(path), "-o", str(library)]
+        subprocess.run(command, check=True, timeout=COMPILE_LIMIT_S, stdin=subprocess.DEVNULL, capture_output=True)
+        return library.read_bytes()
+
+
+def _load(content: bytes) -> ctypes.CDLL:
+    """Load a shared library from memory: what others do to a file cannot reach it, no truncation ends the process."""
+    if hasattr(os, "memfd_create"):
+        handle = os.memfd_create("ptychoflow-kernel")
+        with open(handle, "wb", closefd=False) as file:
+            file.write(content)
+        return ctypes.CDLL(f"/proc/self/fd/{handle}")  # the handle stays open: the name must not be given again
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "kernel.so"
+        library.write_bytes(content)
+        return ctypes.CDLL(str(library))
+
+
+def _read_cached(path: Path) -> bytes | None:
+    """Return a library from the cache; None if it is missing, damaged, or someone else could have written it."""
+    try:
+        with open(path, "rb") as file:
+            mine = _is_private(os.fstat(file.fileno())) and _is_private(path.parent.stat())
+            content = file.read() if mine else b""
+    except OSError:
+        return None
+    library, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+    if not library or hashlib.sha256(library).digest() != digest:
+        logger.info("%s is damaged or not of this user: compiling it again", path)
+        return None
+    return library
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Return True if nobody but this user can have written a file or folder."""
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _write_cached(path: Path, library: bytes) -> None:
+    """Keep a library and its digest for the next process, atomically; a cache that cannot be written is none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not _is_private(path.parent.stat()):  # a umask of 002 lets the group write
+            path.parent.chmod(0o700)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            partial = Path(folder) / path.name
+            with partial.open("wb") as file:
+                file.write(library + hashlib.sha256(library).digest())
+                file.flush()
+                os.fsync(file.fileno())
+            partial.chmod(0o600)
+            partial.replace(path)
+    except OSError as error:
+        logger.debug("%s cannot be kept (%s)", path, error)
