@@ -169,7 +169,7 @@ def test_a_long_history_is_copied_to_the_last_value(tmp_path):
 
     here, there = ((tmp_path / name).as_uri() for name in ("a", "b"))
     client = open_store(here, make=True)
-    run_id = client.create_run(client.create_experiment("long", (tmp_path / "kept").as_uri())).info.run_id
+    run_id = client.create_run(client.create_experiment("long", (tmp_path / "a" / "kept").as_uri())).info.run_id
     for first in range(0, 2500, 500):
         client.log_batch(run_id, [Metric("loss", 1 / (n + 1), 1000 + n, n) for n in range(first, first + 500)])
     client.set_tag(run_id, "colour", "red")
@@ -294,7 +294,7 @@ def test_a_run_that_is_not_there_is_told(trained):
 def test_a_run_of_another_program_is_told(tmp_path):
     uri = (tmp_path / "a").as_uri()
     client = open_store(uri, make=True)
-    run_id = client.create_run(client.create_experiment("other", (tmp_path / "kept").as_uri())).info.run_id
+    run_id = client.create_run(client.create_experiment("other", (tmp_path / "a" / "kept").as_uri())).info.run_id
     for read in (PtychoModel.load_from_mlflow, ConfigManager.from_mlflow):
         with pytest.raises(FileNotFoundError, match="ptychoflow model not found in run"):
             read(run_id, uri)

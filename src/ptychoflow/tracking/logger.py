@@ -5,17 +5,23 @@ import os
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import numpy as np
+from filelock import FileLock, Timeout
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..config import Tracking
 
 logger = logging.getLogger(__name__)
+
+LOCK_WAIT_S = 120
+"""Longest time that another process may take to create a store, s."""
 
 
 class Tracker(Logger):
@@ -143,12 +149,12 @@ class Tracker(Logger):
         from mlflow import MlflowClient
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        database = database_of(uri)
-        if database is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(uri)
-        number = experiment_in(client, uri, self.name)
-        self._run_id = client.create_run(number, run_name=self._run).info.run_id
+        with store_lock(uri):
+            client = MlflowClient(uri)
+            number = experiment_in(client, uri, self.name)
+        run = client.create_run(number, run_name=self._run)
+        check_artifact_place(run.info.artifact_uri, uri)
+        self._run_id = run.info.run_id
         self._client = client
         self._system = SystemMetricsMonitor(self._run_id, tracking_uri=uri)
 
@@ -183,7 +189,72 @@ def experiment_in(client: Any, uri: str, name: str) -> str:
         return experiment.experiment_id
     database = database_of(uri)
     beside = None if database is None else (database.parent / "mlflow_artifacts").resolve().as_uri()
-    return client.create_experiment(name, artifact_location=beside)
+    try:
+        return client.create_experiment(name, artifact_location=beside)
+    except Exception:  # another process may have been faster, on a server without our lock
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            raise
+        return experiment.experiment_id
+
+
+@contextmanager
+def store_lock(uri: str) -> Iterator[None]:
+    """Hold the lock of a store of files in the block, in which the store is created: MLflow's migrations cannot race.
+
+    Args:
+        uri: address of the store; a server has locks of its own.
+
+    Raises:
+        OSError: if another process holds the lock for longer than :data:`LOCK_WAIT_S`.
+    """
+    database, folder = database_of(uri), folder_of(uri)
+    place = folder / ".lock" if database is None and folder is not None else None
+    place = database.with_name(f".{database.name}.lock") if database is not None else place
+    if place is None:
+        yield
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(place, timeout=LOCK_WAIT_S)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OSError(f"{place} is locked by another process for {LOCK_WAIT_S} s: end that process") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_artifact_place(artifact_uri: str, store: str) -> None:
+    """Refuse artifacts of a run that lie on this machine, but outside the folder of their store or linked from there.
+
+    Args:
+        artifact_uri: where the store says that they are.
+        store: its address. A server names no files of this machine.
+
+    Raises:
+        ValueError: if they lie elsewhere.
+    """
+    place = folder_of(artifact_uri)
+    if place is None:
+        return
+    database, folder = database_of(store), folder_of(store)
+    home = database.parent if database is not None else folder
+    if home is None or not place.resolve().is_relative_to(home.resolve()):
+        raise ValueError(
+            f"the store {store} keeps artifacts in {place}, outside its folder, which is refused: name another "
+            "experiment, or move the artifacts beside the store"
+        )
+    for path in place.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(home.resolve()):
+            raise ValueError(f"{path} is a link out of the store {store}, which is refused: replace it by the file")
+
+
+def folder_of(uri: str) -> Path | None:
+    """Return the folder of a store of files, None of another store."""
+    parts = urlparse(uri)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
 def database_of(uri: str) -> Path | None:

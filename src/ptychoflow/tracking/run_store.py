@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 from ..io.json_file import read_json
 from ..models.checkpoint import Model
 from ..models.model_folder import read_model_folder
-from .logger import database_of, experiment_in, flatten
+from .logger import check_artifact_place, database_of, experiment_in, flatten, folder_of, store_lock
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ def open_store(uri: str, make: bool = False) -> Any:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
-    place = database_of(uri) or _folder_of(uri)
-    if _folder_of(uri) is not None:
+    place = database_of(uri) or folder_of(uri)
+    if folder_of(uri) is not None:
         # MLflow opens a folder only on request; naming one is the request
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     if place is not None and make:
@@ -55,7 +55,10 @@ def open_store(uri: str, make: bool = False) -> Any:
         raise FileNotFoundError(f"tracking store not found: {uri}")
     elif place is None:
         _check_answers(uri)
-    return MlflowClient(uri)
+    with store_lock(uri):
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)  # creates the tables of a new database
+    return client
 
 
 def find_run(client: Any, uri: str, run_id: str) -> Any:
@@ -63,19 +66,24 @@ def find_run(client: Any, uri: str, run_id: str) -> Any:
 
     Raises:
         FileNotFoundError: if the store has no run of this id.
+        ValueError: if its artifacts lie outside the store.
     """
     from mlflow.exceptions import MlflowException
 
     try:
-        return client.get_run(run_id)
+        run = client.get_run(run_id)
     except MlflowException as error:
         reason = str(error).splitlines()[0]
         raise FileNotFoundError(f"run {run_id} not found in {uri} ({reason})") from None
+    check_artifact_place(run.info.artifact_uri, uri)
+    return run
 
 
 def new_run(client: Any, uri: str, experiment: str, name: str, parameters: Mapping[str, Any]) -> str:
     """Create a finished run with nested parameters under dotted names and return its id."""
-    run_id = client.create_run(experiment_in(client, uri, experiment), run_name=name).info.run_id
+    run = client.create_run(experiment_in(client, uri, experiment), run_name=name)
+    check_artifact_place(run.info.artifact_uri, uri)
+    run_id = run.info.run_id
     _log_parameters(client, run_id, flatten(dict(parameters)))
     client.set_terminated(run_id)
     return run_id
@@ -102,7 +110,9 @@ def copy_run(source: str, run_id: str, destination: str, experiment: str | None 
     run = find_run(origin, source, run_id)
     name = experiment or origin.get_experiment(run.info.experiment_id).name
     number = experiment_in(target, destination, name)
-    copy = target.create_run(number, run.info.start_time, dict(run.data.tags), run.info.run_name).info.run_id
+    copied = target.create_run(number, run.info.start_time, dict(run.data.tags), run.info.run_name)
+    check_artifact_place(copied.info.artifact_uri, destination)
+    copy = copied.info.run_id
     _log_parameters(target, copy, run.data.params)
     for metric in run.data.metrics:
         history = origin.get_metric_history(run_id, metric)
@@ -159,7 +169,7 @@ def register(uri: str, run_id: str, name: str) -> str:
     """
     from mlflow.exceptions import MlflowException
 
-    if _folder_of(uri) is not None:
+    if folder_of(uri) is not None:
         raise ValueError(f"{uri} is a store of files, which has no registry: name a database or a server")
     client = open_store(uri)
     source = f"{find_run(client, uri, run_id).info.artifact_uri}/{MODEL}"
@@ -212,12 +222,6 @@ def _log_parameters(client: Any, run_id: str, parameters: Mapping[str, Any]) -> 
     rows = [Param(key, str(value)) for key, value in parameters.items()]
     for first in range(0, len(rows), PARAMETERS_AT_ONCE):
         client.log_batch(run_id, params=rows[first : first + PARAMETERS_AT_ONCE])
-
-
-def _folder_of(uri: str) -> Path | None:
-    """Return the folder of a store of files, None of another store."""
-    parts = urlparse(uri)
-    return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
 def _check_answers(uri: str) -> None:
