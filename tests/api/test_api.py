@@ -139,7 +139,7 @@ def test_wrong_settings_are_refused(section, settings, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("- 1", "holds list"), ("a: [", "neither YAML nor JSON"), ("colour: {}", "colour")]
+    ("text", "message"), [("- 1", "holds list"), ("a: [", "is not YAML"), ("colour: {}", "colour")]
 )
 def test_a_file_without_settings_is_refused(tmp_path, text, message):
     (tmp_path / "a.yaml").write_text(text)

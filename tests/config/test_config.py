@@ -18,8 +18,13 @@ from ptychoflow.config import (
     validate,
     whole_scan,
 )
+from ptychoflow.config.unique_keys import load_yaml
 
 CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
+
+
+def _measured(**source) -> dict:
+    return _config(scans={"a": {"source": source}})
 
 
 def _config(**changes) -> dict:
@@ -139,6 +144,18 @@ def _method(**changes) -> dict:
         (_config(scans={"a": {}}), "scans.a: expected either simulation (made here) or source (measured)"),
         (_without("methods", "flat"), "scans.measured: takes its probe from flat/star, which is not reconstructed"),
         ({"methods": {}}, "scans: missing, it has no default"),
+        (_config(scans={"a" * 101: {"simulation": {}}}), "letters, digits, - and _ in a name (at most 100)"),
+        (_config(scans={"../a": {"simulation": {}}}), "scans.../a: expected letters, digits, - and _"),
+        (_config(scans={"-a": {"simulation": {}}}), "scans.-a: expected letters, digits, - and _"),
+        (_config(training={"learning_rate": float("nan")}), "training.learning_rate: input should be a finite number"),
+        (_config(simulation={"photons_per_pattern": float("inf")}), "input should be a finite number, got inf"),
+        (_config(simulation={"object": {"phase_rad": [0, float("inf")]}}), "input should be a finite number, got inf"),
+        (_measured(file="{scan}.cxi"), "scans.a: {scan}.cxi holds a brace, which stands for a wildcard"),
+        (_measured(file="-rf.cxi"), "scans.a: -rf.cxi begins with a dash, as options do: write ./-rf.cxi"),
+        (_measured(file="a.npy", positions="p\n.csv"), "'p\\n.csv' is empty or holds a control character"),
+        (_measured(file="../a.h5", url="https://host/a.h5"), "expected the name of the download in the data cache"),
+        (_measured(file="/tmp/a.h5", url="https://host/a.h5"), "expected the name of the download in the data cache"),
+        (_measured(file="a.h5", url="file:///etc/passwd"), "source.url: string should match pattern"),
     ],
 )
 def test_a_wrong_config_is_told_in_one_line(config, message):
@@ -339,3 +356,24 @@ def test_a_probe_cannot_come_from_what_was_adapted_to_its_own_scan():
         ConfigError, match=r"scans.leaves: takes its probe from adapted/star, .* depends on this scan itself"
     ):
         load_config(config)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "title: a\ntitle: b\n",
+        "scans:\n  a: {simulation: {seed: 1}}\n  a: {simulation: {seed: 2}}\n",
+        "refinement: {epochs: 3, epochs: 4}\n",
+        "? [1, 2]\n: a\n? [1, 2]\n: b\n",
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml: .* stands twice \(lines \d and \d\): remove one of them"):
+        load_config(tmp_path / "config.yaml")
+
+
+def test_a_merged_mapping_may_be_overridden(tmp_path):
+    """The merge key of YAML is made for that."""
+    text = "common: &common {epochs: 3, alpha: 0.1}\nrefinement: {<<: *common, epochs: 4}\n"
+    assert load_yaml(text)["refinement"] == {"epochs": 4, "alpha": 0.1}

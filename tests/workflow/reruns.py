@@ -52,8 +52,9 @@ FOOT = """
 - A scan in `methods.*.reconstruct`, or a combination of `sweeps`, that is new makes what is missing and the report;
   one that is taken away reruns the report. What it made stays in `results/` and is not on the page.
 - A file that a setting names by its path (`source.file`, `simulation.probe.file` and the like) is an input: when it is
-  newer, the scan is made again. Only a bare name that is looked for in the data cache is not watched: `source.sha256`
-  is for that.
+  newer, the scan is made again. So is what belongs to a measurement: positions and probe found beside it, the other one
+  of a fold_slice pair, the data files of a master, every file of a folder. Only a measurement in the data cache is not
+  watched: `source.sha256` is for that.
 - Cores, threads, resources, profiles and environment variables rerun nothing.
 - The code of the library reruns nothing. Every product says which version and commit made it; each run
   names the outdated products and the rules to give to `--forcerun`.

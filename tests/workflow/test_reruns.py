@@ -64,3 +64,29 @@ def test_a_newer_file_that_a_setting_names_makes_its_scan_again(workflow):
     os.utime(measurement, (now - 60, now - 60))
     done = workflow.run(*words, config=config)
     assert "Updated input files: a.npz" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("corrected", ["pos.npy", "s_para.hdf5", "frames/2.tif"])
+def test_a_corrected_file_that_belongs_to_a_measurement_makes_its_scan_again(workflow, corrected):
+    """Positions found beside the measurement, the other one of a pair, an image of a folder."""
+    sources = {
+        "stack": {"file": "data/p.npy", "positions": "pos.npy"},
+        "pair": {"file": "data/s_dp.hdf5"},
+        "folder": {"file": "data/frames", "positions": "pos.npy"},
+    }
+    config = {
+        "scans": {name: {"source": source} for name, source in sources.items()},
+        "methods": {"rpie": {"initial_object": "uniform", "reconstruct": list(sources)}},
+    }
+    made = [f"results/scans/{name}.cxi" for name in sources]
+    names = ("p.npy", "pos.npy", "s_dp.hdf5", "s_para.hdf5", "frames/1.tif", "frames/2.tif")
+    now = time.time()
+    for path, age in [*((f"data/{name}", 7200) for name in names), *((scan, 3600) for scan in made)]:
+        (workflow.folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (workflow.folder / path).write_bytes(b"something")
+        os.utime(workflow.folder / path, (now - age, now - age))
+    done = workflow.run("--dry-run", *made, config=config)
+    assert "Nothing to be done" in done.stdout + done.stderr
+    os.utime(workflow.folder / "data" / corrected, (now - 60, now - 60))
+    done = workflow.run("--dry-run", *made, config=config)
+    assert f"Updated input files: data/{corrected}" in done.stdout + done.stderr

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ptychoflow.config import READS, merge
+from ptychoflow.config import IN_ONE, READS, merge
+
+from .conftest import TINY
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,7 +106,7 @@ def test_an_adapted_network_waits_for_the_one_it_goes_on_with(workflow):
     done = workflow.run("--dry-run", "--printshellcmds", methods=models)
     assert done.returncode == 0, done.stderr
     words = done.stdout + done.stderr
-    assert "results/networks/adapted.ckpt --start results/networks/tiny.ckpt --config" in words
+    assert re.search("train --start results/networks/tiny.ckpt --config .* results/networks/adapted.ckpt >", words)
     assert workflow.would_run(methods=models)["train"] == 2
 
 
@@ -116,6 +118,55 @@ def test_a_sweep_makes_once_what_its_combinations_share(workflow):
         **{"simulate": 2, "pack": 4, "train": 2, "infer": 2, "stitch": 2, "refine": 6 + halves_of_flat},
         **{"evaluate": 6, "sweep": 1, "report": 1},
     }
+
+
+RULES = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
+COMMAND = re.compile(r"^    shell:\n((?:        .*\n)+)", re.MULTILINE)
+
+
+def test_every_value_in_a_command_is_quoted_and_paths_come_after_the_options():
+    """A name in a config must not become a command, nor an option."""
+    commands = [match[1] for path in RULES for match in COMMAND.finditer(path.read_text())]
+    assert len(commands) == len(READS) + len(IN_ONE) + 2, "inspect, and export to a file"
+    for command in commands:
+        values = re.findall(r"\{([^}]*)\}", command)
+        assert values and all(value.endswith(":q") for value in values), command
+        options, _, paths = command.partition(" -- ")
+        assert paths and not re.search(r"\{(input|output)\.", re.sub(r"--\w+ \{[^}]*\}", "", options)), command
+        assert "--" not in paths.partition(">")[0]
+
+
+HOSTILE = "$(touch PWNED)'; touch PWNED; `touch PWNED`"
+
+
+def test_no_text_of_a_config_is_run_by_the_shell(workflow):
+    """Each text is one word of the command that is printed, whatever it holds."""
+    source = {"file": f"data/{HOSTILE}.cxi", "positions": f"{HOSTILE}.csv", "dataset": HOSTILE}
+    scans = {"star": {"source": source | {"geometry": {"energy_ev": 8e3}}}}
+    (workflow.folder / "data").mkdir()
+    for name in ("file", "positions"):
+        (workflow.folder / "data" / Path(source[name]).name).write_text("no scan")
+    config = {
+        "title": "--help",
+        "scans": scans,
+        "methods": {"m": {"initial_object": "uniform", "reconstruct": ["star"]}},
+    }
+    words = ["--cores", "1", "--printshellcmds", "--keep-going", "all", "results/inspections/star"]
+    done = workflow.run(*words, config=config)
+    assert done.returncode == 1 and f"data/{HOSTILE}.cxi is of unknown format" in done.stdout + done.stderr
+    assert not list(workflow.folder.rglob("PWNED"))
+    done = workflow.run("--dry-run", "--printshellcmds", config=config)
+    report = next(line for line in (done.stdout + done.stderr).splitlines() if "ptychoflow report" in line)
+    assert "--title=--help -- results/report.html" in report
+
+
+def test_a_key_that_stands_twice_is_refused(workflow):
+    """Snakemake would take the last one in silence."""
+    path = workflow.folder / "twice.yaml"
+    path.write_text(yaml.safe_dump(TINY) + "\nrefinement: {epochs: 3, epochs: 4}\n")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", path, "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=workflow.folder)
+    assert done.returncode == 1 and "stands twice (lines " in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("profile", ["local", "slurm", "kubernetes"])

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from ptychoflow.orchestration import resources as estimates
 from ptychoflow.config import HALVES, whole_scan
+from ptychoflow.readers.source_files import source_files
 
 SIMULATED = [name for name, scan in CONFIG.scans.items() if scan.simulation is not None]
 MEASURED = [name for name, scan in CONFIG.scans.items() if scan.source is not None]
@@ -57,17 +58,19 @@ def time(step):
 
 
 def option(name):
-    """Return the parameter function of an optional input: ``--name PATH``, or nothing without the input."""
+    """Return the parameter function of an optional input, as words: ``--name PATH``, or none without the input."""
 
     def of(wildcards, input):
-        return f"--{name.replace('_', '-')} {input.get(name)}" if input.get(name) else ""
+        paths = input.get(name) or []
+        paths = [paths] if isinstance(paths, str) else paths
+        return [f"--{name.replace('_', '-')}", *map(str, paths)] if paths else []
 
     return of
 
 
 def half_option(wildcards):
     half = wildcards.scan.partition(".")[2]
-    return f"--half {half}" if half else ""
+    return ["--half", half] if half else []
 
 
 def probe_source(wildcards):
@@ -76,21 +79,32 @@ def probe_source(wildcards):
     return f"results/refined/{source}.h5" if source else []
 
 
+def addresses(wildcards):
+    """Return the files with an address, such as ``s3://bucket/scan.h5``, that the settings of a scan name."""
+    return [name for name in CONFIG.files(wildcards.scan) if "://" in name]
+
+
 def files_named(wildcards):
-    """Return the files that the settings of a scan name, as inputs; those with an address come from their storage."""
-    names = CONFIG.files(wildcards.scan)
-    return [storage(name) if "://" in name else name for name in names if "://" in name or Path(name).is_file()]
+    """Return the files that a scan is made from, as inputs: first those with an address, from their storage.
+
+    A measurement brings what belongs to it: the files of a folder, the other one of a pair, positions beside it.
+    """
+    source = CONFIG.scans[wildcards.scan].source
+    names = [name for name in CONFIG.files(wildcards.scan) if "://" not in name]
+    local = source_files(source, cached=False) if source is not None else filter(Path.is_file, map(Path, names))
+    return [*map(storage, addresses(wildcards)), *map(str, local)]
 
 
 def local_copies(wildcards, input):
-    """Where the files with an address were put, for the step that reads them."""
-    return f"--local-copy {input.files}" if any("://" in name for name in CONFIG.files(wildcards.scan)) else ""
+    """Return words that say where the files with an address were put, for the step that reads them."""
+    count = len(addresses(wildcards))
+    return ["--local-copy", *map(str, input.files[:count])] if count else []
 
 
 def measurement(wildcards, input):
     """Return the file that a measured scan is read from."""
     name = CONFIG.scans[wildcards.scan].source.file
-    return input.files[0] if "://" in name else name
+    return str(input.files[0]) if "://" in name else name
 
 
 def scan_file(wildcards):

@@ -36,8 +36,8 @@ rule evaluate:
         halves=option("halves"),
         stitched_halves=option("stitched_halves"),
     shell:
-        "python -m ptychoflow evaluate {input.dataset} {output.metrics} --refined {input.refined}"
-        " {params.stitched} {params.halves} {params.stitched_halves} --config {params.config:q} > {log} 2>&1"
+        "python -m ptychoflow evaluate --refined {input.refined:q} {params.stitched:q} {params.halves:q}"
+        " {params.stitched_halves:q} --config {params.config:q} -- {input.dataset:q} {output.metrics:q} > {log:q} 2>&1"
 
 
 rule sweep:
@@ -60,8 +60,8 @@ rule sweep:
     params:
         combinations=combinations,
     shell:
-        "python -m ptychoflow sweep {output.table} {input.metrics} --combinations {params.combinations:q}"
-        " --figure {output.figure} > {log} 2>&1"
+        "python -m ptychoflow sweep --combinations {params.combinations:q} --figure {output.figure:q}"
+        " -- {output.table:q} {input.metrics:q} > {log:q} 2>&1"
 
 
 rule paper:
@@ -94,5 +94,5 @@ rule report:
     params:
         title=CONFIG.title,
     shell:
-        "python -m ptychoflow report {output.page} {input.metrics} --networks {input.networks}"
-        " --sweeps {input.sweeps} --csv {output.table} --title {params.title:q} > {log} 2>&1"
+        "python -m ptychoflow report --networks {input.networks:q} --sweeps {input.sweeps:q} --csv {output.table:q}"
+        " --title={params.title:q} -- {output.page:q} {input.metrics:q} > {log:q} 2>&1"

@@ -24,8 +24,8 @@ rule export:
     params:
         model=option("model"),
     shell:
-        "python -m ptychoflow export {input.reconstruction} {output.folder} --scan {input.dataset} {params.model}"
-        " > {log} 2>&1"
+        "python -m ptychoflow export --scan {input.dataset:q} {params.model:q}"
+        " -- {input.reconstruction:q} {output.folder:q} > {log:q} 2>&1"
 
 
 rule export_file:
@@ -49,4 +49,5 @@ rule export_file:
         mem_mb=memory("export"),
         runtime=time("export"),
     shell:
-        "python -m ptychoflow export {input.reconstruction} {output.file} --scan {input.dataset} > {log} 2>&1"
+        "python -m ptychoflow export --scan {input.dataset:q}"
+        " -- {input.reconstruction:q} {output.file:q} > {log:q} 2>&1"

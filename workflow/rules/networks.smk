@@ -27,5 +27,6 @@ rule train:
         config=settings("train"),
         start=option("start"),
     shell:
-        "$PTYCHOFLOW_LAUNCH python -m ptychoflow train {input.datasets} {output.model} {params.start}"
-        ' --config {params.config:q} --runtime "$PTYCHOFLOW_RUNTIME" --tracking "$PTYCHOFLOW_TRACKING" > {log} 2>&1'
+        "$PTYCHOFLOW_LAUNCH python -m ptychoflow train {params.start:q} --config {params.config:q}"
+        ' --runtime "$PTYCHOFLOW_RUNTIME" --tracking "$PTYCHOFLOW_TRACKING"'
+        " -- {input.datasets:q} {output.model:q} > {log:q} 2>&1"

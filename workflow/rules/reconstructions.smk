@@ -24,8 +24,9 @@ rule infer:
     params:
         config=settings("infer"),
     shell:
-        "python -m ptychoflow infer {input.model} {input.dataset} {output.patches} --config {params.config:q}"
-        ' --runtime "$PTYCHOFLOW_RUNTIME" > {log} 2>&1'
+        "python -m ptychoflow infer --config {params.config:q}"
+        ' --runtime "$PTYCHOFLOW_RUNTIME"'
+        " -- {input.model:q} {input.dataset:q} {output.patches:q} > {log:q} 2>&1"
 
 
 rule stitch:
@@ -50,8 +51,9 @@ rule stitch:
     params:
         config=settings("stitch"),
     shell:
-        "python -m ptychoflow stitch {input.dataset} {input.patches} {output.reconstruction}"
-        ' --config {params.config:q} --runtime "$PTYCHOFLOW_RUNTIME" > {log} 2>&1'
+        "python -m ptychoflow stitch --config {params.config:q}"
+        ' --runtime "$PTYCHOFLOW_RUNTIME"'
+        " -- {input.dataset:q} {input.patches:q} {output.reconstruction:q} > {log:q} 2>&1"
 
 
 rule reconstruct:
@@ -77,8 +79,9 @@ rule reconstruct:
     params:
         config=settings("reconstruct"),
     shell:
-        "python -m ptychoflow reconstruct {input.model} {input.dataset} {output.reconstruction}"
-        ' --config {params.config:q} --runtime "$PTYCHOFLOW_RUNTIME" > {log} 2>&1'
+        "python -m ptychoflow reconstruct --config {params.config:q}"
+        ' --runtime "$PTYCHOFLOW_RUNTIME"'
+        " -- {input.model:q} {input.dataset:q} {output.reconstruction:q} > {log:q} 2>&1"
 
 
 rule refine:
@@ -103,5 +106,6 @@ rule refine:
         config=settings("refine"),
         start=option("start"),
     shell:
-        "python -m ptychoflow refine {input.dataset} {output.reconstruction} {params.start}"
-        ' --config {params.config:q} --runtime "$PTYCHOFLOW_RUNTIME" > {log} 2>&1'
+        "python -m ptychoflow refine {params.start:q} --config {params.config:q}"
+        ' --runtime "$PTYCHOFLOW_RUNTIME"'
+        " -- {input.dataset:q} {output.reconstruction:q} > {log:q} 2>&1"

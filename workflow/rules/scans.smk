@@ -29,8 +29,8 @@ rule simulate:
         config=settings("simulate"),
         probe=option("probe"),
     shell:
-        "python -m ptychoflow simulate {output.scan} {params.probe} --config {params.config:q}"
-        " --benchmark results/benchmarks/simulate/{wildcards.scan}.tsv > {log} 2>&1"
+        "python -m ptychoflow simulate {params.probe:q} --config {params.config:q}"
+        " --benchmark results/benchmarks/simulate/{wildcards.scan:q}.tsv -- {output.scan:q} > {log:q} 2>&1"
 
 
 rule convert:
@@ -57,8 +57,8 @@ rule convert:
         probe=option("probe"),
         local_copies=local_copies,
     shell:
-        "python -m ptychoflow convert {output.scan} {params.probe} {params.local_copies} --config {params.config:q}"
-        " > {log} 2>&1"
+        "python -m ptychoflow convert {params.probe:q} {params.local_copies:q} --config {params.config:q}"
+        " -- {output.scan:q} > {log:q} 2>&1"
 
 
 rule inspect:
@@ -83,7 +83,8 @@ rule inspect:
         file=measurement,
         config=settings("convert"),
     shell:
-        "python -m ptychoflow inspect {params.file:q} --output {output.findings} --config {params.config:q} > {log} 2>&1"
+        "python -m ptychoflow inspect --output {output.findings:q} --config {params.config:q}"
+        " -- {params.file:q} > {log:q} 2>&1"
 
 
 rule pack:
@@ -105,5 +106,5 @@ rule pack:
         config=settings("pack"),
         half=half_option,
     shell:
-        "python -m ptychoflow pack {input.scan} {output.dataset} {params.half} --config {params.config:q}"
-        " --benchmark results/benchmarks/pack/{wildcards.scan}.tsv > {log} 2>&1"
+        "python -m ptychoflow pack {params.half:q} --config {params.config:q}"
+        " --benchmark results/benchmarks/pack/{wildcards.scan:q}.tsv -- {input.scan:q} {output.dataset:q} > {log:q} 2>&1"

@@ -22,6 +22,7 @@ from ..config import (
     Training,
     load_config,
     merge,
+    read_yaml,
     validate,
 )
 from ..core.suggestions import did_you_mean
@@ -71,10 +72,7 @@ class ConfigManager:
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"config not found: {path}")
-        try:
-            data = yaml.safe_load(Path(path).read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is neither YAML nor JSON: {' '.join(str(error).split())}") from None
+        data = read_yaml(Path(path))
         if isinstance(data, dict) and "scans" in data:
             config = load_config(data)
             return cls(**{name: getattr(config, name) for name in SECTIONS if name in config.model_fields_set})

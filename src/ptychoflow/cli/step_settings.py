@@ -55,14 +55,18 @@ def parse_assignment(text: str) -> tuple[list[str], Any]:
     """
     import yaml
 
+    from ..config.unique_keys import load_yaml
+
     name, equals, value = text.partition("=")
     keys = name.strip().split(".")
     if not equals or len(keys) < 2 or not all(keys):
         raise ValueError(f"--set: expected SECTION.KEY=VALUE such as refinement.epochs=20, got {text!r}")
     try:
-        return keys, yaml.safe_load(value)
+        return keys, load_yaml(value)
     except yaml.YAMLError as error:
         raise ValueError(f"--set {name}: {value!r} is not YAML ({' '.join(str(error).split())})") from None
+    except ValueError as error:
+        raise ValueError(f"--set {name}: {error}") from None
 
 
 def assigned(settings: dict, keys: Sequence[str], value: Any) -> dict:
@@ -87,6 +91,7 @@ def read_settings(text: str | None, option: str) -> dict:
     import yaml
 
     from ..io.regular_file import check_regular
+    from ..config.unique_keys import load_json, load_yaml
 
     if not text:
         return {}
@@ -97,9 +102,11 @@ def read_settings(text: str | None, option: str) -> dict:
             raise FileNotFoundError(f"{option}: expected JSON text or a file, but {text} was not found")
         place, text = text, Path(text).read_text()
     try:
-        data = json.loads(text) if is_text else yaml.safe_load(text)
+        data = load_json(text) if is_text else load_yaml(text)
     except (yaml.YAMLError, json.JSONDecodeError) as error:
         raise ValueError(f"{place} is neither JSON nor YAML ({error})") from None
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
     if not isinstance(data, dict):
         raise ValueError(
             f"{place} holds {type(data).__name__}, expected sections such as {{'packing': {{'crop': 64}}}}"

@@ -6,7 +6,7 @@ scan or a method overrides what it names. What cannot change a result (devices, 
 """
 
 from .base import HALVES, NAME, ConfigError, Recipe, Section, merge, whole_scan
-from .loading import load_config, step_sections, validate
+from .loading import load_config, read_yaml, step_sections, validate
 from .reconstruction import Constraints, Evaluation, Inference, Refinement, Stitching
 from .root import IN_ONE, READS, Config, MethodEntry, Sweep
 from .runtime import Runtime, Tracking
@@ -67,6 +67,7 @@ __all__ = [
     "Validation",
     "load_config",
     "merge",
+    "read_yaml",
     "step_sections",
     "validate",
     "whole_scan",

@@ -14,7 +14,8 @@ from pydantic import (
     model_validator,
 )
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+"""Names of scans, methods and sweeps, which files are named after."""
 
 HALVES = ("even", "odd")
 """Names of the two halves of a scan's patterns."""
@@ -25,9 +26,9 @@ class ConfigError(ValueError):
 
 
 class Section(BaseModel):
-    """Settings that are read together: frozen, unknown keys refused."""
+    """Settings that are read together: frozen, unknown keys and numbers that are not finite refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def named(value: Any) -> Any:

@@ -12,6 +12,7 @@ from .base import ConfigError, Section
 from .root import IN_ONE, OTHER_COMMANDS, READS, Config
 from .scans import Source
 from .training import Shorthand, Training
+from .unique_keys import load_yaml
 
 
 def load_config(source: Path | str | dict) -> Config:
@@ -25,11 +26,24 @@ def load_config(source: Path | str | dict) -> Config:
     if not isinstance(source, dict):
         if not Path(source).is_file():
             raise FileNotFoundError(f"config not found: {source}")
-        try:
-            raw = yaml.safe_load(Path(source).read_text())
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+        raw = read_yaml(Path(source))
     return validate(Config, raw)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read the plain data in a YAML file.
+
+    Raises:
+        ConfigError: if it is not YAML, or a key stands twice in a section.
+    """
+    try:
+        return load_yaml(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not YAML ({error}): save it as UTF-8") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def validate(schema: type[Section], data: Any, where: str = "") -> Any:

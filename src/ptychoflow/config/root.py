@@ -1,6 +1,7 @@
 """The whole config: scans, methods and sweeps by name, and the defaults of every step."""
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -11,6 +12,8 @@ from .reconstruction import Evaluation, Inference, Refinement, Stitching
 from .runtime import Export, Runtime, Tracking
 from .scans import Packing, Simulation, Source
 from .training import Network, Training
+
+NAME_RULE = "expected letters, digits, - and _ in a name (at most 100), because files are named so"
 
 
 class ScanEntry(Section):
@@ -154,12 +157,7 @@ class Config(Section):
     def files(self, scan: str) -> list[str]:
         """Return the paths that the settings of a scan name, whether the files exist or not."""
         source = self.scans[whole_scan(scan)].source
-        if source is not None:
-            paths = [source.file, source.positions, source.probe]
-        else:
-            simulation = self.section("simulation", scan=scan)
-            paths = [simulation.probe.file, simulation.trajectory.file, *simulation.object.images]
-        return [path for path in paths if path is not None]
+        return source.files() if source is not None else self.section("simulation", scan=scan).files()
 
     def writes_no_patches(self, method: str) -> bool:
         """Return True if prediction and stitching are one step: without `write_patches`, and in learned refinement."""
@@ -175,7 +173,8 @@ class Config(Section):
             yield "scans is empty: name at least one, such as `leaves: {simulation: {object: dead_leaves}}`"
         for name, entry in self.scans.items():
             if not NAME.fullmatch(name):
-                yield f"scans.{name}: expected letters, digits, - and _ in a name, because files are named so"
+                yield f"scans.{name}: {NAME_RULE}"
+            yield from _problems_of_files(f"scans.{name}", self.files(name))
             if (entry.simulation is None) == (entry.source is None):
                 yield f"scans.{name}: expected either simulation (made here) or source (measured), not both or neither"
             elif (reference := self.probe_source(name)) is not None:
@@ -257,7 +256,7 @@ class Config(Section):
             yield "methods is empty: name at least one, such as `rpie: {initial_object: uniform, reconstruct: [...]}`"
         for name, entry in self.methods.items():
             if not NAME.fullmatch(name):
-                yield f"methods.{name}: expected letters, digits, - and _ in a name, because files are named so"
+                yield f"methods.{name}: {NAME_RULE}"
             if entry.initial_object == "network" and not entry.train_on:
                 yield (
                     f"methods.{name}.train_on is empty: name the scans to train on, or set initial_object: uniform for "
@@ -279,7 +278,7 @@ class Config(Section):
     def _problems_of_sweeps(self):
         for name, sweep in self.sweeps.items():
             if not NAME.fullmatch(name):
-                yield f"sweeps.{name}: expected letters, digits, - and _ in a name, because files are named so"
+                yield f"sweeps.{name}: {NAME_RULE}"
             for key, known in (("method", self.methods), ("scans", self.scans)):
                 for word in getattr(sweep, key):
                     if word not in known:
@@ -287,3 +286,14 @@ class Config(Section):
             for key, values in sweep.over.items():
                 if not values:
                     yield f"sweeps.{name}.over.{key} is empty: give values, such as [0, 1, 2]"
+
+
+def _problems_of_files(where: str, names: Iterable[str]) -> Iterator[str]:
+    """Yield what is wrong with names of files, which Snakemake and a shell read."""
+    for name in names:
+        if "{" in name or "}" in name:
+            yield f"{where}: {name} holds a brace, which stands for a wildcard in Snakemake: rename the file"
+        if name.startswith("-"):
+            yield f"{where}: {name} begins with a dash, as options do: write ./{name}"
+        if not name.isprintable() or not name.strip():
+            yield f"{where}: {name!r} is empty or holds a control character: rename the file"

@@ -1,5 +1,6 @@
 """Settings of scans: simulation, source of measured ones, packing."""
 
+from pathlib import PurePath
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -245,6 +246,11 @@ class Simulation(Section):
     seed: NonNegativeInt = 0
     """Seed of object, probe, positions and noise; each draws from a random stream of its own."""
 
+    def files(self) -> list[str]:
+        """Return the files that the settings name, whether they exist or not."""
+        names = (self.probe.file, self.trajectory.file, *self.object.images)
+        return [name for name in names if name is not None]
+
 
 class MeasuredGeometry(Section):
     """Geometry that a measured file does not carry, or carries wrongly. The report marks it as nominal."""
@@ -314,10 +320,10 @@ class Source(Section):
     link_folders: tuple[str, ...] = ()
     """Other folders that HDF5 links may lead to. By default only files in the folder of the measurement, or in folders
     below it, are opened."""
-    url: str | None = None
-    """Address to download the file from when the data cache does not hold it."""
+    url: Annotated[str, Field(pattern="^(https?|ftp|sftp)://|^doi:")] | None = None
+    """Address to download the file from when the data cache does not hold it; `file` is then its name in the cache."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """SHA-256 checksum that the file must have."""
+    """SHA-256 checksum that the file must have. A download without it is refused, with the value to put here."""
     geometry: MeasuredGeometry | None = None
     """Geometry, where the file has none or a wrong one."""
     domain: Literal["auto", "counts", "amplitude"] = "auto"
@@ -349,6 +355,19 @@ class Source(Section):
     estimate."""
     reconstruction: str | None = None
     """Reconstruction, as `METHOD/SCAN`, whose refined probe replaces that of the file."""
+
+    @model_validator(mode="after")
+    def _download_stays_in_the_cache(self) -> "Source":
+        path = PurePath(self.file)
+        if self.url is not None and (path.is_absolute() or ".." in path.parts or path.name == ""):
+            raise ValueError(
+                f"file: with url expected the name of the download in the data cache, such as scan.h5, got {self.file}"
+            )
+        return self
+
+    def files(self) -> list[str]:
+        """Return the files that the settings name, whether they exist or not."""
+        return [name for name in (self.file, self.positions, self.probe) if name is not None]
 
 
 class Packing(Section):

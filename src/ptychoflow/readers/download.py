@@ -45,7 +45,7 @@ def resolve_path(source: Source) -> Path:
 
     Raises:
         FileNotFoundError: if the file is in neither place and ``source.url`` is not set.
-        ValueError: if the checksum differs.
+        ValueError: if the checksum differs, or that of a download is not given.
     """
     cache = data_cache()
     path = next((place for place in (Path(source.file), cache / source.file) if place.exists()), None)
@@ -55,13 +55,24 @@ def resolve_path(source: Source) -> Path:
                 f"{source.file} not found, nor in the data cache {cache}: set PTYCHOFLOW_DATA or give source.url"
             )
         path = _download(source, cache)
-    if source.sha256 is not None and path.is_file() and (checksum := sha256(path)) != source.sha256:
-        raise ValueError(f"{path} has SHA-256 {checksum}, expected {source.sha256}: remove it and download it again")
+    if path.is_file() and (source.sha256 is not None or source.url is not None):
+        _check_checksum(path, source)
     return path
 
 
+def _check_checksum(path: Path, source: Source) -> None:
+    checksum = sha256(path)
+    if source.sha256 is None:
+        raise ValueError(
+            f"{path} comes from {source.url} and source.sha256 is not set: if it is the file you expect, set "
+            f"source.sha256 to {checksum}"
+        )
+    if checksum != source.sha256:
+        raise ValueError(f"{path} has SHA-256 {checksum}, expected {source.sha256}: remove it and download it again")
+
+
 def data_cache() -> Path:
-    """Return the folder that keeps downloaded measurements: ``PTYCHOFLOW_DATA``, else the user's cache."""
+    """Return the folder that keeps downloads: ``PTYCHOFLOW_DATA``, or that of the user."""
     import pooch
 
     folder = os.environ.get("PTYCHOFLOW_DATA")
@@ -71,6 +82,8 @@ def data_cache() -> Path:
 def _download(source: Source, cache: Path) -> Path:
     import pooch
 
+    if not (cache / source.file).resolve().is_relative_to(cache.resolve()):
+        raise ValueError(f"{source.file} lies outside the data cache {cache}: name the download without a folder")
     logger.info("downloading %s to %s", source.url, cache)
     try:
         return Path(pooch.retrieve(source.url, known_hash=source.sha256, fname=source.file, path=cache))

@@ -33,6 +33,7 @@ from .formats.tike import read_tike
 from .position_table import TEXTS, read_position_table
 from .raw_scan import Measurement
 from .scan_positions import Positions
+from .source_files import beside
 
 DAMAGE = (OSError, EOFError, LookupError, TypeError, ArithmeticError, RuntimeError, struct.error, csv.Error)
 """Errors that libraries raise over damaged files, besides ValueError; FileNotFoundError is passed on."""
@@ -243,8 +244,7 @@ def _kinds(path: Path) -> set[str]:
 
 def _beside(path: Path, other: str) -> Path:
     """Return the path of another file, as it is named or in the folder of the first."""
-    folder = path if path.is_dir() else path.parent
-    candidate = next((candidate for candidate in (Path(other), folder / other) if candidate.is_file()), None)
+    candidate = beside(path, other)
     if candidate is None:
         raise FileNotFoundError(f"{other} not found, nor beside {path}: check source.positions and source.probe")
     return candidate

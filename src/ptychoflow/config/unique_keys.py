@@ -1,0 +1,46 @@
+"""Reading of YAML and JSON in which a key that stands twice is an error, instead of the last one winning in silence."""
+
+import json
+from typing import Any
+
+import yaml
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Loader of plain data that refuses a repeated key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        lines = [key.start_mark.line + 1 for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                first = lines[keys.index(key)]
+                raise ValueError(f"{key} stands twice (lines {first} and {lines[number]}): remove one of them")
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str) -> Any:
+    """Return the plain data in a YAML text.
+
+    Raises:
+        ValueError: naming a key that stands twice, and its lines.
+        yaml.YAMLError: if it is not YAML.
+    """
+    return yaml.load(text, _UniqueKeyLoader)
+
+
+def load_json(text: str) -> Any:
+    """Return the plain data in a JSON text.
+
+    Raises:
+        ValueError: naming a key that stands twice, or an error of JSON.
+    """
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    repeated = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
+    if repeated is not None:
+        raise ValueError(f"{repeated} stands twice: remove one of them")
+    return dict(pairs)
