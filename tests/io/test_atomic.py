@@ -1,6 +1,8 @@
 """Files appear whole or not at all."""
 
+import ast
 import errno
+import itertools
 import json
 import os
 import signal
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ptychoflow.io import atomic
 from ptychoflow.io.atomic import atomic_dir, atomic_file, write_json
 from ptychoflow.io.json_file import read_json
 from ptychoflow.io.provenance import record_provenance, sha256
@@ -95,14 +98,99 @@ def test_what_takes_its_name_is_on_the_disk(tmp_path, monkeypatch):
     seen = _watched(monkeypatch, "fsync", "replace", "rename")
     with atomic_file(tmp_path / "a") as partial:
         partial.write_text("new")
-    assert seen == [("fsync", partial), ("replace", partial)]
+    assert seen == [("fsync", partial), ("replace", partial), ("fsync", tmp_path)]
     seen.clear()
     with atomic_dir(tmp_path / "d", "*") as partial:
         (partial / "deep").mkdir()
         (partial / "deep" / "b").write_text("new")
-    *flushed, last = seen
+    *flushed, renamed, last = seen
     assert {path for _, path in flushed} == {partial / "deep" / "b", partial / "deep", partial}
-    assert {name for name, _ in flushed} == {"fsync"} and last == ("rename", partial)
+    assert {name for name, _ in flushed} == {"fsync"}
+    assert renamed == ("rename", partial) and last == ("fsync", tmp_path)
+
+
+def _write_dir(path: Path, word: str) -> None:
+    with atomic_dir(path, "*") as partial:
+        for name in ("a", "b"):
+            (partial / name).write_text(word)
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["exchanged", "moved"])
+def test_a_folder_is_replaced_with_and_without_the_exchange_of_the_system(tmp_path, monkeypatch, exchange):
+    if not exchange:
+        monkeypatch.setattr(atomic, "_exchange", lambda first, second: False)
+    for word in ("old", "new"):
+        _write_dir(tmp_path / "d", word)
+    assert {path.read_text() for path in (tmp_path / "d").iterdir()} == {"new"}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
+    _write_dir(tmp_path / "d", "old")
+    monkeypatch.setattr(atomic, "_exchange", lambda first, second: False)
+    real = os.rename
+
+    def rename(source, target):
+        if Path(source).name == "new":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError, match="Input/output error"):
+        _write_dir(tmp_path / "d", "new")
+    assert {path.read_text() for path in (tmp_path / "d").iterdir()} == {"old"}
+
+
+KILLED_BETWEEN_TWO_MOVES = """
+import os, sys
+from pathlib import Path
+from ptychoflow.io import atomic
+atomic._exchange = lambda first, second: False
+real = os.rename
+def rename(source, target):
+    if Path(source).name == "new":
+        os.kill(os.getpid(), 9)
+    real(source, target)
+os.rename = rename
+with atomic.atomic_dir(Path(sys.argv[1]), "*") as partial:
+    (partial / "a").write_text("new")
+"""
+
+
+def test_the_next_write_brings_back_what_a_killed_one_had_moved_away(tmp_path):
+    _write_dir(tmp_path / "d", "old")
+    subprocess.run([sys.executable, "-c", KILLED_BETWEEN_TWO_MOVES, tmp_path / "d"], check=False)
+    assert not (tmp_path / "d").exists()
+    with pytest.raises(RuntimeError), atomic_dir(tmp_path / "d", "*"):
+        raise RuntimeError
+    assert {path.read_text() for path in (tmp_path / "d").iterdir()} == {"old"}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+READ_ON = """
+import sys
+from pathlib import Path
+from ptychoflow.io.atomic import read_whole
+folder, opens, kinds = Path(sys.argv[1]), int(sys.argv[2]), set()
+print(flush=True)
+while opens > 0 or len(kinds) < 2:
+    opens -= 1
+    kinds.add(read_whole(folder, lambda: tuple((folder / name).read_text() for name in ("a", "b"))))
+print(sorted(kinds))
+"""
+
+
+def test_readers_of_a_folder_that_is_replaced_see_the_old_or_the_new_one(tmp_path):
+    """`benchmarks/replacement.py` does the same with datasets, 5,000 times."""
+    _write_dir(tmp_path / "d", "old")
+    command = [sys.executable, "-c", READ_ON, tmp_path / "d", "300"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+        reader.stdout.readline()
+        words = itertools.cycle(["new", "old"])
+        while reader.poll() is None:
+            _write_dir(tmp_path / "d", next(words))
+        assert reader.returncode == 0, reader.stderr.read()
+        assert ast.literal_eval(reader.stdout.read()) == [("new", "new"), ("old", "old")]
 
 
 BEGIN_AND_WAIT = """

@@ -60,11 +60,14 @@ class PtychoModel:
             ValueError: if it is damaged, of another version or another program's.
         """
         from ..io.json_file import read_json
+        from ..io.provenance import sha256
         from ..models.checkpoint import read_model
 
-        beside = Path(path).with_suffix(".json")
+        model, beside = read_model(Path(path)), Path(path).with_suffix(".json")
         record = read_json(beside) if beside.is_file() else {}
-        return cls(read_model(Path(path)), tracked_run(record), record)
+        if record.get("checkpoint_sha256") != sha256(Path(path)):
+            record = {}  # of another training
+        return cls(model, tracked_run(record), record)
 
     @classmethod
     def from_ptychopinn(cls, path: Path | str) -> "PtychoModel":
@@ -115,9 +118,16 @@ class PtychoModel:
         return trained_with(self.model.metadata)
 
     def save(self, path: Path | str) -> None:
-        """Write a checkpoint atomically: tensors and plain data only."""
+        """Write a checkpoint atomically: tensors and plain data only.
+
+        Raises:
+            ValueError: if the path does not end in ``.ckpt``, or something else than a checkpoint stands there.
+        """
+        from ..io.output_guard import check_outputs
+        from ..io.product_kinds import CHECKPOINT
         from ..models.checkpoint import write_model
 
+        check_outputs([(Path(path), CHECKPOINT)])
         write_model(Path(path), self.model)
 
     def save_mlflow(

@@ -11,7 +11,7 @@ from ..config import HALVES, Evaluation
 from ..core.reconstruction import Reconstruction
 from ..io.atomic import atomic_dir, write_json
 from ..io.dataset import open_dataset
-from ..io.provenance import different_input, record_provenance
+from ..io.provenance import different_input, record_provenance, sha256
 from ..metrics.stage_metrics import (
     HalfPaths,
     check_ground_truth,
@@ -23,8 +23,12 @@ from ..metrics.stage_metrics import (
 from ..reporting.figure_arrays import figure_arrays
 from ..reporting.figures import FILES, draw_all
 from ..reporting.results import FORMAT
+from ..runtime.memory import check_memory
 
 logger = logging.getLogger(__name__)
+
+PIXEL_BYTES = 100
+"""Memory per pixel of an object at least: stages and reference in one frame, their spectra, maps to draw."""
 
 
 def evaluate(
@@ -64,6 +68,11 @@ def evaluate(
     paths = {name: path for name, path in (("network", stitched), ("refined", refined)) if path is not None}
     reconstructions = {name: read_stage(path, scan) for name, path in paths.items()}
     logger.info("read %s: %d patterns; %s", dataset, len(scan), ", ".join(map(str, paths.values())))
+    check_memory(
+        PIXEL_BYTES * max(each.object.size for each in reconstructions.values()),
+        f"the evaluation of {dataset}",
+        "free memory, or reconstruct a part of the scan",
+    )
     half_paths = {"network": stitched_halves, "refined": halves}
     provenance = record_provenance(evaluation, dataset=dataset, **paths, **_name_halves(half_paths))
     _warn_of_other_datasets(paths, reconstructions, dataset, provenance)
@@ -79,6 +88,7 @@ def evaluate(
     with atomic_dir(Path(output).with_suffix(""), ("arrays.npz", *FILES)) as folder:
         np.savez_compressed(folder / "arrays.npz", **arrays)  # type: ignore[arg-type]  # stub: keywords are allow_pickle
         draw_all(folder, arrays, metrics)
+        metrics["arrays_sha256"] = sha256(folder / "arrays.npz")
     write_json(output, metrics)
     _log_metrics(metrics)
     logger.info("evaluated %s in %.1f s", output, time.perf_counter() - began)

@@ -1,5 +1,6 @@
 """The ``report`` command: all results on one self-contained page and in one table."""
 
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -53,8 +54,10 @@ def report(
     _check_unique(results)
     logger.info("read %d metrics files, %d training logs", len(results), len(records))
     benchmarks = read_benchmarks(Path(metrics[0]).resolve().parents[2] / "benchmarks", results, records)
+    table = table_text(results)
+    stamp = hashlib.sha256(table.encode()).hexdigest()
     packed = PackedData(f"{Path(output).stem}_data")
-    page = render(title, results, records, sweep_points, benchmarks, code_version(), packed)
+    page = render(title, results, records, sweep_points, benchmarks, code_version(), packed, stamp)
     if packed.files:
         with atomic_dir(Path(output).with_name(packed.folder), ("*.js",)) as folder:
             for name, text in packed.files.items():
@@ -62,7 +65,7 @@ def report(
     with atomic_file(output) as partial:
         partial.write_text(page, encoding="utf-8")
     with atomic_file(csv) as partial:
-        partial.write_text(table_text(results), encoding="utf-8")
+        partial.write_text(table, encoding="utf-8")
     logger.info("wrote %s: %.1f MB in %.1f s", output, len(page) * 1e-6, time.perf_counter() - began)
 
 

@@ -1,5 +1,6 @@
 """Atomic writes of files, folders and JSON, with readable errors for full disks and unwritable places."""
 
+import ctypes
 import errno
 import fcntl
 import fnmatch
@@ -8,15 +9,39 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
+
+Content = TypeVar("Content")
 
 NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG)
+NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM, errno.EXDEV)
+"""Errors of systems and disks that cannot exchange two names."""
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Arguments of the system call renameat2: paths are relative to the working folder; exchange the two names."""
+ATTEMPTS = 100
+"""Times that a folder is read anew because it was replaced meanwhile."""
+OLD = "old"
+"""Name of an earlier folder within the staging folder of the one that replaces it."""
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LEFT_BY_OTHERS = (".snakemake_timestamp", ".DS_Store")
 """Files that other programs put into any folder."""
+
+_REPLACEABLE: ContextVar[frozenset[Path]] = ContextVar("replaceable", default=frozenset())
+"""Folders that are replaced whatever they hold."""
+
+
+@contextmanager
+def replacing(*paths: Path) -> Iterator[None]:
+    """Replace folders at these paths in the block whatever they hold, as the option ``--force`` asks."""
+    token = _REPLACEABLE.set(frozenset(path.absolute() for path in paths))
+    try:
+        yield
+    finally:
+        _REPLACEABLE.reset(token)
 
 
 @contextmanager
@@ -43,30 +68,7 @@ def atomic_file(path: Path, size: int = 0) -> Iterator[Path]:
         yield place / path.name
         _flush_to_disk(place / path.name)
         os.replace(place / path.name, path)
-
-
-def check_output(path: Path, *endings: str) -> None:
-    """Refuse an output that cannot be written or has a wrong ending, before the work for it is done.
-
-    Args:
-        path: the output.
-        endings: suffixes that it may have, in lower case with the dot.
-
-    Raises:
-        ValueError: if its name has another ending, or it is a folder.
-        OSError: if the place is not writable.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in endings:
-        raise ValueError(
-            f"the output is called {path.name}, expected a name that ends in {' or '.join(endings)}: rename it"
-        )
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a file")
-    place = next(parent for parent in path.absolute().parents if parent.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        reason = "is not writable" if place.is_dir() else "is a file"
-        raise OSError(f"{path} cannot be written ({place} {reason}): choose a writable location")
+        _flush_to_disk(path.parent)
 
 
 @contextmanager
@@ -91,9 +93,71 @@ def atomic_dir(path: Path, names: Sequence[str]) -> Iterator[Path]:
         fresh.mkdir()
         yield fresh
         _flush_to_disk(*fresh.rglob("*"), fresh)
-        if path.exists():
-            os.rename(path, place / "old")
+        _put_in_place(fresh, path, place / OLD)
+        _flush_to_disk(path.parent)
+
+
+def _put_in_place(fresh: Path, path: Path, old: Path) -> None:
+    """Rename a folder to ``path``; an earlier folder there goes away in the same instant, where the system can.
+
+    Where it cannot, the earlier one is moved to ``old`` first; a process that is killed between the two moves leaves it
+    there, and the next write moves it back.
+    """
+    if not os.path.lexists(path):
         os.rename(fresh, path)
+        return
+    if _exchange(fresh, path):
+        return
+    os.rename(path, old)
+    try:
+        os.rename(fresh, path)
+    except OSError:
+        os.rename(old, path)
+        raise
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two names of folders in one instant (Linux); False where the system or the disk cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    if renameat2(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), RENAME_EXCHANGE) == 0:
+        return True
+    if (error := ctypes.get_errno()) in NO_EXCHANGE:
+        return False
+    raise OSError(error, os.strerror(error), str(second))
+
+
+def read_whole(folder: Path, read: Callable[[], Content]) -> Content:
+    """Return what ``read`` reads of a folder, all of it from one folder even if another one takes its place meanwhile.
+
+    Args:
+        folder: the folder.
+        read: opens its files; called again if the folder was replaced.
+
+    Raises:
+        Exception: whatever ``read`` raises over a folder that stays in its place.
+    """
+    for attempt in range(ATTEMPTS):
+        before = _identity(folder)
+        try:
+            content = read()
+        except Exception:
+            if attempt + 1 == ATTEMPTS or _identity(folder) == before:
+                raise
+            continue
+        if _identity(folder) == before:
+            return content
+    raise OSError(f"{folder} is being replaced again and again: wait until the program that writes it has ended")
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """Return what tells a folder from the one that takes its place; None if it is missing."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 def _check_replaceable(path: Path, names: Sequence[str]) -> None:
@@ -103,7 +167,7 @@ def _check_replaceable(path: Path, names: Sequence[str]) -> None:
     inside = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
     known = (*names, *LEFT_BY_OTHERS)
     others = [name for name in inside if not any(fnmatch.fnmatchcase(name, pattern) for pattern in known)]
-    if others:
+    if others and path.absolute() not in _REPLACEABLE.get():
         raise ValueError(f"{path} holds other files ({', '.join(others[:3])}): name a new folder")
 
 
@@ -182,6 +246,8 @@ def _remove_stale(path: Path) -> None:
     staging_name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
     for place in path.parent.iterdir():
         if staging_name.fullmatch(place.name) and place.is_dir() and (handle := _lock(place)) is not None:
+            if (place / OLD).is_dir() and not os.path.lexists(path):
+                os.rename(place / OLD, path)  # killed before the new folder was in its place
             shutil.rmtree(place, ignore_errors=True)
             _unlock(handle)
 

@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field
 
 from ..core.scan import Geometry, GroundTruth, Scan, check_counts, check_photons, smallest_dtype
 from ..runtime.progress import track
-from .atomic import atomic_dir, preallocate, write_json
+from .atomic import atomic_dir, preallocate, read_whole, write_json
 from .json_file import Schema, check_schema, read_json
 from .metadata import Metadata, Provenance
 from .npz_archive import open_npy, read_npy_header
@@ -129,6 +129,10 @@ def open_dataset(folder: Path) -> Scan:
         ValueError: if the manifest and the arrays disagree, or an older version wrote them.
     """
     folder = Path(folder)
+    return read_whole(folder, lambda: _open_dataset(folder))
+
+
+def _open_dataset(folder: Path) -> Scan:
     manifest = read_manifest(folder)
     arrays = {name: _open_array(folder, name, entry) for name, entry in manifest["arrays"].items()}
     missing = sorted({"counts", "positions", "probe"} - arrays.keys())

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from ..core.arrays import as_tensor
-from .atomic import preallocate, write_json
+from .atomic import preallocate, read_whole, write_json
 from .json_file import Schema, check_schema, read_json
 from .metadata import Provenance
 from .npz_archive import open_npy
@@ -180,6 +180,10 @@ def read_patches(folder: Path) -> PatchSet:
         ValueError: if the manifest and the arrays disagree, or another version wrote them.
     """
     folder = Path(folder)
+    return read_whole(folder, lambda: _read_patches(folder))
+
+
+def _read_patches(folder: Path) -> PatchSet:
     check_regular(folder / "manifest.json")
     if not (folder / "manifest.json").is_file():
         raise FileNotFoundError(f"patches not found: {folder} holds no manifest.json: run infer into it")

@@ -31,6 +31,7 @@ def render(
     benchmarks: Sequence[Timing],
     version: str,
     packed: PackedData,
+    table_sha256: str = "",
 ) -> str:
     """Return a report as HTML.
 
@@ -42,6 +43,7 @@ def render(
         benchmarks: of the steps; without them the times that the products hold are shown.
         version: of the code that renders the page.
         packed: takes the values that the page shows in detail; those that do not fit into it are left there.
+        table_sha256: checksum of the table that is written with the page, which shows that the two belong together.
     """
     scans = by_scan(results)
     sections = [scan_section(found, Detail.for_results(len(results)), packed) for found in scans.values()]
@@ -57,6 +59,7 @@ def render(
     environment.filters |= {"draw": draw, "as_json": as_json}
     return environment.get_template("page.html").render(
         title=title,
+        table_sha256=table_sha256,
         lead=lead([_chosen(found) for found in scans.values()], results, records),
         css=Markup((HERE / "page.css").read_text()),
         js=Markup((HERE / "page.js").read_text() + (HERE / "page.explorer.js").read_text()),

@@ -5,14 +5,18 @@ import io
 import json
 import math
 import statistics
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..io.json_file import read_json
+from ..io.provenance import sha256
 
 FORMAT = 3
 """Version of the metrics files that this code writes and reads."""
+ATTEMPTS = 5
+"""Times that metrics and arrays are read anew, 0.1 s apart, while they do not belong together."""
 
 
 @dataclass(frozen=True)
@@ -254,11 +258,16 @@ def seed_groups(records: Sequence[dict]) -> list[list[str]]:
 
 
 def _read_result(path: Path) -> Result:
-    metrics = read_metrics(path)
+    """Read metrics and their arrays; an evaluation that is replacing them right now is waited for."""
     arrays = path.with_suffix("") / "arrays.npz"
-    if not arrays.is_file():
-        raise FileNotFoundError(f"{arrays} not found, which belongs to {path}: run `ptychoflow evaluate` again")
-    return Result(metrics, arrays)
+    for _ in range(ATTEMPTS):
+        metrics = read_metrics(path)
+        if not arrays.is_file():
+            raise FileNotFoundError(f"{arrays} not found, which belongs to {path}: run `ptychoflow evaluate` again")
+        if metrics.get("arrays_sha256") in (None, sha256(arrays)):
+            return Result(metrics, arrays)
+        time.sleep(0.1)
+    raise ValueError(f"{arrays} is damaged or of another evaluation than {path}: run `ptychoflow evaluate` again")
 
 
 def _read(path: Path, kind: str) -> dict:

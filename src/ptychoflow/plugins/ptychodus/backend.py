@@ -96,6 +96,9 @@ def train_on(folder: Path, output: Path, configs: Any, callbacks: "Sequence[Call
     from ...api import PtychoDataLoader
     from ...api.config import ConfigManager
     from ...commands.train import train
+    from ...io.atomic import write_json
+    from ...io.json_file import read_json
+    from ...io.provenance import sha256
     from ...models.checkpoint import read_model, write_model
 
     sections = settings_of(configs)
@@ -113,6 +116,8 @@ def train_on(folder: Path, output: Path, configs: Any, callbacks: "Sequence[Call
     model = read_model(path)
     kept = {"mode": configs.model_config.mode, **{name: sections[name] for name in ("inference", "stitching")}}
     write_model(path, dataclasses.replace(model, metadata=model.metadata | {"ptychodus": kept}))
+    log = path.with_suffix(".json")
+    write_json(log, read_json(log) | {"checkpoint_sha256": sha256(path)})
 
 
 def training_scans(folder: Path, labelled: bool) -> "list[Scan]":
