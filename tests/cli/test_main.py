@@ -74,7 +74,7 @@ def test_without_a_command_there_is_help_and_exit_code_2(words, capsys):
     ("words", "message"),
     [
         (["pak"], "ptychoflow: pak: no such command; did you mean pack? (see ptychoflow --help)"),
-        (["zzz"], "zzz: no such command; known: simulate, convert, "),
+        (["zzz"], "zzz: no such command; known: run, init, "),
         (
             ["config", "shw"],
             "ptychoflow config: shw: no such command; did you mean show? (see ptychoflow config --help)",

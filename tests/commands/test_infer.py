@@ -16,6 +16,7 @@ from ptychoflow.config import Inference, Network, Runtime
 from ptychoflow.inference import prediction
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.io.patch_store import read_patches
+from ptychoflow.io.product_kinds import PATCHES
 from ptychoflow.models.checkpoint import Model, write_model
 from ptychoflow.networks.group_network import GroupReconstructor
 
@@ -40,6 +41,7 @@ def _patches(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_every_pattern_is_in_a_group_and_each_patch_lies_amid_its_own(model, tiny_dataset, tmp_path):
     infer(model, tiny_dataset, tmp_path / "patches", FINE, CPU)
+    assert PATCHES.is_product(tmp_path / "patches")
     patches, scan = read_patches(tmp_path / "patches"), open_dataset(tiny_dataset)
     np.testing.assert_array_equal(np.unique(patches.members), np.arange(len(scan)))
     assert len(patches) < len(scan) / 2

@@ -33,6 +33,8 @@ from ptychoflow.config import (
 )
 from ptychoflow.data.datamodule import TrainingData
 from ptychoflow.io.dataset import open_dataset, write_dataset
+from ptychoflow.io.product_kinds import CHECKPOINT, TRAINING_LOG
+from ptychoflow.io.provenance import sha256
 from ptychoflow.models.checkpoint import read_model
 from ptychoflow.training import run as module
 from ptychoflow.training.network_setup import build_network
@@ -71,7 +73,9 @@ def test_training_lowers_the_loss_and_writes_model_and_record(tiny_dataset, tmp_
     output = tmp_path / "results" / "networks" / "pinn.ckpt"
     training = RECIPE.model_copy(update={"stages": (Stage(epochs=3, physics_weight=0.5),), "groups_per_epoch": 160})
     _train(tiny_dataset, output, training)
+    assert CHECKPOINT.is_product(output) and TRAINING_LOG.is_product(output.with_suffix(".json"))
     record = json.loads(output.with_suffix(".json").read_text())
+    assert record["checkpoint_sha256"] == sha256(output)
     assert record["stages"][0]["loss_last"] < 0.9 * record["stages"][0]["loss_first"]
     assert record["steps"] == 60 and len(record["curves"]["loss"]) == 60 == len(record["curves"]["learning_rate"])
     assert len(record["validation"]["patch_error"]) == 3 == len(record["validation"]["correlation"])

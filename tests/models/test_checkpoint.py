@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ptychoflow.config import Network
+from ptychoflow.io.product_kinds import CHECKPOINT
 from ptychoflow.models.checkpoint import FORMAT, Model, read_model, write_model
 from ptychoflow.networks.group_network import GroupReconstructor
 
@@ -19,6 +20,7 @@ def model() -> Model:
 
 def test_a_model_comes_back_with_weights_normalisation_and_facts(tmp_path, model):
     write_model(tmp_path / "m.ckpt", model)
+    assert CHECKPOINT.is_product(tmp_path / "m.ckpt")
     back = read_model(tmp_path / "m.ckpt")
     assert (back.size, back.metadata, back.network.window) == (32, model.metadata, 16)
     assert back.network.settings == model.network.settings

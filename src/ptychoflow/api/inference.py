@@ -54,13 +54,14 @@ class ReconstructionResult:
         """Write a ptychodus product (HDF5), atomically.
 
         Raises:
-            ValueError: if the path does not end in ``.h5``, or is a folder.
+            ValueError: if the path does not end in ``.h5``, or something else than a reconstruction stands there.
             OSError: if it cannot be written.
         """
-        from ..io.atomic import check_output
-        from ..io.reconstruction_h5 import ENDINGS, write_reconstruction
+        from ..io.output_guard import check_outputs
+        from ..io.product_kinds import RECONSTRUCTION
+        from ..io.reconstruction_h5 import write_reconstruction
 
-        check_output(Path(path), *ENDINGS)
+        check_outputs([(Path(path), RECONSTRUCTION)])
         write_reconstruction(Path(path), self.reconstruction)
 
 

@@ -29,12 +29,16 @@ class Trainer:
                 disk without it.
 
         Raises:
-            ValueError: if the scans do not suit each other or the settings, or the training collapses.
+            ValueError: if the scans do not suit each other or the settings, the training collapses, or something
+                else than a checkpoint stands at the output.
         """
         from ..commands.train import train
+        from ..io.output_guard import check_outputs
+        from ..io.product_kinds import CHECKPOINT, TRAINING_LOG
 
         with tempfile.TemporaryDirectory() as scratch, self.loader.folders() as folders:
             path = Path(output) if output is not None else Path(scratch) / "networks" / "model.ckpt"
+            check_outputs([(path, CHECKPOINT), (path.with_suffix(".json"), TRAINING_LOG)], folders)
             config = self.config
             train(folders, path, config.network, config.training, config.runtime, config.tracking)
             return PtychoModel.load(path)

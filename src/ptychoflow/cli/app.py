@@ -12,6 +12,7 @@ from cyclopts import App, Group, Parameter
 from .. import __version__
 from .commands_table import COMMANDS, FAMILIES, GROUPS, Command
 from .help_format import PlainHelp
+from .outputs import OUTPUTS
 from .signatures import CommandSignature, read_description, read_help, read_signature
 from .step_settings import RUN_SECTIONS
 
@@ -34,6 +35,7 @@ RUN_MEANINGS = {
     "runtime": '{"devices": ...}: devices, workers, memory',
     "tracking": '{"uri": ...}: where MLflow keeps runs',
 }
+FORCE = "replace what stands at the output even if it is not such a product; an input is never replaced"
 BENCHMARK = "write time and memory, as Snakemake does"
 PREFIX = "ptychoflow "
 """Start of the names under which cyclopts asks for a command."""
@@ -165,6 +167,8 @@ def common_options(command: Command, signature: CommandSignature) -> list[inspec
     for name in RUN_SECTIONS:
         if name in signature.sections:
             options.append(_option(name, str | None, EXECUTION, "JSON|FILE", RUN_MEANINGS[name]))
+    if command.name in OUTPUTS:
+        options.append(_option("force", bool, EXECUTION, None, FORCE))
     if settings:
         options.append(_option("benchmark", Path | None, EXECUTION, "FILE.tsv", BENCHMARK))
     if command.name != "ptychodus":

@@ -3,7 +3,7 @@
 import inspect
 from pathlib import Path
 
-from ..io.atomic import atomic_file, check_output
+from ..io.atomic import atomic_file
 from .app import ABOUT, command_parameters, metavar, option_name, usage
 from .commands_table import COMMANDS, GROUPS, Command
 from .signatures import read_help
@@ -35,7 +35,6 @@ def commands(output: Path) -> None:
     Example:
         ptychoflow docs commands docs/reference/commands.md
     """
-    check_output(output, ".md")
     with atomic_file(output) as partial:
         partial.write_text(page())
 

@@ -7,15 +7,19 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from cyclopts import CycloptsError
 
+from ..io.atomic import replacing
+from ..io.output_guard import check_outputs
 from .app import Invocation, make_app
 from .exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, TERMINATED
 from .extras import missing_extra
+from .outputs import inputs_of, outputs_of
 from .usage_errors import usage_error
 
 TRACEBACK = "PTYCHOFLOW_TRACEBACK"
@@ -107,14 +111,17 @@ def load(name: str) -> ModuleType:
 def _call(invocation: Invocation, values: dict[str, Any]) -> int:
     """Call the function of a command; what it returns is an exit code or a text to print."""
     command, sections = invocation.command, invocation.signature.sections
-    benchmark = values.pop("benchmark", None)
-    if sections:
-        values |= _settings(invocation, values)
-        _take_gpus(values)
+    arguments = dict(values)
+    benchmark, force = values.pop("benchmark", None), values.pop("force", False)
+    settings = _settings(invocation, values) if sections else {}
+    outputs = _checked_outputs(command.name, arguments, settings, force)
+    values |= settings
+    _take_gpus(values)
     _refuse_special_files(values)
     positional = values.pop("arguments", ()) if command.name == "ptychodus" else ()
     module, _, function = command.function.partition(":")
-    answer = getattr(load(module), function)(*positional, **values)
+    with replacing(*outputs) if force else nullcontext():
+        answer = getattr(load(module), function)(*positional, **values)
     if isinstance(answer, str):
         print(answer)
     if benchmark is not None:
@@ -128,6 +135,14 @@ def _refuse_special_files(values: dict[str, Any]) -> None:
         for path in value if isinstance(value, list | tuple) else (value,):
             if isinstance(path, Path):
                 load("io.regular_file").check_not_special(path)
+
+
+def _checked_outputs(command: str, arguments: dict[str, Any], settings: dict[str, Any], force: bool) -> list[Path]:
+    """Return what a command will write, once it is certain that no input and nothing foreign is lost."""
+    outputs = outputs_of(command, arguments)
+    if outputs:
+        check_outputs(outputs, inputs_of(command, arguments, settings), force)
+    return [path for path, _ in outputs]
 
 
 def _settings(invocation: Invocation, values: dict[str, Any]) -> dict[str, Any]:

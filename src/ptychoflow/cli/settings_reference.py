@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..config import READS, Config, ConfigError
 from ..core.suggestions import did_you_mean
 from ..interop.ptychopinn.glossary import describe, every_name, names_of
-from ..io.atomic import atomic_file, check_output, write_json
+from ..io.atomic import atomic_file, write_json
 
 INTRODUCTION = """# Settings
 
@@ -64,7 +64,6 @@ def reference(output: Path) -> None:
     Example:
         ptychoflow config reference docs/reference/settings.md
     """
-    check_output(output, ".md")
     with atomic_file(output) as partial:
         partial.write_text(page())
 
@@ -84,7 +83,6 @@ def schema(output: Path) -> None:
     Example:
         ptychoflow config schema config/config.schema.json
     """
-    check_output(output, ".json")
     write_json(output, Config.model_json_schema())
 
 

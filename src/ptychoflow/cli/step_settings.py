@@ -90,8 +90,8 @@ def read_settings(text: str | None, option: str) -> dict:
     """
     import yaml
 
-    from ..io.regular_file import check_regular
     from ..config.unique_keys import load_json, load_yaml
+    from ..io.regular_file import check_regular
 
     if not text:
         return {}

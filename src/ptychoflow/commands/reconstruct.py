@@ -8,10 +8,10 @@ from pathlib import Path
 from ..config import Inference, Runtime, Stitching
 from ..core.reconstruction import name_for
 from ..inference.scan_reconstruction import reconstruct_scan
-from ..io.atomic import check_output, staging_dir
+from ..io.atomic import staging_dir
 from ..io.dataset import open_dataset
 from ..io.provenance import record_provenance
-from ..io.reconstruction_h5 import ENDINGS, write_reconstruction
+from ..io.reconstruction_h5 import write_reconstruction
 from ..models.checkpoint import read_model
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,6 @@ def reconstruct(
         ptychoflow reconstruct pinn.ckpt datasets/star star.h5
     """
     began = time.perf_counter()
-    check_output(output, *ENDINGS)
     scan, trained = open_dataset(dataset), read_model(model)
     logger.info("read %s and %s: %d patterns of %d px", model, dataset, len(scan), scan.size)
     with staging_dir(output) as scratch:

@@ -9,10 +9,9 @@ import torch
 
 from ..config import Refinement, Runtime
 from ..core.reconstruction import name_for
-from ..io.atomic import check_output
 from ..io.dataset import open_dataset
 from ..io.provenance import different_input, record_provenance
-from ..io.reconstruction_h5 import ENDINGS, read_reconstruction, write_reconstruction
+from ..io.reconstruction_h5 import read_reconstruction, write_reconstruction
 from ..refinement.resume import ResumableState
 from ..refinement.run import refine_scan
 from ..runtime.distributed import HINT_SMALLER_PROBLEM, DistributedContext
@@ -56,7 +55,6 @@ def refine(
     Example:
         ptychoflow refine datasets/star refined.h5 --start star.h5 --set refinement.epochs=20
     """
-    check_output(output, *ENDINGS)
     scan = open_dataset(dataset)
     initial = None if start is None else read_reconstruction(start)
     source = start or "a uniform object"

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Inference, Packing, Refinement, Runtime, Source, Stitching
-from ..io.atomic import check_output
-from ..io.reconstruction_h5 import ENDINGS, read_reconstruction
+from ..io.reconstruction_h5 import read_reconstruction
 from ..readers.registry import read_measurement
 from ..runtime.cancellation import CancellationHandler, Cancelled, Events, handle_signals
 from .convert import convert
@@ -119,7 +118,6 @@ def _reconstruct(
 ) -> str:
     """Write the product; return the reason if it is partial, else an empty string."""
     packing, inference, stitching, refinement = sections
-    check_output(product, *ENDINGS)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         dataset, stitched = place / "dataset", place / "stitched.h5"

@@ -9,13 +9,13 @@ import torch
 
 from ..config import Runtime, Stitching
 from ..core.reconstruction import name_for
-from ..io.atomic import check_output, staging_dir
+from ..io.atomic import staging_dir
 from ..io.dataset import open_dataset
 from ..io.json_file import check_schema, read_json
 from ..io.metadata import InferenceTiming
 from ..io.patch_store import read_patches
 from ..io.provenance import different_input, record_provenance
-from ..io.reconstruction_h5 import ENDINGS, write_reconstruction
+from ..io.reconstruction_h5 import write_reconstruction
 from ..runtime.timing import Clock
 from ..stitching.assembly import assemble
 from ..stitching.canvas import CanvasStorage, memory_for
@@ -48,7 +48,6 @@ def stitch(
     began, clock = time.perf_counter(), Clock()
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
-    check_output(output, *ENDINGS)
     scan, patch_set = open_dataset(dataset), read_patches(patches)
     logger.info("read %s and %s: %d patches of %d px", dataset, patches, len(patch_set), patch_set.size)
     provenance = record_provenance(stitching, dataset=dataset, patches=patches)

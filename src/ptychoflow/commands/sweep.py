@@ -1,10 +1,12 @@
 """The ``sweep`` command: metrics of a sweep as a table of mean and standard deviation over seeds, and a figure."""
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..io.atomic import atomic_file
+from ..io.product_kinds import CREATOR
 from ..reporting.results import read_results
 from ..reporting.sweep_figures import draw_sweep
 from ..reporting.sweep_results import collect, sweep_table
@@ -35,8 +37,10 @@ def sweep(output: Path, metrics: Sequence[Path], *, figure: Path, combinations: 
     """
     points = collect(read_results(metrics), combinations)
     curves = draw_sweep(points)
+    table = sweep_table(points)
+    stamp = {"Software": CREATOR, "Source": f"table with SHA-256 {hashlib.sha256(table.encode()).hexdigest()}"}
     with atomic_file(figure) as partial:
-        curves.savefig(partial, dpi=200, format="png")
+        curves.savefig(partial, dpi=200, format="png", metadata=stamp)
     with atomic_file(output) as partial:
-        partial.write_text(sweep_table(points), encoding="utf-8")
+        partial.write_text(table, encoding="utf-8")
     logger.info("collected %s: %d points from %d metrics files", output, len(points), len(metrics))

@@ -8,7 +8,8 @@ from pathlib import Path
 import lightning
 
 from ..config import Network, Runtime, Tracking, Training
-from ..io.atomic import check_output, write_json
+from ..io.atomic import write_json
+from ..io.provenance import sha256
 from ..models.checkpoint import write_model
 from ..tracking.logged_model import write_mlflow_model
 from ..tracking.logger import Tracker
@@ -55,7 +56,6 @@ def train(
         ptychoflow train datasets/leaves pinn.ckpt --set training.stages='[{epochs: 3}]'
     """
     began = time.perf_counter()
-    check_output(output, ".ckpt")
     tracker = Tracker(tracking, Path(output).stem)
     images = [] if tracking.uri is None else [ValidationImages()]
     run = TrainingRun(datasets, output, network, training, runtime, tracker, [*callbacks, *images], start)
@@ -66,6 +66,7 @@ def train(
     record = {"method": Path(output).stem, "seconds": time.perf_counter() - began, **training_log}
     record["tracking"] = {"uri": tracking.uri, "run": tracker.version}
     write_model(output, model)
+    record["checkpoint_sha256"] = sha256(output)
     write_json(Path(output).with_suffix(".json"), record)
     tracker.log_record(record, "training.json")
     tracker.keep("model", lambda folder: write_mlflow_model(folder, model))

@@ -15,14 +15,19 @@ from ..interop.ptychodus_directory import FILES, MODEL, write_standard
 from ..interop.ptychopinn.npz import write_npz
 from ..io.atomic import atomic_dir, atomic_file
 from ..io.dataset import open_dataset, pieces
+from ..io.product_kinds import CREATOR
 from ..io.ptychodus_product import Product, half_pixel, write_product
 from ..io.reconstruction_h5 import product_of
 from ..io.safe_hdf5 import Hdf5, is_hdf5
 from ..io.scan_cxi import iterate_counts, read_scan
 from ..readers.formats.cxi import OURS
 from ..readers.registry import read_product_of
+from ..runtime.memory import check_memory
 
 logger = logging.getLogger(__name__)
+
+PIXEL_BYTES = 30
+"""Memory per pixel of an exported object at least: the object, its weight and coverage, a copy to pad or to write."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,13 @@ def as_reconstruction(patterns: Patterns) -> Reconstruction:
         image, origin = np.asarray(scan.truth.object), scan.truth.origin
     else:
         low, high = scan.positions.min(0), scan.positions.max(0)
-        image = np.ones(np.ceil(high - low).astype(int) + scan.size, np.complex64)
+        height, width = (np.ceil(high - low).astype(int) + scan.size).tolist()
+        check_memory(
+            PIXEL_BYTES * height * width,
+            f"a uniform object of {height} x {width} px under all positions",
+            "check the unit of the positions",
+        )
+        image = np.ones((height, width), np.complex64)
         y, x = (low + high) / 2 - half_pixel(scan.size) - (np.array(image.shape) - 1) / 2
         origin = (float(y), float(x))
     everywhere = np.ones(image.shape, bool)
@@ -189,7 +200,7 @@ def _write_tiff(output: Path, product: Product, patterns: Patterns | None, model
     per_um = 1e-6 / product.pixel_m
     tags = {"axes": "CYX", "unit": "um", "mode": "grayscale", "Labels": ["amplitude", "phase (rad)"]}
     with atomic_file(output) as partial:
-        tifffile.imwrite(partial, pages, imagej=True, resolution=(per_um, per_um), metadata=tags)
+        tifffile.imwrite(partial, pages, imagej=True, resolution=(per_um, per_um), metadata=tags, software=CREATOR)
 
 
 PRODUCT = ExportFormat("a product of ptychodus", _write_product)

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 
 from ..core.scan import Scan
+from ..io.product_kinds import CREATOR
 from ..io.ptychodus_product import Product, centred, write_product
 
 DIFFRACTION, PRODUCT, SETTINGS, MODEL = "diffraction.h5", "product.h5", "settings.ini", "model.ckpt"
@@ -37,6 +38,7 @@ def write_diffraction(path: Path, scan: Scan, indexes: np.ndarray, chunks: Itera
         chunks: the counts in pieces, in order, ``(n, N, N)``.
     """
     with h5py.File(path, "w") as file:
+        file.attrs["creator"] = CREATOR
         file.create_dataset("indexes", data=np.asarray(indexes, np.int64), compression="lzf")
         shape, dtype = scan.counts.shape, scan.counts.dtype
         patterns = file.create_dataset("patterns", shape, dtype, chunks=(1, *shape[1:]), compression="lzf")

@@ -1,5 +1,6 @@
 """The ptychodus product: a reconstruction in ptychodus's terms, and its HDF5, NPZ and CXI files."""
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,9 @@ import h5py
 import numpy as np
 
 from ..core.scan import ELEMENTARY_CHARGE_C
+from ..runtime.memory import check_memory
 from .atomic import atomic_file, size_of
+from .product_kinds import CREATOR
 
 NUMBERS = {
     "distance_m": ("detector_object_distance_m",),
@@ -98,6 +101,12 @@ def centred(product: Product) -> Product:
     y, x = ((positions.min() + positions.max()) / 2 for positions in (product.y_m, product.x_m))
     ahead = np.round(2 * (np.array([y, x]) - product.centre_m) / product.pixel_m).astype(int)
     space = [(0, 0), *((max(0, -n), max(0, n)) for n in ahead.tolist())]
+    layers, height, width = (side + sum(added) for side, added in zip(product.object.shape, space))
+    check_memory(
+        2 * product.object.itemsize * layers * height * width,
+        f"an object of {height} x {width} px whose middle is that of the positions",
+        "check the unit of the positions",
+    )
     moved = [centre + n / 2 * product.pixel_m for centre, n in zip(product.centre_m, ahead.tolist())]
     return replace(product, object=np.pad(product.object, space, constant_values=1), centre_m=tuple(moved))
 
@@ -118,6 +127,7 @@ def fill_hdf5(file: h5py.File, product: Product) -> None:
     """Put a product into an open HDF5 file, under the names of ptychodus 1.7.0 and those of earlier versions."""
     file.attrs.update({name: getattr(product, key) for key, names in NUMBERS.items() for name in names})
     file.attrs.update({"name": product.name, "comments": product.comments, "far_field": product.far_field})
+    file.attrs["creator"] = CREATOR
     arrays = _arrays(product)
     probe = file.create_dataset("probe", data=arrays.pop("probe"))
     probe.attrs.update({"pixel_width_m": product.pixel_m, "pixel_height_m": product.pixel_m})
@@ -139,6 +149,8 @@ def _write_npz(path: Path, product: Product) -> None:
     # by a handle: to a path without a suffix numpy appends one
     with path.open("wb") as file:
         np.savez(file, **_npz_fields(product))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = CREATOR.encode()
 
 
 def _npz_fields(product: Product) -> dict[str, Any]:
@@ -158,6 +170,7 @@ def _write_cxi(path: Path, product: Product) -> None:
     probe, image, y, x = (arrays.pop(f"{name}") for name in ("probe", "object", *POSITIONS))
     with h5py.File(path, "w") as file:
         file["cxi_version"] = 160
+        file.attrs["creator"] = CREATOR
         file[f"{entry}/title"] = file[f"{entry}/sample_1/name"] = product.name
         file[f"{entry}/experiment_description"] = product.comments
         file[f"{entry}/sample_1/geometry_1/translation"] = np.stack([x, y, np.zeros_like(x)], axis=1)

@@ -18,8 +18,6 @@ from .safe_hdf5 import Hdf5, read_hdf5
 OURS = "ptychoflow"
 """Group of the arrays that a product of ptychodus has no place for."""
 KIND, REMEDY = "ptychoflow reconstruction", "make it again"
-ENDINGS = (".h5", ".hdf5")
-"""Suffixes of the file of a reconstruction."""
 
 
 def write_reconstruction(path: Path, reconstruction: Reconstruction) -> None:

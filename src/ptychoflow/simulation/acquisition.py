@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ..config import Detector, NominalGeometry, Simulation, Trajectory
 from ..core.scan import Geometry, GroundTruth, Scan, smallest_dtype
+from ..io.output_guard import check_outputs
+from ..io.product_kinds import SCAN
 from ..io.scan_cxi import write_scan
 from ..physics.forward_model import expected_counts, probe_spectrum, shift_spectrum
 from ..physics.patches import cut_windows, extract_patches, split_positions
@@ -214,7 +216,8 @@ def simulate_multiple_experiments(
         The scans, in memory; the command ``simulate`` makes larger ones.
 
     Raises:
-        ValueError: if objects or probes are missing, or a probe is larger than its object.
+        ValueError: if objects or probes are missing, a probe is larger than its object, or something else than a
+            scan stands at a file's place.
     """
     if not objects or not probes:
         raise ValueError(
@@ -232,7 +235,9 @@ def simulate_multiple_experiments(
             name=f"synthetic_{number}", device=device,
         )  # fmt: skip
         if folder is not None:
-            write_scan(Path(folder) / f"{scan.name}.cxi", scan)
+            path = Path(folder) / f"{scan.name}.cxi"
+            check_outputs([(path, SCAN)])
+            write_scan(path, scan)
         scans.append(scan)
     return scans
 

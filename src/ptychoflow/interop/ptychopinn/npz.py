@@ -12,6 +12,7 @@ from ...config import MeasuredGeometry, Source
 from ...core.scan import Scan
 from ...io.atomic import atomic_file
 from ...io.npz_archive import open_npz
+from ...io.product_kinds import CREATOR
 from ...readers.conversion import scan_from
 from ...readers.formats.npz import read_ptychopinn
 from ...simulation.acquisition import cut_labels
@@ -40,6 +41,7 @@ def write_npz(
     """
     count, size = len(scan), scan.size
     with atomic_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        archive.comment = CREATOR.encode()
         pieces = [scan.counts] if chunks is None else chunks
         _write_array(archive, "diff3d", (count, size, size), np.float32, (_in_unit(piece, domain) for piece in pieces))
         for name, array in _small_arrays(scan, domain).items():
