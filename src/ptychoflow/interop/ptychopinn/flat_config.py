@@ -1,7 +1,6 @@
 """PtychoPINN's configs as flat dictionaries: whole TensorFlow configs, its torch bridge, its legacy keys."""
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from ...config import ConfigError
+from ...config.unique_keys import load_json, load_yaml
 from ...core.suggestions import did_you_mean
 from .field_map import ROWS, Name, Row
 from .value_codecs import tuples
@@ -103,8 +103,8 @@ def read_reference_file(path: Path) -> Any:
         raise FileNotFoundError(f"{path} not found: check the path")
     try:
         text = path.read_text()
-        return json.loads(text) if text.lstrip().startswith(("{", "[")) else _numbers(yaml.safe_load(text))
-    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        return load_json(text) if text.lstrip().startswith(("{", "[")) else _numbers(load_yaml(text))
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
 
 
