@@ -10,6 +10,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """Loader of plain data that refuses a repeated key."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        """Return a mapping; keys of the merge key ``<<`` may be overridden."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         lines = [key.start_mark.line + 1 for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         for number, key in enumerate(keys):
