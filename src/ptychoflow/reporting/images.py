@@ -47,8 +47,13 @@ def scale_bar(pixel_size_m: float, width_px: int) -> ScaleBar:
     most = LONGEST_BAR * width_px * pixel_size_m
     power = 10.0 ** math.floor(math.log10(most))
     length = next(power * m for m in (5, 2, 1) if power * m <= most)
-    unit, name = next((u for u in reversed(LENGTHS) if length >= 0.9999 * u[0]), LENGTHS[0])
-    return ScaleBar(length / (width_px * pixel_size_m), f"{length / unit:.3g} {name}")
+    return ScaleBar(length / (width_px * pixel_size_m), length_text(length))
+
+
+def length_text(length_m: float) -> str:
+    """Return a length with three digits in the unit that suits it."""
+    unit, name = next((u for u in reversed(LENGTHS) if length_m >= 0.9999 * u[0]), LENGTHS[0])
+    return f"{length_m / unit:.3g} {name}"
 
 
 def colour(values: np.ndarray, mask: np.ndarray, scale: tuple[float, float], colours: str) -> np.ndarray:

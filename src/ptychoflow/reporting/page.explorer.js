@@ -201,7 +201,9 @@ class Explorer {
 
   get quantity() { return this.find(".quantity").value; }
   get options() { return { unwrap: this.find(".unwrap").checked, ramp: this.find(".ramp").checked }; }
-  quantityOf(picture) { return picture.quantities.includes(this.quantity) ? this.quantity : picture.quantities[0]; }
+  // A picture of another kind beside the first one has its own first quantity, limits and colours.
+  isLikeFirst(picture) { return picture.kind === this.shown[0].kind && picture.quantities.includes(this.quantity); }
+  quantityOf(picture) { return this.isLikeFirst(picture) ? this.quantity : picture.quantities[0]; }
 
   async choose() {
     const numbers = [this.find(".first").value, this.find(".second").value].filter((value) => value !== "");
@@ -222,22 +224,26 @@ class Explorer {
     this.scale();
   }
 
-  // Limits from the first picture: all its values, of which the middle 99 % are shown.
-  scale() {
-    const [picture] = this.shown;
+  // Smallest and largest value of a picture, and the limits between which the middle 99 % lie.
+  rangesOf(picture) {
     const quantity = this.quantityOf(picture);
-    for (const node of this.root.querySelectorAll(".of-phase")) node.hidden = quantity !== "phase";
-    this.find(".limits").classList.toggle("fixed", quantity === "complex");
     const read = picture.reader(quantity === "complex" ? "amplitude" : quantity, this.options);
     const step = Math.max(1, Math.floor(picture.mask.length / 100000));
     const values = [];
     for (let i = 0; i < picture.mask.length; i += step) if (picture.mask[i]) values.push(read(i));
     values.sort((a, b) => a - b);
     const at = (fraction) => values[Math.min(values.length - 1, Math.round(fraction * (values.length - 1)))] ?? 0;
-    this.range = [at(0), at(1)];
-    if (this.range[1] <= this.range[0]) this.range[1] = this.range[0] + 1e-6;
-    this.limits = quantity === "complex" ? [0, this.range[1]] : [at(0.005), at(0.995)];
-    if (this.limits[1] <= this.limits[0]) this.limits = [...this.range];
+    const range = [at(0), Math.max(at(1), at(0) + 1e-6)];
+    const limits = quantity === "complex" ? [0, range[1]] : [at(0.005), at(0.995)];
+    return { range, limits: limits[1] > limits[0] ? limits : range };
+  }
+
+  scale() {
+    const [picture] = this.shown;
+    const quantity = this.quantityOf(picture);
+    for (const node of this.root.querySelectorAll(".of-phase")) node.hidden = quantity !== "phase";
+    Object.assign(this, this.rangesOf(picture));
+    this.ownLimits = new Map(this.shown.filter((other) => !this.isLikeFirst(other)).map((other) => [other, this.rangesOf(other).limits]));
     const place = (value) => Math.round((value - this.range[0]) / (this.range[1] - this.range[0]) * 1000);
     this.find(".low").value = place(this.limits[0]);
     this.find(".high").value = place(this.limits[1]);
@@ -253,14 +259,15 @@ class Explorer {
   // Function of a pixel that returns its colour, 0 where it is not known.
   colour(picture) {
     const quantity = this.quantityOf(picture);
-    const [low, high] = this.limits;
+    const [low, high] = this.ownLimits.get(picture) ?? this.limits;
     const { mask } = picture;
     if (quantity === "complex") {
       const phase = picture.reader("phase", {}), amplitude = picture.reader("amplitude", {});
       return (i) => (mask[i] ? wave(phase(i), clamp((amplitude(i) - low) / (high - low), 0, 1)) : 0);
     }
     const read = picture.reader(quantity, this.options);
-    const table = tables[this.find(".colours").value] ?? tables.gray;
+    const colours = this.isLikeFirst(picture) ? this.find(".colours").value : QUANTITIES[quantity].colours;
+    const table = tables[colours] ?? tables.gray;
     const factor = 255 / (high - low);
     return (i) => (mask[i] ? table[clamp(((read(i) - low) * factor) | 0, 0, 255)] : 0);
   }
@@ -414,6 +421,7 @@ class Explorer {
     const { node, marks } = pane;
     const at = (event) => { const box = marks.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
     marks.addEventListener("pointerdown", (event) => {
+      if (!pane.picture) return;  // its values are still being unpacked
       node.focus({ preventScroll: true });
       try { marks.setPointerCapture(event.pointerId); } catch { /* a pointer that a script made up */ }
       pane.pointers.set(event.pointerId, at(event));
@@ -421,6 +429,7 @@ class Explorer {
       if (this.drawing || event.shiftKey) { const point = this.toData(pane, ...at(event)); this.line = [point, point]; pane.lining = true; }
     });
     marks.addEventListener("pointermove", (event) => {
+      if (!pane.picture) return;
       const point = at(event);
       this.readOut(pane, point);
       const before = pane.pointers.get(event.pointerId);
@@ -441,7 +450,7 @@ class Explorer {
     marks.addEventListener("pointercancel", end);
     marks.addEventListener("dblclick", (event) => this.zoom(2, pane, at(event)));
     node.addEventListener("wheel", (event) => {
-      if (!event.ctrlKey && !event.metaKey && document.activeElement !== node) return;
+      if (!pane.picture || (!event.ctrlKey && !event.metaKey && document.activeElement !== node)) return;
       event.preventDefault();
       this.zoom(Math.exp(-event.deltaY * (event.ctrlKey ? 0.006 : 0.002)), pane, at(event));
     }, { passive: false });
@@ -456,6 +465,7 @@ class Explorer {
   }
 
   key(pane, event) {
+    if (!pane.picture) return;
     const view = this.view(pane.picture, pane);
     const by = 40 / view.scale;
     const acts = {
@@ -469,6 +479,7 @@ class Explorer {
   }
 
   zoom(factor, pane = this.panes[0], [x, y] = [pane.node.clientWidth / 2, pane.node.clientHeight / 2]) {
+    if (!pane.picture) return;
     const view = this.view(pane.picture, pane);
     const [dataX, dataY] = this.toData(pane, x, y);
     view.scale = clamp(view.scale * factor, this.fitting(pane.picture, pane) / 4, 80);
@@ -521,13 +532,14 @@ class Explorer {
     const known = curves.flat().filter(Number.isFinite);
     if (!known.length) return;
     const [low, high] = [Math.min(...known), Math.max(...known)];
-    const point = (k, value) => `${(60 + 920 * k / (count - 1)).toFixed(1)} ${(140 - 125 * (value - low) / (high - low || 1)).toFixed(1)}`;
+    const wide = Math.max(this.find(".profile").clientWidth, 300), last = wide - 20;
+    const point = (k, value) => `${(60 + (last - 60) * k / (count - 1)).toFixed(1)} ${(140 - 125 * (value - low) / (high - low || 1)).toFixed(1)}`;
     const paths = curves.map((curve, number_) => {
       const d = curve.map((value, k) => (Number.isFinite(value) ? `${k && Number.isFinite(curve[k - 1]) ? "L" : "M"}${point(k, value)}` : "")).join("");
       return `<path d="${d}" fill="none" stroke="var(--c${number_})" stroke-width="1.6" vector-effect="non-scaling-stroke"/>`;
     });
     const text = (x, y, words, anchor) => `<text x="${x}" y="${y}" font-size="13" fill="currentColor" text-anchor="${anchor}">${words}</text>`;
-    this.find(".profile").innerHTML = `<svg viewBox="0 0 1000 170" role="img" aria-label="profile along the line">${paths.join("")}<path d="M60 140H980M60 15V140" stroke="var(--rule)" fill="none"/>${text(55, 20, number(high), "end")}${text(55, 140, number(low), "end")}${text(60, 160, "0", "middle")}${text(980, 160, this.length(pixels), "end")}</svg>`;
+    this.find(".profile").innerHTML = `<svg viewBox="0 0 ${wide} 170" role="img" aria-label="profile along the line">${paths.join("")}<path d="M60 140H${last}M60 15V140" stroke="var(--rule)" fill="none"/>${text(55, 20, number(high), "end")}${text(55, 140, number(low), "end")}${text(60, 160, "0", "middle")}${text(last, 160, this.length(pixels), "end")}</svg>`;
     this.find(".readout").textContent = `line of ${this.length(pixels)} (${pixels.toFixed(1)} px), from ${number(low)} to ${number(high)}`;
   }
 

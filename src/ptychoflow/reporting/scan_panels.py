@@ -9,7 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .images import ERROR, MAGNITUDE, Detail, colour, colour_wave, data_uri, gradient, limits, log_counts, phase_colours
+from ..metrics.probe_caustic import STEPS, probe_caustic
+from .images import (
+    ERROR,
+    MAGNITUDE,
+    Detail,
+    colour,
+    colour_wave,
+    data_uri,
+    gradient,
+    length_text,
+    limits,
+    log_counts,
+    phase_colours,
+)
 from .results import Result
 from .svg_charts import Chart, Series, label
 
@@ -130,6 +143,28 @@ def probe_and_illumination(results: Sequence[Result], arrays: Arrays, detail: De
     return Panel("Probe and illumination", shown, note="Probe modes: hue is phase, value is amplitude.")
 
 
+def caustic(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Panel | None:
+    """Show the intensity of the strongest probe mode along the beam, in both directions across it."""
+    scan, probe = results[0].metrics["scan"], arrays[0]["probe"]
+    mode = probe[np.argmax(np.sum(np.abs(probe) ** 2, axis=(1, 2)))]
+    found = probe_caustic(mode, scan["pixel_size_m"], scan["wavelength_m"])
+    reach, width = found.distances_m[-1], mode.shape[-1] * scan["pixel_size_m"]
+    shown = []
+    for axis, lines in (("x", found.x), ("y", found.y)):
+        amplitude = np.sqrt(lines.T)
+        shades = colour(amplitude, np.ones_like(amplitude, bool), (0.0, float(amplitude.max()) or 1.0), MAGNITUDE)
+        details = f"{length_text(2 * reach)} along the beam, {length_text(width)} across"
+        shown.append(Picture([_small(shades, detail)], f"{axis} over distance", details, True))
+    nominal = ", nominal" if scan["nominal_geometry"] else ""
+    where = (
+        "in the plane of the sample"
+        if abs(found.focus_m) < reach / STEPS
+        else (f"{length_text(abs(found.focus_m))} {'behind' if found.focus_m > 0 else 'before'} the sample{nominal}")
+    )
+    note = f"Amplitude of mode 1; the beam comes from the left, the sample is in the middle. It is narrowest {where}."
+    return Panel("Probe along the beam", shown, note=note)
+
+
 def uncertainty(results: Sequence[Result], arrays: Arrays, detail: Detail) -> Panel | None:
     """Show each refined phase beside its standard deviation, where that was estimated."""
     known = [(result, found) for result, found in zip(results, arrays, strict=True) if "phase_uncertainty" in found]
@@ -187,6 +222,7 @@ def _coverage_text(found: Mapping[str, np.ndarray], mask: np.ndarray) -> str:
 PANELS: tuple[Callable[[Sequence[Result], Arrays, Detail], Panel | None], ...] = (
     patterns,
     probe_and_illumination,
+    caustic,
     instrument,
     uncertainty,
 )
