@@ -43,7 +43,10 @@ def inspect(source: Source, output: Path | None = None) -> str:
     inspection = inspect_file(path, source)
     if output is not None:
         write_inspection(inspection, output)
-        logger.info("wrote %s: config.yaml is ready to run", output)
+        lacking = (
+            "lacks what the file does not say, named at its head" if inspection.placeholders else "is ready to run"
+        )
+        logger.info("wrote %s: config.yaml %s", output, lacking)
     logger.info("inspected %s in %.1f s", path, time.perf_counter() - began)
     return "\n".join(lines(inspection))
 

@@ -1,5 +1,6 @@
 """Settings of scans: simulation, source of measured ones, packing."""
 
+import math
 from pathlib import PurePath
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from pydantic import (
 )
 
 from ..core.suggestions import did_you_mean
+from ..core.units import quantity_of
 from .base import Patterns, PatternSize, Range, Recipe, Section, Shape, named, not_negative, occupancies, positive
 
 
@@ -274,6 +276,15 @@ class MeasuredGeometry(Section):
         return self
 
 
+class ZonePlate(Section):
+    """A zone plate: its outermost zone determines the aperture of the beam, lambda / (2 width)."""
+
+    outermost_zone_m: PositiveFloat
+    """Width of the outermost zone, m."""
+    central_stop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Diameter of the central stop as a fraction of that of the zone plate, dimensionless."""
+
+
 class Orientation(Section):
     """Orientation of scan axes relative to detector axes, applied to positions in this order. `inspect` finds it."""
 
@@ -302,6 +313,62 @@ def _known_format(name: str) -> str:
     return name
 
 
+class KeyEntry(Section):
+    """An array or a number of a measurement by its name, with what the file does not say of it."""
+
+    name: str
+    """Name in the file: a path in HDF5, an array of an NPZ or MATLAB file."""
+    unit: str | None = None
+    """Unit of the numbers; None takes that of the file."""
+    scale: float = 1.0
+    """Multiplier of the numbers; -1 reverses a motor."""
+    column: NonNegativeInt | None = None
+    """Column, from 0, where the array is a table with one row a pattern."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "KeyEntry":
+        if self.unit is not None and quantity_of(self.unit) is None:
+            raise ValueError(
+                f"unknown unit {self.unit!r} of {self.name}: write m, mm, um, nm, px, eV, keV, J or angstrom"
+            )
+        if not (math.isfinite(self.scale) and self.scale != 0):
+            raise ValueError(f"scale of {self.name} is {self.scale}, expected a finite number other than 0")
+        return self
+
+
+Key = Annotated[KeyEntry, BeforeValidator(named, json_schema_input_type=str | KeyEntry)]
+
+
+class Keys(Section):
+    """Names of what a file holds: each a name, or `{name: ..., unit: um, scale: -1, column: 0}`."""
+
+    patterns: Key | None = None
+    """Patterns, `(J, H, W)`, `(Jy, Jx, H, W)`, or `(H, W, J)`."""
+    y: Key | None = None
+    """Positions along y: one a pattern, the axis of a raster, or a column of a table. A table `(J, 2)` of y and x needs
+    no other key."""
+    x: Key | None = None
+    """Positions along x."""
+    energy: Key | None = None
+    """Energy of the photons or electrons; eV without a unit."""
+    wavelength: Key | None = None
+    """Wavelength, instead of the energy; m without a unit."""
+    distance: Key | None = None
+    """Distance from sample to detector; m without a unit."""
+    pixel: Key | None = None
+    """Side of a detector pixel; m without a unit."""
+    object_pixel: Key | None = None
+    """Side of an object pixel of the uncut patterns, instead of distance and detector pixel; m without a unit."""
+    mask: Key | None = None
+    """Mask of the detector pixels, `(H, W)`."""
+    mask_marks: Literal["auto", "good", "bad"] = "auto"
+    """Pixels where the mask is not zero. `auto` goes by its name, else leaves the larger part of the detector."""
+    probe: Key | None = None
+    """Initial probe, complex, `(H, W)` or `(modes, H, W)`."""
+    object: Key | None = None
+    """Object, complex, for `object_is_ground_truth`."""
+
+
 class Source(Section):
     """A measured scan (read by `convert`). `ptychoflow inspect FILE` writes one that is ready to use."""
 
@@ -310,6 +377,8 @@ class Source(Section):
     `s3://bucket/scan.h5` is fetched by the workflow with Snakemake's plugin for that storage."""
     format: Annotated[str, AfterValidator(_known_format), Field(json_schema_extra={"examples": list(FORMATS)})] = "auto"
     """File format. `auto` detects it; `ptychodus:NAME` uses that reader of an installed ptychodus."""
+    keys: Keys | None = None
+    """Names of patterns, positions and lengths in the file, where no reader knows them. `inspect` proposes them."""
     dataset: str | None = None
     """Name of the dataset with the patterns, where the file holds several or uses an unusual name."""
     positions: str | None = None
@@ -353,6 +422,8 @@ class Source(Section):
     object_is_ground_truth: bool = False
     """Take the object in the file as ground truth, which the scan was simulated from. `false` takes it as a mere
     estimate."""
+    zone_plate: ZonePlate | None = None
+    """Zone plate that focuses the beam, for the probe that is estimated where the file has none."""
     reconstruction: str | None = None
     """Reconstruction, as `METHOD/SCAN`, whose refined probe replaces that of the file."""
 

@@ -31,6 +31,7 @@ FOREIGN = "check source.format and source.dataset"
 OURS_BYTES, OURS_UNPACKED = 1 << 30, 32
 """Memory to read one of our own files: so many bytes, and so many times its size, for what is compressed in it."""
 DEEPEST_LINK = 8
+MOST_NAMES = 2000
 UNIT_ATTRIBUTES = ("units", "unit", "Units", "Unit", "UNITS")
 LINK_FOLDERS: ContextVar[tuple[Path, ...]] = ContextVar("LINK_FOLDERS", default=())
 """Other folders that links may lead to, as ``source.link_folders`` allows."""
@@ -90,6 +91,30 @@ class Hdf5:
         """Return the names in a group, in order; an empty list if the group is missing."""
         node = self._explore(group)
         return list(node) if isinstance(node, h5py.Group) else []
+
+    def datasets(self) -> list[str]:
+        """Return the paths of the datasets, up to ``MOST_NAMES`` names and ``DEEPEST_LINK`` groups deep."""
+        found: list[str] = []
+        groups, seen = [("", 0)], 0
+        while groups and seen < MOST_NAMES:
+            group, depth = groups.pop()
+            for name in self.names(group or "/"):
+                seen += 1
+                node = self._explore(f"{group}/{name}")
+                if isinstance(node, h5py.Dataset):
+                    found.append(f"{group}/{name}")
+                elif isinstance(node, h5py.Group) and depth < DEEPEST_LINK and not self._is_soft(group, name):
+                    groups.append((f"{group}/{name}", depth + 1))
+        return found
+
+    def _is_soft(self, group: str, name: str) -> bool:
+        place = self._find(group or "/")
+        return isinstance(place, h5py.Group) and place.id.links.get_info(name.encode()).type == h5py.h5l.TYPE_SOFT
+
+    def dtype(self, name: str) -> np.dtype:
+        """Return the dtype of a dataset; object for one that is missing."""
+        node = self._explore(name)
+        return node.dtype if isinstance(node, h5py.Dataset) else np.dtype(object)
 
     def first(self, *names: str) -> str | None:
         """Return the first of these names that the file holds, else None."""

@@ -76,7 +76,8 @@ def _child(read: Callable[[], object], sender: Connection, limit_bytes: int) -> 
             f"reading takes more than {limit_bytes / 2**30:.3g} GiB of memory, or than is free: the file may be damaged"
         )
     except ValueError as error:
-        outcome = ValueError(str(error))
+        kind = type(error) if type(error).__init__ is ValueError.__init__ else ValueError
+        outcome = kind(str(error))
     sender.send(outcome)
     sender.close()
     os._exit(0)

@@ -10,7 +10,11 @@ AXES = (-2, -1)
 
 
 def guess_probe(
-    mean: np.ndarray, geometry: Geometry, defocus_m: float | None = None, aperture_rad: float | None = None
+    mean: np.ndarray,
+    geometry: Geometry,
+    defocus_m: float | None = None,
+    aperture_rad: float | None = None,
+    central_stop: float = 0.0,
 ) -> np.ndarray:
     """Compute a beam that fills its aperture, ``defocus_m`` from its focus, in sqrt(photons).
 
@@ -19,6 +23,7 @@ def guess_probe(
         geometry: pixel size and wavelength.
         defocus_m: from focus to sample along the beam, m; None for a sample in focus.
         aperture_rad: half angle of the beam, rad.
+        central_stop: diameter of a central stop as a fraction of that of the aperture.
 
     Returns:
         One mode, complex64, ``(1, N, N)``.
@@ -31,6 +36,7 @@ def guess_probe(
         edge = np.sin(aperture_rad) / geometry.wavelength_m
         pixel = frequency[1] - frequency[0]
         amplitude = np.clip((edge - np.sqrt(squared)) / pixel + 0.5, 0, 1)
+        amplitude -= np.clip((central_stop * edge - np.sqrt(squared)) / pixel + 0.5, 0, 1) if central_stop else 0
     # ASSUME paraxial waves: free space turns a plane wave of spatial frequency q by -pi wavelength distance q^2
     wave = amplitude * np.exp(-1j * np.pi * geometry.wavelength_m * (defocus_m or 0.0) * squared)
     probe = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(wave), norm="ortho"))

@@ -1,7 +1,7 @@
 """Orientation of the scan axes relative to the detector, determined by trial reconstructions of every candidate.
 
 Reversing both axes is the same as conjugating object and probe, so those two differ only where the initial probe is
-known; where it is not, both have the same error, and the finding is not sure.
+known; where it is not, both have the same error, and one of them is chosen.
 """
 
 import dataclasses
@@ -47,6 +47,8 @@ class Finding:
         sigmas: standard errors by which each is worse than the best, over the patterns; 0 for the best.
         sigma: the smallest of these among candidates more than ``SAME_DEGREES`` from the best.
         patterns: number of patterns used.
+        turned: the same turned by 180 degrees, which fits as well where the probe is not known: object and probe are
+            then turned and conjugated; None where the probe decides.
     """
 
     orientations: tuple[Orientation, ...]
@@ -55,19 +57,28 @@ class Finding:
     sigmas: tuple[float, ...]
     sigma: float
     patterns: int
+    turned: Orientation | None = None
 
     @property
     def sure(self) -> bool:
         """True if the best is ``CONFIDENT_SIGMA`` standard errors ahead."""
         return self.sigma >= CONFIDENT_SIGMA
 
+    @property
+    def is_clearly_better(self) -> bool:
+        """True if the best is sure, or the orientation of the file is as far behind, though others may not be."""
+        as_in_file = self.sigmas[self.orientations.index(Orientation())]
+        return self.sure or self.best == Orientation() or as_in_file >= CONFIDENT_SIGMA
 
-def find_orientation(scan: Scan, rotations: bool = False) -> Finding:
+
+def find_orientation(scan: Scan, rotations: bool = False, probe_known: bool = True) -> Finding:
     """Determine the orientation of the positions relative to the detector.
 
     Args:
         scan: with positions as in its file.
         rotations: also try the rotation that makes the deflection of the beam free of curl, and refine the best one.
+        probe_known: False where the probe of the scan is a guess. The scan may then be turned by 180 degrees as a
+            whole; of two such candidates that with fewer flips is chosen.
 
     Raises:
         ValueError: for a scan of fewer than four patterns.
@@ -76,7 +87,7 @@ def find_orientation(scan: Scan, rotations: bool = False) -> Finding:
         raise ValueError(f"{scan.name} has {len(scan)} patterns, expected at least 4 to determine the orientation")
     tried = (*RIGHT_ANGLE_ORIENTATIONS, *(suggested_rotations(scan) if rotations else ()))
     for count, epochs in SEARCH_SCHEDULE:
-        finding = _compare_orientations(scan, tried, count, epochs)
+        finding = _compare_orientations(scan, tried, count, epochs, probe_known)
         if finding.sure or count >= len(scan):
             break
     return _refine_rotation(scan, finding) if rotations else finding
@@ -130,17 +141,53 @@ def gradients(positions: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.einsum("jni,jmn->jim", differences, np.linalg.pinv(around))
 
 
-def _compare_orientations(scan: Scan, tried: tuple[Orientation, ...], count: int, epochs: int) -> Finding:
+def compare_orientations(scan: Scan, count: int, epochs: int) -> Finding:
+    """Compare the right-angle orientations by one round of trials.
+
+    Args:
+        scan: with positions as in its file.
+        count: number of patterns.
+        epochs: of each trial, at least two.
+    """
+    return _compare_orientations(scan, RIGHT_ANGLE_ORIENTATIONS, count, epochs)
+
+
+def _compare_orientations(
+    scan: Scan, tried: tuple[Orientation, ...], count: int, epochs: int, probe_known: bool = True
+) -> Finding:
     part = most_structured_region(scan, count)
     positions = torch.from_numpy(np.stack([oriented(part.positions, orientation) for orientation in tried]))
     errors = reconstruct_trials(part, positions, epochs)[0].numpy()
     best = int(errors.mean(1).argmin())
+    if not probe_known:
+        best = min((best, *_turned(tried, best)), key=lambda index: flips(tried[index]))
     worse = errors - errors[best]
     standard_error = worse.std(1) / math.sqrt(len(part) - 1)
     sigmas = np.divide(worse.mean(1), standard_error, out=np.zeros(len(tried)), where=standard_error > 0)
-    rivals = [float(sigma) for other, sigma in zip(tried, sigmas) if _angle_between(other, tried[best]) > SAME_DEGREES]
-    means = tuple(errors.mean(1).tolist())
-    return Finding(tried, means, tried[best], tuple(sigmas.tolist()), min(rivals, default=0.0), len(part))
+    same = () if probe_known else _turned(tried, best)
+    rivals = [
+        float(sigma)
+        for index, (other, sigma) in enumerate(zip(tried, sigmas))
+        if _angle_between(other, tried[best]) > SAME_DEGREES and index not in same
+    ]
+    means, turned = tuple(errors.mean(1).tolist()), tried[same[0]] if same else None
+    return Finding(tried, means, tried[best], tuple(sigmas.tolist()), min(rivals, default=0.0), len(part), turned)
+
+
+def _turned(tried: tuple[Orientation, ...], best: int) -> tuple[int, ...]:
+    """Return the indices of the candidates that are the best one turned by 180 degrees."""
+    half = -oriented(np.eye(2), tried[best])
+    return tuple(index for index, other in enumerate(tried) if np.allclose(oriented(np.eye(2), other), half, atol=0.05))
+
+
+def turned_by_180(orientation: Orientation) -> Orientation:
+    """Return an orientation that reverses both axes after another one."""
+    return orientation.model_copy(update={"flip_y": not orientation.flip_y, "flip_x": not orientation.flip_x})
+
+
+def flips(orientation: Orientation) -> tuple[int, float]:
+    """Return by how much an orientation departs from the file: number of flips, then the rotation, degrees."""
+    return orientation.flip_y + orientation.flip_x, abs(orientation.rotation_deg)
 
 
 def _angle_between(one: Orientation, other: Orientation) -> float:

@@ -15,7 +15,15 @@ from ..preprocessing.cropping import resize_far_field
 from ..preprocessing.position_transform import oriented
 from ..preprocessing.probe_guess import guess_probe, in_photons
 from ..preprocessing.trial_reconstruction import centroid
-from .detector_view import DetectorView, beam_in_corner, flagged_pixels, kept_square, mean_of_valid, sample_patterns
+from .detector_view import (
+    DetectorView,
+    beam_in_corner,
+    flagged_pixels,
+    is_whole,
+    kept_square,
+    mean_of_valid,
+    sample_patterns,
+)
 from .raw_scan import Measurement
 from .scan_positions import Positions
 
@@ -160,7 +168,7 @@ def make_view(measurement: Measurement, source: Source) -> DetectorView:
     if beam is None and not corner:
         beam = _beam_of_file(measurement, mean)
     first, size = kept_square(mask.shape, beam, source.size)
-    return DetectorView(measurement.file, mask, corner, first, size, _amplitude(measurement, source, sample.dtype))
+    return DetectorView(measurement.file, mask, corner, first, size, _amplitude(measurement, source, sample))
 
 
 def _report_mask(measurement: Measurement, mask: np.ndarray, flagged: np.ndarray, mean: np.ndarray) -> None:
@@ -262,12 +270,12 @@ def _corner(measurement: Measurement, source: Source, mean: np.ndarray) -> bool:
     return observed if measurement.corner is None else measurement.corner
 
 
-def _amplitude(measurement: Measurement, source: Source, dtype: np.dtype) -> bool:
+def _amplitude(measurement: Measurement, source: Source, sample: np.ndarray) -> bool:
     if source.domain != "auto":
         return source.domain == "amplitude"
     if measurement.amplitude is not None:
         return measurement.amplitude
-    if dtype.kind in "ui":
+    if sample.dtype.kind in "ui" or is_whole(sample):
         return False  # square roots of counts are rarely integers
     raise ValueError(
         f"{measurement.file} may hold counts or amplitudes (programs differ): set source.domain to counts or amplitude"
@@ -296,7 +304,7 @@ def _probe(
     """Return the file's probe on the kept detector area, else a guess from the mean pattern."""
     if measurement.probe is None or source.defocus_m is not None:
         defocus = source.defocus_m if source.defocus_m is not None else measurement.defocus_m
-        return guess_probe(mean, geometry, defocus, measurement.aperture_rad)
+        return guess_probe(mean, geometry, defocus, *_aperture(measurement, source, geometry))
     probe = measurement.probe
     if probe.shape[-2:] != (view.size, view.size):
         if probe.shape[-2:] != measurement.patterns.shape[-2:] or probe.shape[-1] != probe.shape[-2]:
@@ -306,6 +314,13 @@ def _probe(
             )
         probe = resize_far_field(probe, view.size)
     return probe.astype(np.complex64) if measurement.probe_in_photons else in_photons(probe, float(mean.sum()))
+
+
+def _aperture(measurement: Measurement, source: Source, geometry: Geometry) -> tuple[float | None, float]:
+    """Return half angle and central stop of the aperture; None where the mean pattern shows it."""
+    if source.zone_plate is None:
+        return measurement.aperture_rad, 0.0
+    return geometry.wavelength_m / (2 * source.zone_plate.outermost_zone_m), source.zone_plate.central_stop
 
 
 def _truth(measurement: Measurement, view: DetectorView) -> GroundTruth:

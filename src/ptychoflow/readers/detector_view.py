@@ -103,6 +103,12 @@ def flagged_pixels(sample: np.ndarray) -> np.ndarray:
     return np.asarray(flagged | ((sample == sample[0]).all(0) & np.isin(first, flags)))
 
 
+def is_whole(sample: np.ndarray) -> bool:
+    """Return True if every value of a sample that is a count is an integer, and some are above 1."""
+    valid = sample[~is_invalid_count(sample)]
+    return bool(valid.max(initial=0) > 1 and np.array_equal(valid, np.rint(valid)))
+
+
 def mean_of_valid(counts: np.ndarray) -> np.ndarray:
     """Return the mean pattern ``(H, W)`` over the values that are counts; 0 where none is."""
     bad = is_invalid_count(counts)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 EFFORTLESS = (64, 128, 256)
 """Sides that patterns of other sizes are cropped to in a ready config, px."""
+MOST_ARRAYS = 60
+"""Arrays of a file that are listed."""
 
 
 def lines(inspection: Inspection) -> list[str]:
@@ -46,8 +48,11 @@ def lines(inspection: Inspection) -> list[str]:
         rows.append(("overlap", f"{overlap:.0%} of the beam's area; beam diameter {beam:.1f} px"))
     if inspection.finding is not None:
         rows.append(("orientation", _verdict(inspection.finding)))
+    if inspection.source.defocus_m is not None:
+        rows.append(("defocus", f"{inspection.source.defocus_m:.3g} m from focus to sample"))
+    text = _contents(inspection)
     width = max(len(name) for name, _ in rows)
-    text = [f"{name:<{width}}  {value}" for name, value in rows]
+    text += [f"{name:<{width}}  {value}" for name, value in rows]
     text += ["", *table(inspection.finding)] if inspection.finding is not None else []
     text += ["", *(f"missing: {item}" for item in inspection.missing)] if inspection.missing else []
     return text + (["", *(f"doubt: {item}" for item in inspection.warnings)] if inspection.warnings else [])
@@ -73,6 +78,19 @@ def as_data(inspection: Inspection) -> dict[str, Any]:
     return {
         "file": inspection.path.name,
         "source": inspection.source.model_dump(mode="json", exclude_defaults=True),
+        "contents": [
+            {
+                "name": info.name,
+                "shape": list(info.shape),
+                "dtype": str(info.dtype),
+                "unit": info.unit,
+                "value": info.value,
+            }
+            for info in inspection.contents
+        ],
+        "guesses": dict(inspection.guess.reasons),
+        "packing": inspection.packing,
+        "ready": not inspection.placeholders,
         "shape": list(inspection.measurement.patterns.shape),
         "detector": {key: value for key, value in vars(detector).items()} | {"noise": detector.noise},
         "metadata": inspection.metadata,
@@ -97,9 +115,12 @@ def ready_config(inspection: Inspection) -> str:
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", inspection.measurement.name).strip("-") or "scan"
     source = inspection.source.model_copy(update={"file": str(inspection.path.resolve())})
     entry: dict = {"source": source.model_dump(mode="json", exclude_defaults=True)}
+    if inspection.packing:
+        entry["packing"] = dict(inspection.packing)
     side = min(inspection.measurement.patterns.shape[1:])
     if side not in EFFORTLESS:
-        entry["packing"] = {"crop": max((size for size in EFFORTLESS if size < side), default=side - side % 2)}
+        crop = max((size for size in EFFORTLESS if size < side), default=side - side % 2)
+        entry["packing"] = entry.get("packing", {}) | {"crop": crop}
     config = {
         "title": name,
         "scans": {name: entry},
@@ -127,6 +148,30 @@ def draw(inspection: Inspection, path: Path) -> None:
         _draw_errors(panels[2], inspection.finding)
         _draw_images(panels[3:], inspection.scan, inspection.finding)
     figure.savefig(path, dpi=110)
+
+
+def _contents(inspection: Inspection) -> list[str]:
+    """Return a table of the arrays of a file, with what is guessed of them."""
+    if not inspection.contents:
+        return []
+    guesses = {
+        getattr(inspection.guess.keys, key).name: f"{key}: {reason}" for key, reason in inspection.guess.reasons.items()
+    }
+    shown = sorted(inspection.contents, key=lambda info: info.name not in guesses)[:MOST_ARRAYS]
+    rows = []
+    for info in (info for info in inspection.contents if info in shown):
+        shape = "x".join(map(str, info.shape)) or "number"
+        value = f"{info.value:.6g}" if info.value is not None and info.size == 1 else ""
+        rows.append(
+            (info.name, shape, str(info.dtype), " ".join(filter(None, (value, info.unit))), guesses.get(info.name))
+        )
+    widths = [max(len(str(row[column])) for row in rows) for column in range(4)]
+    text = ["contents"]
+    for row in rows:
+        cells = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths))
+        text.append(f"  {cells}  {'<- ' + guesses[row[0]] if row[0] in guesses else ''}".rstrip())
+    more = len(inspection.contents) - len(shown)
+    return [*text, *([f"  and {more} more"] if more > 0 else []), ""]
 
 
 def _draw_pattern(panel: "Axes", inspection: Inspection) -> None:

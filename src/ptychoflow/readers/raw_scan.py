@@ -10,6 +10,10 @@ from ..io.lazy_stack import Stack
 from .scan_positions import Positions
 
 
+class UnknownFormatError(ValueError):
+    """A file that no reader knows, or whose arrays have other names than its reader knows."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """Patterns and their metadata; a reader fills in what its format defines, and leaves the rest None.

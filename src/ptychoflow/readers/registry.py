@@ -30,8 +30,9 @@ from .formats.ptychodus import is_standard, is_training, read_standard, read_tra
 from .formats.ptychodus_product import read_product
 from .formats.ptypy import is_ptypy, read_ptypy, read_ptyr
 from .formats.tike import read_tike
+from .named_arrays import read_named_arrays
 from .position_table import TEXTS, read_position_table
-from .raw_scan import Measurement
+from .raw_scan import Measurement, UnknownFormatError
 from .scan_positions import Positions
 from .source_files import beside
 
@@ -150,11 +151,16 @@ def _read_measurement(path: Path, source: Source) -> Measurement:
 
 def _read_files(path: Path, source: Source) -> Measurement:
     try:
-        name = recognise(path) if source.format == "auto" else source.format
-        if name.startswith("ptychodus:"):
+        by_keys = source.keys is not None and source.keys.patterns is not None
+        name = "keys" if by_keys else recognise(path) if source.format == "auto" else source.format
+        if name == "keys" and source.keys is not None:
+            measurement = read_named_arrays(path, source.keys)
+        elif name.startswith("ptychodus:"):
             measurement = read_with_ptychodus(name.partition(":")[2], path)
         else:
             measurement = READERS[name].read(path, source.dataset)
+        if source.keys is not None and not by_keys:
+            measurement = read_named_arrays(path, source.keys, measurement)
         if source.positions is not None:
             positions = read_positions(_beside(path, source.positions))
             measurement = dataclasses.replace(measurement, positions=positions)
@@ -182,9 +188,9 @@ def recognise(path: Path) -> str:
             return name
     if (path / "manifest.json").is_file():
         raise ValueError(f"{path} is a packed dataset: use it with refine, or with infer or reconstruct and a network")
-    raise ValueError(
-        f"{path} is of unknown format, expected one of {', '.join(READERS)}: set source.format and source.dataset, "
-        "or source.format to ptychodus:NAME for a reader of ptychodus"
+    raise UnknownFormatError(
+        f"{path} is of unknown format, expected one of {', '.join(READERS)}: name its arrays in source.keys, which "
+        "`ptychoflow inspect` proposes, or set source.format to ptychodus:NAME for a reader of ptychodus"
     )
 
 

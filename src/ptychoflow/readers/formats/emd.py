@@ -71,9 +71,8 @@ def _raster(y: tuple[float, str] | None, x: tuple[float, str] | None, counts: tu
     axes = (np.arange(count) * (step or 1.0) for count, (step, _) in zip(counts, (y, x)))
     values = np.stack([grid.ravel() for grid in np.meshgrid(*axes, indexing="ij")], axis=1)
     if any(quantity_of(unit) in (None, "pixels") and not _is_unknown(unit) for _, unit in (y, x)):
-        return Positions(
-            values, problem=f"{path.name}: the scan axes are not calibrated, the step is {y[0]:g}, {x[0]:g}"
-        )
+        steps = f"the step is {y[0]:g}, {x[0]:g} (source.keys takes a scale)"
+        return Positions(values, problem=f"{path.name}: the scan axes are not calibrated, {steps}")
     return positions_in(values, y[1], x[1], f"{path.name}: scan axis")
 
 

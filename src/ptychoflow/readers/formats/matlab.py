@@ -10,7 +10,7 @@ import numpy as np
 
 from ...io.lazy_stack import Stack, stack_of
 from ...io.safe_hdf5 import Hdf5, is_hdf5
-from ..raw_scan import Measurement
+from ..raw_scan import Measurement, UnknownFormatError
 from ..scan_positions import Positions, positions_in
 from .matlab_v5 import read_v5
 
@@ -40,8 +40,8 @@ def read_matlab(path: Path, dataset: str | None = None) -> Measurement:
     arrays = _read_v73(path, dataset) if is_hdf5(path) else read_v5(path)
     name = dataset or next((name for name in PATTERNS if name in arrays), None)
     if name is None or name not in arrays:
-        raise ValueError(
-            f"patterns not found in {path.name} under a known name: set source.dataset to one of {sorted(arrays)}"
+        raise UnknownFormatError(
+            f"patterns not found in {path.name} under a known name: set source.keys.patterns to one of {sorted(arrays)}"
         )
     positions = _positions(arrays)
     lengths: dict[str, Any] = {key: _number(arrays, names) for key, names in LENGTHS.items()}

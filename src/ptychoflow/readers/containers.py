@@ -1,0 +1,169 @@
+"""Files of named arrays, HDF5, NPZ and MATLAB, seen alike: what they hold, and each array by its name."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..core.units import split_unit
+from ..io.lazy_stack import Stack, stack_of
+from ..io.npz_archive import Archive, open_npz
+from ..io.safe_hdf5 import Hdf5, is_hdf5
+from .formats.matlab_v5 import read_v5
+
+LARGEST_NUMBER = 64
+"""Elements up to which the first value of an array is shown."""
+
+
+@dataclass(frozen=True)
+class ArrayInfo:
+    """Description of an array of a file.
+
+    Attributes:
+        name: in the file.
+        shape: of the array, ``()`` for a single number.
+        dtype: of its elements.
+        unit: by its attributes, or at the end of its name; empty where neither gives one.
+        value: the first element of a small array of real numbers, else None.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    unit: str = ""
+    value: float | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def last_name(self) -> str:
+        """Last part of the name without its unit; that of the group where the last part says nothing."""
+        parts = [part for part in self.name.split("/") if part]
+        while len(parts) > 1 and parts[-1].lower() in ("value", "data", "values", "readback", "position", "rbv"):
+            parts.pop()
+        return split_unit(parts[-1])[0].lower() if parts else ""
+
+
+class Container(Protocol):
+    """A file of named arrays."""
+
+    path: Path
+    last: bool
+    """True if patterns lie along the last axis, as MATLAB writes them."""
+
+    def infos(self) -> list[ArrayInfo]:
+        """Return what the file says of its arrays, in its order."""
+
+    def array(self, name: str) -> np.ndarray:
+        """Read an array of real or complex numbers, or booleans."""
+
+    def stack(self, name: str) -> Stack:
+        """Return an array of patterns ``(J, H, W)`` or ``(Jy, Jx, H, W)`` as a stack, on disk where that can be."""
+
+
+class Hdf5Container:
+    """The arrays of an HDF5 file, MATLAB's v7.3 included, whose axes are reversed."""
+
+    def __init__(self, file: Hdf5) -> None:
+        self.path, self._file = file.path, file
+        with file.path.open("rb") as head:
+            self._reversed = head.read(6) == b"MATLAB"
+        self.last = False
+
+    def infos(self) -> list[ArrayInfo]:
+        """Return what the file says of its arrays, in its order."""
+        return [self._info(name) for name in self._file.datasets()]
+
+    def array(self, name: str) -> np.ndarray:
+        """Read an array."""
+        values = self._file.array(name, kinds="uifcb")
+        return values.T if self._reversed and values.ndim == 2 else values
+
+    def stack(self, name: str) -> Stack:
+        """Return an array of patterns as a stack."""
+        stack = self._file.stack(name, (3, 4))
+        if not self._reversed:
+            return stack
+        return stack.map(lambda piece: piece.swapaxes(-1, -2), stack.shape[:0:-1], stack.dtype)
+
+    def _info(self, name: str) -> ArrayInfo:
+        shape, dtype = self._file.shape(name), self._file.dtype(name)
+        dtype = np.dtype(np.complex64) if self._file.holds_complex(name) else dtype
+        numeric = dtype.kind in "uif" and self._file.is_numeric(name)
+        unit = (self._file.unit(name) if numeric and 0 not in shape else "") or split_unit(name.rpartition("/")[2])[1]
+        small = numeric and 0 < np.prod(shape, dtype=np.float64) <= LARGEST_NUMBER
+        return ArrayInfo(name, shape, dtype, unit, float(self.array(name).flat[0]) if small else None)
+
+
+class ArraysContainer:
+    """Arrays by name that are in memory or mapped, of an NPZ or a MATLAB v5 file."""
+
+    def __init__(self, path: Path, arrays: dict[str, np.ndarray], last: bool) -> None:
+        self.path, self._arrays, self.last = path, arrays, last
+
+    def infos(self) -> list[ArrayInfo]:
+        """Return what the file says of its arrays, in its order."""
+        return [
+            ArrayInfo(name, values.shape, values.dtype, split_unit(name)[1], _first(values))
+            for name, values in self._arrays.items()
+        ]
+
+    def array(self, name: str) -> np.ndarray:
+        """Return an array."""
+        if name not in self._arrays:
+            raise ValueError(f"array {name} not found in {self.path.name}, which holds {', '.join(self._arrays)}")
+        return self._arrays[name]
+
+    def stack(self, name: str) -> Stack:
+        """Return an array of patterns as a stack."""
+        values = self.array(name)
+        if values.ndim not in (3, 4) or values.dtype.kind not in "uif" or 0 in values.shape:
+            raise ValueError(
+                f"{self.path.name}: {name} is {values.dtype} {values.shape}, expected real (patterns, H, W)"
+            )
+        return stack_of(values)
+
+
+@contextmanager
+def open_container(path: Path) -> Iterator[Container | None]:
+    """Open a file of named arrays; None for a file of another kind.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    if is_hdf5(path):
+        with Hdf5(path) as file:
+            yield Hdf5Container(file)
+    elif path.is_file() and _begins_with(path, (b"MATLAB",)):
+        yield ArraysContainer(path, read_v5(path), last=True)
+    elif path.is_file() and _begins_with(path, (b"PK\x03\x04", b"BZh")):
+        with open_npz(path) as archive:
+            yield ArraysContainer(path, _numeric(archive), last=False)
+    else:
+        yield None
+
+
+def _begins_with(path: Path, marks: Sequence[bytes]) -> bool:
+    with path.open("rb") as file:
+        return file.read(8).startswith(tuple(marks))
+
+
+def _numeric(archive: Archive) -> dict[str, np.ndarray]:
+    """Return the arrays of numbers; texts and pickled objects are passed over."""
+    arrays = {}
+    for name in archive.names:
+        try:
+            arrays[name] = archive.array(name, kinds="buifc")
+        except ValueError:
+            continue
+    return arrays
+
+
+def _first(values: np.ndarray) -> float | None:
+    return float(values.flat[0]) if values.dtype.kind in "uif" and 0 < values.size <= LARGEST_NUMBER else None
