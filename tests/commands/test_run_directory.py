@@ -81,7 +81,7 @@ def test_bad_input_ends_with_2_in_one_line_and_an_event(directory, tiny_dataset,
 def test_an_output_that_cannot_be_written_is_told_at_once(directory, tmp_path, capsys):
     (tmp_path / "out").write_text("mine")
     assert main(["run-directory", str(directory), str(tmp_path / "out"), "--events"]) == 2
-    assert "out/product.h5 cannot be written (" in capsys.readouterr().err
+    assert "out is a file: name a folder" in capsys.readouterr().err
     assert (tmp_path / "out").read_text() == "mine"
 
 
