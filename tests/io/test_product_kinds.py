@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ptychoflow.cli.main import main
 from ptychoflow.core.scan import Scan
+from ptychoflow.io.patch_store import ShardWriter
 from ptychoflow.io.product_kinds import DATASET, FIGURES, RECONSTRUCTION, SCAN
 from ptychoflow.io.scan_cxi import write_scan
+from ptychoflow.preprocessing.trial_reconstruction import reconstruct_trials
 
 from ..products import make_scan, write_products
 
@@ -88,3 +91,11 @@ def test_the_limit_of_a_container_counts_in_every_command(paths, tmp_path, capsy
     monkeypatch.setattr("ptychoflow.runtime.memory.available_memory", lambda: 1000.0)
     assert main([word.format(**paths, new=tmp_path / "new") for word in words.split()]) == 2
     assert "needs" in (error := capsys.readouterr().err) and "9.31e-07 GiB of memory are available" in error
+
+
+def test_a_trial_reconstruction_and_patches_in_memory_count_too():
+    scan = _far_apart()
+    with pytest.raises(OSError, match=r"a trial reconstruction of .* check the unit of the positions"):
+        reconstruct_trials(scan, torch.from_numpy(scan.positions[None]), epochs=2)
+    with pytest.raises(OSError, match="1000000000 patches of 64 px in memory needs"):
+        ShardWriter(None, 0, 10**9, 64, 4, "float32")

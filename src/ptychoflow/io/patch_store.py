@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 
 from ..core.arrays import as_tensor
+from ..runtime.memory import check_memory
 from .atomic import preallocate, read_whole, write_json
 from .json_file import Schema, check_schema, read_json
 from .metadata import Provenance
@@ -37,6 +38,10 @@ class ShardWriter:
     """
 
     def __init__(self, folder: Path | None, shard: int, count: int, size: int, group_size: int, dtype: str) -> None:
+        if folder is None:
+            needed = 2 * np.dtype(dtype).itemsize * count * size**2
+            check_memory(needed, f"{count} patches of {size} px in memory", "predict them with the command infer")
+
         def create(name: str, kind: str, *shape: int) -> np.ndarray:
             if folder is None:
                 return np.empty((count, *shape), kind)

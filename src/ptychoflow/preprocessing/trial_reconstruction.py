@@ -12,6 +12,7 @@ from torch import Tensor
 from ..core.arrays import as_tensor
 from ..core.scan import Scan
 from ..physics.propagation import far_field_corner, far_field_corner_inverse, to_corner
+from ..runtime.memory import check_memory
 from .cropping import crop
 
 N_SAMPLED = 1024
@@ -19,6 +20,8 @@ N_SAMPLED = 1024
 INTENSITY_KEPT = 0.95
 SMALLEST, LARGEST = 32, 128
 STEP_SIZE, REGULARISATION = 0.3, 0.3
+PIXEL_BYTES = torch.complex64.itemsize
+"""Memory per pixel of an object."""
 
 
 def most_structured_region(scan: Scan, count: int) -> Scan:
@@ -55,6 +58,9 @@ def reconstruct_trials(scan: Scan, positions: Tensor, epochs: int, seed: int = 0
     Returns:
         The R-factor of each pattern in the last epoch, ``sum((sqrt(I) - sqrt(counts))^2) / mean sum(counts)``,
         ``(K, J)``, and the objects, ``(K, H, W)``.
+
+    Raises:
+        OSError: if memory does not hold the objects.
     """
     with _one_thread():
         return _reconstruct_trials(scan, positions, epochs, seed)
@@ -77,6 +83,11 @@ def _reconstruct_trials(scan: Scan, positions: Tensor, epochs: int, seed: int) -
     size, sets = scan.size, len(positions)
     corners = torch.round(positions - positions.amin(1, keepdim=True)).long()
     height, width = (corners.amax((0, 1)) + size).tolist()
+    check_memory(
+        PIXEL_BYTES * sets * height * width,
+        f"a trial reconstruction of {height} x {width} px in {sets} orientations",
+        "check the unit of the positions",
+    )
     objects = torch.ones(sets, height, width, dtype=torch.complex64)
     windows = objects.unfold(1, size, 1).unfold(2, size, 1)
     probes = torch.from_numpy(scan.probe).expand(sets, -1, -1, -1).clone()
