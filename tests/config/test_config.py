@@ -377,3 +377,15 @@ def test_a_merged_mapping_may_be_overridden(tmp_path):
     """The merge key of YAML is made for that."""
     text = "common: &common {epochs: 3, alpha: 0.1}\nrefinement: {<<: *common, epochs: 4}\n"
     assert load_yaml(text)["refinement"] == {"epochs": 4, "alpha": 0.1}
+
+
+def test_aliases_that_expand_without_end_are_refused(tmp_path):
+    levels = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    levels += [f"a{n}: &a{n} [{', '.join(10 * [f'*a{n - 1}'])}]" for n in range(1, 9)]
+    for text in ("\n".join(levels), "a: &a [*a]", "a: &a {b: *a}"):
+        (tmp_path / "config.yaml").write_text(text)
+        with pytest.raises(ConfigError, match="its aliases expand to more than 100000 values"):
+            load_config(tmp_path / "config.yaml")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        load_yaml("[" * 5000 + "]" * 5000)
+    assert load_yaml("") is None

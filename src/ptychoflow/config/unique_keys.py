@@ -5,6 +5,9 @@ from typing import Any
 
 import yaml
 
+LARGEST = 100_000
+"""Most values of a YAML text, with those that aliases repeat."""
+
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Loader of plain data that refuses a repeated key."""
@@ -24,10 +27,31 @@ def load_yaml(text: str) -> Any:
     """Return the plain data in a YAML text.
 
     Raises:
-        ValueError: naming a key that stands twice, and its lines.
+        ValueError: naming a key that stands twice, and its lines; if it is nested too deeply, or aliases make it huge.
         yaml.YAMLError: if it is not YAML.
     """
-    return yaml.load(text, _UniqueKeyLoader)
+    loader = _UniqueKeyLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _expanded_size(node, {}) > LARGEST:
+            raise ValueError(f"its aliases expand to more than {LARGEST} values: write them out")
+        return loader.construct_document(node)
+    except RecursionError:
+        raise ValueError("it is nested too deeply: write it flatter") from None
+    finally:
+        loader.dispose()
+
+
+def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return the number of values in a node, those behind an alias counted each time; above the limit in a circle."""
+    if id(node) not in known:
+        known[id(node)] = LARGEST + 1  # until it is known: an alias to a node around it never ends
+        children = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for child in children for part in (child if isinstance(child, tuple) else (child,)))
+        known[id(node)] = 1 + sum(_expanded_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def load_json(text: str) -> Any:
