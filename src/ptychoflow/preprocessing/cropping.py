@@ -107,3 +107,12 @@ def _lanczos(side: int, shrink: float, lobes: int = 4) -> np.ndarray:
     distance = np.arange(new)[:, None] - np.arange(side) * shrink  # new pixels
     weights = np.where(abs(distance) < lobes, np.sinc(distance) * np.sinc(distance / lobes), 0)
     return weights / weights.sum(1, keepdims=True)
+
+
+def centroid(pattern: np.ndarray) -> tuple[float, float]:
+    """Return the centre of mass of a pattern ``(H, W)``, ``(y, x)`` px."""
+    total = pattern.sum()
+    if total <= 0:
+        return pattern.shape[0] // 2, pattern.shape[1] // 2
+    y = (pattern.sum(1) * np.arange(pattern.shape[0])).sum() / total
+    return float(y), float((pattern.sum(0) * np.arange(pattern.shape[1])).sum() / total)

@@ -15,8 +15,9 @@ from scipy.spatial import cKDTree
 
 from ..config import Orientation
 from ..core.scan import Scan
+from .cropping import centroid
 from .position_transform import oriented
-from .trial_reconstruction import centroid, most_structured_region, reconstruct_trials
+from .trial_reconstruction import most_structured_region, reconstruct_trials
 
 RIGHT_ANGLE_ORIENTATIONS = tuple(
     Orientation(transpose=transpose, flip_y=flip_y, flip_x=flip_x)

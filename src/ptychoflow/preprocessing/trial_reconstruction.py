@@ -13,7 +13,7 @@ from ..core.arrays import as_tensor
 from ..core.scan import Scan
 from ..physics.propagation import far_field_corner, far_field_corner_inverse, to_corner
 from ..runtime.memory import check_memory
-from .cropping import crop
+from .cropping import centroid, crop
 
 N_SAMPLED = 1024
 """Patterns among which the most structured region is searched."""
@@ -138,12 +138,3 @@ def _centre_and_crop(scan: Scan) -> Scan:
     if size >= scan.size:
         return scan
     return crop(scan, size)
-
-
-def centroid(pattern: np.ndarray) -> tuple[float, float]:
-    """Centre of mass of a pattern ``(H, W)``, ``(y, x)`` px."""
-    total = pattern.sum()
-    if total <= 0:
-        return pattern.shape[0] // 2, pattern.shape[1] // 2
-    y = (pattern.sum(1) * np.arange(pattern.shape[0])).sum() / total
-    return float(y), float((pattern.sum(0) * np.arange(pattern.shape[1])).sum() / total)

@@ -11,10 +11,9 @@ from ..core.frame_selection import selected_patterns
 from ..core.scan import Geometry, GroundTruth, Scan, smallest_dtype
 from ..core.wavelengths import Radiation, electron_wavelength_m, photon_wavelength_m, wavelength_of
 from ..io.lazy_stack import Stack
-from ..preprocessing.cropping import resize_far_field
+from ..preprocessing.cropping import centroid, resize_far_field
 from ..preprocessing.position_transform import oriented
 from ..preprocessing.probe_guess import guess_probe, in_photons
-from ..preprocessing.trial_reconstruction import centroid
 from .detector_view import (
     DetectorView,
     beam_in_corner,

@@ -12,6 +12,7 @@ from ..config import Keys, MeasuredGeometry, Orientation, Source
 from ..core.scan import Scan, describe_invalid, is_invalid_count
 from ..core.units import factor
 from ..io.sandbox import read_in_subprocess
+from ..preprocessing.cropping import centroid
 from ..preprocessing.defocus_search import find_orientation_and_defocus
 from ..preprocessing.detector_statistics import (
     DetectorStatistics,
@@ -31,7 +32,6 @@ from ..preprocessing.plausibility import (
 )
 from ..preprocessing.probe_guess import guess_probe
 from ..preprocessing.scan_orientation import Finding, find_orientation
-from ..preprocessing.trial_reconstruction import centroid
 from .containers import ArrayInfo, open_container
 from .conversion import geometry_of, leave_out, make_view, scan_from
 from .detector_view import mean_of_valid, sample_patterns
