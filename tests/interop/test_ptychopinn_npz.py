@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ptychoflow.api import PtychoDataLoader
+from ptychoflow.cli.main import main
 from ptychoflow.config import Trajectory
 from ptychoflow.core.scan import Scan
 from ptychoflow.interop.ptychopinn.npz import read_npz, write_npz
+from ptychoflow.io.dataset import open_dataset
+from ptychoflow.io.scan_cxi import read_scan, write_scan
 from ptychoflow.simulation.acquisition import cut_labels, simulate_multiple_experiments
 
 CONTRACT = {
@@ -119,3 +123,69 @@ def test_counts_may_come_in_pieces(tmp_path, simulated):
 def test_a_file_that_is_not_there_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="not found"):
         read_npz(tmp_path / "nothing.npz")
+
+
+# --- where its users try ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["file", "folder", "list", "text"])
+def test_a_loader_reads_archives_wherever_they_are(tmp_path, simulated, place):
+    for name in ("a", "b"):
+        write_npz(tmp_path / f"{name}.npz", simulated)
+    data = {"file": tmp_path / "a.npz", "folder": tmp_path, "list": [tmp_path / "a.npz"], "text": str(tmp_path)}[place]
+    scans = PtychoDataLoader(data).scans
+    assert len(scans) == (1 if place in ("file", "list") else 2)
+    assert np.array_equal(scans[0].counts, simulated.counts)
+    assert np.array_equal(scans[0].truth.object, simulated.truth.object)
+
+
+def test_a_folder_without_scans_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match=r"holds neither a dataset nor scans \(\.cxi, \.npz"):
+        PtychoDataLoader(tmp_path)
+
+
+def test_a_loader_needs_the_unit_where_the_file_lacks_it(tmp_path, simulated):
+    write_npz(tmp_path / "scan.npz", simulated)
+    path = _without(tmp_path / "scan.npz", "measurement_domain", "scale_contract_version")
+    with pytest.raises(ValueError, match="say which with domain"):
+        PtychoDataLoader(path)
+    assert np.array_equal(PtychoDataLoader(path, domain="counts").scans[0].counts, simulated.counts)
+
+
+@pytest.mark.parametrize("name", ["diff3d", "diffraction"])
+@pytest.mark.parametrize("last", [False, True])
+def test_either_name_and_either_order_of_axes_is_read(tmp_path, simulated, name, last):
+    write_npz(tmp_path / "scan.npz", simulated)
+    with np.load(tmp_path / "scan.npz") as archive:
+        arrays = {key: archive[key] for key in archive.files if key not in ("label", "xcoords_start", "ycoords_start")}
+    patterns = arrays.pop("diff3d")
+    assert patterns.shape[0] != patterns.shape[-1]
+    np.savez(tmp_path / "legacy.npz", **arrays, **{name: np.moveaxis(patterns, 0, -1) if last else patterns})
+    read = read_npz(tmp_path / "legacy.npz")
+    assert np.array_equal(read.counts, simulated.counts)
+    np.testing.assert_allclose(read.probe, simulated.probe, rtol=1e-6)
+
+
+def test_an_archive_is_packed_at_once(tmp_path, simulated):
+    write_npz(tmp_path / "scan.npz", simulated)
+    assert main(["pack", str(tmp_path / "scan.npz"), str(tmp_path / "dataset")]) == 0
+    packed = open_dataset(tmp_path / "dataset")
+    assert np.array_equal(packed.counts, simulated.counts) and packed.name == "dataset"
+
+
+def test_an_archive_of_a_scan_with_a_ground_truth_holds_its_labels(tmp_path, simulated):
+    write_scan(tmp_path / "scan.cxi", simulated)
+    write_scan(tmp_path / "blind.cxi", dataclasses.replace(simulated, truth=None))
+    for name in ("scan", "blind"):
+        assert main(["export", str(tmp_path / f"{name}.cxi"), str(tmp_path / f"{name}.ptychopinn.npz")]) == 0
+    with np.load(tmp_path / "scan.ptychopinn.npz") as archive:
+        np.testing.assert_allclose(archive["label"], cut_labels(simulated), atol=1e-5)
+    with np.load(tmp_path / "blind.ptychopinn.npz") as archive:
+        assert "label" not in archive and (archive["objectGuess"] == 1).all()
+
+
+def test_an_archive_in_place_of_a_scan_is_named_as_what_it_is(tmp_path, simulated):
+    write_npz(tmp_path / "scan.cxi", simulated)
+    with pytest.raises(ValueError, match="is an NPZ archive, not a scan of ptychoflow"):
+        read_scan(tmp_path / "scan.cxi")

@@ -2,10 +2,11 @@
 
 import copy
 import tempfile
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .config import ConfigManager
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     from ..core.scan import Geometry, Scan
     from ..data.datamodule import TrainingData
+
+
+SCANS = (".cxi", ".npz", ".h5", ".hdf5")
+"""Suffixes of the files in a folder that are taken as scans."""
 
 
 class Datagen:
@@ -63,13 +68,14 @@ class PtychoDataLoader:
     """Load scans to train on or to reconstruct.
 
     Args:
-        data: a scan, a path (dataset folder or ``.cxi``), an array of counts ``(J, N, N)`` with zero frequency in the
-            middle, or a list of scans and paths.
+        data: a scan, a path (dataset folder, ``.cxi``, PtychoPINN's ``.npz`` or another measurement, or a folder of
+            these), an array of counts ``(J, N, N)`` with zero frequency in the middle, or a list of scans and paths.
         config: sections ``network``, ``training`` and ``runtime``: how groups are formed and read.
         positions: with an array, centres ``(y, x)`` in object pixels, ``(J, 2)``.
         probe: with an array, modes in sqrt(photons), ``(N, N)`` or ``(M, N, N)``.
         mask: with an array, True, or 1, for valid detector pixels, ``(N, N)``.
         geometry: with an array, pixel size, wavelength and distance, m; without it products are in units of a pixel.
+        domain: with a file that does not say whether its patterns are ``counts`` or ``amplitude``, which they are.
 
     Raises:
         FileNotFoundError: if a file does not exist.
@@ -85,11 +91,13 @@ class PtychoDataLoader:
         probe: "np.ndarray | None" = None,
         mask: "np.ndarray | None" = None,
         geometry: "Geometry | None" = None,
+        domain: "Literal['counts', 'amplitude'] | None" = None,
     ) -> None:
         self.config = config or ConfigManager()
         several = isinstance(data, list | tuple)
         arrays = {"positions": positions, "probe": probe, "mask": mask, "geometry": geometry}
-        self._sources = [(_as_scan(item, arrays), item) for item in (data if several else [data])]
+        items = [item for entry in (data if several else [data]) for item in _items(entry)]
+        self._sources = [(_as_scan(item, arrays, domain), item) for item in items]
         if not self._sources:
             raise ValueError("expected at least one scan, got none: give a scan, a path or an array of counts")
 
@@ -170,12 +178,23 @@ def one_scan(data: "PtychoDataLoader | Any", arrays: dict[str, Any]) -> "Scan":
     return scans[0]
 
 
-def _as_scan(item: Any, arrays: Mapping[str, Any]) -> "Scan":
+def _items(entry: Any) -> list[Any]:
+    """Return what an entry stands for: itself, or the scans in a folder that is not a dataset."""
+    if not isinstance(entry, str | Path) or not Path(entry).is_dir() or (Path(entry) / "manifest.json").exists():
+        return [entry]
+    inside = sorted(Path(entry).iterdir())
+    scans = [path for path in inside if path.suffix in SCANS or (path / "manifest.json").is_file()]
+    if not scans:
+        raise ValueError(f"{entry} holds neither a dataset nor scans ({', '.join(SCANS)}): give a folder with scans")
+    return scans
+
+
+def _as_scan(item: Any, arrays: Mapping[str, Any], domain: "Literal['counts', 'amplitude'] | None" = None) -> "Scan":
     import numpy as np
 
     from ..core.scan import Scan
     from ..io.dataset import open_dataset
-    from ..io.scan_cxi import read_scan
+    from ..io.scan_cxi import is_scan, read_scan
 
     given = [name for name, array in arrays.items() if array is not None]
     if isinstance(item, np.ndarray):
@@ -186,7 +205,23 @@ def _as_scan(item: Any, arrays: Mapping[str, Any]) -> "Scan":
         return item
     if not isinstance(item, str | Path):
         raise ValueError(f"expected a Scan, a path or an array of counts, got {type(item).__name__}")
-    return open_dataset(Path(item)) if Path(item).is_dir() else read_scan(Path(item))
+    path = Path(item)
+    if path.is_dir():
+        return open_dataset(path)
+    ours = not path.is_file() or path.suffix == ".cxi" or is_scan(path)
+    return read_scan(path) if ours else _measured(path, domain)
+
+
+def _measured(path: Path, domain: "Literal['counts', 'amplitude'] | None") -> "Scan":
+    """Read a file of another program; the object in PtychoPINN's archives is a ground truth unless it is uniform."""
+    from ..config import Source
+    from ..interop.ptychopinn.npz import read_npz
+    from ..readers.formats.npz import is_ptychopinn
+    from ..readers.registry import read_scan_of
+
+    if zipfile.is_zipfile(path) and is_ptychopinn(path):
+        return read_npz(path, domain)
+    return read_scan_of(path, Source(file=str(path), domain=domain or "auto"))
 
 
 def _from_arrays(

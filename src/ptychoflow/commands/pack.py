@@ -2,14 +2,16 @@
 
 import dataclasses
 import logging
+import tempfile
 import time
 from pathlib import Path
 from typing import Literal
 
-from ..config import Packing
-from ..io.dataset import CHECKSUM, write_dataset
+from ..config import Packing, Source
+from ..io.dataset import CHECKSUM, pieces, write_dataset
 from ..io.provenance import record_provenance
-from ..io.scan_cxi import read_scan
+from ..io.safe_hdf5 import is_hdf5
+from ..io.scan_cxi import read_scan, write_scan
 from ..preprocessing.probe_guess import mask_probe
 from ..preprocessing.scan_packing import (
     CountStream,
@@ -19,6 +21,7 @@ from ..preprocessing.scan_packing import (
     scan_fingerprint,
     survey_scan,
 )
+from ..readers.registry import read_scan_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +29,12 @@ logger = logging.getLogger(__name__)
 def pack(scan: Path, output: Path, packing: Packing = Packing(), half: Literal["even", "odd"] | None = None) -> None:
     """Pack a scan into a dataset, a folder of memory-mapped arrays.
 
-    Reads a CXI file in pieces. Makes a dataset with a manifest and checksums, cropped or binned where asked.
+    Reads a CXI file in pieces; the file of another program is converted first, in a temporary folder. Makes a dataset
+    with a manifest and checksums, cropped or binned where asked.
 
     Args:
-        scan: a CXI file that ``simulate`` or ``convert`` wrote.
+        scan: a CXI file that ``simulate`` or ``convert`` wrote, or a measurement that needs no further settings, such
+            as an ``.npz`` of PtychoPINN with its unit.
         output: the dataset folder; its name is that of the dataset.
         packing: what to keep of each pattern.
         half: keep every second pattern, from the first (``even``) or the second (``odd``) on, for split-half metrics;
@@ -43,6 +48,13 @@ def pack(scan: Path, output: Path, packing: Packing = Packing(), half: Literal["
     Example:
         ptychoflow pack star.cxi datasets/star --set packing.crop=64
     """
+    if Path(scan).is_file() and not is_hdf5(scan):
+        with tempfile.TemporaryDirectory() as scratch:
+            converted = Path(scratch) / f"{Path(scan).stem}.cxi"
+            measured = read_scan_of(Path(scan), Source(file=str(scan)))
+            write_scan(converted, measured, pieces(measured.counts))
+            pack(converted, output, packing, half)
+        return
     began = time.perf_counter()
     whole = read_scan(scan, counts=False)
     logger.info("read %s: %d patterns of %d px, %s", scan, len(whole), whole.size, whole.counts.dtype)

@@ -18,9 +18,7 @@ from ..io.dataset import open_dataset, pieces
 from ..io.product_kinds import CREATOR
 from ..io.ptychodus_product import Product, half_pixel, write_product
 from ..io.reconstruction_h5 import product_of
-from ..io.safe_hdf5 import Hdf5, is_hdf5
-from ..io.scan_cxi import iterate_counts, read_scan
-from ..readers.formats.cxi import OURS
+from ..io.scan_cxi import is_scan, iterate_counts, read_scan
 from ..readers.registry import read_product_of
 from ..runtime.memory import check_memory
 
@@ -118,7 +116,7 @@ def open_patterns(path: Path) -> Patterns | None:
         return Patterns(scan, lambda: pieces(scan.counts))
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: check the path")
-    if not _is_scan(path):
+    if not is_scan(path):
         return None
     return Patterns(read_scan(path, counts=False), lambda: iterate_counts(path))
 
@@ -188,7 +186,8 @@ def _write_ptychopinn(output: Path, product: Product, patterns: Patterns | None,
     positions = np.stack([product.y_m, product.x_m], axis=1) / product.pixel_m
     truth = GroundTruth(product.object[0], product.origin_px(scan.size))
     scan = dataclasses.replace(scan, positions=positions, probe=product.probe[0], truth=truth)
-    write_npz(output, scan, labels=False, chunks=patterns.chunks())
+    # a scan with a ground truth can be trained on with supervision, which needs the patch under each pattern
+    write_npz(output, scan, labels=patterns.scan.truth is not None, chunks=patterns.chunks())
 
 
 def _write_tiff(output: Path, product: Product, patterns: Patterns | None, model: Path | None) -> None:
@@ -212,11 +211,3 @@ FORMATS: dict[str, ExportFormat] = {
     "": ExportFormat("a standard directory of ptychodus", _write_standard, holds_patterns=True, holds_model=True),
 }
 """Formats by the suffix of the output, the particular before the general."""
-
-
-def _is_scan(path: Path) -> bool:
-    """Return True for a CXI file that ptychoflow wrote."""
-    if not is_hdf5(path):
-        return False
-    with Hdf5(path) as file:
-        return OURS in file

@@ -189,7 +189,8 @@ def read_manifest(folder: Path) -> dict:
 
 def pieces(array: np.ndarray) -> Iterable[np.ndarray]:
     """Yield an array in slices along its first axis, each a few megabytes."""
-    step = max(1, PIECE * len(array) // max(array.nbytes, 1))
+    each = array.dtype.itemsize * math.prod(array.shape[1:])
+    step = max(1, PIECE // max(each, 1))
     return (array[start : start + step] for start in range(0, len(array), step))
 
 

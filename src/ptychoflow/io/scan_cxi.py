@@ -1,6 +1,7 @@
 """The file of a scan: CXI 1.6, which other programs open, written and read at once or in pieces."""
 
 import json
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..core.scan import ELEMENTARY_CHARGE_C, Geometry, GroundTruth, Scan, check_
 from .atomic import atomic_file, size_of
 from .metadata import parse_metadata
 from .regular_file import check_regular
-from .safe_hdf5 import Hdf5, read_hdf5
+from .safe_hdf5 import Hdf5, is_hdf5, read_hdf5
 
 OURS, DETECTOR = "entry_1/ptychoflow", "entry_1/instrument_1/detector_1"
 """Groups of a scan file: what CXI has no place for, and the detector."""
@@ -58,6 +59,14 @@ def write_scan(path: Path, scan: Scan, chunks: Iterable[np.ndarray] | None = Non
             truth.attrs["origin"] = scan.truth.origin
             if scan.truth.positions is not None:
                 ours.create_dataset("true_positions", data=scan.truth.positions).attrs["unit"] = "object pixels (y, x)"
+
+
+def is_scan(path: Path) -> bool:
+    """Return True for a CXI file that ptychoflow wrote."""
+    if not is_hdf5(path):
+        return False
+    with Hdf5(path) as file:
+        return OURS in file
 
 
 def read_scan(path: Path, counts: bool = True) -> Scan:
@@ -166,3 +175,5 @@ def _check_exists(path: Path) -> None:
     check_regular(Path(path))
     if not Path(path).is_file():
         raise FileNotFoundError(f"scan not found: {path}")
+    if zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is an NPZ archive, not a scan of ptychoflow (.cxi): translate it with convert")

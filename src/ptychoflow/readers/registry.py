@@ -25,7 +25,7 @@ from .formats.hxn import is_hxn, read_hxn
 from .formats.image_stack import is_image_stack, read_image_stack
 from .formats.matlab import is_matlab, read_matlab
 from .formats.nexus import is_nexus, read_nexus
-from .formats.npz import holds, read_named_npz, read_ptychodus_npz, read_ptychopinn, read_slac
+from .formats.npz import holds, is_ptychopinn, read_named_npz, read_ptychodus_npz, read_ptychopinn, read_slac
 from .formats.ptychodus import is_standard, is_training, read_standard, read_training, read_with_ptychodus
 from .formats.ptychodus_product import read_product
 from .formats.ptypy import is_ptypy, read_ptypy, read_ptyr
@@ -69,9 +69,7 @@ READERS: dict[str, Format] = {
     "emd": Format("4D-STEM in EMD (py4DSTEM)", "hdf5", is_emd, read_emd),
     "nexus": Format("NeXus or Eiger master", "hdf5", is_nexus, read_nexus),
     "tike_npz": Format("tike archive", "npz", holds("data", "scan", "probe"), read_tike),
-    "ptychopinn_npz": Format(
-        "PtychoPINN training archive", "npz", holds("diff3d", "xcoords", "ycoords"), read_ptychopinn
-    ),
+    "ptychopinn_npz": Format("PtychoPINN training archive", "npz", is_ptychopinn, read_ptychopinn),
     "slac_npz": Format("PtychoPINN, SLAC orientation", "npz", holds("diffraction", "xcoords_start"), read_slac),
     "npz": Format("named arrays with units", "npz", holds("patterns", "position_y_m", "position_x_m"), read_named_npz),
     "ptychodus_npz": Format("ptychodus patterns", "npz", holds("patterns"), read_ptychodus_npz),

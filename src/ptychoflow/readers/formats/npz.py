@@ -28,11 +28,23 @@ def holds(*names: str) -> Callable[[Path], bool]:
     return recognise
 
 
-def read_ptychopinn(path: Path, dataset: str | None = None) -> Measurement:
-    """Read a training archive of PtychoPINN or ptychodus: ``diff3d``, ``xcoords``, ``ycoords``, ``probeGuess``."""
+def is_ptychopinn(path: Path) -> bool:
+    """Return True for training archives of PtychoPINN, whose patterns have either of two names."""
     with open_npz(path) as archive:
-        name = dataset or ("diff3d" if "diff3d" in archive else "diffraction")
-        return _ptychopinn(archive, stack_of(archive.array(name, 3)), ("ycoords", "xcoords"), path)
+        return "xcoords" in archive and "ycoords" in archive and ("diff3d" in archive or "diffraction" in archive)
+
+
+def read_ptychopinn(path: Path, dataset: str | None = None) -> Measurement:
+    """Read a training archive of PtychoPINN or ptychodus: ``diff3d``, ``xcoords``, ``ycoords``, ``probeGuess``.
+
+    Older archives have patterns along the last axis, ``(H, W, J)``: the number of positions tells them.
+    """
+    with open_npz(path) as archive:
+        patterns = archive.array(dataset or ("diff3d" if "diff3d" in archive else "diffraction"), 3)
+        count = len(archive.array("xcoords", 1))
+        if patterns.shape[0] != count == patterns.shape[-1]:
+            patterns = np.moveaxis(patterns, -1, 0)
+        return _ptychopinn(archive, stack_of(patterns), ("ycoords", "xcoords"), path)
 
 
 def read_slac(path: Path, dataset: str | None = None) -> Measurement:
