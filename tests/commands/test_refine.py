@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from ptychoflow.config import Refinement, Runtime
 from ptychoflow.core.scan import Scan
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
+from ptychoflow.io.tensor_file import write_tensors
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.data_consistency import expected_patterns
 from ptychoflow.physics.forward_model import shift_probe, total_intensity
@@ -277,6 +280,48 @@ def test_a_state_of_other_settings_or_a_damaged_one_is_not_resumed(tmp_path, mon
     assert resume.ResumableState(tmp_path / "a.h5", {"seed": 2}).read() is None
     resume.ResumableState(tmp_path / "a.h5", {}).path.write_bytes(b"damaged")
     assert resume.ResumableState(tmp_path / "a.h5", {"seed": 1}).read() is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda state: state["engine"].pop("probe"), "probe of the state is not torch.complex64"),
+        (lambda state: state["engine"].update(object=torch.ones(3, 3)), "object of the state is not"),
+        (lambda state: state["engine"]["object"].fill_(torch.nan), "object of the state holds NaN"),
+        (lambda state: state["engine"]["positions"].fill_(1e9), "positions"),
+        (lambda state: state["engine"]["generator"].fill_(255), "generator|RNG|state"),
+        (lambda state: state["history"].update(error=["a", "b"]), "history of the state"),
+        (lambda state: state["history"]["epoch"].append(10**9), "history of the state"),
+        (lambda state: state["snapshots"].pop(), "snapshots of the state"),
+        (lambda state: state.pop("snapshots"), "lacks parts"),
+        (None, "changed since it was written|cannot be read"),
+    ],
+)
+def test_an_unusable_state_is_set_aside_and_the_refinement_begins_anew(
+    tiny_dataset, tmp_path, monkeypatch, caplog, change, reason
+):
+    settings = {"epochs": 3, "probe_start_epoch": 1, "position_start_epoch": 2}
+    monkeypatch.setattr(resume, "EVERY_S", 0)
+    state = tmp_path / ".a.h5.resume"
+
+    def stop(row):
+        if row["epoch"] == 3:
+            shutil.copy(state, tmp_path / "state")
+        return True
+
+    refine(tiny_dataset, tmp_path / "a.h5", Refinement(**settings), None, Runtime(accelerator="cpu"), stop)
+    whole = read_reconstruction(tmp_path / "a.h5")
+    content = torch.load(tmp_path / "state", weights_only=True)
+    if change is None:
+        content["state"]["engine"]["probe"] += 1e-3
+        torch.save(content, state)
+    else:
+        change(content["state"])
+        write_tensors(state, content)
+    _refined(tiny_dataset, tmp_path / "a.h5", **settings)
+    assert re.search(rf"cannot resume \(.*({reason}).*\): moved to \.a\.h5\.resume\.unusable, starting", caplog.text)
+    np.testing.assert_array_equal(read_reconstruction(tmp_path / "a.h5").object, whole.object)
+    assert (tmp_path / ".a.h5.resume.unusable").is_file() and not state.exists()
 
 
 def test_a_full_disk_gives_one_line_and_leaves_what_was_there(tiny_dataset, tmp_path, mount):

@@ -195,6 +195,55 @@ def test_it_imports_neither_torch_nor_lightning():
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda m: m["stages"]["refined"].update(r_factor="0.1"),
+            "stages.refined.r_factor: input should be",
+        ),
+        (lambda m: m["stages"]["refined"].update(r_factor=None), "stages.refined.r_factor"),
+        (lambda m: m["stages"].update(network=[]), "stages.network"),
+        (lambda m: m["scan"].update(pixel_size_m=-1), "scan.pixel_size_m"),
+        (lambda m: m["scan"].update(has_truth=not m["scan"]["has_truth"]), "has_truth does not agree"),
+        (lambda m: m["progress"].update(cpu_seconds=[1e300]), "progress.cpu_seconds.0"),
+        (lambda m: m.update(patterns={}), "patterns"),
+        (lambda m: m.update(split_half={"refined": {"frc": {}}}), "split_half.refined.frc.area: field required"),
+        (lambda m: m["reconstructions"]["refined"].update(seconds="long"), "reconstructions.refined.seconds"),
+        (lambda m: m["provenance"]["inputs"].clear(), "provenance.inputs.dataset is missing"),
+        (lambda m: m.update(method={}), "method: input should be a valid string"),
+    ],
+)
+def test_any_metrics_file_that_does_not_hold_together_is_named(measured, tmp_path, change, reason):
+    shutil.copytree(measured / "metrics/pinn", tmp_path / "pinn")
+    metrics = json.loads((tmp_path / "pinn/star.json").read_text())
+    change(metrics)
+    (tmp_path / "pinn/star.json").write_text(json.dumps(metrics))
+    with pytest.raises(ValueError, match=rf"star\.json is damaged or of another version: .*{reason}.*evaluate` again"):
+        _report(tmp_path, [tmp_path / "pinn/star.json"])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda arrays: arrays.pop("probe"), "lacks probe"),
+        (lambda arrays: arrays.update(refined=arrays["refined"][1:]), "refined.* does not belong to the other arrays"),
+        (lambda arrays: arrays.update(refined=arrays["refined"] * np.nan), "refined holds NaN or infinity"),
+        (lambda arrays: arrays.update(browse_indices=arrays["browse_indices"] + 10**6), "not among the"),
+        (lambda arrays: arrays.update(weight=arrays["weight"].astype(str)), "weight is <U"),
+    ],
+)
+def test_arrays_that_do_not_hold_together_are_named(measured, tmp_path, change, reason):
+    shutil.copytree(measured / "metrics/pinn", tmp_path / "pinn")
+    path = tmp_path / "pinn/star/arrays.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    change(arrays)
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=rf"arrays\.npz is damaged \(.*{reason}.*evaluate` again"):
+        _report(tmp_path, [tmp_path / "pinn/star.json"])
+
+
 def test_what_cannot_be_read_is_named_and_leaves_no_page(measured, tmp_path):
     metrics = tmp_path / "star.json"
     shutil.copy(measured / "metrics/pinn/star.json", metrics)

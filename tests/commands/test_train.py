@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,7 @@ from ptychoflow.data.datamodule import TrainingData
 from ptychoflow.io.dataset import open_dataset, write_dataset
 from ptychoflow.io.product_kinds import CHECKPOINT, TRAINING_LOG
 from ptychoflow.io.provenance import sha256
+from ptychoflow.io.tensor_file import write_tensors
 from ptychoflow.models.checkpoint import read_model
 from ptychoflow.training import run as module
 from ptychoflow.training.network_setup import build_network
@@ -123,6 +125,41 @@ def test_a_training_that_was_stopped_resumes_to_the_same_weights(
     whole, resumed = (json.loads(path.with_suffix(".json").read_text()) for path in (undisturbed, stopped))
     assert resumed["curves"] == whole["curves"] and resumed["validation"] == whole["validation"]
     assert 0 < resumed["training_seconds"] < time.perf_counter() - began  # of both attempts, no clock read before them
+
+
+def _spoil(content: dict) -> None:
+    next(iter(content["state_dict"].values())).fill_(torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_spoil, "holds NaN or infinity"),
+        (lambda content: content["state_dict"].clear(), "weights of another network"),
+        (lambda content: content.pop("loops"), "lacks loops"),
+        (lambda content: content.update(global_step=10**30), "lacks the number of steps"),
+        (None, "changed since it was written"),
+    ],
+)
+def test_an_unusable_state_is_set_aside_and_the_training_begins_anew(
+    tiny_dataset, undisturbed, tmp_path, monkeypatch, caplog, change, reason
+):
+    stopped = tmp_path / "networks" / "pinn.ckpt"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "make_trainer", _ending_after(6))
+        with pytest.raises(SystemExit):
+            _train(tiny_dataset, stopped)
+    (state,) = (tmp_path / "checkpoints").glob("*/*/latest.ckpt")
+    content = torch.load(state, weights_only=True)
+    if change is None:
+        content["epoch"] += 1
+        torch.save(content, state)
+    else:
+        change(content)
+        write_tensors(state, content)
+    _train(tiny_dataset, stopped)
+    assert re.search(rf"cannot resume \(.*{reason}.*\): moved to latest\.ckpt\.unusable, starting anew", caplog.text)
+    torch.testing.assert_close(_weights(stopped), _weights(undisturbed), rtol=0, atol=0)
 
 
 def test_a_training_whose_epochs_are_single_steps_stops_after_one_of_them(tiny_dataset, tmp_path, monkeypatch):

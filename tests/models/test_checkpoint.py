@@ -101,3 +101,43 @@ def test_a_model_that_does_not_hold_together_is_refused(tmp_path, model, change,
     message = rf"m\.ckpt does not hold the network it names \(.*{reason}.*\): train the model again"
     with pytest.raises(ValueError, match=message):
         read_model(tmp_path / "m.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: content["weights"].update(input_scale=torch.full((15,), torch.nan)), "does not hold"),
+        (lambda content: content["network"].update(base_channels=800_000), "less than or equal to 1024"),
+        (lambda content: content["network"].update(physics_iterations=10**9), "less than or equal to 1000"),
+        (lambda content: content.update(size=10**9), "size|window"),
+        (lambda content: content.update(metadata=[]), "metadata"),
+        (lambda content: content.update(weights=[]), "does not hold"),
+        (lambda content: content["metadata"].update(note="another"), "changed since it was written"),
+    ],
+)
+def test_a_model_that_asks_for_too_much_or_was_changed_is_refused(tmp_path, model, change, reason):
+    write_model(tmp_path / "m.ckpt", model)
+    content = torch.load(tmp_path / "m.ckpt", weights_only=True)
+    change(content)
+    torch.save(content, tmp_path / "m.ckpt")
+    with pytest.raises(ValueError, match=rf"m\.ckpt.*({reason}).*") as caught:
+        read_model(tmp_path / "m.ckpt")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, model, value):
+    model.network.input_scale.fill_(value)
+    write_model(tmp_path / "m.ckpt", model)
+    with pytest.raises(ValueError, match=r"m\.ckpt does not hold the network it names \(input_scale holds NaN or inf"):
+        read_model(tmp_path / "m.ckpt")
+
+
+def test_a_wide_network_without_its_weights_takes_no_memory(tmp_path, model):
+    """At 1024 channels and five levels the weights alone would take tens of gigabytes."""
+    write_model(tmp_path / "m.ckpt", model)
+    content = torch.load(tmp_path / "m.ckpt", weights_only=True)
+    content["network"].update(base_channels=1024, depth=5)
+    torch.save(content, tmp_path / "m.ckpt")
+    with pytest.raises(ValueError, match="does not hold the network it names"):
+        read_model(tmp_path / "m.ckpt")

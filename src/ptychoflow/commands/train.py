@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import lightning
@@ -14,7 +15,7 @@ from ..models.checkpoint import write_model
 from ..tracking.logged_model import write_mlflow_model
 from ..tracking.logger import Tracker
 from ..training.image_logger import ValidationImages
-from ..training.run import TrainingRun
+from ..training.run import TrainingRun, UnusableStateError
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +59,17 @@ def train(
     began = time.perf_counter()
     tracker = Tracker(tracking, Path(output).stem)
     images = [] if tracking.uri is None else [ValidationImages()]
-    run = TrainingRun(datasets, output, network, training, runtime, tracker, [*callbacks, *images], start)
+    prepare = partial(TrainingRun, datasets, output, network, training, runtime, tracker, [*callbacks, *images], start)
+    run = prepare()
     tracker.log_hyperparams(run.origin["config"])
-    if not run.fit():
+    try:
+        is_first = run.fit()
+    except UnusableStateError:
+        if runtime.devices * runtime.nodes > 1:
+            raise  # the other processes have to begin anew as well
+        run = prepare()
+        is_first = run.fit()
+    if not is_first:
         return
     model, training_log = run.result()
     record = {"method": Path(output).stem, "seconds": time.perf_counter() - began, **training_log}

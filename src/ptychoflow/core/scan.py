@@ -117,6 +117,8 @@ class Scan:
             raise ValueError(
                 "every detector pixel is masked: the mask may be inverted, it is True where a pixel is valid"
             )
+        if self.truth is not None and self.truth.object.ndim != 2:
+            raise ValueError(f"the ground truth has shape {self.truth.object.shape}, expected (H, W)")
         true_positions = None if self.truth is None else self.truth.positions
         if true_positions is not None and true_positions.shape != self.positions.shape:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .json_file import Schema, check_schema, parse_json
 
@@ -31,6 +31,12 @@ class InferenceTiming(Schema):
     processes: int
     device: str
     groups: int = 0
+
+    @model_validator(mode="after")
+    def _has_total(self) -> "InferenceTiming":
+        if "end_to_end" not in self.patterns_per_second:
+            raise ValueError("patterns_per_second lacks end_to_end")
+        return self
 
 
 class Metadata(Schema):

@@ -299,6 +299,12 @@ class Hdf5:
         """Follow a name part by part, so that every link is checked."""
         if depth > DEEPEST_LINK:
             raise ValueError(f"circular HDF5 link in {self.path.name}: {name}")
+        try:
+            return self._follow(start, name, depth)
+        except (KeyError, RuntimeError, OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.path} is damaged at {name} ({error}): get or make it again") from None
+
+    def _follow(self, start: h5py.Group, name: str, depth: int) -> h5py.Group | h5py.Dataset | None:
         place = start.file if name.startswith("/") else start
         for part in filter(None, name.split("/")):
             # the high-level `in` and `get` would open external files by themselves

@@ -65,8 +65,7 @@ def is_scan(path: Path) -> bool:
     """Return True for a CXI file that ptychoflow wrote."""
     if not is_hdf5(path):
         return False
-    with Hdf5(path) as file:
-        return OURS in file
+    return read_hdf5(path, lambda file: OURS in file, "scan or product", "get or make it again")
 
 
 def read_scan(path: Path, counts: bool = True) -> Scan:

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..io.json_file import read_json
+from ..io.json_file import check_schema, read_json
 from ..io.provenance import sha256
+from ..io.regular_file import check_regular
+from .result_schema import Metrics, TrainingLog
 
+EVALUATE = "run `ptychoflow evaluate` again"
 FORMAT = 3
 """Version of the metrics files that this code writes and reads."""
 ATTEMPTS = 5
@@ -170,7 +173,8 @@ def read_metrics(path: Path) -> dict:
     """
     metrics = _read(path, "metrics file")
     if metrics.get("format") != FORMAT or not {"method", "scan", "stages", "progress"} <= set(metrics):
-        raise ValueError(f"{path} is not a metrics file of format {FORMAT}: run `ptychoflow evaluate` again")
+        raise ValueError(f"{path} is not a metrics file of format {FORMAT}: {EVALUATE}")
+    check_schema(metrics, Metrics, str(path), EVALUATE)
     return metrics
 
 
@@ -187,6 +191,7 @@ def read_records(paths: Sequence[Path]) -> list[dict]:
             raise ValueError(
                 f"{path} is not a training log: give the JSON file that `ptychoflow train` wrote beside the checkpoint"
             )
+        check_schema(record, TrainingLog, str(path), "run `ptychoflow train` again")
     return records
 
 
@@ -260,6 +265,7 @@ def seed_groups(records: Sequence[dict]) -> list[list[str]]:
 def _read_result(path: Path) -> Result:
     """Read metrics and their arrays; an evaluation that is replacing them right now is waited for."""
     arrays = path.with_suffix("") / "arrays.npz"
+    check_regular(arrays)
     for _ in range(ATTEMPTS):
         metrics = read_metrics(path)
         if not arrays.is_file():
@@ -271,6 +277,7 @@ def _read_result(path: Path) -> Result:
 
 
 def _read(path: Path, kind: str) -> dict:
+    check_regular(path)
     if not path.is_file():
         raise FileNotFoundError(f"{kind} not found: {path}")
     return read_json(path)

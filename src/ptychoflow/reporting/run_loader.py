@@ -8,11 +8,22 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from ..io.json_file import Schema, check_schema, parse_json
+from ..io.regular_file import check_regular, read_text
+from .result_schema import ComparedLog, ComparedMetrics
 from .results import Result, read_metrics, read_records
 
+REPORT = "run `ptychoflow report` again"
 LONGEST = 16
 """Length up to which a report embeds a list: settings are shorter, curves are longer."""
 EMBEDDED = re.compile(r'<script type="application/json" id="run">(.*?)</script>', re.DOTALL)
+
+
+class EmbeddedRun(Schema):
+    """Metrics and settings that a report embeds."""
+
+    metrics: list[ComparedMetrics]
+    records: list[ComparedLog]
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ def read_run(path: Path) -> Run:
     path = Path(path)
     if path.is_dir():
         return _from_folder(path)
+    check_regular(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} not found: give a folder of results, a report or a metrics file")
     if path.suffix == ".html":
@@ -78,13 +90,12 @@ def _from_folder(folder: Path) -> Run:
 
 
 def _from_report(page: Path) -> Run:
-    match = EMBEDDED.search(page.read_text(encoding="utf-8", errors="replace"))
-    try:
-        data = json.loads(match[1] if match else "")
-        results = [Result(metrics, Path()) for metrics in data["metrics"]]
-        return Run(str(page), results, data["records"])
-    except (TypeError, KeyError, json.JSONDecodeError):
-        raise ValueError(f"{page} is not a report of this version: run `ptychoflow report` again") from None
+    match = EMBEDDED.search(read_text(page))
+    if match is None:
+        raise ValueError(f"{page} is not a report of this version: {REPORT}")
+    data = parse_json(match[1], str(page))
+    check_schema(data, EmbeddedRun, str(page), REPORT)
+    return Run(str(page), [Result(metrics, Path()) for metrics in data["metrics"]], data["records"])
 
 
 def _run(path: Path, metrics: Sequence[Path], records: Sequence[Path]) -> Run:
@@ -97,7 +108,8 @@ def _short(data: object) -> object:
     """Return plain data without its long lists."""
     if isinstance(data, dict):
         kept = {key: _short(value) for key, value in data.items() if not _is_long(value)}
-        return {key: value for key, value in kept.items() if key not in ("progress", "patterns")}
+        dropped = ("progress", "patterns")
+        return {key: value for key, value in kept.items() if key not in dropped or isinstance(value, int)}
     return [_short(value) for value in data] if isinstance(data, list) else data
 
 

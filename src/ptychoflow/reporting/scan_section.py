@@ -22,6 +22,7 @@ from .images import (
     scale_bar,
     symmetric_limits,
 )
+from .result_schema import read_figure_arrays
 from .results import Result
 from .scan_panels import panels
 from .svg_charts import label
@@ -94,9 +95,8 @@ def scan_section(results: Sequence[Result], detail: Detail, packed: PackedData) 
 
 def _load(result: Result) -> dict[str, np.ndarray]:
     try:
-        with np.load(result.arrays, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        return read_figure_arrays(result.arrays, result.stages, len(result.metrics["patterns"]))
+    except (ValueError, OSError) as error:
         raise ValueError(f"{result.arrays} is damaged ({error}): run `ptychoflow evaluate` again") from None
 
 

@@ -1,5 +1,6 @@
 """Summary text of a report: introduction, verdicts, advice and caveats."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -104,7 +105,7 @@ def figures(result: Result) -> list[Figure]:
     if result.has_truth:
         network = f"network {_db(result, 'network')}, " if result.from_network else ""
         comparison = f"{network}uniform object {_db(result, 'uniform')}"
-        mean = result.against_truth("refined", "phase_mae_rad")
+        mean = _known(result.refined["against_truth"], "phase_mae_rad")
         shown.insert(0, Figure(_db(result, "refined"), f"phase PSNR, mean error {mean:.3f} rad", comparison))
     if "refined" in result.metrics["split_half"]:
         shown.append(_half_set_resolution(result))
@@ -118,7 +119,7 @@ def _half_set_resolution(result: Result) -> Figure:
     if crossing["half_period_px"] is None:
         return Figure("none", name, "FRC of even and odd patterns is below 1/2")
     nominal = " nominal" if result.metrics["scan"]["nominal_geometry"] else ""
-    value = f"{'< ' if crossing['beyond_nyquist'] else ''}{crossing['half_period_px']:.2f} px"
+    value = f"{'< ' if crossing.get('beyond_nyquist') else ''}{crossing['half_period_px']:.2f} px"
     return Figure(value, name, f"half period, {crossing['half_period_m'] * 1e9:.3g} nm{nominal}")
 
 
@@ -211,7 +212,7 @@ def caveats(results: Sequence[Result]) -> list[str]:
 def _advise(result: Result) -> Iterator[str]:
     refined, truth = result.refined, result.refined["against_truth"]
     network = result.metrics["stages"].get("network")
-    if truth and truth["twin_correlation"] > truth["correlation"] + 0.05:
+    if truth and _known(truth, "twin_correlation") > _known(truth, "correlation") + 0.05:
         yield "The reconstruction is the twin image: check the signs of the positions and the detector orientation."
     if verdict(result)[0] == "poor":
         yield "Check the probe, the positions and the unit of the counts first."
@@ -224,18 +225,25 @@ def _advise(result: Result) -> Iterator[str]:
         )
     if _still_improving(result):
         yield "Refinement had not converged when it stopped. Increase refinement.epochs."
-    if truth and truth["phase_low_frequency_rms_rad"] > 0.8 * truth["phase_rms_rad"] and truth["phase_rms_rad"] > 0.03:
+    rms = _known(truth or {}, "phase_rms_rad")
+    if truth and _known(truth, "phase_low_frequency_rms_rad") > 0.8 * rms and rms > 0.03:
         yield (
             "The phase error is mostly of low spatial frequency, to which the counts are insensitive. A better initial "
             "object, more overlap or more epochs reduce it; more photons do not."
         )
-    if network and network["raster_artifact_ratio"] > 3:
+    if network and _known(network, "raster_artifact_ratio") > 3:
         yield (
             "The stitched object has raster artefacts at patch borders. Train for longer, or increase "
             "inference.patch_crop_px."
         )
     if not result.has_truth and not result.metrics["split_half"]:
         yield "Set evaluation.split_half to estimate the resolution by FRC between halves of the patterns."
+
+
+def _known(metrics: dict, name: str) -> float:
+    """Return a metric; NaN, which is neither above nor below another, where it is undefined."""
+    value = metrics.get(name)
+    return math.nan if value is None else value
 
 
 def _not_refined(result: Result) -> str:

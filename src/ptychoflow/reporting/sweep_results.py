@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..io.regular_file import check_regular, read_text
+from .result_schema import MOST_DIGITS
 from .results import COLUMNS, Result, rows
 
 STAGES = ("network", "refined")
@@ -95,16 +97,17 @@ def read_sweep(path: Path) -> list[Point]:
         FileNotFoundError: if the file is missing.
         ValueError: if it is not a table of a sweep.
     """
+    check_regular(path)
     if not path.is_file():
         raise FileNotFoundError(f"sweep table not found: {path}")
-    with path.open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
+    text = read_text(path)
+    try:
+        table = csv.DictReader(text.splitlines())
         names = list(table.fieldnames or [])
-        try:
-            keys = names[names.index("stage") + 1 : names.index("seeds")]
-            return [_read_point(row, keys) for row in table]
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{path} is not a sweep table: run `ptychoflow sweep` again") from None
+        keys = names[names.index("stage") + 1 : names.index("seeds")]
+        return [_read_point(row, keys) for row in table]
+    except (ValueError, KeyError, TypeError, csv.Error):
+        raise ValueError(f"{path} is not a sweep table: run `ptychoflow sweep` again") from None
 
 
 def _read_point(row: dict[str, str], keys: Sequence[str]) -> Point:
@@ -115,4 +118,6 @@ def _read_point(row: dict[str, str], keys: Sequence[str]) -> Point:
 
 
 def _number(text: str) -> float | None:
+    if text and not abs(float(text)) <= MOST_DIGITS:
+        raise ValueError(f"expected a number of up to {MOST_DIGITS:g}, got {text[:20]}")
     return float(text) if text else None

@@ -1,11 +1,16 @@
 """Run times of the steps, from Snakemake's benchmarks or from the metadata of the products."""
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..io.regular_file import read_text
 from .results import Result
+
+LONGEST_BENCHMARK = 1 << 16
+"""Greatest length of a benchmark file, bytes."""
 
 STEPS = ("simulate", "convert", "pack", "train", "infer", "stitch", "reconstruct", "refine", "evaluate")
 
@@ -98,10 +103,10 @@ def parts_of_prediction(results: Sequence[Result]) -> list[Parts]:
     found = []
     for result in results:
         network = result.metrics["reconstructions"].get("network", {})
-        timing = network.get("inference")
-        if timing:
-            seconds = timing["seconds"] | network["seconds"]
-            stitching = {part: timing["patterns"] / network["seconds"][part] for part in network["seconds"]}
+        timing, parts = network.get("inference"), network.get("seconds")
+        if timing and isinstance(parts, dict):
+            seconds = timing["seconds"] | parts
+            stitching = {part: timing["patterns"] / parts[part] for part in parts if parts[part] > 0}
             metadata = {name: timing[name] for name in ("device", "processes", "patterns", "groups") if name in timing}
             name = f"{result.method}/{result.scan}"
             found.append(Parts(name, seconds, timing["patterns_per_second"] | stitching, metadata))
@@ -111,15 +116,20 @@ def parts_of_prediction(results: Sequence[Result]) -> list[Parts]:
 def _read_benchmark(path: Path, step: str, of: str) -> Timing | None:
     """Read a benchmark file; None where it is damaged, which must not prevent a report."""
     try:
-        with path.open(newline="") as file:
-            row = next(csv.DictReader(file, delimiter="\t"))
-        return Timing(step, of, float(row["s"]), _number(row.get("cpu_time")), _number(row.get("max_rss")))
-    except (StopIteration, KeyError, ValueError, TypeError, OSError):
+        row = next(csv.DictReader(read_text(path, LONGEST_BENCHMARK).splitlines(), delimiter="\t"))
+        return Timing(step, of, _finite(float(row["s"])), _number(row.get("cpu_time")), _number(row.get("max_rss")))
+    except (StopIteration, KeyError, ValueError, TypeError, OSError, csv.Error):
         return None
 
 
 def _number(text: str | None) -> float | None:
     try:
-        return float(text or "")
+        return _finite(float(text or ""))
     except ValueError:
         return None
+
+
+def _finite(number: float) -> float:
+    if not math.isfinite(number):
+        raise ValueError("expected a finite number")
+    return number

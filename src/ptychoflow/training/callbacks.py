@@ -25,15 +25,18 @@ class Throughput(Callback):
         seconds: within training epochs, validation excluded.
         waiting: of those, between the end of a step and the next batch.
         groups: trained on in that time.
+        began: True once the training has begun, or a state of it was restored.
     """
 
     def __init__(self) -> None:
         self.seconds = self.waiting = 0.0
         self.groups = 0
+        self.began = False
         self._mark = 0.0
 
     def on_train_start(self, trainer: Trainer, task: LightningModule) -> None:
         """Start the clock: an epoch that is resumed has no start."""
+        self.began = True
         self._mark = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, task: LightningModule) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import signal
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -172,10 +173,21 @@ def check_state(content: dict[str, Any], weights: dict[str, Tensor]) -> None:
     wrong = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
     if wrong or not _is_count(content.get("global_step")):
         raise ValueError(f"it lacks {' and '.join(wrong) or 'the number of steps'}")
+    if not all(_is_count(value) or value is None for value in _leaves(content["loops"])):
+        raise ValueError("the progress of its loops is not one of counts")
+
+
+def _leaves(data: Any) -> Iterator[Any]:
+    """Yield the values in nested dictionaries and lists."""
+    if isinstance(data, dict | list):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from _leaves(value)
+    else:
+        yield data
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 1 << 40
+    return isinstance(value, int) and 0 <= value < 1 << 40
 
 
 def _polls_after(trainer: Trainer, task: LightningModule, index: int) -> bool:

@@ -55,7 +55,14 @@ class LossHistory(Callback):
         return {"steps": self.steps, "validations": self.validations}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the columns from a checkpoint."""
+        """Restore the columns from a checkpoint.
+
+        Raises:
+            ValueError: if they are not columns of numbers.
+        """
+        for table in (state["steps"], state["validations"]):
+            if not all(isinstance(value, int | float) for column in table.values() for value in column):
+                raise ValueError("the history of the losses is not one of numbers")
         self.steps, self.validations = state["steps"], state["validations"]
 
     def columns(self) -> dict[str, list[float]]:

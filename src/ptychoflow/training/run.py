@@ -42,8 +42,14 @@ from .trainer import interruptible, make_trainer
 
 logger = logging.getLogger(__name__)
 
+RESTORING = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""Errors that Lightning raises over a state that is not one of this training."""
 TERMINATED = 143
 """Exit code of a process that SIGTERM ended: schedulers requeue it."""
+
+
+class UnusableStateError(ValueError):
+    """The state of an interrupted training cannot be restored."""
 
 
 class TrainingRun:
@@ -125,6 +131,8 @@ class TrainingRun:
 
         Raises:
             ValueError: if the training collapses.
+            UnusableStateError: if the state of the interrupted attempt cannot be restored: it was set aside, and a new
+                run of the same settings starts from the beginning.
             SystemExit: with 143 after SIGTERM; its state is kept.
         """
         resumed = self._usable_checkpoint()
@@ -136,6 +144,11 @@ class TrainingRun:
         except SIGTERMException:
             # the first process exits for all: Lightning kills it where another one ends with an error before
             raise SystemExit(TERMINATED if self._trainer.is_global_zero else 0) from None
+        except RESTORING as error:
+            if resumed is None or self._throughput.began or isinstance(error, torch.OutOfMemoryError):
+                raise
+            self._set_aside(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            raise UnusableStateError(f"{resumed} cannot be resumed and was set aside: run again") from error
         return self._trainer.is_global_zero
 
     def result(self) -> tuple[Model, dict[str, Any]]:
@@ -178,9 +191,14 @@ class TrainingRun:
                 check_weights(read_checkpoint(best), weights)
             return latest
         except ValueError as error:
-            logger.warning("cannot resume (%s): moved to %s, starting anew", error, set_aside(latest))
-            set_aside(best)
+            self._set_aside(error)
             return None
+
+    def _set_aside(self, reason: object) -> None:
+        """Move the state of an interrupted training out of the way, with a warning that says why."""
+        latest, best = (self._checkpoints / f"{kind.NAME}.ckpt" for kind in (LastCheckpoint, BestWeights))
+        logger.warning("cannot resume (%s): moved to %s, starting anew", reason, set_aside(latest).name)
+        set_aside(best)
 
     def _restore_best(self) -> dict[str, Any]:
         """Load the weights to keep into the network; return their epoch and their error at its validation."""
