@@ -5,6 +5,7 @@
 # make tutorials                       the notebooks run on results/, their outputs kept in docs/tutorials for the site
 # make test-ptychodus                  released ptychodus trains, reconstructs and shows with our engine: minutes
 # make paper, make paper-miniature     the four figures of config/paper.yaml, or the same from small scans
+# make test-fuzz                       3,000 damaged and forged files given to every command that reads them: minutes
 # make test-kill                       the miniature killed at 20 random moments
 # make test-conda                      an environment made by `snakemake --sdm conda`, from a channel on this machine
 # make test-slurm                      the workflow on a real SLURM, started on this machine (root, Debian)
@@ -25,7 +26,7 @@ PTYCHODUS := $(VENV)/ptychodus
 PTYCHODUS_PIP := $(PTYCHODUS)/bin/python -m pip install --quiet --constraint envs/constraints.txt \
     --constraint envs/ptychodus.txt
 
-.PHONY: run paper paper-miniature docs tutorials test test-conda test-kill test-ptychodus test-slurm test-storage coverage lint clean
+.PHONY: run paper paper-miniature docs tutorials test test-conda test-fuzz test-kill test-ptychodus test-slurm test-storage coverage lint clean
 
 run: $(VENV)/ready
 	snakemake --cores $(CORES) --rerun-incomplete --configfile $(CONFIG) $(ARGS)
@@ -42,6 +43,9 @@ test: $(VENV)/ready-to-test $(PTYCHODUS)/ready
 
 test-ptychodus: $(VENV)/ready-to-test $(PTYCHODUS)/ready-to-run
 	OMP_NUM_THREADS=1 pytest -m 'ptychodus or ptychodus_app' $(ARGS)
+
+test-fuzz: $(VENV)/ready-to-test
+	OMP_NUM_THREADS=1 python -m tests.fuzz.campaign --runs 3000 $(ARGS)
 
 test-kill: $(VENV)/ready-to-test
 	PTYCHOFLOW_KILLS=20 OMP_NUM_THREADS=1 pytest -v -s tests/workflow/test_killing.py $(ARGS)
