@@ -18,6 +18,7 @@ from PIL import Image
 
 from ptychoflow.commands.evaluate import evaluate
 from ptychoflow.commands.report import report
+from ptychoflow.io.provenance import sha256
 from ptychoflow.reporting.results import COLUMNS
 
 from ..products import write_products
@@ -240,6 +241,8 @@ def test_arrays_that_do_not_hold_together_are_named(measured, tmp_path, change, 
         arrays = dict(file)
     change(arrays)
     np.savez(path, **arrays)
+    metrics = json.loads((tmp_path / "pinn/star.json").read_text())
+    (tmp_path / "pinn/star.json").write_text(json.dumps(metrics | {"arrays_sha256": sha256(path)}))
     with pytest.raises(ValueError, match=rf"arrays\.npz is damaged \(.*{reason}.*evaluate` again"):
         _report(tmp_path, [tmp_path / "pinn/star.json"])
 

@@ -445,6 +445,9 @@ def _npz(path: Path, rng: np.random.Generator, private: Private) -> str:
             archive.writestr(name, b"again")
         if what == "bomb":
             _write_bomb(archive, name, private)
+    metrics = path.parent.with_suffix(".json")
+    if metrics.is_file() and path.name == "arrays.npz":
+        metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"arrays_sha256": sha256(path)}))
     if what == "locked":
         content_ = bytearray(path.read_bytes())
         content_[6] |= 1  # encrypted
