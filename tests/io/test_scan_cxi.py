@@ -68,7 +68,7 @@ def test_a_reconstruction_takes_nothing_from_a_private_file(product, private, na
     [
         (lambda f, n, s, d: f.__setitem__(n, h5py.SoftLink("/" + n)), "circular"),
         (lambda f, n, s, d: f.create_group(n), "not found"),
-        (lambda f, n, s, d: f.__setitem__(n, h5py.Empty("f4")), "is empty"),
+        (lambda f, n, s, d: f.__setitem__(n, h5py.Empty(d)), "is empty"),
         (lambda f, n, s, d: f.create_dataset(n, (10**9, *s[1:]), d, chunks=(16, *s[1:])), "no values"),
         (lambda f, n, s, d: f.create_dataset(n, s, h5py.vlen_dtype(np.float32)), "expected numbers"),
     ],
