@@ -1,4 +1,4 @@
-"""Peak memory of packing a scan, of an epoch over its dataset and of a pass to predict, under a limit.
+"""Peak memory of packing a scan, of epochs of training and refinement, of predicting and evaluating, under a limit.
 
     python benchmarks/memory.py [--gib 8] [--limit-gib 1.5] [--folder SOMEWHERE]
 
@@ -20,9 +20,12 @@ from pathlib import Path
 from large import large_scan
 
 from ptychoflow.commands.pack import pack
-from ptychoflow.config import Runtime, Training
+from ptychoflow.commands.refine import refine
+from ptychoflow.config import Refinement, Runtime, Training
 from ptychoflow.data.datamodule import PredictionData, TrainingData
 from ptychoflow.io.dataset import open_dataset
+from ptychoflow.io.reconstruction_h5 import read_reconstruction
+from ptychoflow.metrics.data_consistency import compare_counts, expected_by
 
 
 def resident_bytes() -> int:
@@ -41,6 +44,17 @@ def prediction(folder: Path) -> None:
     """Every batch of a prediction."""
     for _ in PredictionData(open_dataset(folder), 4, Runtime()).predict_dataloader():
         pass
+
+
+def refinement(folder: Path) -> None:
+    """Refine for one epoch, from reading to writing."""
+    refine(folder, folder.parent / "refined.h5", Refinement(epochs=1))
+
+
+def evaluation(folder: Path) -> None:
+    """Compare the counts with those that the refined object leads to."""
+    found, scan = read_reconstruction(folder.parent / "refined.h5"), open_dataset(folder)
+    compare_counts(expected_by(found), scan.counts, scan.mask)
 
 
 def limited(run: Callable[..., None], arguments: tuple, limit: int, results: multiprocessing.Queue) -> None:
@@ -70,6 +84,8 @@ def measure(folder: Path, gib: float, limit_gib: float) -> dict:
         ("pack", pack, (scan, dataset)),
         ("epoch", epoch, (dataset,)),
         ("prediction", prediction, (dataset,)),
+        ("refinement", refinement, (dataset,)),
+        ("evaluation", evaluation, (dataset,)),
     ):
         results = context.Queue()
         child = context.Process(target=limited, args=(run, arguments, int(limit_gib * 2**30), results))

@@ -276,6 +276,30 @@ def detector_response() -> Figure:
 
 
 @drawing
+def constraints() -> Figure:
+    """Draw a star at few photons without and with total variation, and a raster scan without and with its peaks."""
+    few = simulated_scan(photons=2e3)
+    rng = np.random.default_rng(4)
+    image, probe = few.truth.object, make_probe(ProbeRecipe(), SIZE, 1e5, rng)
+    positions, _ = make_trajectory(Trajectory(name="raster", step_px=9.0), image.shape, SIZE, 24.0, rng)
+    raster = from_simulation(positions, probe, image, seed=4)
+    raster = replace(raster, probe=(0.9 * probe + 0.1 * np.roll(probe, 6, -1)).astype(np.complex64))
+    figure, axes = panels(4, height=2.2)
+    total_variation = {"total_variation": 0.02}
+    cases = [
+        (few, {}, "2e3 photons"),
+        (few, total_variation, "total variation"),
+        (raster, {}, "raster, wrong probe"),
+        (raster, {"raster_peaks": 1.0}, "without its peaks"),
+    ]
+    for axis, (scan, settings, title) in zip(axes, cases):
+        *_, (engine, _) = refined(scan, Refinement(epochs=15, constraints=settings))
+        pair = against_ground_truth(scan, engine)
+        show_phase(axis, pair, f"{title}, {phase_psnr(pair):.1f} dB")
+    return figure
+
+
+@drawing
 def position_refinement() -> Figure:
     """Draw recorded and refined positions against the true ones, and their distance by epoch."""
     scan = simulated_scan(photons=1e5, step_px=6.0, error_px=1.5)

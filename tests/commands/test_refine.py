@@ -216,8 +216,9 @@ def test_dense_patterns_in_one_batch_do_not_overshoot(tiny_dataset, tmp_path):
     assert found.history["error"][-1] < found.history["error"][0]
 
 
-def test_an_interrupted_refinement_resumes_to_the_same_result(tiny_dataset, tmp_path, monkeypatch):
-    settings = {"epochs": 6, "probe_start_epoch": 2, "position_start_epoch": 2, "intensity_start_epoch": 2}
+@pytest.mark.parametrize("more", [{}, {"probe_variations": 2, "point_spread_start_epoch": 2}])
+def test_an_interrupted_refinement_resumes_to_the_same_result(tiny_dataset, tmp_path, monkeypatch, more):
+    settings = {"epochs": 6, "probe_start_epoch": 2, "position_start_epoch": 2, "intensity_start_epoch": 2} | more
     whole = read_reconstruction(_refined(tiny_dataset, tmp_path / "whole.h5", **settings))
     monkeypatch.setattr(resume, "EVERY_S", 0)
     epoch, done = RefinementEngine.epoch, []
@@ -379,6 +380,31 @@ def test_two_ranks_refine_as_one_does(tiny_dataset, tmp_path, batch_size):
     np.testing.assert_allclose(one.history["error"], two.history["error"], rtol=1e-4)
 
 
+def test_two_ranks_refine_the_terms_of_an_instrument_as_one_does(tiny_dataset, tmp_path):
+    scan = open_dataset(tiny_dataset)
+    mask = np.ones((32, 32), bool)
+    mask[0, 0] = False
+    write_dataset(tmp_path / "masked", dataclasses.replace(scan, mask=mask))
+    settings = {
+        **{"epochs": 4, "probe_start_epoch": 1, "probe_variations": 2, "probe_variation_start_epoch": 2},
+        **{"background_start_epoch": 2, "point_spread_start_epoch": 3, "intensity_start_epoch": 3},
+        **{"constraints": {"amplitude_at_most_one": 0.5, "probe_power": 1.0}},
+    }
+    _refined(tmp_path / "masked", tmp_path / "one.h5", **settings)
+    command = [sys.executable, "-m", "ptychoflow", "refine", str(tmp_path / "masked"), str(tmp_path / "two.h5")]
+    command += ["--config", json.dumps({"refinement": settings}), "--runtime", '{"accelerator": "cpu", "devices": 2}']
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, timeout=120, env=environment, capture_output=True)
+    one, two = (read_reconstruction(tmp_path / f"{name}.h5") for name in ("one", "two"))
+    assert abs(one.object - two.object).max() < 1e-2
+    np.testing.assert_allclose(one.history["error"], two.history["error"], rtol=1e-3)
+    np.testing.assert_allclose(one.instrument.background, two.instrument.background, atol=0.05)
+    assert one.instrument.point_spread_px == pytest.approx(two.instrument.point_spread_px, rel=1e-2)
+    probes = (np.tensordot(i.variation_weights, i.probe_variations, 1) for i in (one.instrument, two.instrument))
+    first, second = probes
+    assert np.linalg.norm(first - second) < 0.05 * np.linalg.norm(first)
+
+
 def test_a_missing_gpu_is_an_error(tiny_dataset, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("a CUDA device is present")
@@ -391,6 +417,12 @@ def test_a_missing_gpu_is_an_error(tiny_dataset, tmp_path):
     [
         {"probe_start_epoch": 2, "position_start_epoch": 2, "intensity_start_epoch": 3, "probe_modes": 2},
         {"amplitude_step_scale": 0.5, "uncertainty": True},
+        {
+            "probe_start_epoch": 1,
+            "probe_variations": 2,
+            "point_spread_start_epoch": 2,
+            "constraints": {"low_pass": 0.1},
+        },
     ],
 )
 def test_a_gpu_refines_as_the_cpu_does(gpu, tiny_dataset, tmp_path, settings):

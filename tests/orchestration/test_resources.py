@@ -36,6 +36,15 @@ def test_another_attempt_asks_for_more(inputs, step):
         assert first < second < third
 
 
+def test_a_refinement_of_any_size_can_be_scheduled(tmp_path):
+    """A dataset of 5 GB, as a sparse file: counts stay on disk."""
+    with (tmp_path / "counts.npy").open("wb") as file:
+        file.truncate(5_000_000_000)
+    assert memory_mb("refine", [tmp_path / "counts.npy"]) < 8000
+    assert memory_mb("evaluate", [tmp_path / "counts.npy"]) < 8000
+    assert minutes("refine", [tmp_path / "counts.npy"]) < 12 * 60
+
+
 def test_memory_is_asked_for_in_hundreds(inputs):
     assert memory_mb("pack", inputs) % 100 == 0
 

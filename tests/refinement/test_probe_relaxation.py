@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from ptychoflow.commands.refine import refine
 from ptychoflow.config import BeamStability, ObjectRecipe, ProbeRecipe, Refinement, Simulation, Trajectory
 from ptychoflow.core.instrument import IDEAL, Instrument
 from ptychoflow.core.scan import Scan
-from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
+from ptychoflow.io.dataset import write_dataset
+from ptychoflow.io.ptychodus_product import write_product
+from ptychoflow.io.reconstruction_h5 import product_of, read_reconstruction, write_reconstruction
 from ptychoflow.metrics.data_consistency import compare_counts, expected_by
 from ptychoflow.physics.probe_variations import StreamedSVD, orthonormal_rows, vary_probe
-from ptychoflow.readers.formats.ptychodus_product import read_product
+from ptychoflow.readers.formats.ptychodus_product import read_product, reconstruction_of
 from ptychoflow.refinement.engine import RefinementEngine
 from ptychoflow.refinement.run import refine_scan
 from ptychoflow.runtime.distributed import DistributedContext
@@ -106,6 +109,29 @@ def test_a_start_brings_its_variations(drifting):
     again = refine_scan(drifting, Refinement(epochs=1), found, DistributedContext(), None, lambda row: True)
     np.testing.assert_array_equal(again.instrument.variation_weights, found.instrument.variation_weights)
     assert again.history["error"][0] < 1.5 * found.history["error"][-1]
+
+
+def test_a_product_of_another_program_is_a_start_with_its_variations(drifting, tmp_path):
+    """The same product without our arrays, patterns in another order."""
+    found = _refined(drifting, epochs=8, probe_variations=2)
+    ours, order = product_of(found), np.random.default_rng(0).permutation(len(drifting))
+    write_product(
+        tmp_path / "theirs.h5",
+        dataclasses.replace(
+            ours,
+            **{name: getattr(ours, name)[order] for name in ("indexes", "y_m", "x_m", "opr_weights")},
+        ),
+    )
+    start = reconstruction_of(read_product(tmp_path / "theirs.h5"))
+    np.testing.assert_allclose(start.positions, found.positions, atol=1e-6)
+    np.testing.assert_allclose(start.origin, found.origin, atol=1e-6)
+    assert start.instrument.probe_variations.shape == (2, SIZE, SIZE)
+    expected = [np.concatenate(list(expected_by(each, slice(0, 5)))) for each in (start, found)]
+    np.testing.assert_allclose(*expected, rtol=1e-3, atol=1e-2)
+    write_dataset(tmp_path / "scan", drifting)
+    refine(tmp_path / "scan", tmp_path / "again.h5", Refinement(epochs=1), start=tmp_path / "theirs.h5")
+    again = read_reconstruction(tmp_path / "again.h5")
+    np.testing.assert_allclose(again.instrument.variation_weights, found.instrument.variation_weights, atol=1e-6)
 
 
 def test_smooth_weights_change_slowly_along_the_scan(drifting):

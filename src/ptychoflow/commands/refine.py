@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from ..config import Refinement, Runtime
-from ..core.reconstruction import name_for
+from ..core.reconstruction import Reconstruction, name_for
 from ..io.dataset import open_dataset
 from ..io.provenance import different_input, record_provenance
 from ..io.reconstruction_h5 import read_reconstruction, write_reconstruction
+from ..readers.formats.ptychodus_product import read_product, reconstruction_of
 from ..refinement.resume import ResumableState
 from ..refinement.run import refine_scan
 from ..runtime.distributed import HINT_SMALLER_PROBLEM, DistributedContext
@@ -41,8 +42,8 @@ def refine(
         dataset: the scan.
         output: the refined reconstruction, ``.h5``.
         refinement: epochs, steps, what to refine.
-        start: the reconstruction to start from, such as ``stitch`` or an earlier ``refine`` wrote: its object, probe
-            and positions; a uniform object without it.
+        start: the reconstruction to start from, such as ``stitch`` or an earlier ``refine`` wrote, or a product of
+            ptychodus: its object, probe and positions; a uniform object without it.
         runtime: devices and threads.
         on_epoch_end: called after each epoch with its row of the history, and after each epoch of the repetitions for
             the uncertainty, which have a ``repetition``; False ends the refinement, and the output is marked partial.
@@ -56,7 +57,7 @@ def refine(
         ptychoflow refine datasets/star refined.h5 --start star.h5 --set refinement.epochs=20
     """
     scan = open_dataset(dataset)
-    initial = None if start is None else read_reconstruction(start)
+    initial = None if start is None else _read_start(start)
     source = start or "a uniform object"
     logger.info("read %s: %d patterns of %d px; starting from %s", dataset, len(scan), scan.size, source)
     if runtime.threads:
@@ -78,3 +79,14 @@ def refine(
     resumable.remove()
     error, epochs, seconds = (result.history[name][-1] for name in ("error", "epoch", "seconds"))
     logger.info("refined %s: R-factor %.4f after %d epochs, %.1f s", output, error, epochs, seconds)
+
+
+def _read_start(path: Path) -> Reconstruction:
+    """Read a reconstruction of ours, or a ptychodus product of another program."""
+    try:
+        return read_reconstruction(path)
+    except ValueError as error:
+        try:
+            return reconstruction_of(read_product(Path(path)))
+        except ValueError:
+            raise error from None

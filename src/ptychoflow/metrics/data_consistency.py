@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 
 from ..core.instrument import IDEAL, Instrument
 from ..core.reconstruction import Reconstruction
+from ..io.count_reader import CountReader
 from ..physics.data_fidelity import amplitude_error
 from ..physics.detector_response import point_spread_matrix
 from ..physics.forward_model import expected_counts, probe_spectrum, shift_probe, shift_spectrum
@@ -99,10 +100,10 @@ def compare_counts(
     Returns:
         R-factors and noise floor.
     """
-    valid = None if mask is None else torch.from_numpy(mask)
+    valid, reader = None if mask is None else torch.from_numpy(mask), CountReader(counts)
     r_factors, photons, noise, done = [], [], 0.0, 0
     for block in expected:
-        measured = torch.from_numpy(np.asarray(counts[done : done + len(block)], np.float32))
+        measured = torch.from_numpy(reader.read(np.arange(done, done + len(block))).astype(np.float32))
         r_factors += [
             float(amplitude_error(n, e, valid)) for n, e in zip(measured, torch.from_numpy(block), strict=True)
         ]

@@ -16,19 +16,24 @@ MORE_MEMORY, MORE_TIME = 1.5, 2.0
 class ResourceEstimate:
     """Memory and time of a step: a base amount, and an amount for each MB of its inputs.
 
-    The numbers are about twice those that ``results/benchmarks`` showed on scans of 64 px, two cores and no GPU.
+    The numbers are about twice those that ``results/benchmarks`` showed on scans of 64 px, two cores and no GPU. Steps
+    that keep counts in memory where they fit, and leave them on disk where not, need a bounded amount for them.
 
     Attributes:
         memory_mb: base memory, MB.
         memory_per_mb: memory for each MB of inputs, MB.
         minutes: base time, min.
         minutes_per_mb: time for each MB of inputs, min.
+        resident_per_mb: memory for counts that are kept, for each MB of inputs, MB.
+        resident_mb: most memory for counts that are kept, MB.
     """
 
     memory_mb: float
     memory_per_mb: float
     minutes: float
     minutes_per_mb: float
+    resident_per_mb: float = 0.0
+    resident_mb: float = 0.0
 
 
 RESOURCES = {
@@ -37,10 +42,10 @@ RESOURCES = {
     "pack": ResourceEstimate(800, 0.5, 5, 0.01),
     "train": ResourceEstimate(3000, 4, 60, 4),
     "infer": ResourceEstimate(2000, 2, 20, 0.5),
-    "reconstruct": ResourceEstimate(2500, 8, 30, 1),
+    "reconstruct": ResourceEstimate(2500, 1, 30, 0.2, resident_per_mb=8, resident_mb=2500),
     "stitch": ResourceEstimate(1500, 6, 20, 0.5),
-    "refine": ResourceEstimate(1500, 30, 20, 1),
-    "evaluate": ResourceEstimate(1500, 20, 15, 0.5),
+    "refine": ResourceEstimate(1500, 0.5, 20, 0.1, resident_per_mb=8, resident_mb=2500),
+    "evaluate": ResourceEstimate(1500, 0.5, 15, 0.05, resident_per_mb=4, resident_mb=1000),
     "export": ResourceEstimate(1500, 6, 15, 0.2),
     "sweep": ResourceEstimate(1500, 1, 10, 0.1),
     "report": ResourceEstimate(1500, 3, 15, 0.1),
@@ -54,7 +59,9 @@ def memory_mb(step: str, inputs: Iterable[str | Path], attempt: int = 1) -> int:
         FileNotFoundError: if an input does not exist yet: the estimate is made when it does.
     """
     estimate = RESOURCES[step]
-    megabytes = estimate.memory_mb + estimate.memory_per_mb * size_mb(inputs)
+    size = size_mb(inputs)
+    resident = min(estimate.resident_per_mb * size, estimate.resident_mb)
+    megabytes = estimate.memory_mb + estimate.memory_per_mb * size + resident
     return math.ceil(megabytes * MORE_MEMORY ** (attempt - 1) / 100) * 100
 
 

@@ -124,7 +124,9 @@ class DetectorModel:
         if self._background_sums is not None:
             expected = modulus.square()
             weight = 1 / (expected + 1)  # variance of a count, never 0
-            self._background_sums[0] += ((2 * modulus + residual) * residual * weight).sum(0)  # n - I, 0 where masked
+            # n - I to first order: of amplitudes, as the object update. Their mean lies below the root of the mean
+            # counts, and a background that followed the counts would take over what the object loses by that
+            self._background_sums[0] += (2 * modulus * residual * weight).sum(0)
             self._background_sums[1] += weight.sum(0)
         if self._spread_sums is not None:
             wider = self._matrix_of(self.point_spread_px + SPREAD_DIFFERENCE_PX)

@@ -1,7 +1,7 @@
 """Refinement engine: object, probe, positions and intensity scale of a scan, updated by rPIE to explain its counts."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ from .batch_overlap import gain_autocorrelation, overlap_in_batches
 from .constraints import ConstraintContext, centring_shift, constrain_object, constrain_probe, power_factor
 from .detector_model import DetectorModel, check_background_has_mask
 from .initial_guess import InitialGuess, make_initial_guess
+from .measured_amplitudes import MeasuredAmplitudes
 from .position_correction import position_updates
 from .probe_relaxation import make_relaxation
 
@@ -39,6 +40,8 @@ BATCH = 16
 """Patterns computed at a time where their order does not matter."""
 CACHE = 1 << 29
 """Most bytes of shifted probes to keep, one for every pattern."""
+ROWS_AT_ONCE = 512
+"""Rows of the object whose low-order phase is applied at once."""
 KNOT_SPACING = 4.0
 """Spacing of the knots of the low-order phase, in rms radii of the probe; finer phase is left to the object update."""
 COVERAGE_THRESHOLD = 0.1
@@ -142,10 +145,8 @@ class RefinementEngine:
         check_background_has_mask(settings, scan)
         self._set_up(make_initial_guess(scan, settings, start), scan)
         self._probe_photons = intensity(self.probe).sum()
-        counts = to_corner(as_tensor(np.ascontiguousarray(scan.counts)))
-        self._amplitude = self._to_device(np.sqrt(counts.numpy()))  # correctly rounded, as torch.sqrt is not
-        measured = self._amplitude if self._mask is None else self._amplitude * self._mask
-        pattern_photons = measured.square().sum((1, 2), dtype=torch.float64).cpu().numpy()
+        self._amplitudes = MeasuredAmplitudes(scan.counts, ctx.device)
+        pattern_photons = self._amplitudes.photons(self._mask)
         self._total_photons = float(pattern_photons.sum())
         self.low_count_patterns = _low_count_patterns(pattern_photons)
         self._generator = torch.Generator().manual_seed(settings.seed)
@@ -216,8 +217,9 @@ class RefinementEngine:
         self.detector.begin_epoch(refined.background, refined.point_spread)
         if self.relaxation is not None:
             self.relaxation.begin_epoch(refined.probe_variations)
-        for batch, probe_step in zip(batches, probe_steps, strict=True):
-            error += self._update(self._ctx.local_shard(batch), refined, probe_step)
+        shards = self._amplitudes.ahead(map(self._ctx.local_shard, batches))
+        for batch, probe_step in zip(shards, probe_steps, strict=True):
+            error += self._update(batch, refined, probe_step)
         if self._ctx.world_size > 1:  # each rank updated its own patterns only
             self._subpixel_shifts = shifts + self._ctx.sum(self._subpixel_shifts - shifts)
             self.probe_scale = probe_scale + self._ctx.sum(self.probe_scale - probe_scale)
@@ -234,7 +236,7 @@ class RefinementEngine:
     def apply_low_order_phase(self) -> None:
         """Solve for the low-order phase with the equations of all patterns as they are now, and apply it."""
         self._add_low_order_phase(
-            torch.cat([phase_gradient_normal_equations(*self._forward(batch)[2:]) for batch in self._batches()])
+            torch.cat([phase_gradient_normal_equations(*self._forward(batch)[2:]) for batch in self._batches_ahead()])
         )
 
     def preconditioned_gradient(self) -> Tensor:
@@ -244,7 +246,7 @@ class RefinementEngine:
             ``sum_j sum_m P_jm* (psi_jm' - psi_jm) / (illumination + 0.05 max illumination)``, ``(H, W)``.
         """
         gradient = torch.zeros_like(self.object)
-        for batch in self._batches():
+        for batch in self._batches_ahead():
             probes, _, waves, modulus, residual = self._forward(batch)
             exit_wave_updates = far_field_corner_inverse(self.detector.exit_wave_update_(waves, modulus, residual))
             add_windows_(gradient, self._first_pixels[batch], object_update_terms(probes, exit_wave_updates)[0])
@@ -299,7 +301,7 @@ class RefinementEngine:
         probes = self._probes(batch)
         windows = take_windows(self.object, self._first_pixels[batch], self.size)[:, None]
         waves = far_field_corner(windows * probes)
-        return probes, windows, waves, *self.detector.modulus_and_residual(waves, self._amplitude, batch)
+        return probes, windows, waves, *self.detector.modulus_and_residual(waves, *self._amplitudes.of(batch))
 
     def _set_step_sizes(
         self, order: Tensor, batches: tuple[Tensor, ...], refined: RefinedVariables
@@ -385,7 +387,9 @@ class RefinementEngine:
         spacing = KNOT_SPACING * rms_radius(total_intensity(self.probe))
         centres = self._whole_pixels.cpu().numpy()
         phase = low_order_phase(equations.double().cpu().numpy(), centres, self.object.shape, spacing)
-        self.object *= self._to_device(np.exp(1j * phase).astype(np.complex64))
+        for first in range(0, len(phase), ROWS_AT_ONCE):
+            band = slice(first, first + ROWS_AT_ONCE)
+            self.object[band] *= self._to_device(np.exp(1j * phase[band]).astype(np.complex64))
 
     def _remove_ambiguities(self, refined: RefinedVariables) -> None:
         """Remove what counts do not determine: the mixing of modes, a common scale and a common shift."""
@@ -428,6 +432,10 @@ class RefinementEngine:
 
     def _batches(self) -> tuple[Tensor, ...]:
         return torch.arange(len(self), device=self._ctx.device).split(BATCH)
+
+    def _batches_ahead(self) -> Iterator[Tensor]:
+        """Yield the same batches where their counts are needed."""
+        return self._amplitudes.ahead(self._batches())
 
     def _update_windows(self) -> None:
         """Split positions into whole pixels, where windows are cut, and sub-pixel shifts, which the probe carries.

@@ -17,6 +17,8 @@ from .resume import ResumableState
 
 logger = logging.getLogger(__name__)
 
+SNAPSHOT_BYTES = 1 << 25
+"""Largest object of which snapshots are kept, up to some fifteen of them."""
 COLUMNS = ("epoch", "seconds", "cpu_seconds", "error", "phase_change")
 """Columns of the history."""
 
@@ -91,7 +93,7 @@ class RefinementLoop:
                 raise ValueError(f"the refinement of {name} diverged in epoch {epoch}: lower refinement.step_size")
             self._spent = np.array([time.perf_counter(), time.process_time()]) - began
             converged = self._has_converged(stats, epoch)
-            self._record(epoch, stats, snapshot=converged or epoch in _snapshot_epochs(last))
+            self._record(epoch, stats, snapshot=converged or epoch in _snapshot_epochs(last, self.engine.object.nbytes))
             if converged:
                 tolerance = settings.convergence_tolerance
                 logger.info("converged after %d of %d epochs (phase change < %g rad)", epoch, last, tolerance)
@@ -190,7 +192,12 @@ def _is_finite(column: list[Any]) -> bool:
     return all(isinstance(value, int | float) and math.isfinite(value) for value in column)
 
 
-def _snapshot_epochs(epochs: int) -> list[int]:
-    """Return the epochs whose object is kept: ever fewer towards the last, which is one of them."""
+def _snapshot_epochs(epochs: int, object_bytes: int) -> list[int]:
+    """Return the epochs whose object is kept: ever fewer towards the last, which is one of them.
+
+    Of an object that is too large for them only the last is kept.
+    """
+    if object_bytes > SNAPSHOT_BYTES:
+        return [epochs]
     kept = {1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 800}
     return sorted(epoch for epoch in kept | {epochs} if epoch <= epochs)

@@ -11,6 +11,8 @@ The standard deviation of overlapping patches and the difference of half sets mi
 import dataclasses
 import itertools
 import logging
+import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -24,6 +26,7 @@ from ..metrics.data_consistency import expected_patterns
 from ..runtime.distributed import DistributedContext
 from .engine import RefinementEngine
 from .loop import RefinementCancelled, RefinementLoop
+from .measured_amplitudes import RESIDENT_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -128,9 +131,19 @@ def _simulated(scan: Scan, engine: RefinementEngine, truth: np.ndarray, seed: in
         truth, engine.origin, probe, positions, probe_scale, engine.instrument()
     )
     fano = scan.fano_factor  # counts of another Fano factor are multiples of Poisson counts
-    counts = np.concatenate([rng.poisson(block / fano).astype(np.uint32) for block in expected])
-    counts = counts if fano == 1 else (counts * fano).astype(np.float32)
+    counts, done = _count_storage(scan.counts.shape, np.uint32 if fano == 1 else np.float32), 0
+    for block in expected:
+        counts[done : done + len(block)] = fano * rng.poisson(block / fano)
+        done += len(block)
     return dataclasses.replace(scan, counts=counts, truth=None)
+
+
+def _count_storage(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Return an array for simulated counts: in memory, or in a temporary file that is removed with it."""
+    if np.dtype(dtype).itemsize * math.prod(shape) <= RESIDENT_BYTES:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:  # the map keeps it
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def _agreement(first: np.ndarray, second: np.ndarray, coverage: np.ndarray) -> np.ndarray:

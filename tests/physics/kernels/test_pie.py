@@ -80,6 +80,15 @@ def test_the_residual_is_the_measured_less_the_expected_amplitude(modes, size):
 
 
 @SIZES
+def test_a_background_is_added_to_the_expected_counts(modes, size):
+    waves, amplitude = _random(COUNT, modes, size, size), _random(COUNT, size, size, seed=1).abs()
+    background = _random(size, size, seed=2).abs()
+    modulus, residual = modulus_and_residual(waves, amplitude, torch.arange(COUNT), background)
+    torch.testing.assert_close(modulus, (total_intensity(waves) + background).sqrt())
+    torch.testing.assert_close(residual, amplitude - modulus)
+
+
+@SIZES
 def test_the_exit_wave_update_fulfils_the_modulus_constraint(modes, size):
     waves, amplitude = _random(COUNT, modes, size, size), _random(COUNT, size, size, seed=1).abs()
     before = waves.clone()

@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from ...core.instrument import IDEAL, Instrument
+from ...core.reconstruction import Reconstruction
+from ...core.scan import ELEMENTARY_CHARGE_C, PLANCK_J_S, SPEED_OF_LIGHT_M_S, Geometry
 from ...io.npz_archive import Archive, open_npz
 from ...io.ptychodus_product import NUMBERS, Product
 from ...io.safe_hdf5 import Hdf5, is_hdf5
@@ -24,6 +27,44 @@ def read_product(path: Path) -> Product:
         return _read_npz(path)
     with Hdf5(path) as file:
         return _read_cxi(file) if "/entry_1" in file else _read_hdf5(file)
+
+
+def reconstruction_of(product: Product) -> Reconstruction:
+    """Convert a product of any program to a reconstruction to start from, patterns in the order of their scan indexes.
+
+    Coherent modes vary the first incoherent one by their ``opr_weights``.
+
+    Raises:
+        ValueError: if the object has several layers.
+    """
+    if len(product.object) > 1:
+        raise ValueError(f"the product {product.name} has {len(product.object)} object layers, expected 1")
+    size, order = product.probe.shape[-1], np.argsort(product.indexes, kind="stable")
+    image, counts, probe = product.object[0].astype(np.complex64), product.photon_counts, product.probe[0]
+    wavelength_m = PLANCK_J_S * SPEED_OF_LIGHT_M_S / (product.energy_ev * ELEMENTARY_CHARGE_C)
+    scale = None if counts is None else np.sqrt(counts[order] / np.sum(np.abs(probe) ** 2)).astype(np.float32)
+    return Reconstruction(
+        object=image,
+        origin=product.origin_px(size),
+        probe=probe.astype(np.complex64),
+        positions=np.stack([product.y_m, product.x_m], axis=1)[order] / product.pixel_m,
+        geometry=Geometry(product.pixel_m, wavelength_m, product.distance_m),
+        weight=np.ones(image.shape, np.float32),
+        coverage=np.ones(image.shape, bool),
+        probe_scale=scale,
+        instrument=_instrument_of(product, order),
+        name=product.name,
+    )
+
+
+def _instrument_of(product: Product, order: np.ndarray) -> Instrument:
+    """Return the variations of the first mode; what the weight of the probe itself exceeds 1 by is one of them."""
+    if product.opr_weights is None or product.opr_weights.shape != (len(order), len(product.probe)):
+        return IDEAL
+    weights, modes = product.opr_weights[order].astype(np.float32), product.probe[:, 0].astype(np.complex64)
+    weights[:, 0] -= 1
+    varying = np.abs(weights).max(axis=0) > 0
+    return Instrument(modes[varying], weights[:, varying]) if varying.any() else IDEAL
 
 
 def _read_hdf5(file: Hdf5) -> Product:
