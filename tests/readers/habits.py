@@ -99,12 +99,24 @@ def tiffs(folder: Path, truth: Truth) -> Path:
     return place
 
 
+def attributes(folder: Path, truth: Truth) -> Path:
+    """HDF5 with the lengths in attributes, patterns in rows of the raster, and positions as maps."""
+    shape = (truth.rows, truth.rows)
+    with h5py.File(folder / "attributes.h5", "w") as file:
+        file["cube"] = truth.counts.reshape(*shape, *truth.counts.shape[1:])
+        file["y_mm"], file["x_mm"] = (values.reshape(shape) * 1e3 for values in truth.positions_m.T)
+        file.attrs.update({"energy_keV": 8.8, "operator": "me"})
+        file["cube"].attrs.update({"distance_m": DISTANCE_M, "pixel_size_um": 75.0})
+    return folder / "attributes.h5"
+
+
 LENGTHS = {"energy_ev": ENERGY_EV, "detector_distance_m": DISTANCE_M, "detector_pixel_m": PITCH_M}
 HABITS: dict[str, tuple[Callable[[Path, Truth], Path], dict]] = {
     "beamline": (beamline, {}),
     "archive": (archive, {}),
     "bare": (bare, {}),
     "matlab": (matlab, {}),
+    "attributes": (attributes, {}),
     "tiffs": (tiffs, {"geometry": LENGTHS}),
 }
 """By name: what writes the file, and the settings that it cannot know."""

@@ -317,7 +317,7 @@ class KeyEntry(Section):
     """An array or a number of a measurement by its name, with what the file does not say of it."""
 
     name: str
-    """Name in the file: a path in HDF5, an array of an NPZ or MATLAB file."""
+    """Name in the file: a path in HDF5, an attribute after `@`, or an array of an NPZ or MATLAB file."""
     unit: str | None = None
     """Unit of the numbers; None takes that of the file."""
     scale: float = 1.0

@@ -31,7 +31,7 @@ FOREIGN = "check source.format and source.dataset"
 OURS_BYTES, OURS_UNPACKED = 1 << 30, 32
 """Memory to read one of our own files: so many bytes, and so many times its size, for what is compressed in it."""
 DEEPEST_LINK = 8
-MOST_NAMES = 2000
+MOST_NAMES, MOST_ATTRIBUTES = 2000, 64
 UNIT_ATTRIBUTES = ("units", "unit", "Units", "Unit", "UNITS")
 LINK_FOLDERS: ContextVar[tuple[Path, ...]] = ContextVar("LINK_FOLDERS", default=())
 """Other folders that links may lead to, as ``source.link_folders`` allows."""
@@ -115,6 +115,19 @@ class Hdf5:
         """Return the dtype of a dataset; object for one that is missing."""
         node = self._explore(name)
         return node.dtype if isinstance(node, h5py.Dataset) else np.dtype(object)
+
+    def attribute_numbers(self, name: str) -> dict[str, float]:
+        """Return the attributes of a group or dataset that are single real numbers, by name."""
+        node, numbers = self._explore(name), {}
+        if node is None:
+            return {}
+        for key in list(node.attrs)[:MOST_ATTRIBUTES]:
+            value = node.attrs.get(key)
+            if isinstance(value, (np.ndarray, np.generic, int, float)) and np.size(value) == 1:
+                number = np.asarray(value).reshape(-1)[0]
+                if np.asarray(number).dtype.kind in "uif" and np.isfinite(number):
+                    numbers[key] = float(number)
+        return numbers
 
     def first(self, *names: str) -> str | None:
         """Return the first of these names that the file holds, else None."""

@@ -23,7 +23,7 @@ class ArrayInfo:
     """Description of an array of a file.
 
     Attributes:
-        name: in the file.
+        name: in the file; an attribute follows its group or dataset after an ``@``.
         shape: of the array, ``()`` for a single number.
         dtype: of its elements.
         unit: by its attributes, or at the end of its name; empty where neither gives one.
@@ -44,7 +44,7 @@ class ArrayInfo:
     @property
     def last_name(self) -> str:
         """Last part of the name without its unit; that of the group where the last part says nothing."""
-        parts = [part for part in self.name.split("/") if part]
+        parts = [part for part in self.name.rpartition("@")[2].split("/") if part]
         while len(parts) > 1 and parts[-1].lower() in ("value", "data", "values", "readback", "position", "rbv"):
             parts.pop()
         return split_unit(parts[-1])[0].lower() if parts else ""
@@ -78,10 +78,23 @@ class Hdf5Container:
 
     def infos(self) -> list[ArrayInfo]:
         """Return what the file says of its arrays, in its order."""
-        return [self._info(name) for name in self._file.datasets()]
+        names = self._file.datasets()
+        places = dict.fromkeys(["/", *(parent for name in names for parent in (name.rpartition("/")[0] or "/", name))])
+        numbers = [
+            ArrayInfo(f"{place}@{key}", (), np.dtype(np.float64), split_unit(key)[1], value)
+            for place in places
+            for key, value in self._file.attribute_numbers(place).items()
+        ]
+        return [*(self._info(name) for name in names), *numbers]
 
     def array(self, name: str) -> np.ndarray:
-        """Read an array."""
+        """Read an array, or after an ``@`` an attribute that is a number."""
+        place, mark, key = name.partition("@")
+        if mark:
+            numbers = self._file.attribute_numbers(place or "/")
+            if key not in numbers:
+                raise ValueError(f"attribute {name} not found in {self.path.name}: correct source.keys")
+            return np.array(numbers[key])
         values = self._file.array(name, kinds="uifcb")
         return values.T if self._reversed and values.ndim == 2 else values
 

@@ -210,7 +210,8 @@ def _doubts_about_guess(guess: Guess) -> list[str]:
     if not guess.reasons:
         return []
     listed = ", ".join(f"{key} is {getattr(guess.keys, key).name}" for key in guess.reasons)
-    return [f"no reader knows this layout, so names and shapes decide: {listed}; check source.keys"]
+    unknown = "no reader knows this layout" if "patterns" in guess.reasons else "no reader finds all of it"
+    return [f"{unknown}, so names and shapes decide: {listed}; check source.keys"]
 
 
 def _with_likely_positions(measurement: Measurement, source: Source) -> tuple[Measurement, Source, list[str]]:

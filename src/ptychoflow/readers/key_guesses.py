@@ -16,7 +16,8 @@ PATTERN_NAME = re.compile(r"data|diff|pattern|frame|image|intens|count|cbed|dp|d
 NO_PATTERN_NAME = re.compile(r"mask|flat|dark|background|white|probe|object|recon|truth|phase")
 TABLE_NAME = re.compile(r"pos|coord|point|scan|trans|xy|yx|motor|traj")
 NUMBER_NAMES = {
-    "energy": r"(photon|beam|xray|x_ray|incident|mono|source|electron)?_?(beam_)?(energy|e|en|nrj|voltage|ht|e0)",
+    "energy": r"(photon|beam|xray|x_ray|incident|mono|source|electron|accelerati(ng|on))?_?(beam_)?"
+    r"(energy|e|en|nrj|voltage|ht|e0)",
     "wavelength": r"(incident_)?(wave_?length|lambda|lam|wl)",
     "distance": r"(det(ector)?|sample|cam(era)?|propagation)?_?(to_?)?(det(ector)?_?)?"
     r"(dist(ance)?|z|length|sdd|l)|det_sample_dist|detector_object_distance",
@@ -157,6 +158,8 @@ def _guess_number(infos: Sequence[ArrayInfo], key: str, guess: Guess) -> None:
         if info.unit and quantity is not None:
             continue
         unit, why = LIKELY_UNITS[key](info.value)
+        if key == "energy" and re.search("volt|ht|e0|electron", info.last_name) and info.value < 1000:
+            unit, why = "keV", ", of electrons"
         target = "object_pixel" if key == "pixel" and unit == "m" and info.value < 1e-6 else key
         guess.set(
             target, KeyEntry(name=info.name, unit=unit), f"its name; {info.value:.6g} {unit} by its magnitude{why}"
