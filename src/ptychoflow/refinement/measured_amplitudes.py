@@ -10,16 +10,16 @@ from torch import Tensor
 
 from ..core.arrays import as_tensor
 from ..io.count_reader import CountReader
-from ..physics.propagation import to_corner
+from ..physics.kernels.pie import corner_amplitudes
 
 RESIDENT_BYTES = 1 << 30
 """Most bytes of amplitudes that are kept in the memory of a CPU."""
 DEVICE_MEMORY_SHARE = 0.5
 """Most of the free memory of a GPU that amplitudes are kept in."""
-READ_AHEAD = 2
-"""Batches that are read while one is computed."""
+READ_AHEAD = 1
+"""Groups of batches that are read while one is computed."""
 PIECE = 1 << 20
-"""Counts converted at once where all are."""
+"""Counts read and converted at once: those of several batches."""
 
 
 class MeasuredAmplitudes:
@@ -35,7 +35,7 @@ class MeasuredAmplitudes:
 
     def __init__(self, counts: np.ndarray, device: torch.device | str) -> None:
         self._reader, self._device, self._shape = CountReader(counts), torch.device(device), counts.shape
-        self._ready: tuple[Tensor, Tensor] | None = None
+        self._ready: tuple[Tensor, Tensor, int] | None = None
         self.resident: Tensor | None = None
         if 4 * counts.size <= _resident_bytes(self._device):
             resident = torch.empty(counts.shape, device=self._device)
@@ -55,22 +55,23 @@ class MeasuredAmplitudes:
         if self.resident is not None:
             return self.resident, batch
         if self._ready is None or self._ready[0] is not batch:
-            self._ready = batch, self._read(batch)
-        return self._ready[1], torch.arange(len(batch), device=self._device)
+            self._ready = batch, self._read(batch), 0
+        _, amplitudes, first = self._ready
+        return amplitudes, torch.arange(first, first + len(batch), device=self._device)
 
     def ahead(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield batches for which :meth:`of` is to be called, while a thread reads those that follow."""
         if self.resident is not None:
             yield from batches
             return
-        waiting: deque[tuple[Tensor, Future[Tensor]]] = deque()
+        waiting: deque[tuple[list[Tensor], Future[Tensor]]] = deque()
         with ThreadPoolExecutor(1) as pool:
-            for batch in batches:
-                waiting.append((batch, pool.submit(self._read, batch)))
+            for group in self._grouped(batches):
+                waiting.append((group, pool.submit(self._read, torch.cat(group))))
                 if len(waiting) > READ_AHEAD:
-                    yield self._take(waiting)
+                    yield from self._take(*waiting.popleft())
             while waiting:
-                yield self._take(waiting)
+                yield from self._take(*waiting.popleft())
 
     def photons(self, mask: Tensor | None) -> np.ndarray:
         """Compute the photons of each pattern on the mask, float64, ``(J,)``."""
@@ -81,10 +82,23 @@ class MeasuredAmplitudes:
             sums.append(measured.square().sum((1, 2), dtype=torch.float64).cpu())
         return torch.cat(sums).numpy()
 
-    def _take(self, waiting: deque[tuple[Tensor, Future[Tensor]]]) -> Tensor:
-        batch, amplitudes = waiting.popleft()
-        self._ready = batch, amplitudes.result()
-        return batch
+    def _grouped(self, batches: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+        """Yield consecutive batches that are read together: small reads cost more than they bring."""
+        group: list[Tensor] = []
+        for batch in batches:
+            group.append(batch)
+            if sum(map(len, group)) * int(np.prod(self._shape[1:])) >= PIECE:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _take(self, group: list[Tensor], amplitudes: Future[Tensor]) -> Iterator[Tensor]:
+        values, first = amplitudes.result(), 0
+        for batch in group:
+            self._ready = batch, values, first
+            first += len(batch)
+            yield batch
 
     def _pieces(self) -> Iterator[tuple[int, Tensor]]:
         """Yield the number of the first pattern of each piece, and its amplitudes."""
@@ -103,9 +117,8 @@ class MeasuredAmplitudes:
 
 
 def _roots(counts: np.ndarray) -> Tensor:
-    """Return amplitudes in corner layout; NumPy's root is correctly rounded, torch's is not."""
-    corner = to_corner(as_tensor(np.ascontiguousarray(counts))).numpy()
-    return torch.from_numpy(np.sqrt(corner, out=corner))
+    """Return amplitudes in corner layout."""
+    return corner_amplitudes(as_tensor(np.ascontiguousarray(counts)))
 
 
 def _resident_bytes(device: torch.device) -> float:

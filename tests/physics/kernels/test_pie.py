@@ -1,11 +1,13 @@
 """The rPIE updates are their formulas, written out, by the C kernels and by torch."""
 
+import numpy as np
 import pytest
 import torch
 
 from ptychoflow.physics.forward_model import total_intensity
 from ptychoflow.physics.kernels.pie import (
     add_windows_,
+    corner_amplitudes,
     exit_wave_update_,
     modulus_and_residual,
     object_update_terms,
@@ -77,6 +79,17 @@ def test_the_residual_is_the_measured_less_the_expected_amplitude(modes, size):
     modulus, residual = modulus_and_residual(waves, amplitude, rows)
     torch.testing.assert_close(modulus, (waves.abs() ** 2).sum(1).sqrt().clamp_min(1e-6))
     torch.testing.assert_close(residual, amplitude[rows] - modulus)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("size", [8, 9])
+def test_corner_amplitudes_are_the_roots_of_shifted_counts(dtype, size):
+    greatest = 255 if dtype == np.uint8 else 65535 if dtype == np.uint16 else 4_000_000_011
+    counts = np.random.default_rng(0).integers(0, greatest, (3, size, size)).astype(dtype)
+    expected = np.sqrt(np.fft.ifftshift(counts, axes=(1, 2)).astype(np.float32))
+    found = corner_amplitudes(torch.from_numpy(counts))
+    assert found.dtype == torch.float32
+    np.testing.assert_array_equal(found.numpy(), expected)
 
 
 @SIZES

@@ -14,6 +14,25 @@
 #endif
 #define LANES 8 /* partial sums: fix the order of a sum, and so its last bit, on every processor */
 
+/* amplitude[k] = sqrt(counts[k]) with the zero frequency moved from the centre to the corner, for counts of one type. */
+#define CORNER_AMPLITUDES(name, type)                                                                          \
+    WIDE void name(int64_t count, int64_t size, const type *restrict counts, float *restrict amplitude)        \
+    {                                                                                                          \
+        const int64_t half = size / 2, far = size - half;                                                      \
+        for (int64_t k = 0; k < count; k++, counts += size * size)                                             \
+            for (int64_t y = 0; y < size; y++, amplitude += size) {                                            \
+                const type *restrict row = counts + (y + half) % size * size;                                  \
+                for (int64_t x = 0; x < far; x++)                                                              \
+                    amplitude[x] = sqrtf((float)row[x + half]);                                                \
+                for (int64_t x = 0; x < half; x++)                                                             \
+                    amplitude[far + x] = sqrtf((float)row[x]);                                                 \
+            }                                                                                                  \
+    }
+CORNER_AMPLITUDES(corner_amplitudes_uint8, uint8_t)
+CORNER_AMPLITUDES(corner_amplitudes_uint16, uint16_t)
+CORNER_AMPLITUDES(corner_amplitudes_uint32, uint32_t)
+CORNER_AMPLITUDES(corner_amplitudes_float32, float)
+
 /* windows[k] = image[first[k] + (y, x)]; a pixel has `parts` numbers, 2 of a complex one. */
 WIDE void take_windows(int64_t width, int64_t count, int64_t size, int64_t parts, const REAL *restrict image,
                const int64_t *restrict first, REAL *restrict windows)

@@ -17,21 +17,46 @@ On a CPU by the C kernels in ``pie.c``, where a compiler is found; else, and on 
 import ctypes
 import functools
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..forward_model import total_intensity
 from ..patches import window_pixels
+from ..propagation import to_corner
 from .build import call, compiled
 
 MIN_COUNTS = 1e-12
 """Least expected counts of a pixel: below them the modulus constraint has no direction."""
 SOURCE = "pie.c"
+COUNT_TYPES = {torch.uint8: "uint8", torch.uint16: "uint16", torch.uint32: "uint32", torch.float32: "float32"}
+"""Names of the types of counts for which there is a kernel, by dtype."""
 
 
 def kernels_for(values: Tensor) -> ctypes.CDLL | None:
     """Return the C kernels for the device and precision of ``values``; None where torch computes instead."""
     return compiled(SOURCE, values.real.dtype) if values.device.type == "cpu" else None
+
+
+def corner_amplitudes(counts: Tensor) -> Tensor:
+    """Compute the roots of counts, with the zero frequency moved from the centre to the corner.
+
+    Correctly rounded in both implementations, as torch's root is not.
+
+    Args:
+        counts: as stored, on the CPU, ``(b, N, N)``.
+
+    Returns:
+        Amplitudes, float32, ``(b, N, N)``.
+    """
+    kernels = compiled(SOURCE, torch.float32) if counts.dtype in COUNT_TYPES else None
+    if kernels is not None:
+        amplitude = torch.empty(counts.shape)
+        function = getattr(kernels, f"corner_amplitudes_{COUNT_TYPES[counts.dtype]}")
+        call(function, len(counts), counts.shape[-1], counts.contiguous(), amplitude)
+        return amplitude
+    corner = to_corner(counts).numpy()
+    return torch.from_numpy(np.sqrt(corner, out=corner))
 
 
 def take_windows(image: Tensor, first: Tensor, size: int) -> Tensor:
