@@ -286,6 +286,13 @@ class Explorer {
     requestAnimationFrame(() => { this.waiting = false; this.drawNow(); });
   }
 
+  // Drawn fast while it moves, and well once it stands still.
+  move() {
+    clearTimeout(this.moving);
+    this.moving = setTimeout(() => { this.moving = 0; this.draw(); }, 150);
+    this.draw();
+  }
+
   drawNow() {
     this.find(".low-value").textContent = number(this.limits[0]);
     this.find(".high-value").textContent = number(this.limits[1]);
@@ -304,7 +311,7 @@ class Explorer {
     const step = 1 / (view.scale * ratio);
     const [left, top] = [view.x - wide / 2 * step, view.y - high / 2 * step];
     const colour = this.colour(picture);
-    const samples = clamp(Math.round(step), 1, 4);  // of a pixel, along each side, where the picture is made smaller
+    const samples = this.moving ? 1 : clamp(Math.round(step), 1, 4);  // of a pixel, along each side, where the picture is made smaller
     const columns = Int32Array.from({ length: wide * samples }, (_, k) => Math.floor(left + (k + 0.5) * step / samples));
     for (let y = 0; y < high; y++) {
       for (let x = 0; x < wide; x++) {
@@ -439,7 +446,7 @@ class Explorer {
       else if (pane.pointers.size === 2) this.pinch(pane, event.pointerId, point);
       else { const view = this.view(pane.picture, pane); view.x -= (point[0] - before[0]) / view.scale; view.y -= (point[1] - before[1]) / view.scale; }
       pane.pointers.set(event.pointerId, point);
-      this.draw();
+      this.move();
     });
     const end = (event) => {
       if (!pane.pointers.delete(event.pointerId)) return;
@@ -475,7 +482,7 @@ class Explorer {
     if (event.ctrlKey || event.metaKey || event.altKey || !acts[event.key]) return;
     event.preventDefault();
     acts[event.key]();
-    this.draw();
+    this.move();
   }
 
   zoom(factor, pane = this.panes[0], [x, y] = [pane.node.clientWidth / 2, pane.node.clientHeight / 2]) {
@@ -485,7 +492,7 @@ class Explorer {
     view.scale = clamp(view.scale * factor, this.fitting(pane.picture, pane) / 4, 80);
     const [nowX, nowY] = this.toData(pane, x, y);
     view.x += dataX - nowX; view.y += dataY - nowY;
-    this.draw();
+    this.move();
   }
 
   fit() { this.views = {}; this.draw(); }
