@@ -42,6 +42,9 @@ COMMANDS = {
     command.name: command
     for command in (
         Command("run", "cli.run_command:run", WORKFLOW),
+        Command("watch", "cli.watch_command:watch", WORKFLOW),
+        Command("status", "cli.watch_command:status", WORKFLOW),
+        Command("clean", "cli.watch_command:clean", WORKFLOW),
         Command("init", "cli.run_command:init", WORKFLOW),
         Command("doctor", "cli.doctor:doctor", WORKFLOW),
         Command("simulate", "commands.simulate:simulate", DATA),

@@ -59,7 +59,7 @@ def run(
     """
     require_snakemake()
     profile_folder = workflow_files.find_profile(profile) if profile is not None else None
-    overrides = _overrides(config, set)
+    overrides = overrides_of(config, set)
     codes = [0]
     for file in files:
         place = output / f"{file.name}{SUFFIX}" if output is not None and len(files) > 1 else output
@@ -76,7 +76,7 @@ def run(
     return max(codes)
 
 
-def _overrides(config: str | None, assignments: Sequence[str]) -> dict[str, Any]:
+def overrides_of(config: str | None, assignments: Sequence[str]) -> dict[str, Any]:
     """Return the sections of ``--config`` with those of ``--set`` laid over them."""
     settings = read_settings(config, "--config")
     for assignment in assignments:

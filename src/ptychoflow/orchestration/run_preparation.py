@@ -24,13 +24,14 @@ PATHS = ("file", "positions", "probe", "images")
 """Settings that name files, by which a config may name them relative to its folder."""
 
 
-def prepare(file: Path, output: Path | None, overrides: dict[str, Any]) -> RunFolder:
+def prepare(file: Path, output: Path | None, overrides: dict[str, Any], numbered: bool = False) -> RunFolder:
     """Return the folder of a run with the config to run, as an earlier run of the same left it, or a new one.
 
     Args:
         file: a measurement or a config.
         output: the run folder; None chooses it.
         overrides: sections of a config laid over those of the config, or over those that the inspection proposes.
+        numbered: where another run has the output, take the next name with a number, as without an output.
 
     Raises:
         FileNotFoundError: if the file does not exist.
@@ -39,17 +40,17 @@ def prepare(file: Path, output: Path | None, overrides: dict[str, Any]) -> RunFo
     """
     if file.suffix.lower() in CONFIGS:
         return _prepare_config(file, output, overrides)
-    return _prepare_measurement(file, output, overrides)
+    return _prepare_measurement(file, output, overrides, numbered or output is None)
 
 
-def _prepare_measurement(file: Path, output: Path | None, overrides: dict[str, Any]) -> RunFolder:
+def _prepare_measurement(file: Path, output: Path | None, overrides: dict[str, Any], numbered: bool) -> RunFolder:
     """Inspect a measurement and lay the overrides over the proposed config."""
     settings = dict(overrides)
     source = validate(Source, settings.pop("source", {}) | {"file": str(file)}, "source.")
     path = resolve_path(source)
     source = source.model_copy(update={"file": str(path.resolve())})
     request = {"file": file_state(path), "settings": overrides}
-    folder = find_folder(output or default_folder(file, path), request, numbered=output is None)
+    folder = find_folder(output or default_folder(file, path), request, numbered)
     if folder.resumed:
         return folder
     logger.info("inspecting %s", path)
