@@ -106,6 +106,22 @@ def test_impossible_counts_are_told_and_left_to_pack(archive, tmp_path, capsys, 
         assert len(open_dataset(tmp_path / treatment)) == patterns
 
 
+@pytest.mark.parametrize(
+    ("change", "doubt"),
+    [
+        ({"energy_ev": 8.8}, "energy is 8.8 eV (keV?)"),
+        ({"detector_distance_m": 2000.0}, "2000 m away (mm?)"),
+        ({"detector_pixel_m": 0.075}, "a detector pixel is 0.075 m wide"),
+    ],
+)
+def test_implausible_lengths_are_questioned(archive, tmp_path, caplog, change, doubt):
+    convert(tmp_path / "a.cxi", Source(file="sample.npz", geometry=GEOMETRY | change))
+    assert doubt in caplog.text
+    caplog.clear()
+    convert(tmp_path / "b.cxi", Source(file="sample.npz", geometry=GEOMETRY))
+    assert "check source.geometry" not in caplog.text
+
+
 def test_a_measurement_with_an_address_is_read_from_the_copy_that_was_fetched(scan, tmp_path):
     copy = tmp_path / "storage" / "beamline" / "a" / "sample.cxi"
     copy.parent.mkdir(parents=True)

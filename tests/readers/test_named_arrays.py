@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from ptychoflow.config import ConfigError, Keys, Source, validate
+from ptychoflow.readers.containers import open_container
 from ptychoflow.readers.registry import read_measurement, read_scan_of
 
 from .golden import GOLDEN, SIZE, make_scan
@@ -107,3 +108,16 @@ def test_an_entry_that_makes_no_sense_is_refused(entry):
 def test_an_unknown_layout_names_the_way_out(file):
     with pytest.raises(ValueError, match=r"unknown format, .* source\.keys, which `ptychoflow inspect` proposes"):
         read_measurement(file, Source(file=str(file)))
+
+
+def test_an_array_that_cannot_be_read_hides_no_other(file):
+    with h5py.File(file, "r+") as changed:
+        changed["nothing"] = h5py.Empty("f4")
+        changed.create_dataset("raw", (4,), "f4", external=[("/etc/passwd", 0, 16)])
+        changed["text"], changed["link"] = "a text", h5py.ExternalLink("missing.h5", "/d")
+        changed.attrs["energy"] = 8.8
+    with open_container(file) as container:
+        infos = {info.name: info for info in container.infos()}
+    assert infos["/frames"].shape == (24, SIZE, SIZE) and infos["/p"].value == 75.0
+    assert infos["/@energy"].value == 8.8 and infos["/raw"].value is None
+    np.testing.assert_allclose(read(file, energy={"name": "@energy", "unit": "keV"}).geometry.energy_ev, 8800)

@@ -14,7 +14,9 @@ from ..io.provenance import record_provenance
 from ..io.reconstruction_h5 import read_reconstruction
 from ..io.scan_cxi import write_scan
 from ..preprocessing.cropping import resize_far_field
+from ..preprocessing.detector_statistics import typical_step
 from ..preprocessing.invalid_counts import InvalidCounts
+from ..preprocessing.plausibility import doubts_about_lengths, doubts_about_steps
 from ..readers.download import resolve_path, with_local_copies
 from ..readers.registry import read_scan_of
 
@@ -46,6 +48,8 @@ def convert(output: Path, source: Source, probe: Path | None = None, local_copy:
     path = resolve_path(local)
     scan = read_scan_of(path, local)
     logger.info("read %s: %d patterns of %d px, %s", path, len(scan), scan.size, scan.counts.dtype)
+    for doubt in _doubts(scan):
+        logger.warning("%s: %s", path.name, doubt)
     if probe is not None:
         scan = _with_probe(scan, probe)
         logger.info("took the probe of %s: %d modes, %.4g photons", probe, len(scan.probe), scan.photons)
@@ -55,6 +59,15 @@ def convert(output: Path, source: Source, probe: Path | None = None, local_copy:
     write_scan(output, dataclasses.replace(scan, metadata=metadata), census.watch(_in_pieces(scan.counts)))
     census.report(path.name)
     logger.info("converted to %s in %.1f s", output, time.perf_counter() - began)
+
+
+def _doubts(scan: Scan) -> list[str]:
+    """Return what is implausible of the lengths and steps of a scan."""
+    geometry = scan.geometry
+    known = geometry.detector_distance_m != 1.0  # a distance that nothing gives is 1 m
+    step, extent = typical_step(scan.positions), np.ptp(scan.positions, axis=0).tolist()
+    doubts = doubts_about_lengths(geometry, scan.size, known)
+    return doubts + (doubts_about_steps(step, extent, np.inf, scan.size) if max(extent) > 0 else [])
 
 
 def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.ndarray]:

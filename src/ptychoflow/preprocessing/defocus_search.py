@@ -13,6 +13,7 @@ from ..core.scan import Scan
 from .detector_statistics import typical_step
 from .probe_guess import guess_probe
 from .scan_orientation import Finding, compare_orientations, find_orientation, flips, turned_by_180
+from .trial_reconstruction import most_structured_region
 
 BEAMS_PER_STEP = (1.0, 1.6, 2.5, 4.0, 6.0)
 """Diameters of the blurred beam that are tried, in steps of the scan."""
@@ -25,27 +26,28 @@ CLEARLY_LOWER = 0.97
 PATTERNS, EPOCHS = 80, 4
 
 
-def find_defocus(scan: Scan, mean: np.ndarray, aperture_rad: float | None = None) -> float | None:
+def find_defocus(scan: Scan, aperture_rad: float | None = None) -> float | None:
     """Find the defocus, m, whose probe explains the patterns best under any right-angle orientation.
 
     Args:
         scan: with positions as in its file; its probe is not used.
-        mean: mean pattern, ``(N, N)``.
         aperture_rad: half angle of the beam, rad; None takes it from the mean pattern.
 
     Returns:
         The defocus, positive; None where a focused probe is as good.
     """
     unit_m = typical_step(np.unique(scan.positions, axis=0)) * scan.geometry.pixel_size_m
-    half_angle = aperture_rad or half_angle_of(mean, scan)
+    part = most_structured_region(scan, PATTERNS)
+    mean = part.counts.mean(0, dtype=np.float64)
+    half_angle = aperture_rad or half_angle_of(mean, part)
     if not (math.isfinite(unit_m) and unit_m > 0 and half_angle > 0):
         return None
-    widest = LARGEST_BEAM * scan.size * scan.geometry.pixel_size_m
+    widest = LARGEST_BEAM * part.size * part.geometry.pixel_size_m
     diameters = [min(beams * unit_m, widest) for beams in BEAMS_PER_STEP]
 
     def error(defocus_m: float) -> float:
-        probe = guess_probe(mean, scan.geometry, defocus_m, aperture_rad)
-        return min(compare_orientations(dataclasses.replace(scan, probe=probe), PATTERNS, EPOCHS).errors)
+        probe = guess_probe(mean, part.geometry, defocus_m, aperture_rad)
+        return min(compare_orientations(dataclasses.replace(part, probe=probe), PATTERNS, EPOCHS).errors)
 
     errors = {
         defocus: error(defocus) for defocus in (0.0, *(side / (2 * half_angle) for side in sorted(set(diameters))))
@@ -71,7 +73,7 @@ def find_orientation_and_defocus(
         aperture_rad: half angle of the beam, rad; None takes it from the mean pattern.
         rotations: also try rotations, as for electrons.
     """
-    defocus = find_defocus(scan, mean, aperture_rad)
+    defocus = find_defocus(scan, aperture_rad)
     if defocus is None:
         return find_orientation(scan, rotations, probe_known=False), None
     for signed in (defocus, -defocus):

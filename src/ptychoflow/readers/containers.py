@@ -1,5 +1,6 @@
 """Files of named arrays, HDF5, NPZ and MATLAB, seen alike: what they hold, and each array by its name."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from ..io.lazy_stack import Stack, stack_of
 from ..io.npz_archive import Archive, open_npz
 from ..io.safe_hdf5 import Hdf5, is_hdf5
 from .formats.matlab_v5 import read_v5
+
+logger = logging.getLogger(__name__)
 
 LARGEST_NUMBER = 64
 """Elements up to which the first value of an array is shown."""
@@ -108,10 +111,15 @@ class Hdf5Container:
     def _info(self, name: str) -> ArrayInfo:
         shape, dtype = self._file.shape(name), self._file.dtype(name)
         dtype = np.dtype(np.complex64) if self._file.holds_complex(name) else dtype
-        numeric = dtype.kind in "uif" and self._file.is_numeric(name)
-        unit = (self._file.unit(name) if numeric and 0 not in shape else "") or split_unit(name.rpartition("/")[2])[1]
-        small = numeric and 0 < np.prod(shape, dtype=np.float64) <= LARGEST_NUMBER
-        return ArrayInfo(name, shape, dtype, unit, float(self.array(name).flat[0]) if small else None)
+        unit, value = "", None
+        if dtype.kind in "uif" and self._file.is_numeric(name) and 0 not in shape:
+            try:
+                unit = self._file.unit(name)
+                small = np.prod(shape, dtype=np.float64) <= LARGEST_NUMBER
+                value = float(self.array(name).flat[0]) if small else None
+            except ValueError as error:  # an array that cannot be read hides no other
+                logger.info("%s", error)
+        return ArrayInfo(name, shape, dtype, unit or split_unit(name.rpartition("/")[2])[1], value)
 
 
 class ArraysContainer:
