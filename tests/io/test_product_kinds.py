@@ -48,6 +48,17 @@ def test_a_command_replaces_its_own_product(paths, tmp_path, capsys, words):
         assert main(words) == 0, capsys.readouterr().err
 
 
+def test_force_replaces_a_foreign_folder_and_a_foreign_file(paths, tmp_path, capsys):
+    (tmp_path / "raw" / "deep").mkdir(parents=True)
+    (tmp_path / "raw" / "counts.npy").write_text("raw")
+    (tmp_path / "page.md").write_text("chapter one")
+    for words, made in ((["pack", paths["scan"]], "raw"), (["docs", "commands"], "page.md")):
+        command = [*map(str, words), str(tmp_path / made)]
+        assert main(command) == 2 and "--force" in capsys.readouterr().err
+        assert main([*command, "--force"]) == 0 and main(command) == 0, "it is a product now"
+    assert DATASET.is_product(tmp_path / "raw") and len(list(tmp_path.iterdir())) == 2
+
+
 def test_kinds_are_told_apart(paths):
     places = {SCAN: paths["scan"], DATASET: paths["dataset"], RECONSTRUCTION: paths["refined"]}
     for kind, path in places.items():
