@@ -72,6 +72,12 @@ def _hdf5(path: Path, group: str | None = None, creator: str | None = None) -> N
             file.attrs["creator"] = creator
 
 
+def _scan(path: Path, **metadata: str) -> None:
+    _hdf5(path, "entry_1/ptychoflow")
+    with h5py.File(path, "a") as file:
+        file["entry_1/ptychoflow"].attrs["metadata"] = json.dumps(metadata)
+
+
 def _zip(path: Path, *names: str, comment: bytes = b"") -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.comment = comment
@@ -106,7 +112,8 @@ def _standard(path: Path, creator: str | None = "ptychoflow") -> None:
 
 
 PRODUCTS: dict[str, Callable[[Path], None]] = {
-    "scan": lambda path: _hdf5(path, "entry_1/ptychoflow"),
+    "scan": lambda path: _scan(path, source="measured.h5"),
+    "simulated scan": lambda path: _scan(path),
     "dataset": lambda path: _folder(path, manifest__json=_json("format", "arrays", "geometry"), counts__npy="1"),
     "checkpoint": _checkpoint,
     "training log": lambda path: path.write_text(_json("method", "config", "validation", "provenance")),
@@ -305,6 +312,7 @@ def test_nothing_foreign_is_replaced(call, capsys):
 def test_only_a_product_of_the_same_kind_is_replaced(call, capsys, ran):
     kind = call.place.kind.name
     same = ALIKE if kind in ALIKE and call.at.suffix == ".npz" else {kind}
+    same |= {"simulated scan"} if kind == "scan" else set()
     for name, make in PRODUCTS.items():
         make(call.at)
         if name in same:

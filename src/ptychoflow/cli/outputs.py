@@ -23,7 +23,7 @@ def _report(path: Path) -> list[Output]:
 OPTIONS = ("config", "runtime", "tracking")
 """Options whose value is text or the name of a file."""
 OUTPUTS: dict[str, dict[str, Outputs]] = {
-    "simulate": {"output": _one(kinds.SCAN)},
+    "simulate": {"output": _one(kinds.SIMULATED_SCAN)},
     "convert": {"output": _one(kinds.SCAN)},
     "inspect": {"output": _one(kinds.INSPECTION)},
     "pack": {"output": _one(kinds.DATASET)},

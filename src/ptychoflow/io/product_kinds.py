@@ -102,6 +102,16 @@ def _is_scan(path: Path) -> bool:
     return _hdf5_holds(path, "entry_1") and _hdf5_holds(path, "entry_1/ptychoflow")
 
 
+def _is_simulated_scan(path: Path) -> bool:
+    """Return True for a scan that does not come from a measurement, which no simulation brings back."""
+    import h5py
+
+    if not _is_scan(path):
+        return False
+    with h5py.File(path, "r") as file:
+        return "source" not in json.loads(file["entry_1/ptychoflow"].attrs["metadata"])
+
+
 def _is_reconstruction(path: Path) -> bool:
     return _hdf5_holds(path, "ptychoflow")
 
@@ -149,6 +159,7 @@ def _is_schema(path: Path) -> bool:
 
 
 SCAN = ProductKind("scan", _is_scan)
+SIMULATED_SCAN = ProductKind("simulated scan", _is_simulated_scan)
 DATASET = ProductKind(
     "dataset",
     _manifest_has("format", "arrays", "geometry"),

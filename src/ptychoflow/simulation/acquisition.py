@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config import Detector, NominalGeometry, Simulation, Trajectory
 from ..core.scan import Geometry, GroundTruth, Scan, smallest_dtype
 from ..io.output_guard import check_outputs
-from ..io.product_kinds import SCAN
+from ..io.product_kinds import SIMULATED_SCAN
 from ..io.scan_cxi import write_scan
 from ..physics.forward_model import expected_counts, probe_spectrum, shift_spectrum
 from ..physics.patches import cut_windows, extract_patches, split_positions
@@ -236,7 +236,7 @@ def simulate_multiple_experiments(
         )  # fmt: skip
         if folder is not None:
             path = Path(folder) / f"{scan.name}.cxi"
-            check_outputs([(path, SCAN)])
+            check_outputs([(path, SIMULATED_SCAN)])
             write_scan(path, scan)
         scans.append(scan)
     return scans
