@@ -68,3 +68,10 @@ def test_of_several_processes_the_first_draws(screen, monkeypatch):
 def test_a_terminal_that_is_gone_is_no_error(monkeypatch):
     monkeypatch.setenv("PTYCHOFLOW_TERMINAL", "nowhere/at/all")
     assert list(track(range(3), "counting")) == [0, 1, 2]
+
+
+def test_a_file_in_the_place_of_the_terminal_is_not_emptied(monkeypatch, tmp_path):
+    (tmp_path / "thesis").write_text("chapter one")
+    monkeypatch.setenv("PTYCHOFLOW_TERMINAL", str(tmp_path / "thesis"))
+    assert list(track(range(3), "counting")) == [0, 1, 2]
+    assert (tmp_path / "thesis").read_text() == "chapter one"

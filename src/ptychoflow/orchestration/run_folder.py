@@ -136,7 +136,7 @@ def locked(folder: Path) -> Iterator[int]:
     Raises:
         ValueError: if another process holds it.
     """
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

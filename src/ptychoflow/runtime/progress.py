@@ -3,6 +3,7 @@
 import fcntl
 import functools
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TextIO, TypeVar
@@ -28,6 +29,8 @@ def terminal() -> TextIO | None:
     if not name:
         return None
     try:
+        if not stat.S_ISCHR(os.stat(name).st_mode):
+            return None  # a file would be emptied
         stream = open(name, "w")  # noqa: SIM115  (open as long as the process lives)
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
