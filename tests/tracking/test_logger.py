@@ -192,3 +192,30 @@ def test_a_run_whose_artifacts_lie_elsewhere_is_neither_read_nor_written(tmp_pat
     assert "mlflow.db keeps artifacts in " in caplog.text and [path.name for path in (tmp_path / "home").iterdir()] == [
         "id_rsa"
     ]
+
+
+def test_a_training_that_resumes_continues_its_run(tmp_path):
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    for attempt, step in enumerate((1, 2)):
+        tracker = Tracker(Tracking(uri=uri, experiment="tests"), "pinn")
+        tracker.remember_in(tmp_path / "checkpoints" / "mlflow_run.json")
+        tracker.log_hyperparams({"seed": attempt})
+        tracker.log_metrics({"loss": 1.0 / step}, step=step)
+        tracker.finalize("failed" if attempt == 0 else "success")
+    tracker.close()
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    assert run.info.status == "FINISHED" and run.data.params == {"seed": "0"}
+    assert [m.value for m in client.get_metric_history(run.info.run_id, "loss")] == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("memory", ["", "[]", '{"uri": "sqlite:///elsewhere.db", "run": "a"}', '{"run": 1}'])
+def test_a_run_that_cannot_be_continued_is_begun_anew(tmp_path, memory):
+    (tmp_path / "mlflow_run.json").write_text(memory)
+    tracker = Tracker(Tracking(uri=f"sqlite:///{tmp_path}/mlflow.db"), "pinn")
+    tracker.remember_in(tmp_path / "mlflow_run.json")
+    tracker.log_hyperparams({"seed": 0})
+    tracker.close()
+    assert tracker.version is not None and tracker.version in (tmp_path / "mlflow_run.json").read_text()

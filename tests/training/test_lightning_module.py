@@ -41,7 +41,8 @@ def _step(task, batch):
 
 def test_supervised_and_physics_loss_have_different_gradients(batch):
     (supervised, from_supervised), (physics, from_physics) = (_step(_task(weight), batch) for weight in (0.0, 1.0))
-    assert set(supervised) == {"loss", "supervised"} and set(physics) == {"loss", "physics"}
+    assert set(supervised) == {"loss", "recorded_loss", "supervised"}
+    assert set(physics) == {"loss", "recorded_loss", "physics"}
     assert supervised["loss"] != physics["loss"]
     assert torch.cosine_similarity(from_supervised, from_physics, dim=0) < 0.99
 
@@ -170,6 +171,7 @@ def test_a_step_on_a_gpu_is_that_on_the_cpu(gpu, batch, network):
         task.log_dict = lambda metrics, **settings: logged.append({name: float(v) for name, v in metrics.items()})
         loss, gradient = _step(task, groups)
         task.validation_step(groups, 0)
+        task.on_validation_epoch_end()
         losses.append([float(loss["loss"]), float(gradient.norm())])
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
     assert logged[2:] == [pytest.approx(metrics, rel=1e-2, abs=1e-4) for metrics in logged[:2]]
@@ -205,3 +207,52 @@ def test_gradients_are_clipped_only_where_asked(batch, largest, shrinks):
     task.configure_gradient_clipping(None)
     after = torch.cat([p.grad.flatten() for p in task.parameters()])
     assert bool(after.norm() < 0.5 * before.norm()) == shrinks
+
+
+class _TwoRanks:
+    """A trainer of two ranks of which the other one has given these numbers."""
+
+    world_size, current_epoch = 2, 0
+
+    def __init__(self, other: list) -> None:
+        self.strategy, self._other = self, other
+
+    def reduce(self, own: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        both = own + self._other.pop(0).to(own)
+        return both / 2 if reduce_op == "mean" else both
+
+
+def _validated(batch, parts: list[slice], others: list) -> dict:
+    task, logged = _task(1.0), {}
+    task.log_dict = lambda values, **_: logged.update(values)
+    task._trainer = _TwoRanks(others) if others else None
+    task.eval()
+    task.on_validation_epoch_start()
+    with torch.no_grad():
+        for part in parts:
+            task.validation_step(batch.part(part), 0)
+    sums = task._validation_sums
+    task.on_validation_epoch_end()
+    return logged | {"sums": sums}
+
+
+def test_validation_metrics_are_means_over_every_group_of_every_rank_once(batch):
+    """Six groups in one rank, and five and one in two ranks: the same metrics, and no correlation above 1."""
+    whole = _validated(batch, [slice(0, 6)], [])
+    first = _validated(batch, [slice(0, 2), slice(2, 5)], [])
+    second = _validated(batch, [slice(5, 6)], [first["sums"]])
+    assert "validation/correlation" in whole
+    for name in whole.keys() - {"sums"}:
+        torch.testing.assert_close(second[name], whole[name], rtol=1e-4, atol=1e-6)
+    assert second["validation/correlation"] <= 1
+
+
+def test_the_recorded_loss_is_the_mean_over_ranks(batch):
+    task, logged = _task(1.0), {}
+    task.log_dict = lambda values, **_: logged.update(values)
+    task._trainer = _TwoRanks([torch.tensor([3.0, 5.0])])
+    outputs = task.training_step(batch, 0)
+    own = outputs["loss"].detach()
+    torch.testing.assert_close(outputs["recorded_loss"], (own + 3) / 2)
+    torch.testing.assert_close(logged["physics"], outputs["physics"])
+    assert outputs["loss"].requires_grad and logged["physics"] != own

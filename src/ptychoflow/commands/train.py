@@ -61,6 +61,7 @@ def train(
     images = [] if tracking.uri is None else [ValidationImages()]
     prepare = partial(TrainingRun, datasets, output, network, training, runtime, tracker, [*callbacks, *images], start)
     run = prepare()
+    tracker.remember_in(run.checkpoints / "mlflow_run.json")
     tracker.log_hyperparams(run.origin["config"])
     try:
         is_first = run.fit()

@@ -212,7 +212,10 @@ class Prediction:
             "groups": len(self.data.rows),
             "threads": torch.get_num_threads(),
         } | self._metadata
-        return metadata | {"seconds": seconds | {"total": total}, "patterns_per_second": per_second}
+        return metadata | {
+            "seconds": {"inference": 0.0} | seconds | {"total": total},
+            "patterns_per_second": per_second,
+        }
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,5 +1,6 @@
 """MLflow logger that never delays a training: an unreachable server causes one warning."""
 
+import json
 import logging
 import os
 import tempfile
@@ -17,6 +18,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..config import Tracking
+from ..io.atomic import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,16 @@ class Tracker(Logger):
         self._disabled = tracking.uri is None
         self._buffer: list[tuple[str, float, int, int]] = []
         self._sent = time.monotonic()
+        self._memory: Path | None = None
+        self._resumed = False
+
+    def remember_in(self, path: Path) -> None:
+        """Keep the id of the run in a file, from which an interrupted training that resumes continues the run.
+
+        Args:
+            path: JSON file beside the state of the training.
+        """
+        self._memory = path
 
     @property
     def name(self) -> str:
@@ -59,8 +71,15 @@ class Tracker(Logger):
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Send settings, nested ones under dotted names."""
-        params = vars(params) if isinstance(params, Namespace) else params
-        self._try(lambda client, run: [client.log_param(run, k, v) for k, v in flatten(params).items()])
+        settings = flatten(vars(params) if isinstance(params, Namespace) else params)
+
+        def send(client: Any, run: str) -> None:
+            # a run that goes on has its settings; MLflow refuses to change them
+            if not self._resumed:
+                for name, value in settings.items():
+                    client.log_param(run, name, value)
+
+        self._try(send)
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -152,11 +171,32 @@ class Tracker(Logger):
         with store_lock(uri):
             client = MlflowClient(uri)
             number = experiment_in(client, uri, self.name)
-        run = client.create_run(number, run_name=self._run)
+        run = self._remembered_run(client, uri)
+        self._resumed = run is not None
+        if run is None:
+            run = client.create_run(number, run_name=self._run)
+            if self._memory is not None:
+                self._memory.parent.mkdir(parents=True, exist_ok=True)
+                write_json(self._memory, {"uri": uri, "run": run.info.run_id})
         check_artifact_place(run.info.artifact_uri, uri)
         self._run_id = run.info.run_id
         self._client = client
         self._system = SystemMetricsMonitor(self._run_id, tracking_uri=uri)
+
+    def _remembered_run(self, client: Any, uri: str) -> Any | None:
+        """Return the run of the interrupted training, running again; None without one in this store."""
+        from mlflow.exceptions import MlflowException
+
+        if self._memory is None or not self._memory.is_file():
+            return None
+        try:
+            remembered = json.loads(self._memory.read_text())
+            if remembered["uri"] != uri:
+                return None
+            client.update_run(remembered["run"], status="RUNNING")
+            return client.get_run(remembered["run"])
+        except (MlflowException, ValueError, KeyError, TypeError):  # removed from the store, or damaged
+            return None
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

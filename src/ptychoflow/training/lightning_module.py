@@ -89,9 +89,10 @@ class GroupTask(lightning.LightningModule):
         self.network: GroupReconstructor | ObjectCorrector = network
         self.training_settings = training
         self.labelled, self.steps_per_epoch, self.parts = labelled, steps_per_epoch, parts
+        self._validation_sums: Tensor | None = None
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
-        """Return the loss of a batch, and the parts of it at the last cascade."""
+        """Return the loss of a batch; and, as means over the ranks, itself and the parts of it at the last cascade."""
         settings = self.training_settings
         weight = physics_weight(settings.stages, self.epoch_after(index))
         prediction = predict_groups(self.network, batch)
@@ -107,8 +108,10 @@ class GroupTask(lightning.LightningModule):
         stage = float(stage_at(settings.stages, self.epoch_after(index))[0])
         # as tensors: Lightning copies plain numbers to the device, which waits for everything before
         schedule = {"physics_weight": torch.tensor(weight), "stage": torch.tensor(stage)}
-        self.log_dict({"loss": loss.detach() / len(cascades)} | last | schedule)
-        return {"loss": loss, **last}
+        recorded = self._mean_over_ranks({"recorded_loss": loss.detach()} | last)
+        means = {name: value for name, value in recorded.items() if name != "recorded_loss"}
+        self.log_dict({"loss": recorded["recorded_loss"] / len(cascades)} | means | schedule)
+        return {"loss": loss, **recorded}
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *_limits: object, **_settings: object) -> None:
         """Clip the norm of the gradient to ``training.gradient_clip``, if set, and log the norm before."""
@@ -123,7 +126,7 @@ class GroupTask(lightning.LightningModule):
                 parameter.grad = None
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Log data error, contrast, correlation and, with a ground truth, patch error of a batch."""
+        """Add data error, contrast, correlation and, with a ground truth, patch error of a batch to those before."""
         prediction = predict_groups(self.network, batch)
         counts, probes, mask = self._compared_patterns(batch, prediction)
         estimate = (
@@ -136,8 +139,35 @@ class GroupTask(lightning.LightningModule):
         if self.labelled and batch.truth is not None:
             metrics["patch_error"] = patch_error(prediction.canvas, batch.truth, prediction.illumination).mean()
         metrics["error"] = metrics.get("patch_error", metrics["data_error"])
-        named = {f"validation/{name}": value for name, value in metrics.items()}
-        self.log_dict(named, batch_size=len(batch.counts), sync_dist=True)
+        groups = len(batch.counts)
+        weighted = torch.stack([groups * metrics[name].double() for name in self.validation_metrics()])
+        sums = torch.cat([weighted, torch.full_like(weighted[:1], groups)])
+        self._validation_sums = sums if self._validation_sums is None else self._validation_sums + sums
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the groups of the validation before."""
+        self._validation_sums = None
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean of each metric over all groups of all ranks, each group once."""
+        sums, names = self._validation_sums, self.validation_metrics()
+        if sums is None:
+            sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.device)
+        if self._trainer is not None and self._trainer.world_size > 1:
+            sums = self._trainer.strategy.reduce(sums, reduce_op="sum")
+        means = (sums[:-1] / sums[-1]).float()
+        self.log_dict({f"validation/{name}": mean for name, mean in zip(names, means.unbind(), strict=True)})
+
+    def validation_metrics(self) -> list[str]:
+        """Return the names of the metrics of a validation, the same in every rank."""
+        return ["data_error", "contrast", "correlation", *(["patch_error"] if self.labelled else []), "error"]
+
+    def _mean_over_ranks(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the means of numbers over the ranks, whose batches are of one size."""
+        if self._trainer is None or self._trainer.world_size == 1:
+            return values
+        means = self._trainer.strategy.reduce(torch.stack([*values.values()]), reduce_op="mean")
+        return dict(zip(values, means.unbind(), strict=True))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and the learning-rate schedule of the stages."""

@@ -33,7 +33,8 @@ class LossHistory(Callback):
         if (index + 1) % task.parts:
             return
         missing = torch.full_like(outputs["loss"], torch.nan)
-        self._pending.append(torch.stack([outputs.get(part, missing).detach() for part in self.PARTS]))
+        recorded = outputs | {"loss": outputs.get("recorded_loss", outputs["loss"])}
+        self._pending.append(torch.stack([recorded.get(part, missing).detach() for part in self.PARTS]))
         stages, epoch = task.training_settings.stages, task.epoch_after(index)
         _append(
             self.steps,

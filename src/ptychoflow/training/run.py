@@ -67,6 +67,7 @@ class TrainingRun:
 
     Attributes:
         origin: settings and provenance of the result, as plain data.
+        checkpoints: folder of the state of an interrupted training.
 
     Raises:
         FileNotFoundError: if a dataset or ``start`` is missing.
@@ -104,10 +105,10 @@ class TrainingRun:
         )
         self.origin = _origin(network, training, scans, datasets, start)
         recipe = {"config": self.origin["config"], "inputs": self.origin["provenance"]["inputs"]}
-        self._checkpoints = checkpoint_dir(output, recipe)
+        self.checkpoints = checkpoint_dir(output, recipe)
         self._log_setup()
         self._history, self._throughput = LossHistory(), Throughput()
-        kept = _checkpoint_callbacks(training, runtime, self._data, self._checkpoints)
+        kept = _checkpoint_callbacks(training, runtime, self._data, self.checkpoints)
         self._trainer = make_trainer(
             runtime,
             [*callbacks, self._history, self._throughput, *optional_callbacks(training), *kept],
@@ -177,11 +178,11 @@ class TrainingRun:
 
     def remove_checkpoints(self) -> None:
         """Remove the state for resuming, which a finished training does not need."""
-        shutil.rmtree(self._checkpoints, ignore_errors=True)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _usable_checkpoint(self) -> Path | None:
         """Return the checkpoint to resume from; None without one, or if it is unusable and was set aside."""
-        latest, best = (self._checkpoints / f"{kind.NAME}.ckpt" for kind in (LastCheckpoint, BestWeights))
+        latest, best = (self.checkpoints / f"{kind.NAME}.ckpt" for kind in (LastCheckpoint, BestWeights))
         if not (latest.exists() or latest.is_symlink()):
             return None
         weights = self._task.state_dict()
@@ -196,7 +197,7 @@ class TrainingRun:
 
     def _set_aside(self, reason: object) -> None:
         """Move the state of an interrupted training out of the way, with a warning that says why."""
-        latest, best = (self._checkpoints / f"{kind.NAME}.ckpt" for kind in (LastCheckpoint, BestWeights))
+        latest, best = (self.checkpoints / f"{kind.NAME}.ckpt" for kind in (LastCheckpoint, BestWeights))
         logger.warning("cannot resume (%s): moved to %s, starting anew", reason, set_aside(latest).name)
         set_aside(best)
 
@@ -205,7 +206,7 @@ class TrainingRun:
         if self._training.checkpoint == "last":
             return {}
         (best,) = (callback for callback in self._trainer.checkpoint_callbacks if isinstance(callback, BestWeights))
-        content = read_checkpoint(self._checkpoints / f"{BestWeights.NAME}.ckpt")
+        content = read_checkpoint(self.checkpoints / f"{BestWeights.NAME}.ckpt")
         self._task.load_state_dict(content["state_dict"])
         error = float("nan") if best.best_model_score is None else float(best.best_model_score)
         return {"kept": {"epoch": int(content["epoch"]) + 1, "error": error}}
