@@ -100,6 +100,18 @@ class ConfigManager:
         return cls(**{name: section for name, section in sections.items() if name in SECTIONS})
 
     @classmethod
+    def _from_json(cls, json_path: Path | str) -> tuple["ConfigManager", dict[str, Any]]:
+        """Read a profile of PtychoPINN as its own class of this name does: return the settings and the plain data."""
+        from ..interop.ptychopinn.flat_config import read_reference_file
+
+        return cls.from_reference_json(json_path), read_reference_file(Path(json_path))
+
+    @classmethod
+    def _from_mlflow(cls, run_id: str, mlflow_tracking_uri: str) -> "ConfigManager":
+        """Read the settings of a training from an MLflow store, under PtychoPINN's name; see :meth:`from_mlflow`."""
+        return cls.from_mlflow(run_id, mlflow_tracking_uri)
+
+    @classmethod
     def from_checkpoint(cls, path: Path | str) -> "ConfigManager":
         """Read the settings that a network was trained with.
 

@@ -126,6 +126,14 @@ class PtychoDataLoader:
         """Return batches of groups to validate on; an empty list where the settings ask for none."""
         return self.module().val_dataloader()
 
+    def module_train_dataloader(self) -> "DataLoader":
+        """Return batches of groups to train on, under PtychoPINN's name."""
+        return self.train_dataloader()
+
+    def module_val_dataloader(self) -> "DataLoader | list":
+        """Return batches of groups to validate on, under PtychoPINN's name."""
+        return self.val_dataloader()
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self.train_dataloader())
 

@@ -85,6 +85,40 @@ class PtychoModel:
         return cls(read_reference_model(Path(path)))
 
     @classmethod
+    def _load(
+        cls,
+        strategy: str = "mlflow",
+        run_id: str | None = None,
+        mlflow_tracking_uri: str | None = None,
+        run_path: Path | str | None = None,
+    ) -> "PtychoModel":
+        """Load a network under PtychoPINN's name: of an MLflow run, or a checkpoint of ours or of PtychoPINN.
+
+        Raises:
+            FileNotFoundError: if it does not exist.
+            ValueError: if the strategy is unknown, or what it needs is missing.
+        """
+        if strategy == "mlflow" and run_id is not None and mlflow_tracking_uri is not None:
+            return cls.load_from_mlflow(run_id, mlflow_tracking_uri)
+        if strategy in ("lightning", "pytorch") and run_path is not None:
+            return cls.load_from_checkpoint(run_path)
+        raise ValueError(
+            f"strategy {strategy!r} needs run_id and mlflow_tracking_uri (mlflow), or run_path (lightning, pytorch)"
+        )
+
+    @classmethod
+    def load_from_checkpoint(cls, path: Path | str) -> "PtychoModel":
+        """Load the network of a checkpoint of ours or of PtychoPINN; runs no code from it.
+
+        Raises:
+            FileNotFoundError: if it does not exist.
+            ValueError: if it is neither, or is damaged.
+        """
+        from ..interop.ptychopinn.checkpoint import is_reference_checkpoint
+
+        return cls.from_ptychopinn(path) if is_reference_checkpoint(Path(path)) else cls.load(path)
+
+    @classmethod
     def load_from_mlflow(cls, run_id: str, tracking_uri: str) -> "PtychoModel":
         """Load the network of an MLflow run.
 

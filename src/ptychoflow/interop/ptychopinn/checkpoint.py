@@ -47,6 +47,18 @@ DEAD_ATTENTION = ("cbam_decoder", "eca_decoder", "spatial_decoder")
 BATCH_NORM_EPS = 1e-5
 
 
+def is_reference_checkpoint(path: Path) -> bool:
+    """Return True for a checkpoint of PtychoPINN's torch backend that holds plain data, or the folder of a run."""
+    if path.is_dir():
+        return True
+    try:
+        content = _load_tensors(path)
+    except (ValueError, OSError):
+        return False
+    weights = content.get("state_dict") if isinstance(content, Mapping) else None
+    return isinstance(weights, Mapping) and any(ROOT in name for name in weights)
+
+
 def read_reference_model(path: Path) -> Model:
     """Read a network of PtychoPINN; runs no code from the file.
 
