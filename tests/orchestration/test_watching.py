@@ -8,7 +8,7 @@ import pytest
 
 from ptychoflow.cli.main import main
 from ptychoflow.orchestration import watching
-from ptychoflow.orchestration.run_folder import REQUEST
+from ptychoflow.orchestration.run_folder import REQUEST, InUseError, file_state
 from ptychoflow.orchestration.watching import PAGE, WatchedFolder, watch_folder
 
 
@@ -72,6 +72,29 @@ def test_a_file_that_another_program_writes_is_waited_for(watched, monkeypatch):
 
 def _locked(*_):
     raise BlockingIOError(11, "Unable to synchronously open file (unable to lock file)")
+
+
+def test_a_truncated_file_is_not_one_that_is_written(watched):
+    path = watched.folder / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["counts"] = [1] * 10_000
+    path.write_bytes(path.read_bytes()[:3000])
+    os.utime(path, (1, 1))
+    assert watched.is_complete(file_state(path))
+
+
+def test_a_run_that_outlives_its_watcher_is_waited_for(watched, monkeypatch):
+    _arrive(watched, "a.h5")
+    tries = iter([InUseError("in use"), None])
+
+    def run_scan(state, run):
+        if (error := next(tries)) is not None:
+            raise error
+        return {"file": state, "level": "good", "verdict": "explains the counts", "finished": time.time()}
+
+    monkeypatch.setattr(watching, "run_scan", run_scan)
+    watch_folder(watched, {}, None, "1", 0.05)
+    assert watched.entries()["a.h5"]["level"] == "good"
 
 
 def test_status_lists_each_scan(watched, monkeypatch, capsys):

@@ -22,6 +22,10 @@ LOCK = ".lock"
 """File whose lock a run holds."""
 
 
+class InUseError(ValueError):
+    """Another process runs in a folder."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of a run.
@@ -134,14 +138,14 @@ def locked(folder: Path) -> Iterator[int]:
     The system frees the lock when the last process that holds it ends, however it ends.
 
     Raises:
-        ValueError: if another process holds it.
+        InUseError: if another process holds it.
     """
     handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{folder} is in use by another run: wait until it ends, or end it") from None
+            raise InUseError(f"{folder} is in use by another run: wait until it ends, or end it") from None
         yield handle
     finally:
         os.close(handle)

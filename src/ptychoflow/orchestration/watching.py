@@ -1,6 +1,7 @@
 """Watch of a folder: each scan is run once it is complete; its verdict, or the reason why it failed, is kept."""
 
 import fnmatch
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from ..io.json_file import read_json
 from ..reporting.results import read_results
 from ..reporting.scan_list import render_scan_list
 from ..reporting.summary_text import verdict
-from .run_folder import SUFFIX, RunFolder, file_state
+from .run_folder import SUFFIX, InUseError, RunFolder, file_state
 from .run_preparation import prepare
 from .workflow_run import StepFailedError, run_workflow
 
@@ -87,16 +88,26 @@ def watch_folder(
         complete = [(name, state) for name, state in watched.waiting() if watched.is_complete(state)]
         for name, state in complete:
             folder = watched.output / f"{name}{SUFFIX}"
-            watched.record(name, run_scan(state, lambda: _run(folder, state, overrides, profile, cores)))  # noqa: B023
+            run = functools.partial(_run, folder, state, overrides, profile, cores)
+            try:
+                watched.record(name, run_scan(state, run))
+            except InUseError as error:  # a run of a process that was killed ends by itself
+                logger.info("%s waits: %s", name, error)
             idle_since = time.monotonic()
-        time.sleep(POLL_S if not complete else 0)
+        time.sleep(POLL_S)
 
 
 def run_scan(state: Entry, run: Callable[[], RunFolder]) -> Entry:
-    """Run a scan; return its verdict, or the reason why it failed."""
+    """Run a scan; return its verdict, or the reason why it failed.
+
+    Raises:
+        InUseError: if another process runs in its folder.
+    """
     began = time.time()
     try:
         folder = run()
+    except InUseError:
+        raise
     except (ValueError, OSError, StepFailedError) as error:
         reason = " ".join(str(error).split())
         logger.warning("%s failed: %s", Path(state["path"]).name, reason)
@@ -135,4 +146,4 @@ def _is_written(path: Path) -> bool:
     except BlockingIOError:
         return True
     except OSError as error:
-        return "lock" in str(error) or "open for write" in str(error)
+        return "unable to lock" in str(error) or "open for write" in str(error)

@@ -1,7 +1,7 @@
 """Reader of tike's test archives: an npz, plain or bz2-compressed, with ``data``, ``scan`` and ``probe``.
 
-All three may lack the axis of angles. Counts come with zero frequency at the corner, positions in object pixels ``(y, x)`` of each patch's first corner, the
-probe in arbitrary units. The files carry no lengths.
+All three may lack the axis of angles. Counts come with zero frequency at the corner, positions in object pixels
+``(y, x)`` of each patch's first corner, the probe in arbitrary units. The files carry no lengths.
 """
 
 from pathlib import Path
