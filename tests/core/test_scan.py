@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ptychoflow.core.scan import Geometry, check_counts, check_photons, smallest_dtype
+from ptychoflow.core.scan import Geometry, GroundTruth, check_counts, check_photons, smallest_dtype
 from ptychoflow.io.scan_cxi import iterate_counts, read_scan, write_scan
 
 
@@ -157,3 +157,8 @@ def test_another_programs_file_is_refused(tmp_path):
         file["entry_1/data"] = 1
     with pytest.raises(ValueError, match="not a ptychoflow scan"):
         read_scan(tmp_path / "a.cxi")
+
+
+def test_a_ground_truth_is_an_image(scan):
+    with pytest.raises(ValueError, match=r"ground truth has shape \(7200,\), expected \(H, W\)"):
+        dataclasses.replace(scan, truth=GroundTruth(scan.truth.object.reshape(-1)))

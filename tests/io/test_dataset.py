@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import xxhash
 
 from ptychoflow.io.dataset import FORMAT, open_dataset, verify_dataset, write_dataset
 
@@ -226,3 +227,12 @@ def test_a_folder_without_manifest_is_no_dataset(folder):
     (folder / "manifest.json").unlink()
     with pytest.raises(FileNotFoundError, match="pack a scan into it"):
         open_dataset(folder)
+
+
+def test_verify_refuses_what_readers_refuse_although_the_checksum_is_right(folder):
+    counts = np.zeros((40, 32, 32), np.uint8)
+    np.save(folder / "counts.npy", counts)
+    checksum = xxhash.xxh3_64(counts.data.cast("B")).hexdigest()
+    _edit(folder, lambda manifest: manifest["arrays"]["counts"].update(xxh3_64=checksum))
+    with pytest.raises(ValueError, match="holds no photon: pack the scan again"):
+        verify_dataset(folder)

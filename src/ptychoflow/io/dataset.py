@@ -164,8 +164,12 @@ def verify_dataset(folder: Path) -> dict[str, str]:
     damaged = [f"{name}.npy" for name, value in expected.items() if _checksum(folder / f"{name}.npy") != value]
     if damaged:
         raise ValueError(f"{folder}: {', '.join(damaged)} changed since packing: pack the scan again")
+    photons = False
     for piece in pieces(scan.counts):
         check_counts(piece, f"{folder}: counts")
+        photons = photons or bool(piece.any())
+    if not photons:
+        raise ValueError(f"{folder} holds no photon: pack the scan again")
     return expected
 
 

@@ -27,6 +27,8 @@ LARGEST_ARRAY = 1 << 31
 LARGEST_SIDE = 1 << 14
 ALWAYS_READ, LARGEST_RATIO = 1 << 28, 1100
 """Arrays beyond so many bytes must occupy their size over this ratio in the file, against decompression bombs."""
+ALWAYS_TRIED = 1 << 20
+"""Bytes up to which an array is read on trial whatever it is."""
 FOREIGN = "check source.format and source.dataset"
 OURS_BYTES, OURS_UNPACKED = 1 << 30, 32
 """Memory to read one of our own files: so many bytes, and so many times its size, for what is compressed in it."""
@@ -66,13 +68,15 @@ class Hdf5:
         path: the file.
         largest: size of the largest array to read, bytes.
         remedy: what to do where something is missing.
+        on_trial: let ones stand for large real and complex arrays that are stored as they are: reading those does not
+            crash the library.
 
     Raises:
         ValueError: for a file that is not HDF5 or is damaged.
     """
 
-    def __init__(self, path: Path, largest: int = LARGEST_ARRAY, remedy: str = FOREIGN) -> None:
-        self.path, self._largest, self._remedy = Path(path), largest, remedy
+    def __init__(self, path: Path, largest: int = LARGEST_ARRAY, remedy: str = FOREIGN, on_trial: bool = False) -> None:
+        self.path, self._largest, self._remedy, self._on_trial = Path(path), largest, remedy, on_trial
         self.unread: list[str] = []
         self._files: dict[Path, h5py.File] = {}
         self._exit = ExitStack()
@@ -177,6 +181,8 @@ class Hdf5:
             raise ValueError(
                 f"{self.path.name}:{name} unpacks from {stored} to {bytes_} bytes: the file is damaged or hostile"
             )
+        if self._on_trial and bytes_ > ALWAYS_TRIED and data.dtype.kind in "fc" and not data.chunks:
+            return np.broadcast_to(np.ones((), data.dtype), data.shape)
         return _as_complex(data[()], f"{self.path.name}:{name}")
 
     def stack(self, name: str, dimensions: tuple[int, ...] = (3,)) -> Stack:
@@ -445,18 +451,18 @@ def read_hdf5(
     size = path.stat().st_size
     missing = f"it is not a {kind} or is damaged: {remedy}"
 
-    def attempt(trial: Callable[[Hdf5], object] | None = None) -> T:
+    def attempt(on_trial: bool = False) -> T:
         try:
-            with Hdf5(path, max(ALWAYS_READ, OURS_UNPACKED * size), missing) as file:
+            with Hdf5(path, max(ALWAYS_READ, OURS_UNPACKED * size), missing, on_trial) as file:
                 found = read(file)
-                if trial is not None:
+                if on_trial and trial is not None:
                     trial(file)
                 return found
         except (OSError, KeyError, IndexError, TypeError, OverflowError, RuntimeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{path} is not a {kind} or is damaged ({reason}): {remedy}") from None
 
-    read_in_subprocess(lambda: attempt(trial), path, OURS_BYTES + OURS_UNPACKED * size)
+    read_in_subprocess(lambda: attempt(on_trial=True), path, OURS_BYTES + OURS_UNPACKED * size)
     return attempt()
 
 

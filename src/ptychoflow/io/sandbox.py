@@ -38,7 +38,7 @@ def read_in_subprocess(read: Callable[[], object], path: Path, limit_bytes: int 
         return
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(read, sender, limit_bytes or LIMIT_BYTES), daemon=True)
+    child = context.Process(target=_child, args=(read, sender, path, limit_bytes or LIMIT_BYTES), daemon=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child does nothing but read
         child.start()
@@ -60,7 +60,7 @@ def read_in_subprocess(read: Callable[[], object], path: Path, limit_bytes: int 
         raise outcome
 
 
-def _child(read: Callable[[], object], sender: Connection, limit_bytes: int) -> None:
+def _child(read: Callable[[], object], sender: Connection, path: Path, limit_bytes: int) -> None:
     logging.disable(logging.CRITICAL)
     faulthandler.disable()
     with open(os.devnull, "w") as nowhere:
@@ -78,6 +78,9 @@ def _child(read: Callable[[], object], sender: Connection, limit_bytes: int) -> 
     except ValueError as error:
         kind = type(error) if type(error).__init__ is ValueError.__init__ else ValueError
         outcome = kind(str(error))
+    except Exception as error:  # whatever a library raises over a damaged file
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        outcome = ValueError(f"{path} is damaged ({reason}): make or download it again")
     sender.send(outcome)
     sender.close()
     os._exit(0)
