@@ -47,12 +47,15 @@ def test_an_archive_becomes_the_scan_it_was_made_from(tmp_path, scan, arrays, co
     assert read.geometry.detector_pixel_m(32) == pytest.approx(75e-6)
 
 
-def test_an_archive_without_angles_and_with_integers_is_the_same_scan(tmp_path, scan, arrays):
+@pytest.mark.parametrize("corner", [True, False])
+def test_an_archive_without_angles_and_with_integers_is_the_same_scan(tmp_path, scan, arrays, corner):
+    counts = scan.counts.astype(np.uint16)
+    counts[:, 12:20, 12:20] += 500
     arrays = {name: array[0] for name, array in arrays.items()}
-    arrays["data"] = arrays["data"].astype(np.uint16)
+    arrays["data"] = np.fft.ifftshift(counts, axes=(-2, -1)) if corner else counts
     (tmp_path / "a.npz").write_bytes(_archive(arrays))
     read = read_tike_npz(tmp_path / "a.npz", GEOMETRY)
-    np.testing.assert_array_equal(read.counts, scan.counts)
+    np.testing.assert_array_equal(read.counts, counts)
     np.testing.assert_allclose(read.positions, scan.positions, atol=1e-5)
 
 

@@ -30,7 +30,8 @@ def read_tike(path: Path, dataset: str | None = None) -> Measurement:
     with open_npz(path) as archive:
         names = {name: dataset if dataset and name == "data" else name for name in ARRAYS}
         arrays = {name: archive.array(held, kinds=NUMBERS) for name, held in names.items() if held in archive}
-    if all(array.ndim == ARRAYS[name][1] - 1 for name, array in arrays.items()):
+    single = all(array.ndim == ARRAYS[name][1] - 1 for name, array in arrays.items())
+    if single:
         arrays = {name: array[None] for name, array in arrays.items()}
     for name, (kind, dimensions, meaning) in ARRAYS.items():
         if name not in arrays:
@@ -42,7 +43,7 @@ def read_tike(path: Path, dataset: str | None = None) -> Measurement:
     return Measurement(
         patterns=patterns,
         positions=Positions(arrays["scan"][0].astype(np.float64) + patterns.shape[-1] // 2, "px"),
-        corner=True,
+        corner=None if single else True,  # a scan cut out of an archive may have been centred
         probe=arrays["probe"][0, 0, 0],
         name=path.name.partition(".")[0],
     )
