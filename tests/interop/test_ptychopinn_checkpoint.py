@@ -172,7 +172,7 @@ REFUSED = {
     "tensorflow": (lambda folder: _archive(folder / "wts.h5.zip", "obj/model.keras"), "networks of TensorFlow with a"),
     "torch_archive": (lambda folder: _archive(folder / "wts.h5.zip", "obj/model.pth"), "save the torch network as"),
     "broken_archive": (lambda folder: _text(folder / "wts.h5.zip"), "is not a ZIP archive or is truncated"),
-    "text": (lambda folder: _text(folder / "a.ckpt"), "is not a torch checkpoint or is truncated"),
+    "text": (lambda folder: _text(folder / "a.ckpt"), "is not a file of PyTorch or is truncated"),
     "nothing": (lambda folder: folder / "a.ckpt", "not found: check the path"),
     "empty_run": (lambda folder: _run_without_checkpoint(folder / "run"), "no checkpoint .*MLflow run"),
     "architecture": (lambda folder: _with(folder, architecture="ffno"), "architecture 'ffno'"),
@@ -180,6 +180,11 @@ REFUSED = {
     "bottleneck": (lambda folder: _with(folder, cbam_bottleneck=True), "cbam_bottleneck True"),
     "activation": (lambda folder: _with(folder, amp_activation="tanh"), "amp_activation 'tanh'"),
     "shared": (lambda folder: _with(folder, use_shared_decoder=True), "use_shared_decoder True"),
+    "size": (lambda folder: _with(folder, size=[64]), "cannot be imported"),
+    "text_for_a_weight": (
+        lambda folder: _with(folder, more={"model.autoencoder.x.weight": "text"}),
+        "holds weights that are not tensors",
+    ),
     "another_weight": (lambda folder: _with(folder, more={"model.autoencoder.x.weight": torch.ones(1)}), "x.weight"),
     "missing_weight": (
         lambda folder: _with(folder, but="model.autoencoder.decoder_amp.amp.conv2.bias"),
@@ -197,10 +202,10 @@ def _text(path: Path) -> Path:
     return path
 
 
-def _with(folder: Path, more: dict | None = None, but: str | None = None, **model_config) -> Path:
+def _with(folder: Path, more: dict | None = None, but: str | None = None, size: object = 64, **model_config) -> Path:
     weights = reference_weights() | (more or {})
     weights.pop(but, None)
-    return write_reference_checkpoint(folder / "a.ckpt", weights, **model_config)
+    return write_reference_checkpoint(folder / "a.ckpt", weights, size, **model_config)
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -5,7 +5,6 @@ A checkpoint whose prediction would differ from PtychoPINN's is refused.
 """
 
 import json
-import pickle
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...config import Network
+from ...io.tensor_file import read_tensors
 from ...models.checkpoint import Model
 from ...networks.group_network import GroupReconstructor
 
@@ -103,13 +103,15 @@ def model_of(weights: Mapping[str, Tensor], hyper_parameters: Mapping[str, Any],
     settings, data = sections.get("model_config", {}), sections.get("data_config", {})
     _check_settings(hyper_parameters, settings, path)
     own = {name.partition(ROOT)[2]: value for name, value in weights.items() if ROOT in name}
+    if not all(isinstance(value, Tensor) for value in own.values()):
+        raise ValueError(f"{path} holds weights that are not tensors: copy it again")
     if not own:
         raise ValueError(f"{path} holds no weights named {ROOT}*: expected a network of PtychoPINN's torch backend")
     try:
         found = _network_settings(own, settings, data)
         size = int(data.get("N") or SIZE_OF_DEPTH.get(found.depth, 0))
         network, renamed = GroupReconstructor(found, size), _rename(own, settings)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, IndexError) as error:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{path} cannot be imported: {reason}") from None
     _load_weights(network, renamed, path)
@@ -297,19 +299,15 @@ def _load_weights(network: GroupReconstructor, renamed: dict[str, Tensor], path:
 
 
 def _load_tensors(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not a torch checkpoint or is truncated: copy it again")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"(?:GLOBAL|global|class) ([\w.]+)", str(error))
-        held = f" ({found[1]})" if found else ""
+        return read_tensors(path)
+    except ValueError as error:
+        if "UnpicklingError" not in str(error):
+            raise
         raise ValueError(
-            f"{path} holds pickled objects{held}, which run code when they are opened: load it in PtychoPINN and save "
-            f"it as plain data there: {CONVERT}"
+            f"{path} holds pickled objects, which run code when they are opened: load it in PtychoPINN and save it as "
+            f"plain data there: {CONVERT}"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
-        raise ValueError(f"{path} is not a torch checkpoint or is truncated: copy it again") from None
 
 
 def _archive_message(path: Path) -> str:
