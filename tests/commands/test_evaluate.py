@@ -6,13 +6,19 @@ import json
 import numpy as np
 import pytest
 
+from ptychoflow.commands.convert import convert
 from ptychoflow.commands.evaluate import evaluate
-from ptychoflow.config import Evaluation
+from ptychoflow.commands.pack import pack
+from ptychoflow.commands.refine import refine
+from ptychoflow.config import Evaluation, Refinement, Source
 from ptychoflow.core.scan import GroundTruth
 from ptychoflow.io.dataset import write_dataset
 from ptychoflow.io.provenance import record_provenance
 from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
+from ptychoflow.io.scan_cxi import write_scan
 from ptychoflow.metrics.data_consistency import expected_patterns
+from ptychoflow.reporting.results import read_results
+from ptychoflow.reporting.summary_text import verdict
 
 from ..metrics.objects import sample
 from ..products import SHAPE, blurred, make_reconstruction, make_scan, write_products
@@ -234,3 +240,34 @@ def test_a_reconstruction_of_another_dataset_is_warned_of(products, tmp_path, ca
 def test_a_missing_file_is_named(products, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.h5"):
         evaluate(products["dataset"], tmp_path / "m.json", refined=tmp_path / "nowhere.h5")
+
+
+def test_counts_that_are_amplitudes_are_told_of_by_every_step_and_never_end_good(tmp_path, caplog):
+    """The R-factor of amplitudes lies below the noise floor, so that it alone would call the picture good."""
+    whole = make_scan(photons=1e5)
+    amplitudes = np.sqrt(whole.counts).astype(np.float32)
+    write_scan(tmp_path / "star.cxi", dataclasses.replace(whole, counts=amplitudes, truth=None))
+    logs = {}
+    convert(tmp_path / "again.cxi", Source(file=str(tmp_path / "star.cxi"), domain="counts"))
+    logs["convert"], _ = caplog.text, caplog.clear()
+    pack(tmp_path / "again.cxi", tmp_path / "star")
+    logs["pack"], _ = caplog.text, caplog.clear()
+    refine(tmp_path / "star", tmp_path / "refined.h5", Refinement(epochs=3))
+    logs["refine"], _ = caplog.text, caplog.clear()
+    evaluate(tmp_path / "star", tmp_path / "m.json", refined=tmp_path / "refined.h5")
+    logs["evaluate"] = caplog.text
+    for step, text in logs.items():
+        assert "all amplitudes of integers: set source.domain to amplitude" in text, step
+    doubts = _read(tmp_path / "m.json")["doubts"]
+    assert doubts[0]["kind"] == "counts"
+    assert doubts[0]["serious"]
+    assert verdict(read_results([tmp_path / "m.json"])[0])[0] != "good"
+
+
+def test_an_order_that_refinement_doubted_is_still_doubted_in_the_metrics(tmp_path):
+    scan = make_scan(photons=1e6)
+    moved = dataclasses.replace(scan, positions=np.roll(scan.positions, 3, axis=0), truth=None)
+    write_dataset(tmp_path / "star", moved)
+    refine(tmp_path / "star", tmp_path / "refined.h5", Refinement(epochs=3))
+    evaluate(tmp_path / "star", tmp_path / "m.json", refined=tmp_path / "refined.h5")
+    assert "order" in [doubt["kind"] for doubt in _read(tmp_path / "m.json")["doubts"]]

@@ -161,3 +161,19 @@ def test_seeds_are_summarised_by_mean_and_standard_deviation():
     assert [row["stage"] for row in summed] == ["network", "refined"]
     assert summed[1]["r_factor"] == pytest.approx(0.0075)
     assert summed[1]["r_factor_std"] == pytest.approx(0.002 / 2**0.5)
+
+
+def _doubted(**more):
+    result = _result(refined=_stage(0.0065))
+    doubt = {"kind": "mask", "finding": "the mask leaves out 99 % of the pixels", "advice": "it may be inverted"}
+    result.metrics["doubts"] = [doubt | more]
+    return result
+
+
+def test_no_reconstruction_is_good_while_a_serious_doubt_stands():
+    assert verdict(_doubted()) == ("fair", "is in doubt: the mask leaves out 99 % of the pixels")
+    assert verdict(_doubted(serious=False))[0] == "good"
+
+
+def test_the_page_advises_first_what_a_doubt_advises():
+    assert advise([_doubted()], [])[0] == ("star", "The mask leaves out 99 % of the pixels: it may be inverted.")

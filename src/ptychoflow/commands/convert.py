@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import Source
+from ..core.doubt import log_doubts
 from ..core.scan import Scan
 from ..io.provenance import record_provenance
 from ..io.reconstruction_h5 import read_reconstruction
@@ -17,6 +18,7 @@ from ..preprocessing.cropping import resize_far_field
 from ..preprocessing.detector_statistics import typical_step
 from ..preprocessing.invalid_counts import InvalidCounts
 from ..preprocessing.plausibility import doubts_about_lengths, doubts_about_steps
+from ..preprocessing.scan_doubts import doubt_scan
 from ..readers.download import resolve_path, with_local_copies
 from ..readers.registry import read_scan_of
 
@@ -53,6 +55,7 @@ def convert(output: Path, source: Source, probe: Path | None = None, local_copy:
     if probe is not None:
         scan = _with_probe(scan, probe)
         logger.info("took the probe of %s: %d modes, %.4g photons", probe, len(scan.probe), scan.photons)
+    log_doubts(logger, scan.name, doubt_scan(scan))
     provenance = record_provenance({"source": source.model_dump(mode="json")}, measurement=path, probe=probe)
     metadata = scan.metadata | {"provenance": provenance}
     census = InvalidCounts()

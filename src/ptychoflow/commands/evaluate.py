@@ -8,18 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from ..config import HALVES, Evaluation
+from ..core.doubt import Doubt, as_data, from_data, join_doubts, log_doubts
 from ..core.reconstruction import Reconstruction
+from ..core.scan import Scan
 from ..io.atomic import atomic_dir, write_json
 from ..io.dataset import open_dataset
 from ..io.provenance import different_input, record_provenance, sha256
+from ..metrics.reconstruction_doubts import doubt_reconstruction
 from ..metrics.stage_metrics import (
     HalfPaths,
+    Stage,
     check_ground_truth,
     judge_stages,
     read_stage,
     reconstruction_metrics,
     reference_object,
 )
+from ..preprocessing.scan_doubts import doubt_scan
 from ..reporting.figure_arrays import figure_arrays
 from ..reporting.figures import FILES, draw_all
 from ..reporting.results import FORMAT
@@ -29,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 PIXEL_BYTES = 100
 """Memory per pixel of an object at least: stages and reference in one frame, their spectra, maps to draw."""
+TRIAL_KINDS = ("order", "orientation")
+"""Doubts that only trial reconstructions after a refinement find."""
 
 
 def evaluate(
@@ -81,6 +88,7 @@ def evaluate(
     stages = judge_stages(reconstructions, scan, reference, evaluation.max_shift_px)
     metrics = reconstruction_metrics(stages, scan, half_paths, evaluation) | {
         "format": FORMAT,
+        "doubts": as_data(_doubts(scan, stages["refined"])),
         "provenance": provenance,
         "versions": {name: version(name) for name in ("numpy", "scipy", "scikit-image", "torch")},
     }
@@ -115,6 +123,15 @@ def _warn_of_other_datasets(
                 "object",
                 *(paths[name], dataset, other),
             )
+
+
+def _doubts(scan: Scan, refined: Stage) -> tuple[Doubt, ...]:
+    """Return and log the doubts about a scan and its refined object, with those that ``refine`` found by trials."""
+    found = refined.reconstruction
+    by_trials = [doubt for doubt in from_data(found.metadata.get("doubts")) if doubt.kind in TRIAL_KINDS]
+    doubts = join_doubts(doubt_scan(scan), by_trials, doubt_reconstruction(scan, found, refined.consistency))
+    log_doubts(logger, scan.name, doubts)
+    return doubts
 
 
 def _log_metrics(metrics: dict) -> None:

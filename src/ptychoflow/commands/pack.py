@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from ..config import Packing, Source
-from ..io.dataset import CHECKSUM, pieces, write_dataset
+from ..core.doubt import log_doubts
+from ..io.dataset import CHECKSUM, open_dataset, pieces, write_dataset
 from ..io.provenance import record_provenance
 from ..io.safe_hdf5 import is_hdf5
 from ..io.scan_cxi import read_scan, write_scan
 from ..preprocessing.probe_guess import mask_probe
+from ..preprocessing.scan_doubts import doubt_scan
 from ..preprocessing.scan_packing import (
     CountStream,
     choose_patterns,
@@ -24,6 +26,9 @@ from ..preprocessing.scan_packing import (
 from ..readers.registry import read_scan_of
 
 logger = logging.getLogger(__name__)
+
+CHECKED_BYTES = 1 << 27
+"""Scans below this size are checked for doubts at once; `refine` and `evaluate` check all, and need more memory."""
 
 
 def pack(scan: Path, output: Path, packing: Packing = Packing(), half: Literal["even", "odd"] | None = None) -> None:
@@ -72,6 +77,8 @@ def pack(scan: Path, output: Path, packing: Packing = Packing(), half: Literal["
         return record | {"inputs": {"scan": source}}
 
     write_dataset(output, kept, stream, provenance)
+    if whole.counts.nbytes < CHECKED_BYTES:
+        log_doubts(logger, kept.name, doubt_scan(open_dataset(output)))
     seconds = time.perf_counter() - began
     logger.info(
         "packed %s: %d patterns of %d px in %.1f s, %.2g GB/s",

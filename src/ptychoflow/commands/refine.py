@@ -8,10 +8,13 @@ from pathlib import Path
 import torch
 
 from ..config import Refinement, Runtime
+from ..core.doubt import as_data, join_doubts, log_doubts
 from ..core.reconstruction import Reconstruction, name_for
 from ..io.dataset import open_dataset
 from ..io.provenance import different_input, record_provenance
 from ..io.reconstruction_h5 import read_reconstruction, write_reconstruction
+from ..metrics.reconstruction_doubts import doubt_refinement
+from ..preprocessing.scan_doubts import doubt_scan
 from ..readers.formats.ptychodus_product import read_product, reconstruction_of
 from ..refinement.resume import ResumableState
 from ..refinement.run import refine_scan
@@ -74,7 +77,9 @@ def refine(
     if ctx.rank > 0:
         return
     metadata = {"start": None if start is None else Path(start).name, "patterns": len(scan), "devices": ctx.world_size}
-    metadata |= result.metadata | {"provenance": provenance}
+    doubts = join_doubts(doubt_scan(scan), doubt_refinement(scan, result))
+    log_doubts(logger, scan.name, doubts)
+    metadata |= result.metadata | {"provenance": provenance, "doubts": as_data(doubts)}
     write_reconstruction(output, dataclasses.replace(result, name=name_for(output, scan.name), metadata=metadata))
     resumable.remove()
     error, epochs, seconds = (result.history[name][-1] for name in ("error", "epoch", "seconds"))

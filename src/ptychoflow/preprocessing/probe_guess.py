@@ -7,6 +7,8 @@ import numpy as np
 from ..core.scan import Geometry
 
 AXES = (-2, -1)
+GUESS = "guess"
+"""``probe_source`` in the metadata of a scan whose probe was guessed from its patterns."""
 
 
 def guess_probe(

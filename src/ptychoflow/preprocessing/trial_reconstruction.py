@@ -33,14 +33,23 @@ def most_structured_region(scan: Scan, count: int) -> Scan:
         scan: the whole scan.
         count: number of patterns.
     """
+    return region_of(scan, most_structured_patterns(scan, count))
+
+
+def region_of(scan: Scan, patterns: np.ndarray) -> Scan:
+    """Select some patterns, with the beam in the middle, cropped to the intensity; positions scale with the crop."""
+    return _centre_and_crop(_select(scan, patterns))
+
+
+def most_structured_patterns(scan: Scan, count: int) -> np.ndarray:
+    """Return the indices of the ``count`` patterns around the place where patterns differ most, in order."""
     some = np.unique(np.linspace(0, len(scan) - 1, N_SAMPLED).astype(int))
     amplitudes = np.sqrt(scan.counts[some].astype(np.float32))
     structure = ((amplitudes - amplitudes.mean(0)) ** 2).sum((1, 2))
     tree, share = cKDTree(scan.positions[some]), max(1, min(len(some), count * len(some) // len(scan)))
     around = structure[tree.query(scan.positions[some], k=share)[1].reshape(len(some), -1)].mean(1)
     middle = scan.positions[some[np.argmax(around)]]
-    kept = np.sort(cKDTree(scan.positions).query(middle, k=min(count, len(scan)))[1].reshape(-1))
-    return _centre_and_crop(_select(scan, kept))
+    return np.sort(cKDTree(scan.positions).query(middle, k=min(count, len(scan)))[1].reshape(-1))
 
 
 def reconstruct_trials(scan: Scan, positions: Tensor, epochs: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -78,7 +87,8 @@ def _one_thread() -> Iterator[None]:
 
 
 def _reconstruct_trials(scan: Scan, positions: Tensor, epochs: int, seed: int) -> tuple[Tensor, Tensor]:
-    amplitudes = torch.from_numpy(np.sqrt(to_corner(as_tensor(np.ascontiguousarray(scan.counts))).numpy()))
+    counts = to_corner(as_tensor(np.ascontiguousarray(scan.counts))).numpy()
+    amplitudes = torch.from_numpy(np.sqrt(counts).astype(np.float32))
     mask = _mask(scan)
     size, sets = scan.size, len(positions)
     corners = torch.round(positions - positions.amin(1, keepdim=True)).long()
@@ -90,7 +100,7 @@ def _reconstruct_trials(scan: Scan, positions: Tensor, epochs: int, seed: int) -
     )
     objects = torch.ones(sets, height, width, dtype=torch.complex64)
     windows = objects.unfold(1, size, 1).unfold(2, size, 1)
-    probes = torch.from_numpy(scan.probe).expand(sets, -1, -1, -1).clone()
+    probes = torch.from_numpy(scan.probe.astype(np.complex64)).expand(sets, -1, -1, -1).clone()
     errors, rows = torch.zeros(sets, len(scan)), torch.arange(sets)
     shuffled = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):

@@ -13,7 +13,7 @@ from ..core.wavelengths import Radiation, electron_wavelength_m, photon_waveleng
 from ..io.lazy_stack import Stack
 from ..preprocessing.cropping import centroid, resize_far_field
 from ..preprocessing.position_transform import oriented
-from ..preprocessing.probe_guess import guess_probe, in_photons
+from ..preprocessing.probe_guess import GUESS, guess_probe, in_photons
 from .detector_view import (
     DetectorView,
     beam_in_corner,
@@ -71,7 +71,8 @@ def scan_from(measurement: Measurement, source: Source) -> Scan:
         name=measurement.name,
         metadata=measurement.metadata
         | {"nominal_geometry": nominal, "photons_measured": float(mean.sum())}
-        | ({} if source.fano_factor is None else {"fano_factor": source.fano_factor}),
+        | ({} if source.fano_factor is None else {"fano_factor": source.fano_factor})
+        | _origin_of_probe(measurement, source),
     )
 
 
@@ -320,6 +321,14 @@ def _aperture(measurement: Measurement, source: Source, geometry: Geometry) -> t
     if source.zone_plate is None:
         return measurement.aperture_rad, 0.0
     return geometry.wavelength_m / (2 * source.zone_plate.outermost_zone_m), source.zone_plate.central_stop
+
+
+def _origin_of_probe(measurement: Measurement, source: Source) -> dict[str, str]:
+    """Return ``probe_source`` where the probe is guessed from the patterns."""
+    if measurement.probe is not None and source.defocus_m is None:
+        return {}
+    logger.info("%s: no probe; made one from the mean pattern: refine it", measurement.name)
+    return {"probe_source": GUESS}
 
 
 def _truth(measurement: Measurement, view: DetectorView) -> GroundTruth:

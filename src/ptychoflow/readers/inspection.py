@@ -21,6 +21,7 @@ from ..preprocessing.detector_statistics import (
     inspect_detector,
     typical_step,
 )
+from ..preprocessing.order_doubts import doubt_order
 from ..preprocessing.plausibility import (
     ELECTRONS_BELOW_M,
     STEPS_PX,
@@ -30,7 +31,9 @@ from ..preprocessing.plausibility import (
     likely_unit,
     outlying_positions,
 )
+from ..preprocessing.position_transform import oriented
 from ..preprocessing.probe_guess import guess_probe
+from ..preprocessing.scan_doubts import doubt_scan
 from ..preprocessing.scan_orientation import Finding, find_orientation
 from .containers import ArrayInfo, open_container
 from .conversion import geometry_of, leave_out, make_view, scan_from
@@ -294,6 +297,10 @@ def _with_scan(inspection: Inspection) -> Inspection:
     doubts += [*wrong, *_doubts_about_scan(metadata, scan, finding, bool(wrong))]
     if repeated > count // 10:
         doubts.append(f"{repeated} positions are repeated")
+    doubts += map(str, doubt_scan(scan))
+    if finding is not None:
+        best = dataclasses.replace(scan, positions=oriented(scan.positions, finding.best))
+        doubts += map(str, doubt_order(best, orientations=False))
     return dataclasses.replace(
         inspection,
         source=source,
@@ -417,8 +424,6 @@ def _doubts(detector: DetectorStatistics) -> list[str]:
         doubts.append(f"{len(detector.dead)} dead pixels, the first at {detector.dead[0]}")
     if detector.saturated > 0:
         doubts.append(f"{detector.saturated:.2%} of all values are the largest of their dtype: saturated?")
-    if np.isfinite(detector.fano) and detector.fano < 0.8:
-        doubts.append(f"noise is {detector.noise}")
     return doubts
 
 

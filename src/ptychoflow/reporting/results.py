@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.doubt import Doubt, from_data
 from ..io.json_file import check_schema, read_json
 from ..io.provenance import sha256
 from ..io.regular_file import check_regular
@@ -63,6 +64,11 @@ class Result:
     def refined(self) -> dict:
         """Metrics of the refined object."""
         return self.metrics["stages"]["refined"]
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """Doubts about the scan and the refined object, the serious ones first."""
+        return from_data(self.metrics.get("doubts"))
 
     def against_truth(self, stage: str, metric: str) -> float | None:
         """Return a metric against the ground truth; None without one."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..core.doubt import Doubt
 from .results import Result
 
 NO_CONTRAST, AT_NOISE_FLOOR = 0.8, 1.25
@@ -83,6 +84,9 @@ def verdict(result: Result) -> tuple[str, str]:
         return "poor", f"does not resemble the ground truth (correlation {correlation:.2f})"
     if r_factor > NO_CONTRAST * _uniform_r_factor(result):
         return "poor", "explains the counts hardly better than a uniform object"
+    serious = [doubt for doubt in result.doubts if doubt.serious]
+    if serious:
+        return "fair", f"is in doubt: {serious[0].finding}"
     ratio = r_factor / max(noise_floor, 1e-30)
     if ratio < AT_NOISE_FLOOR:
         return "good", "explains the counts down to the noise floor"
@@ -214,7 +218,10 @@ def _advise(result: Result) -> Iterator[str]:
     network = result.metrics["stages"].get("network")
     if truth and _known(truth, "twin_correlation") > _known(truth, "correlation") + 0.05:
         yield "The reconstruction is the twin image: check the signs of the positions and the detector orientation."
-    if verdict(result)[0] == "poor":
+    yield from map(_sentence, result.doubts)
+    if result.doubts:
+        pass
+    elif verdict(result)[0] == "poor":
         yield "Check the probe, the positions and the unit of the counts first."
     elif refined["r_factor"] > 2 * refined["noise_floor"]:
         yield f"R-factor above twice the noise floor. {_not_refined(result)}Check the patterns with the worst fit."
@@ -244,6 +251,12 @@ def _known(metrics: dict, name: str) -> float:
     """Return a metric; NaN, which is neither above nor below another, where it is undefined."""
     value = metrics.get(name)
     return math.nan if value is None else value
+
+
+def _sentence(doubt: Doubt) -> str:
+    """Return a doubt as a sentence."""
+    text = str(doubt)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _not_refined(result: Result) -> str:
