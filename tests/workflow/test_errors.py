@@ -41,16 +41,21 @@ def _negative(folder):
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
-    [(lambda folder: None, "nor in the data cache"), (_corrupt, "a.npz"), (_negative, "negative")],
+    ("make", "step", "message"),
+    [
+        (lambda folder: None, "convert", "nor in the data cache"),
+        (_corrupt, "convert", "a.npz"),
+        (_negative, "pack", "negative"),  # convert keeps them, so that packing.invalid_counts acts
+    ],
     ids=["missing", "corrupt", "negative"],
 )
-def test_a_bad_measurement_stops_the_workflow_and_leaves_no_product(workflow, make, message):
+def test_a_bad_measurement_stops_the_workflow_and_leaves_no_product(workflow, make, step, message):
     make(workflow.folder)
     done = workflow.run(config=_measured(file="a.npz"))
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ptychoflow: a step failed")]
     assert done.returncode != 0
     assert len(lines) == 1
-    assert "results/logs/convert/measured.log ends with: ptychoflow convert: " in lines[0] and message in lines[0]
+    assert f"results/logs/{step}/measured.log ends with: ptychoflow {step}: " in lines[0] and message in lines[0]
     products = workflow.folder / "results"
-    assert not [path for path in products.rglob("*") if path.is_file() and path.suffix not in (".log", ".tsv")]
+    made = {path.suffix for path in products.rglob("*") if path.is_file()} - {".log", ".tsv"}
+    assert made == ({".cxi"} if step == "pack" else set())
