@@ -271,3 +271,15 @@ def test_an_order_that_refinement_doubted_is_still_doubted_in_the_metrics(tmp_pa
     refine(tmp_path / "star", tmp_path / "refined.h5", Refinement(epochs=3))
     evaluate(tmp_path / "star", tmp_path / "m.json", refined=tmp_path / "refined.h5")
     assert "order" in [doubt["kind"] for doubt in _read(tmp_path / "m.json")["doubts"]]
+
+
+def test_the_same_half_twice_is_refused(products, tmp_path):
+    even, odd = products["halves"]
+    (tmp_path / "copy.h5").write_bytes(even.read_bytes())
+    with pytest.raises(ValueError, match="made from the same patterns, expected the even and the odd ones"):
+        evaluate(output=tmp_path / "m.json", **(products | {"halves": (even, tmp_path / "copy.h5")}))
+    same = {"provenance": {"inputs": {"dataset": {"name": "star.even", "sha256": "0" * 64}}}}
+    for path, name in ((even, "a.h5"), (odd, "b.h5")):
+        write_reconstruction(tmp_path / name, dataclasses.replace(read_reconstruction(path), metadata=same))
+    with pytest.raises(ValueError, match="give the reconstruction of each half"):
+        evaluate(output=tmp_path / "m.json", **(products | {"halves": (tmp_path / "a.h5", tmp_path / "b.h5")}))

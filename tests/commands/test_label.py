@@ -1,5 +1,6 @@
 """A measured scan with labels: the counts stay, the reconstruction becomes the ground truth, a network learns it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -95,3 +96,11 @@ def test_what_is_no_label_ends_in_one_line(measured, tmp_path, capsys, reconstru
     assert main(words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_another_dataset_are_told_of(measured, tmp_path, caplog):
+    other = {"provenance": {"inputs": {"dataset": {"name": "other", "sha256": "0" * 64}}}}
+    found = read_reconstruction(measured["refined"])
+    write_reconstruction(tmp_path / "other.h5", dataclasses.replace(found, metadata=found.metadata | other))
+    label(measured["dataset"], tmp_path / "other.h5", tmp_path / "labelled")
+    assert "was made from another dataset than" in caplog.text

@@ -14,6 +14,7 @@ from ..core.scan import Scan
 from ..io.atomic import atomic_dir, write_json
 from ..io.dataset import open_dataset
 from ..io.provenance import different_input, record_provenance, sha256
+from ..io.reconstruction_h5 import read_reconstruction
 from ..metrics.reconstruction_doubts import doubt_reconstruction
 from ..metrics.stage_metrics import (
     HalfPaths,
@@ -81,6 +82,8 @@ def evaluate(
         "free memory, or reconstruct a part of the scan",
     )
     half_paths = {"network": stitched_halves, "refined": halves}
+    for pair in filter(None, half_paths.values()):
+        _check_halves(*pair)
     provenance = record_provenance(evaluation, dataset=dataset, **paths, **_name_halves(half_paths))
     _warn_of_other_datasets(paths, reconstructions, dataset, provenance)
     check_ground_truth(scan, reconstructions["refined"])
@@ -100,6 +103,21 @@ def evaluate(
     write_json(output, metrics)
     _log_metrics(metrics)
     logger.info("evaluated %s in %.1f s", output, time.perf_counter() - began)
+
+
+def _check_halves(even: Path, odd: Path) -> None:
+    """Refuse two reconstructions of one half: their correlation would be 1 at every frequency.
+
+    Raises:
+        ValueError: if both are one file, or were made from one dataset.
+    """
+    inputs = [read_reconstruction(path).metadata.get("provenance", {}).get("inputs", {}) for path in (even, odd)]
+    datasets = [recorded.get("dataset", {}).get("sha256") for recorded in inputs]
+    if sha256(even) == sha256(odd) or (datasets[0] is not None and datasets[0] == datasets[1]):
+        raise ValueError(
+            f"{even} and {odd} were made from the same patterns, expected the even and the odd ones: give the "
+            "reconstruction of each half"
+        )
 
 
 def _name_halves(half_paths: dict[str, HalfPaths | None]) -> dict[str, Path]:

@@ -9,7 +9,7 @@ import numpy as np
 from ..core.reconstruction import Reconstruction
 from ..core.scan import GroundTruth
 from ..io.dataset import open_dataset, write_dataset
-from ..io.provenance import record_provenance
+from ..io.provenance import different_input, record_provenance
 from ..io.reconstruction_h5 import read_reconstruction
 from ..runtime.memory import check_memory
 
@@ -59,6 +59,11 @@ def label(dataset: Path, reconstruction: Path, output: Path) -> None:
         metadata=scan.metadata | {"labels_from": labels.name},
     )
     record = record_provenance(None, dataset=dataset, reconstruction=reconstruction)
+    if (other := different_input(labels.metadata, record)) is not None:
+        logger.warning(
+            "%s was made from another dataset than %s (%s): its object may be that of another sample",
+            *(reconstruction, dataset, other),
+        )
     write_dataset(output, labelled, provenance=lambda arrays: record)
     logger.info("labelled %s: %d of %d patterns, object from %s", output, len(labelled), len(scan), labels.name)
 
