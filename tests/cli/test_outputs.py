@@ -32,8 +32,8 @@ NAMES = {
     **dict.fromkeys(("config reference", "docs commands"), "new.md"),
 }
 """Names of outputs with the ending that a command asks for."""
-EXCEPTIONS = ("inspect", "ptychodus", "run", "init")
-"""Commands that make text and a file, a window, and folders that are never replaced."""
+EXCEPTIONS = ("inspect", "ptychodus", "run", "init", "watch", "clean")
+"""Commands that make text and a file, a window, folders that are never replaced, and free space in folders of runs."""
 EXPORTS = ("new", "new.h5", "new.cxi", "new.npz", "new.ptychopinn.npz", "new.tif")
 
 
