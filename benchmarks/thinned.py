@@ -87,7 +87,15 @@ ENGINES = (
     Engine("rPIE, 100 epochs", "kept", rpie(epochs=100, low_order_phase_epochs=12)),
     Engine("rPIE, 20 epochs", "refined", rpie(epochs=20, probe_start_epoch=2)),
     Engine("rPIE, 60 epochs, three modes", "refined", rpie(epochs=60, probe_start_epoch=2, probe_modes=3)),
+    Engine("rPIE, 40 epochs, two modes", "refined", rpie(epochs=40, probe_start_epoch=2, probe_modes=2)),
     Engine("pty-chi LSQ-ML, 100 epochs", "refined", lsqml(100)),
+    Engine("prior, 20 epochs", "kept", rpie(epochs=20, prior="pretrained")),
+    Engine("prior, 20 epochs", "refined", rpie(epochs=20, prior="pretrained", probe_start_epoch=2)),
+    Engine(
+        "prior, 40 epochs, two modes",
+        "refined",
+        rpie(epochs=40, prior="pretrained", probe_start_epoch=2, probe_modes=2),
+    ),
 )
 
 

@@ -27,6 +27,7 @@ from ptychoflow.io.product_kinds import ANY_FOLDER, BENCHMARK, ProductKind
 NAMES = {
     **dict.fromkeys(("train", "import"), "new.ckpt"),
     "evaluate": "new.json",
+    "pretrain": "new.safetensors",
     **dict.fromkeys(("stitch", "reconstruct", "refine"), "new.h5"),
     "config schema": "new.json",
     **dict.fromkeys(("config reference", "docs commands"), "new.md"),

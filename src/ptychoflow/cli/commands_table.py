@@ -33,6 +33,7 @@ class Command:
 
 FAMILIES = {
     "dataset": ("Label or verify a dataset.", DATA),
+    "models": ("List and show pretrained networks.", NETWORKS),
     "config": ("Show, check, explain and translate configurations.", ABOUT),
     "docs": ("Write the generated pages of the documentation.", ABOUT),
 }
@@ -57,6 +58,9 @@ COMMANDS = {
         Command("infer", "commands.infer:infer", NETWORKS),
         Command("stitch", "commands.stitch:stitch", NETWORKS),
         Command("reconstruct", "commands.reconstruct:reconstruct", NETWORKS),
+        Command("pretrain", "commands.pretrain:pretrain", NETWORKS),
+        Command("models list", "commands.models:list_models", NETWORKS),
+        Command("models show", "commands.models:show_model", NETWORKS),
         Command("refine", "commands.refine:refine", OBJECTS),
         Command("evaluate", "commands.evaluate:evaluate", RESULTS),
         Command("sweep", "commands.sweep:sweep", RESULTS),

@@ -32,6 +32,7 @@ OUTPUTS: dict[str, dict[str, Outputs]] = {
     "infer": {"output": _one(kinds.PATCHES)},
     "stitch": {"output": _one(kinds.RECONSTRUCTION)},
     "reconstruct": {"output": _one(kinds.RECONSTRUCTION)},
+    "pretrain": {"output": lambda path: [(path, kinds.PRIOR), (path.with_suffix(".json"), kinds.MODEL_CARD)]},
     "refine": {"output": _one(kinds.RECONSTRUCTION)},
     "evaluate": {"output": lambda path: [(path, kinds.METRICS), (path.with_suffix(""), kinds.FIGURES)]},
     "sweep": {"output": _one(kinds.SWEEP_TABLE), "figure": _one(kinds.SWEEP_FIGURE)},

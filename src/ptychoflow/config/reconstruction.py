@@ -166,6 +166,12 @@ class Refinement(Section):
     convergence_tolerance: NonNegativeFloat = 1e-3
     """Stop after an epoch that changes the phase by less than this, rad rms, and lowers the R-factor by less than this
     fraction of it. 0 runs all epochs."""
+    prior: Literal["none", "pretrained"] = "none"
+    """Learned prior that corrects the object between epochs. `pretrained` is a network that comes with ptychoflow,
+    trained once for any beam and kind of object: for sparse scans and few photons."""
+    prior_interval: PositiveInt = 2
+    """Epochs from one correction by the prior to the next. The last epoch is never followed by one, and of bright scans
+    the last quarter of the epochs has none."""
     uncertainty: bool = False
     """Estimate the standard deviation of the phase at each pixel by a parametric bootstrap: three refinements of scans
     simulated from the result. It takes four times the time."""
@@ -181,6 +187,16 @@ class Refinement(Section):
         first = self.constraints.start_epoch
         if first > self.epochs:
             raise ValueError(f"constraints.start_epoch is {first}, but there are {self.epochs} epochs: lower it")
+        return self
+
+    @model_validator(mode="after")
+    def _prior_acts(self) -> "Refinement":
+        refuse_idle(self, self.prior, {"prior_interval": ("pretrained",)})
+        if self.prior != "none" and self.prior_interval >= self.epochs:
+            raise ValueError(
+                f"prior_interval is {self.prior_interval}, but only {self.epochs - 1} epochs may be followed by a "
+                "correction: lower it, or set prior: none"
+            )
         return self
 
     @model_validator(mode="after")

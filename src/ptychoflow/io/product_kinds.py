@@ -169,6 +169,8 @@ DATASET = ProductKind(
     ),
 )
 CHECKPOINT = ProductKind("checkpoint", _is_checkpoint, endings=(".ckpt",))
+PRIOR = ProductKind("prior", lambda path: b"ptychoflow object prior" in _head(path), endings=(".safetensors",))
+MODEL_CARD = ProductKind("model card", _json_with("description", "network", "sha256"))
 TRAINING_LOG = ProductKind("training log", _json_with("method", "config", "validation", "provenance"))
 PATCHES = ProductKind(
     "folder of patches",

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..io.tensor_file import all_finite
 from ..runtime.progress import track
 from .engine import EpochStats, RefinedVariables, RefinementEngine
+from .learned_prior import LearnedPrior
 from .resume import ResumableState
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class RefinementLoop:
 
     def __init__(self, engine: RefinementEngine, resumable: ResumableState | None = None) -> None:
         self.engine, self._resumable = engine, resumable
+        self._prior = LearnedPrior.of(engine)
         self.history: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         self.snapshot_epochs: list[int] = [0]
         self.snapshots: list[Tensor] = [engine.object.cpu().clone()]
@@ -88,9 +90,12 @@ class RefinementLoop:
         for epoch in track(range(len(self.history["epoch"]) + 1, last + 1), "refining"):
             refined = RefinedVariables.in_epoch(epoch, settings)
             progress = (epoch - 1) / max(last - 1, 1)
+            before = self.engine.object.clone()
             stats = self.engine.epoch(refined, progress, epoch <= settings.low_order_phase_epochs)
             if not np.isfinite(stats.error):
                 raise ValueError(f"the refinement of {name} diverged in epoch {epoch}: lower refinement.step_size")
+            if self._prior is not None and self._prior.follows(epoch):
+                self._prior.correct(self.engine, before)
             self._spent = np.array([time.perf_counter(), time.process_time()]) - began
             converged = self._has_converged(stats, epoch)
             self._record(epoch, stats, snapshot=converged or epoch in _snapshot_epochs(last, self.engine.object.nbytes))
