@@ -1,5 +1,6 @@
 """A measurement is found, fetched and checked before it is read; a refined probe may take the place of its guess."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -15,6 +16,7 @@ from ptychoflow.io.provenance import sha256
 from ptychoflow.io.reconstruction_h5 import write_reconstruction
 from ptychoflow.io.scan_cxi import read_scan, write_scan
 from ptychoflow.preprocessing.cropping import resize_far_field
+from ptychoflow.readers.registry import read_scan_of
 
 GEOMETRY = {"energy_ev": 8800, "detector_distance_m": 2.0, "detector_pixel_m": 75e-6}
 
@@ -88,6 +90,18 @@ def test_a_refined_probe_replaces_the_guess_even_if_refined_on_a_crop(archive, t
     convert(tmp_path / "a.cxi", Source(file="sample.npz", geometry=GEOMETRY), tmp_path / "r.h5")
     probe = read_scan(tmp_path / "a.cxi").probe
     np.testing.assert_allclose(resize_far_field(probe, size), refined, atol=1e-4)
+
+
+def test_a_probe_of_another_field_of_view_is_told_of(archive, tmp_path, scan, caplog):
+    own = read_scan_of(archive, Source(file="sample.npz", geometry=GEOMETRY)).geometry
+    flat = np.ones((8, 8))
+    for factor, expected in ((1.0, False), (1.05, True)):
+        geometry = dataclasses.replace(own, pixel_size_m=factor * own.pixel_size_m)
+        parts = flat.astype(complex), (0.0, 0.0), scan.probe, scan.positions, geometry, flat, flat.astype(bool)
+        write_reconstruction(tmp_path / "r.h5", Reconstruction(*parts))
+        caplog.clear()
+        convert(tmp_path / "a.cxi", Source(file="sample.npz", geometry=GEOMETRY), tmp_path / "r.h5")
+        assert ("it may belong to another experiment" in caplog.text) is expected
 
 
 @pytest.mark.parametrize("value", [np.nan, -3.0])

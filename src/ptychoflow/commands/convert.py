@@ -24,6 +24,9 @@ from ..readers.registry import read_scan_of
 
 logger = logging.getLogger(__name__)
 
+FIELD_TOLERANCE = 0.01
+"""Relative difference of the fields of view of a scan and of the probe given for it, from which it is told."""
+
 
 def convert(output: Path, source: Source, probe: Path | None = None, local_copy: Sequence[Path] = ()) -> None:
     """Convert a measurement to a scan, downloading it where needed.
@@ -82,6 +85,14 @@ def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.nd
 
 def _with_probe(scan: Scan, path: Path) -> Scan:
     """Return the scan with a refined probe, zero-padded in the far field if refined on a cropped detector."""
-    probe = read_reconstruction(path).probe
+    found = read_reconstruction(path)
+    probe, field_m = found.probe, found.geometry.pixel_size_m * found.probe.shape[-1]
+    own_field_m = scan.geometry.pixel_size_m * scan.size
+    if abs(field_m - own_field_m) > FIELD_TOLERANCE * own_field_m:
+        logger.warning(
+            "the probe of %s has a field of view of %.4g m, %s of %.4g m: it may belong to another experiment; check "
+            "energy, distance and detector pixel",
+            *(path, field_m, scan.name, own_field_m),
+        )
     metadata = scan.metadata | {"probe_source": path.name}
     return dataclasses.replace(scan, probe=resize_far_field(probe, scan.size), metadata=metadata)
