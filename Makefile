@@ -2,6 +2,7 @@
 # make run CONFIG=config/siemens.yaml  another one
 # make test, make coverage, make lint, make clean
 # make docs                            the documentation site, offline, in build/site
+# make pretrained                      the weights of the learned prior, trained from nothing: hours
 # make tutorials                       the notebooks run on results/, their outputs kept in docs/tutorials for the site
 # make test-ptychodus                  released ptychodus trains, reconstructs and shows with our engine: minutes
 # make paper, make paper-miniature     the four figures of config/paper.yaml, or the same from small scans
@@ -26,7 +27,7 @@ PTYCHODUS := $(VENV)/ptychodus
 PTYCHODUS_PIP := $(PTYCHODUS)/bin/python -m pip install --quiet --constraint envs/constraints.txt \
     --constraint envs/ptychodus.txt
 
-.PHONY: run paper paper-miniature docs tutorials test test-conda test-fuzz test-kill test-ptychodus test-slurm test-storage coverage lint clean
+.PHONY: pretrained run paper paper-miniature docs tutorials test test-conda test-fuzz test-kill test-ptychodus test-slurm test-storage coverage lint clean
 
 run: $(VENV)/ready
 	snakemake --cores $(CORES) --rerun-incomplete --configfile $(CONFIG) $(ARGS)
@@ -61,6 +62,9 @@ test-slurm: $(VENV)/ready-to-test
 test-storage: $(VENV)/ready-to-test
 	$(VENV)/bin/pip install --quiet --constraint envs/constraints.txt --editable '.[storage,kubernetes]' 'moto[s3]'
 	PTYCHOFLOW_STORAGE=1 OMP_NUM_THREADS=1 pytest -v tests/storage $(ARGS)
+
+pretrained: $(VENV)/ready
+	ptychoflow pretrain src/ptychoflow/networks/weights/object_prior.safetensors $(ARGS)
 
 docs: $(VENV)/ready-to-document
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict

@@ -33,6 +33,7 @@ from ptychoflow.physics.phase_synchronisation import neighbour_pairs, overlaps, 
 from ptychoflow.physics.propagation import far_field_corner
 from ptychoflow.refinement.constraints import ConstraintContext, constrain_object
 from ptychoflow.refinement.engine import RefinedVariables, RefinementEngine
+from ptychoflow.refinement.loop import RefinementLoop
 from ptychoflow.refinement.short_schedule import run_epoch
 from ptychoflow.refinement.uncertainty import phase_uncertainty
 from ptychoflow.simulation.acquisition import Experiment, as_scan, from_simulation
@@ -427,6 +428,29 @@ def learned_refinement() -> Figure:
         limit = None if colours == "magma" else float(np.nanpercentile(np.abs(inside), 99))
         show(axis, cut_to(inside, mask), label, colours, limit)
         axis.title.set_fontsize(8)
+    return figure
+
+
+@drawing
+def learned_prior() -> Figure:
+    """Draw a sparse scan refined without and with the learned prior, and the phase PSNR of both by epoch."""
+    scan = simulated_scan(photons=1e5, step_px=11.0)
+    figure, axes = panels(4, height=2.4)
+    for axis, prior, label in ((axes[0], "none", "rPIE"), (axes[1], "pretrained", "with prior")):
+        loop = RefinementLoop(RefinementEngine(scan, Refinement.model_validate({"epochs": 20, "prior": prior})))
+        by_epoch: list[float] = []
+
+        def judge(row: dict, loop: RefinementLoop = loop, by_epoch: list[float] = by_epoch) -> bool:
+            by_epoch.append(phase_psnr(against_ground_truth(scan, loop.engine)))
+            return True
+
+        loop.run("scan", judge)
+        pair = against_ground_truth(scan, loop.engine)
+        show_phase(axis, pair, f"{label}, {by_epoch[-1]:.1f} dB")
+        axes[3].plot(range(1, len(by_epoch) + 1), by_epoch, label=label)
+    show_phase(axes[2], replace(pair, object=pair.truth), "ground truth")
+    axes[3].set(xlabel="epoch", title="phase PSNR, dB")
+    axes[3].legend(frameon=False, fontsize=7)
     return figure
 
 
