@@ -77,7 +77,7 @@ def test_commands_are_shown_and_most_of_those_of_the_package_run():
     pages = [block for block in SHOWN if block.page != GENERATED]
     ours = [(block, line) for block in pages for line in block.commands if line.startswith("ptychoflow")]
     run = [line for block, line in ours if block.reason is None]
-    assert len(run) > 30 and len(run) > 0.8 * len(ours)
+    assert len(run) > 30 and len(run) > 0.75 * len(ours)
 
 
 def _named(block: Block) -> str:

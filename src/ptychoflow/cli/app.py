@@ -145,7 +145,7 @@ def metavar(parameter: inspect.Parameter) -> str:
         return details.metavar
     if parameter.kind is not KEYWORD:
         return parameter.name.upper() + ("..." if kind == Sequence[Path] else "")
-    kinds = {bool: "", Sequence[Path]: "PATH...", Sequence[str]: "NAME...", Path: "PATH", str: "NAME"}
+    kinds = {bool: "", Sequence[Path]: "PATH...", Sequence[str]: "NAME...", Path: "PATH", str: "NAME", int: "N"}
     kind = next((each for each in get_args(kind) if each is not type(None)), kind) if _is_optional(kind) else kind
     if choices := get_args(kind) if get_origin(kind) is Literal else ():
         return "|".join(choices)

@@ -17,6 +17,7 @@ TYPES = {
     "Sequence": Sequence,
     "bool": bool,
     "dict": dict,
+    "int": int,
     "str": str,
     "tuple": tuple,
 }

@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 def pretrain(
     output: Path,
     *,
-    scans: int = PriorTraining.scans,
-    steps: int = PriorTraining.steps,
-    rounds: int = PriorTraining.rounds,
-    base_channels: int = PriorTraining.base_channels,
-    seed: int = PriorTraining.seed,
+    scans: int = 2000,
+    steps: int = 8000,
+    rounds: int = 3,
+    base_channels: int = 32,
+    seed: int = 0,
 ) -> None:
     """Train the learned prior of refinement, for any beam and sample, from nothing.
 
