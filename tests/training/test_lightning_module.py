@@ -213,6 +213,7 @@ class _TwoRanks:
     """A trainer of two ranks of which the other one has given these numbers."""
 
     world_size, current_epoch = 2, 0
+    num_val_batches = ()
 
     def __init__(self, other: list) -> None:
         self.strategy, self._other = self, other

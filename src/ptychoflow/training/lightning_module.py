@@ -90,6 +90,7 @@ class GroupTask(lightning.LightningModule):
         self.training_settings = training
         self.labelled, self.steps_per_epoch, self.parts = labelled, steps_per_epoch, parts
         self._validation_sums: Tensor | None = None
+        self._validation_is_logged = False
 
     def training_step(self, batch: Batch, index: int) -> dict[str, Tensor]:
         """Return the loss of a batch; and, as means over the ranks, itself and the parts of it at the last cascade."""
@@ -143,13 +144,21 @@ class GroupTask(lightning.LightningModule):
         weighted = torch.stack([groups * metrics[name].double() for name in self.validation_metrics()])
         sums = torch.cat([weighted, torch.full_like(weighted[:1], groups)])
         self._validation_sums = sums if self._validation_sums is None else self._validation_sums + sums
+        if self._trainer is not None and [index + 1] == self._trainer.num_val_batches:
+            self._log_validation()  # with the last batch: callbacks read it at the end of the epoch, before this module
 
     def on_validation_epoch_start(self) -> None:
         """Forget the groups of the validation before."""
-        self._validation_sums = None
+        self._validation_sums, self._validation_is_logged = None, False
 
     def on_validation_epoch_end(self) -> None:
+        """Log the metrics where no batch of this rank was the last, as in a sanity check."""
+        if not self._validation_is_logged:
+            self._log_validation()
+
+    def _log_validation(self) -> None:
         """Log the mean of each metric over all groups of all ranks, each group once."""
+        self._validation_is_logged = True
         sums, names = self._validation_sums, self.validation_metrics()
         if sums is None:
             sums = torch.zeros(len(names) + 1, dtype=torch.float64, device=self.device)

@@ -1,1 +1,0 @@
-"""Fuzz of everything that the commands read: our own products and files of other programs, damaged and forged."""
