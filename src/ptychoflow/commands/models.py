@@ -8,7 +8,7 @@ from ..networks.object_prior import model_names, pretrained_prior, read_model_ca
 def list_models() -> None:
     """List the pretrained networks that come with ptychoflow.
 
-    Reads their model cards. Makes a list on standard output: name, number of weights and description of each.
+    Reads their model cards. Makes text on standard output: name, number of weights and description of each.
 
     Example:
         ptychoflow models list
@@ -21,8 +21,8 @@ def list_models() -> None:
 def show_model(name: str) -> None:
     """Show the model card of a pretrained network, after a check of its weights.
 
-    Reads the card and the weights. Makes JSON on standard output: network, checksum, data, how the weights were made,
-    licence, limits.
+    Reads the card and the weights. Makes text on standard output, JSON: network, checksum, data, how the weights were
+    made, licence, limits.
 
     Args:
         name: of the network, as ``models list`` prints it.
