@@ -22,7 +22,9 @@ def paths(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("results")
     paths = write_products(folder)
     write_scan(folder / "star.cxi", make_scan())
-    return paths | {"scan": folder / "star.cxi", "metrics": folder / "metrics/pinn/star.json", "folder": folder}
+    metrics = folder / "metrics/pinn/star.json"
+    assert main(["evaluate", str(paths["dataset"]), str(metrics), "--refined", str(paths["refined"])]) == 0
+    return paths | {"scan": folder / "star.cxi", "metrics": metrics, "folder": folder}
 
 
 COMMANDS = [
