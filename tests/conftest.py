@@ -61,7 +61,7 @@ def scan() -> Scan:
         mask=mask,
         truth=GroundTruth(np.exp(1j * rng.uniform(-0.5, 0.5, (80, 90))).astype(np.complex64)),
         name="sample",
-        metadata={"photons_asked": 4e4},
+        metadata={"photons_requested": 4e4},
     )
 
 

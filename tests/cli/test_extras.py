@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ptychoflow.cli.extras import EXTRAS, missing_extra
+from ptychoflow.runtime.extras import EXTRAS, missing_extra
 
 ROOT = Path(__file__).parents[2]
 CORE_ONLY = """
@@ -95,6 +95,30 @@ def test_directory_is_reconstructed_without_a_network(folder):
     )
     assert done.stdout.split() == ["run-directory", "0"], done.stderr
     assert (folder / "reconstructed/product.h5").is_file()
+
+
+API_ONLY = """
+import sys
+sys.argv = ["", "[]"]
+exec(sys.stdin.read())
+from ptychoflow.api import PtychoDataLoader, Trainer
+
+for use in (Trainer(sys.path[-1] + "/star").train, PtychoDataLoader(sys.path[-1] + "/star").module):
+    try:
+        use()
+    except ModuleNotFoundError as error:
+        print(error)
+"""
+
+
+def test_api_names_the_extra_of_a_missing_package(folder):
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.append({str(folder)!r})" + API_ONLY],
+        input=CORE_ONLY,
+        capture_output=True,
+        text=True,
+    )
+    assert re.fullmatch(r"(lightning .*pip install 'ptychoflow\[train\]'\n){2}", done.stdout), done.stderr
 
 
 def test_extras_bring_the_packages_that_errors_name():

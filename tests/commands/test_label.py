@@ -41,7 +41,7 @@ def test_the_object_becomes_the_truth_and_the_counts_stay(measured, labelled):
 
 def test_where_the_labels_come_from_is_on_record(labelled):
     manifest = json.loads((labelled / "manifest.json").read_text())
-    assert manifest["metadata"]["labels_from"] == "pinn/real"
+    assert manifest["metadata"]["ground_truth_source"] == "pinn/real"
     assert set(manifest["provenance"]["inputs"]) == {"dataset", "reconstruction"}
 
 

@@ -61,7 +61,7 @@ def test_a_scan_records_all_that_made_it(tmp_path):
     assert scan.truth.positions is None
     assert scan.mask is None
     assert scan.photons == pytest.approx(1e4, rel=1e-5)
-    assert scan.metadata["photons_asked"] == 1e4
+    assert scan.metadata["photons_requested"] == 1e4
     assert scan.metadata["photons_measured"] == pytest.approx(scan.counts.sum() / len(scan))
     assert scan.metadata["beam_diameter_px"] == pytest.approx(14, rel=0.3)
     assert scan.metadata["provenance"]["config"]["seed"] == 3

@@ -49,12 +49,12 @@ def test_expected_counts_are_those_of_slow_sums():
 
 @pytest.mark.parametrize("photons", [10.0, 1e3, 1e5, 1e7])
 @pytest.mark.parametrize("modes", [None, (0.6, 0.3, 0.1)])
-def test_the_photons_measured_are_the_photons_asked_for(photons, modes):
+def test_the_photons_measured_are_the_photons_requested_for(photons, modes):
     scan = from_simulation(_positions(), _probe(modes=modes), _phase_object(), photons=photons)
     totals = scan.counts.sum((1, 2), dtype=np.float64)
     assert totals.mean() == pytest.approx(photons, abs=3 * np.sqrt(photons / len(scan)))
     assert scan.photons == pytest.approx(photons, rel=1e-5)
-    assert scan.metadata["photons_asked"] == pytest.approx(photons, rel=1e-5)
+    assert scan.metadata["photons_requested"] == pytest.approx(photons, rel=1e-5)
     assert scan.metadata["photons_measured"] == pytest.approx(totals.mean())
 
 

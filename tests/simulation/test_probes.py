@@ -29,7 +29,7 @@ def test_every_name_of_the_config_has_a_recipe():
 
 @pytest.mark.parametrize("name", PROBES)
 @pytest.mark.parametrize("photons", [3.0, 1e5, 1e9])
-def test_a_probe_carries_the_photons_asked_for(name, photons):
+def test_a_probe_carries_the_photons_requested_for(name, photons):
     probe = _make(name, photons=photons, modes=(0.7, 0.3))
     assert probe.dtype == np.complex64
     assert _probe_intensity(probe).sum() == pytest.approx(photons, rel=1e-5)

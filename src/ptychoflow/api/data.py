@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..runtime.extras import names_extra
 from .config import ConfigManager
 
 if TYPE_CHECKING:
@@ -112,24 +113,29 @@ class PtychoDataLoader:
         """Scans; counts of a dataset folder stay on disk until they are used."""
         return [scan for scan, _ in self._sources]
 
+    @names_extra
     def module(self) -> "TrainingData":
         """Return a LightningDataModule: groups to train on and, in a separate spatial block, to validate on."""
         from ..training.fit_datamodule import training_data
 
         return training_data(self.scans, self.config.network, self.config.training, self.config.runtime)
 
+    @names_extra
     def train_dataloader(self) -> "DataLoader":
         """Return batches of groups to train on."""
         return self.module().train_dataloader()
 
+    @names_extra
     def val_dataloader(self) -> "DataLoader | list":
         """Return batches of groups to validate on; an empty list where the settings ask for none."""
         return self.module().val_dataloader()
 
+    @names_extra
     def module_train_dataloader(self) -> "DataLoader":
         """Return batches of groups to train on, under PtychoPINN's name."""
         return self.train_dataloader()
 
+    @names_extra
     def module_val_dataloader(self) -> "DataLoader | list":
         """Return batches of groups to validate on, under PtychoPINN's name."""
         return self.val_dataloader()

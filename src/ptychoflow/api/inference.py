@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.extras import names_extra
 from .config import ConfigManager
 from .data import PtychoDataLoader, loader_of, one_scan
 from .model import PtychoModel, predict_patches
@@ -77,6 +78,7 @@ class InferenceEngine:
         self.model = model if isinstance(model, PtychoModel) else PtychoModel.load(model)
         self.config = config or ConfigManager()
 
+    @names_extra
     def predict(self, data: "PtychoDataLoader | Any", **arrays: Any) -> "PatchSet":
         """Predict the object patches of one scan; their groups hold every pattern.
 
@@ -90,6 +92,7 @@ class InferenceEngine:
         """
         return predict_patches(self.model.model, self.config, data, arrays)
 
+    @names_extra
     def predict_and_stitch(self, data: "PtychoDataLoader | Any", **arrays: Any) -> ReconstructionResult:
         """Reconstruct the object of one scan; nothing is written, unless several devices compute or memory is short.
 

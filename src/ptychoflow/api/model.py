@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.extras import names_extra
 from .config import ConfigManager, trained_with
 from .data import PtychoDataLoader, loader_of, one_scan
 
@@ -35,6 +36,7 @@ class PtychoModel:
     record: dict = field(default_factory=dict)
 
     @classmethod
+    @names_extra
     def new(cls, data: "PtychoDataLoader | Any", config: ConfigManager | None = None) -> "PtychoModel":
         """Build an untrained network with window and normalisation for some data.
 
@@ -52,6 +54,7 @@ class PtychoModel:
         return cls(Model(network.eval(), loader.scans[0].size, metadata))
 
     @classmethod
+    @names_extra
     def load(cls, path: Path | str) -> "PtychoModel":
         """Load the network of a checkpoint that ``train`` or :meth:`save` wrote; runs no code from it.
 
@@ -119,6 +122,7 @@ class PtychoModel:
         return cls.from_ptychopinn(path) if is_reference_checkpoint(Path(path)) else cls.load(path)
 
     @classmethod
+    @names_extra
     def load_from_mlflow(cls, run_id: str, tracking_uri: str) -> "PtychoModel":
         """Load the network of an MLflow run.
 
@@ -132,6 +136,7 @@ class PtychoModel:
         return cls(model_of_run(tracking_uri, run_id), (tracking_uri, run_id))
 
     @classmethod
+    @names_extra
     def load_from_registry(cls, name: str, version: str | int, tracking_uri: str) -> "PtychoModel":
         """Load the network that was registered under a name and version.
 
@@ -164,6 +169,7 @@ class PtychoModel:
         check_outputs([(Path(path), CHECKPOINT)])
         write_model(Path(path), self.model)
 
+    @names_extra
     def save_mlflow(
         self, destination: str, experiment: str | None = None, register: str | None = None
     ) -> "PtychoModel":
@@ -201,6 +207,7 @@ class PtychoModel:
             runs.register(destination, run_id, register)
         return replace(self, run=(destination, run_id))
 
+    @names_extra
     def forward_predict(self, x: "Any", input_scale_factor: "Any" = 1.0) -> "np.ndarray":
         """Return what a network that sees patterns alone makes of them: object patches, neither merged nor stitched.
 
@@ -231,6 +238,7 @@ class PtychoModel:
         with torch.no_grad():
             return network.patches(groups).reshape(patterns.shape).numpy()
 
+    @names_extra
     def predict(self, data: "PtychoDataLoader | Any", **arrays: Any) -> "PatchSet":
         """Predict the object patches of a scan; see :meth:`InferenceEngine.predict`."""
         return predict_patches(self.model, ConfigManager(), data, arrays)

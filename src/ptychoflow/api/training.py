@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..runtime.extras import names_extra
 from .config import ConfigManager
 from .data import PtychoDataLoader, loader_of
 from .model import PtychoModel
@@ -21,6 +22,7 @@ class Trainer:
         self.loader = loader_of(data, config)
         self.config = self.loader.config
 
+    @names_extra
     def train(self, output: Path | str | None = None) -> PtychoModel:
         """Train the network.
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..io.provenance import code_version
-from .extras import EXTRAS
+from ..runtime.extras import EXTRAS
 
 LIBRARIES = ("torch", "numpy", "scipy", "h5py")
 TESTED = ("Linux", "x86_64")

@@ -16,9 +16,9 @@ from cyclopts import CycloptsError
 
 from ..io.atomic import replacing
 from ..io.output_guard import check_outputs
+from ..runtime.extras import missing_extra
 from .app import Invocation, make_app
 from .exit_codes import BAD_INPUT, BROKEN_PIPE, INTERRUPTED, TERMINATED
-from .extras import missing_extra
 from .outputs import inputs_of, outputs_of
 from .usage_errors import usage_error
 

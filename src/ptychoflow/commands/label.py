@@ -56,7 +56,7 @@ def label(dataset: Path, reconstruction: Path, output: Path) -> None:
         positions=labels.positions[covered],
         probe=labels.probe,
         truth=GroundTruth(labels.object, labels.origin),
-        metadata=scan.metadata | {"labels_from": labels.name},
+        metadata=scan.metadata | {"ground_truth_source": labels.name},
     )
     record = record_provenance(None, dataset=dataset, reconstruction=reconstruction)
     if (other := different_input(labels.metadata, record)) is not None:

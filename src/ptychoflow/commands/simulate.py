@@ -59,7 +59,7 @@ def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | 
     beam = draw_beam_variation(simulation.beam, len(true), seeded_rng(seed, "beam"))
     experiment = Experiment(image, modes, true, exposure_points(path), simulation.detector, mask, seed, beam=beam)
     metadata = {
-        "photons_asked": simulation.photons_per_pattern,
+        "photons_requested": simulation.photons_per_pattern,
         "beam_diameter_px": diameter,
         "nominal_geometry": True,
         "provenance": record_provenance(simulation, probe=probe, **named_files(simulation)),

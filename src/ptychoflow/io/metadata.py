@@ -47,7 +47,7 @@ class Metadata(Schema):
     inference: InferenceTiming | None = None
     snapshot_epochs: list[int] = Field(default_factory=list)
     partial: str = ""
-    labels_from: str = ""
+    ground_truth_source: str = ""
     nominal_geometry: bool = False
 
 

@@ -123,7 +123,7 @@ def _describe_scan(scan: dict, shape_px: tuple[int, int]) -> str:
 
 
 def _origin(scan: dict) -> str:
-    labels = scan["metadata"].get("labels_from")
+    labels = scan["metadata"].get("ground_truth_source")
     if labels:
         return f"measured; ground truth from the reconstruction {labels}"
     return "with ground truth" if scan["has_truth"] else "without ground truth"

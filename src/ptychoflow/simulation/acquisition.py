@@ -184,7 +184,10 @@ def from_simulation(
     counts = np.concatenate(list(experiment.counts(device)))
     nominal = positions if nominal_positions is None else nominal_positions
     geometry = geometry or nominal_geometry(Simulation().geometry, probe.shape[-1])
-    metadata = {"photons_asked": _photons(probe), "photons_measured": float(counts.sum(dtype=np.float64) / len(counts))}
+    metadata = {
+        "photons_requested": _photons(probe),
+        "photons_measured": float(counts.sum(dtype=np.float64) / len(counts)),
+    }
     return as_scan(experiment, counts.astype(smallest_dtype(counts)), nominal, geometry, name, metadata)
 
 
