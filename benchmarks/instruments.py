@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from large import large_scan
+from thinned import Image, judge, part
 
 from ptychoflow.commands.convert import convert
 from ptychoflow.commands.pack import pack
@@ -189,6 +190,64 @@ def _half_frc(even: Reconstruction, odd: Reconstruction) -> float:
     return float(np.mean(curve.correlation[inner]))
 
 
+# --- few photons ---
+
+FEW_PHOTONS_EPOCHS = (6, 10, 15, 20, 30, 50, 100)
+"""Numbers of epochs, of which the best is compared with what held-out pixels choose."""
+
+
+@case
+def few_photons(options: argparse.Namespace) -> Iterator[Row]:
+    """Phase PSNR of 100 epochs that held-out pixels end, of all 100, and of the best number of epochs."""
+    for image in ("siemens_star", "dead_leaves"):
+        scan = raster_scan(image)
+        for settings in ({}, {"probe_start_epoch": 2}):
+            name = f"raster of 1e3 photons, {image}{', probe refined' if settings else ''}"
+            yield from _few_photons_rows(name, scan, functools.partial(phase_psnr, scan=scan), settings)
+    if options.thinned is not None:
+        scan = open_dataset(options.thinned)
+        reference = image_of_result(refined(part(scan, np.arange(1, len(scan), 2)), epochs=60, probe_modes=3)[0])
+        dim = part(scan, np.arange(0, len(scan), 2), 1 / 64)
+        for settings in ({}, {"probe_start_epoch": 2}):
+            name = f"star at 1/64 of its dose{', probe refined' if settings else ''}"
+            yield from _few_photons_rows(
+                name,
+                dim,
+                lambda found: judge(image_of_result(found), reference)["phase_psnr_db"] or 0.0,
+                settings | {"step_size": (1.5, 0.1)},
+            )
+
+
+def raster_scan(image_name: str) -> Scan:
+    """Simulate a raster scan of 1000 photons a pattern, without jitter."""
+    rng = np.random.default_rng(3)
+    image = make_object(ObjectRecipe(name=image_name, size=(176, 176)), rng)
+    probe = make_probe(ProbeRecipe(), SIZE, 1e3, rng)
+    positions, _ = make_trajectory(Trajectory(step_px=8, jitter_px=0), image.shape, SIZE, 24, rng)
+    experiment = Experiment(image.astype(np.complex64), probe, positions)
+    geometry = from_simulation(positions[:1], probe, image).geometry
+    return as_scan(experiment, np.concatenate(list(experiment.counts())), positions, geometry, image_name, {})
+
+
+def _few_photons_rows(name: str, scan: Scan, psnr: Callable[[Reconstruction], float], settings: dict) -> Iterator[Row]:
+    def run(epochs: int, stop: str) -> tuple[float, float]:
+        plain = {"probe_start_epoch": None, "low_order_phase_epochs": 6, "convergence_tolerance": 1e-3}
+        found, seconds = refined(scan, **(plain | settings | {"epochs": epochs, "stop": stop}))
+        return psnr(found), seconds
+
+    best = max(run(epochs, "epochs")[0] for epochs in FEW_PHOTONS_EPOCHS)
+    yield Row(f"{name}: best number of epochs", best, "", "dB", 0.0)
+    every, seconds = run(100, "epochs")
+    yield Row(f"{name}: all of 100 epochs", every, "", "dB", seconds)
+    chosen, seconds = run(100, "held_out")
+    yield Row(f"{name}: held-out pixels", chosen, f"at least {best - 0.3:.1f}", "dB", seconds)
+
+
+def image_of_result(found: Reconstruction) -> Image:
+    """Return object, origin and coverage of a reconstruction."""
+    return Image(found.object, found.origin, found.coverage)
+
+
 # --- data larger than memory ---
 
 
@@ -237,6 +296,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=[*CASES], help="cases to run; all without it")
     parser.add_argument("--gib", type=float, default=8.0, help="size of the large dataset, GiB")
+    parser.add_argument("--thinned", type=Path, help="packed Siemens star of config/siemens.yaml, for few-photons")
     parser.add_argument("--json", type=Path, help="where to write the rows")
     options = parser.parse_args()
     torch.set_num_threads(1)

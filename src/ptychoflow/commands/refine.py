@@ -82,7 +82,8 @@ def refine(
     metadata |= result.metadata | {"provenance": provenance, "doubts": as_data(doubts)}
     write_reconstruction(output, dataclasses.replace(result, name=name_for(output, scan.name), metadata=metadata))
     resumable.remove()
-    error, epochs, seconds = (result.history[name][-1] for name in ("error", "epoch", "seconds"))
+    epochs, seconds = (result.history[name][-1] for name in ("epoch", "seconds"))
+    error = result.history["error"][result.metadata.get("kept_epoch", epochs) - 1]
     logger.info("refined %s: R-factor %.4f after %d epochs, %.1f s", output, error, epochs, seconds)
 
 

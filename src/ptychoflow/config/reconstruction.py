@@ -163,6 +163,11 @@ class Refinement(Section):
     """Epoch from which the width of the point spread is fitted as well, from `point_spread_px` on; None keeps it."""
     constraints: Constraints = Constraints()
     """Constraints on object and probe between epochs; the default has none."""
+    stop: Literal["auto", "epochs", "held_out"] = "auto"
+    """What ends the refinement. `epochs` runs all of them. `held_out` keeps 2 % of the pixels of each pattern from all
+    updates, anneals in cycles of 10, 20, 40 ... epochs, stops after a cycle that predicts these pixels worse than those
+    before, and keeps the best epoch. `auto` does that from 30 epochs on where photons are few: there more epochs fit
+    noise."""
     convergence_tolerance: NonNegativeFloat = 1e-3
     """Stop after an epoch that changes the phase by less than this, rad rms, and lowers the R-factor by less than this
     fraction of it. 0 runs all epochs."""

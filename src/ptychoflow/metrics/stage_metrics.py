@@ -247,6 +247,8 @@ def _progress_metrics(refined: Stage, scan: Scan) -> dict:
             snapshots["phase_psnr"].append(_snapshot_psnr(image, refined, scan.truth))
             for clock in ("seconds", "cpu_seconds"):
                 snapshots[clock].append(_time_of_epoch(columns["epoch"], columns[clock], epoch))
+    if "held_out" in history:
+        columns["held_out_r_factor"] = list(history["held_out"])
     return columns | {"r_factor": list(history.get("error", [])), "snapshots": snapshots}
 
 

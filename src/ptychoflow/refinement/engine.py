@@ -29,6 +29,7 @@ from ..runtime.distributed import DistributedContext
 from .batch_overlap import gain_autocorrelation, overlap_in_batches
 from .constraints import ConstraintContext, centring_shift, constrain_object, constrain_probe, power_factor
 from .detector_model import DetectorModel, check_background_has_mask
+from .held_out import HeldOutPixels
 from .initial_guess import InitialGuess, make_initial_guess
 from .measured_amplitudes import MeasuredAmplitudes
 from .position_correction import position_updates
@@ -95,10 +96,12 @@ class EpochStats:
     Attributes:
         error: R-factor, each pattern's residual taken before its own update.
         phase_change: change of the object's phase, rms weighted by illumination, rad.
+        held_out: R-factor of the held-out pixels; None where none are held out.
     """
 
     error: float
     phase_change: float
+    held_out: float | None = None
 
 
 class RefinementEngine:
@@ -150,6 +153,7 @@ class RefinementEngine:
         self._total_photons = float(pattern_photons.sum())
         self.low_count_patterns = _low_count_patterns(pattern_photons)
         self._generator = torch.Generator().manual_seed(settings.seed)
+        self._held_out: HeldOutPixels | None = None
         self.epoch_start: dict[str, Tensor] | None = None
         if self._total_photons == 0:
             raise ValueError(f"{scan.name} holds no photon where its mask is True: correct the mask")
@@ -187,6 +191,22 @@ class RefinementEngine:
         """Return the number of patterns J."""
         return len(self.positions)
 
+    def hold_out_pixels(self) -> None:
+        """Keep some pixels of each pattern from all updates that follow."""
+        self._held_out = HeldOutPixels(self._mask, self.size, self.settings.seed, self._ctx)
+
+    def held_out_error(self) -> float:
+        """Compute the R-factor of the held-out pixels of all patterns under the object as it is now, without updates.
+
+        It takes the forward model of each pattern, about half the time of an epoch.
+        """
+        assert self._held_out is not None, "call hold_out_pixels first"
+        self._held_out.begin()
+        for batch in self._amplitudes.ahead(map(self._ctx.local_shard, self._batches())):
+            self._forward(batch)
+        squares, photons = self._held_out.end()
+        return squares / max(photons, 1e-30)
+
     def epoch(
         self,
         refined: RefinedVariables = RefinedVariables(),
@@ -215,6 +235,8 @@ class RefinementEngine:
         probe_steps = self._set_step_sizes(order, batches, refined)
         self._phase_equations = torch.zeros(len(self), 2, 3, device=self._ctx.device) if with_low_order_phase else None
         self.detector.begin_epoch(refined.background, refined.point_spread)
+        if self._held_out is not None:
+            self._held_out.begin()
         if self.relaxation is not None:
             self.relaxation.begin_epoch(refined.probe_variations)
         shards = self._amplitudes.ahead(map(self._ctx.local_shard, batches))
@@ -231,7 +253,15 @@ class RefinementEngine:
         self._remove_ambiguities(refined)
         if refined.constraints:
             self._constrain()
-        return EpochStats(float(self._ctx.sum(error)) / self._total_photons, self._phase_change(before))
+        return self._stats(float(self._ctx.sum(error)), before)
+
+    def _stats(self, error: float, before: Tensor) -> EpochStats:
+        """Return the statistics of an epoch from its summed square residual, photons, and the object before it."""
+        if self._held_out is None:
+            return EpochStats(error / self._total_photons, self._phase_change(before))
+        squares, photons = self._held_out.end()
+        seen = max(self._total_photons - photons, 1e-30)
+        return EpochStats(error / seen, self._phase_change(before), squares / max(photons, 1e-30))
 
     def apply_low_order_phase(self) -> None:
         """Solve for the low-order phase with the equations of all patterns as they are now, and apply it."""
@@ -296,12 +326,16 @@ class RefinementEngine:
 
         Returns:
             Probes ``(b, M, N, N)``, object windows ``(b, 1, N, N)``, exit waves on the detector ``(b, M, N, N)``, their
-            modulus and the amplitude residual, 0 where masked, ``(b, N, N)``.
+            modulus and the amplitude residual, 0 where masked or held out, ``(b, N, N)``.
         """
         probes = self._probes(batch)
         windows = take_windows(self.object, self._first_pixels[batch], self.size)[:, None]
         waves = far_field_corner(windows * probes)
-        return probes, windows, waves, *self.detector.modulus_and_residual(waves, *self._amplitudes.of(batch))
+        amplitude, rows = self._amplitudes.of(batch)
+        modulus, residual = self.detector.modulus_and_residual(waves, amplitude, rows)
+        if self._held_out is not None:
+            self._held_out.take_from_(residual, batch, amplitude, rows)
+        return probes, windows, waves, modulus, residual
 
     def _set_step_sizes(
         self, order: Tensor, batches: tuple[Tensor, ...], refined: RefinedVariables
@@ -380,6 +414,8 @@ class RefinementEngine:
         factor = factor.clamp_(0.5, 2.0)
         self.probe_scale[batch] *= factor
         self.detector.scale_modulus_(modulus, residual, factor)
+        if self._held_out is not None:
+            self._held_out.clear_(residual, batch)
         waves *= factor[:, None, None, None]
 
     def _add_low_order_phase(self, equations: Tensor) -> None:

@@ -8,11 +8,8 @@ from ..config import Refinement
 from ..networks.object_network import object_features
 from ..networks.object_prior import ObjectPrior, pretrained_prior
 from .engine import RefinementEngine
+from .held_out import NOISY, pixel_noise
 
-LIT = 0.05
-"""Least illumination of a pixel that counts in the median noise, relative to the greatest."""
-NOISY = 0.035
-"""Median noise level of a pixel, relative to its amplitude, above which corrections continue to the end."""
 BRIGHT_FRACTION = 0.75
 """Part of the epochs in which an object with less noise is corrected: the rest belongs to the measurement alone."""
 
@@ -30,6 +27,7 @@ class LearnedPrior:
 
     def __init__(self, settings: Refinement, noise: float) -> None:
         self._interval = settings.prior_interval
+        # above NOISY, corrections continue to the end
         self._last = settings.epochs - 1 if noise > NOISY else math.floor(BRIGHT_FRACTION * settings.epochs)
         self._network: ObjectPrior = pretrained_prior()
 
@@ -38,9 +36,7 @@ class LearnedPrior:
         """Return the prior that the settings of an engine, newly made, ask for."""
         if engine.settings.prior == "none":
             return None
-        illumination = engine.illumination()
-        median = illumination[illumination > LIT * illumination.max()].median()
-        return LearnedPrior(engine.settings, float((4 * median).rsqrt()))
+        return LearnedPrior(engine.settings, pixel_noise(engine.illumination()))
 
     def follows(self, epoch: int) -> bool:
         """Return True if the object is corrected after this epoch, counted from 1."""

@@ -5,14 +5,18 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from ..config import Refinement
 from ..io.tensor_file import all_finite
 from ..runtime.progress import track
+from .annealing import CyclePosition, cycle_lengths, position_in_cycle
 from .engine import EpochStats, RefinedVariables, RefinementEngine
+from .held_out import NOISY, KeptEpoch, pixel_noise
 from .learned_prior import LearnedPrior
 from .resume import ResumableState
 
@@ -21,7 +25,7 @@ logger = logging.getLogger(__name__)
 SNAPSHOT_BYTES = 1 << 25
 """Largest object of which snapshots are kept, up to some fifteen of them."""
 COLUMNS = ("epoch", "seconds", "cpu_seconds", "error", "phase_change")
-"""Columns of the history."""
+"""Columns of the history; ``held_out`` is one more where pixels are held out."""
 
 
 class RefinementCancelled(Exception):  # noqa: N818  (no error: it was requested)
@@ -37,7 +41,8 @@ class RefinementLoop:
 
     Attributes:
         engine: the refinement engine.
-        history: a column each for ``epoch``, ``seconds``, ``cpu_seconds``, ``error`` and ``phase_change``.
+        history: a column each for ``epoch``, ``seconds``, ``cpu_seconds``, ``error`` and ``phase_change``, and for
+            ``held_out`` where pixels are held out.
         snapshots: object at some epochs, ``(H, W)`` each.
         snapshot_epochs: those epochs; 0 is the initial object.
     """
@@ -45,7 +50,13 @@ class RefinementLoop:
     def __init__(self, engine: RefinementEngine, resumable: ResumableState | None = None) -> None:
         self.engine, self._resumable = engine, resumable
         self._prior = LearnedPrior.of(engine)
-        self.history: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        self._cycles = _cycle_lengths(engine.settings)
+        self._kept = KeptEpoch() if self._holds_out() else None
+        if self._kept is None:
+            self._cycles = [engine.settings.epochs]
+        else:
+            engine.hold_out_pixels()
+        self.history: dict[str, list[Any]] = {name: [] for name in _columns(self._kept is not None)}
         self.snapshot_epochs: list[int] = [0]
         self.snapshots: list[Tensor] = [engine.object.cpu().clone()]
         self._spent = np.zeros(2)
@@ -67,7 +78,20 @@ class RefinementLoop:
             ValueError: if the refinement diverges.
         """
         with self.saved_on_interruption():
-            return self._run(name, on_epoch_end)
+            cancelled = self._run(name, on_epoch_end)
+            self._restore_kept_epoch()
+        return cancelled
+
+    @property
+    def kept_epoch(self) -> int | None:
+        """Epoch whose state is the result, as held-out pixels decided; None where none are held out."""
+        return None if self._kept is None else self._kept.epoch
+
+    def _holds_out(self) -> bool:
+        """Return True if held-out pixels decide: by default where photons are few and there are several cycles."""
+        stop = self.engine.settings.stop
+        several = stop == "auto" and len(self._cycles) > 1
+        return stop == "held_out" or (several and pixel_noise(self.engine.illumination()) > NOISY)
 
     @contextmanager
     def saved_on_interruption(self) -> Iterator[None]:
@@ -86,19 +110,17 @@ class RefinementLoop:
     def _run(self, name: str, on_epoch_end: Callable[[dict[str, float]], bool]) -> bool:
         settings, began = self.engine.settings, np.array([time.perf_counter(), time.process_time()])
         began -= self._spent
-        last = settings.epochs
-        for epoch in track(range(len(self.history["epoch"]) + 1, last + 1), "refining"):
-            refined = RefinedVariables.in_epoch(epoch, settings)
-            progress = (epoch - 1) / max(last - 1, 1)
-            before = self.engine.object.clone()
-            stats = self.engine.epoch(refined, progress, epoch <= settings.low_order_phase_epochs)
-            if not np.isfinite(stats.error):
-                raise ValueError(f"the refinement of {name} diverged in epoch {epoch}: lower refinement.step_size")
-            if self._prior is not None and self._prior.follows(epoch):
-                self._prior.correct(self.engine, before)
+        last, done = settings.epochs, len(self.history["epoch"])
+        if done and self._fits_noise(done):
+            return False
+        for epoch in track(range(done + 1, last + 1), "refining"):
+            position = position_in_cycle(epoch, self._cycles)
+            stats = self._epoch(name, epoch, position)
             self._spent = np.array([time.perf_counter(), time.process_time()]) - began
-            converged = self._has_converged(stats, epoch)
+            converged = position.ends_refinement and self._has_converged(stats, epoch)
             self._record(epoch, stats, snapshot=converged or epoch in _snapshot_epochs(last, self.engine.object.nbytes))
+            if self._fits_noise(epoch):
+                return False
             if converged:
                 tolerance = settings.convergence_tolerance
                 logger.info("converged after %d of %d epochs (phase change < %g rad)", epoch, last, tolerance)
@@ -108,6 +130,39 @@ class RefinementLoop:
             if self._resumable is not None:
                 self._resumable.save(self._state())
         return False
+
+    def _epoch(self, name: str, epoch: int, position: CyclePosition) -> EpochStats:
+        """Run an epoch, with the correction by a prior where one follows."""
+        settings = self.engine.settings
+        refined = RefinedVariables.in_epoch(epoch, settings)
+        with_low_order_phase = position.number <= settings.low_order_phase_epochs
+        stats = self.engine.epoch(refined, position.progress, with_low_order_phase)
+        if not np.isfinite(stats.error):
+            raise ValueError(f"the refinement of {name} diverged in epoch {epoch}: lower refinement.step_size")
+        start = self.engine.epoch_start
+        assert start is not None
+        if self._prior is not None and self._prior.follows(epoch):
+            self._prior.correct(self.engine, start["object"])
+            if self._kept is not None:
+                stats = replace(stats, held_out=self.engine.held_out_error())
+        if self._kept is not None and stats.held_out is not None:
+            self._kept.add(epoch, stats.held_out, start)
+        return stats
+
+    def _fits_noise(self, epoch: int) -> bool:
+        """Return True after a cycle at whose end held-out pixels are predicted worse than before it."""
+        position = position_in_cycle(epoch, self._cycles)
+        return self._kept is not None and position.ends_cycle and self._kept.epoch < epoch
+
+    def _restore_kept_epoch(self) -> None:
+        """Return the engine to the end of the kept epoch."""
+        if self._kept is None or self._kept.state is None:
+            return
+        self.engine.resume(self._kept.state)
+        logger.info(
+            "kept epoch %d of %d, which predicts held-out pixels best (R-factor %.4f)",
+            *(self._kept.epoch, len(self.history["epoch"]), self.history["held_out"][self._kept.epoch - 1]),
+        )
 
     def _has_converged(self, stats: EpochStats, epoch: int) -> bool:
         """Return True if neither phase nor error changes any more, with all variables refined that are to be."""
@@ -119,7 +174,8 @@ class RefinementLoop:
         return max(stats.phase_change, error_change) < settings.convergence_tolerance
 
     def _record(self, epoch: int, stats: EpochStats, snapshot: bool) -> None:
-        row = (epoch, *self._spent.tolist(), stats.error, stats.phase_change)
+        row: list[Any] = [epoch, *self._spent.tolist(), stats.error, stats.phase_change]
+        row += [] if self._kept is None else [stats.held_out]
         for column, value in zip(self.history.values(), row, strict=True):
             column.append(value)
         if snapshot:
@@ -136,6 +192,7 @@ class RefinementLoop:
             "history": {column: values[:completed] for column, values in self.history.items()},
             "snapshot_epochs": snapshot_epochs,
             "snapshots": self.snapshots[: len(snapshot_epochs)],
+            "kept": None if self._kept is None else self._kept.state,
         }
 
     def _resume(self, resumable: ResumableState, state: dict[str, Any]) -> None:
@@ -143,6 +200,7 @@ class RefinementLoop:
         initial = self.engine.state()
         try:
             _check_state(state, self._state(), self.engine.settings.epochs)
+            self._resume_kept_epoch(state)
             self.engine.resume(state["engine"])
         except (ValueError, RuntimeError) as error:
             self.engine.resume(initial)
@@ -153,6 +211,32 @@ class RefinementLoop:
         self._spent = np.array([self.history["seconds"][-1], self.history["cpu_seconds"][-1]])
         self._completed = self.history["epoch"][-1], None
         logger.info("resuming from epoch %d (state of an interrupted run)", self._completed[0])
+
+    def _resume_kept_epoch(self, state: dict[str, Any]) -> None:
+        """Choose the kept epoch anew from the history of a saved state, and take over its saved engine state."""
+        if self._kept is None:
+            return
+        kept = KeptEpoch()
+        for epoch, error in enumerate(state["history"]["held_out"], 1):
+            kept.add(epoch, error, state["kept"])
+        if (kept.epoch == len(state["history"]["epoch"])) != (state["kept"] is None):
+            raise ValueError("the kept epoch of the state is not that of its history")
+        self._kept = kept
+
+
+def _columns(with_held_out: bool) -> tuple[str, ...]:
+    """Return the columns of the history."""
+    return (*COLUMNS, "held_out") if with_held_out else COLUMNS
+
+
+def _cycle_lengths(settings: Refinement) -> list[int]:
+    """Return the epochs of each annealing cycle where held-out pixels decide how many.
+
+    A prior is one more remedy against noise: with it, all epochs are one cycle, of which the best epoch is kept.
+    """
+    if settings.prior != "none":
+        return [settings.epochs]
+    return cycle_lengths(settings.epochs, max(start or 0 for start in settings.start_epochs.values()))
 
 
 def _check_state(state: dict[str, Any], initial: dict[str, Any], epochs: int) -> None:
@@ -171,26 +255,40 @@ def _check_state(state: dict[str, Any], initial: dict[str, Any], epochs: int) ->
         raise ValueError("the state lacks parts")
     images = {f"snapshot {number}": image for number, image in enumerate(snapshots)}
     expected = initial["engine"] | dict.fromkeys(images, initial["engine"]["object"])
+    _check_tensors(saved | images, expected)
+    if isinstance(kept := state.get("kept"), dict):
+        _check_tensors(kept, initial["engine"])
+    elif kept is not None:
+        raise ValueError("the kept epoch of the state is none")
+    _check_history(history, tuple(initial["history"]), epochs)
+    numbers = state.get("snapshot_epochs")
+    if not isinstance(numbers, list) or not _is_finite(numbers) or len(numbers) != len(snapshots):
+        raise ValueError("snapshots of the state have no epochs")
+
+
+def _check_tensors(tensors: dict[str, Any], expected: dict[str, Tensor]) -> None:
+    """Refuse tensors that are missing, of another shape or dtype than expected, or not finite."""
     for name, tensor in expected.items():
-        found = (saved | images).get(name)
+        found = tensors.get(name)
         if not isinstance(found, Tensor) or (found.shape, found.dtype) != (tensor.shape, tensor.dtype):
             raise ValueError(f"{name} of the state is not {tensor.dtype} {tuple(tensor.shape)}")
         if not all_finite(found):
             raise ValueError(f"{name} of the state holds NaN or infinity")
+
+
+def _check_history(history: dict[str, Any], names: tuple[str, ...], epochs: int) -> None:
+    """Refuse a history that has not the columns of these names, or not one to ``epochs`` rows."""
     done = len(history.get("epoch") or ())
-    columns = [history.get(name) for name in COLUMNS]
+    columns = [history.get(name) for name in names]
     whole = all(isinstance(column, list) and len(column) == done and _is_finite(column) for column in columns)
     if (
         not done
         or not whole
-        or set(history) != set(COLUMNS)
+        or set(history) != set(names)
         or history["epoch"] != list(range(1, done + 1))
         or done > epochs
     ):
         raise ValueError(f"the history of the state is not one of 1 to {epochs} epochs")
-    numbers = state.get("snapshot_epochs")
-    if not isinstance(numbers, list) or not _is_finite(numbers) or len(numbers) != len(snapshots):
-        raise ValueError("snapshots of the state have no epochs")
 
 
 def _is_finite(column: list[Any]) -> bool:

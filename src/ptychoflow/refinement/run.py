@@ -65,6 +65,7 @@ def _reconstruction(
 ) -> Reconstruction:
     engine = loop.engine
     spent = {name: loop.history[name][-1] for name in ("seconds", "cpu_seconds")}
+    kept = {} if loop.kept_epoch is None else {"kept_epoch": loop.kept_epoch}
     return Reconstruction(
         object=engine.object.cpu().numpy(),
         origin=engine.origin,
@@ -79,5 +80,5 @@ def _reconstruction(
         name=scan.name,
         history=loop.history,
         snapshots=torch.stack(loop.snapshots).numpy(),
-        metadata=metadata | {"snapshot_epochs": loop.snapshot_epochs} | spent,
+        metadata=metadata | {"snapshot_epochs": loop.snapshot_epochs} | spent | kept,
     )

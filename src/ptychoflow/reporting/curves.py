@@ -48,6 +48,9 @@ def progress_charts(results: Sequence[Result]) -> list[Chart]:
         name, colour = f"{result.method}, {initial} initial object", stage_colour(results, number, "refined")
         psnr.append(Series(name, snapshots["cpu_seconds"], snapshots["phase_psnr"], colour, dots=True))
         r_factor.append(Series(name, progress["cpu_seconds"], progress["r_factor"], colour))
+        if held_out := progress.get("held_out_r_factor"):
+            held_out_name = f"{result.method}, held-out pixels"
+            r_factor.append(Series(held_out_name, progress["cpu_seconds"], held_out, colour, dashed=True))
     time = "refinement (s of processor time)"
     charts = [
         Chart("Phase PSNR during refinement", time, "phase PSNR (dB)", psnr, from_zero=True),

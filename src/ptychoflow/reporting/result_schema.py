@@ -149,6 +149,7 @@ class Progress(Schema):
 
     cpu_seconds: Column
     r_factor: Column
+    held_out_r_factor: Column = ABSENT
     snapshots: Snapshots
 
 
