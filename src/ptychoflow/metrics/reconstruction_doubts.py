@@ -8,6 +8,7 @@ import torch
 from ..core.doubt import Doubt, join_doubts
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
+from ..io.count_reader import CountReader
 from ..physics.forward_model import shift_probe
 from ..physics.kernels.pie import (
     exit_wave_update_,
@@ -98,7 +99,7 @@ def _spread(count: int, most: int) -> np.ndarray:
 
 
 def _counts(scan: Scan, numbers: np.ndarray) -> np.ndarray:
-    return np.asarray(scan.counts) if len(numbers) == len(scan) else np.stack([scan.counts[j] for j in numbers])
+    return CountReader(scan.counts).read(numbers)
 
 
 def _expected(found: Reconstruction, numbers: np.ndarray):

@@ -11,6 +11,7 @@ import numpy as np
 from ..config import Evaluation
 from ..core.reconstruction import Reconstruction
 from ..core.scan import GroundTruth, Scan
+from ..io.count_reader import CountReader
 from ..io.reconstruction_h5 import read_reconstruction
 from .alignment import Aligned, align, normalise_gauge, twin_correlation
 from .data_consistency import DataConsistency, compare_counts, expected_by, expected_patterns, raster_artifact_ratio
@@ -78,7 +79,7 @@ def check_ground_truth(scan: Scan, refined: Reconstruction) -> None:
     if scan.truth is None:
         return
     sampled = np.linspace(0, len(scan) - 1, min(len(scan), PROBED_PATTERNS)).astype(int)
-    counts = np.stack([scan.counts[j] for j in sampled])
+    counts = CountReader(scan.counts).read(sampled)
     positions = scan.positions if scan.truth.positions is None else scan.truth.positions
     candidates = {
         "ground truth": (np.asarray(scan.truth.object), scan.truth.origin),
@@ -268,7 +269,7 @@ def _time_of_epoch(epochs: list[float], clock: list[float], epoch: float) -> flo
 
 
 def _scan_summary(scan: Scan) -> dict:
-    counts = np.asarray(scan.counts[:: max(1, len(scan) // 64)], np.float64)
+    counts = CountReader(scan.counts).read(np.arange(0, len(scan), max(1, len(scan) // 64))).astype(np.float64)
     return {
         "name": scan.name,
         "patterns": len(scan),

@@ -1,6 +1,7 @@
 """Doubts about a scan before any reconstruction: its counts, frames, mask, direct beam and probe."""
 
 import hashlib
+import itertools
 import math
 
 import numpy as np
@@ -8,12 +9,15 @@ from scipy.spatial import cKDTree
 
 from ..core.doubt import Doubt, join_doubts
 from ..core.scan import Scan, is_invalid_count
+from ..io.count_reader import CountReader
 from .cropping import far_field_of
 from .detector_pixels import displacement
 from .detector_statistics import fano_factor
 
 N_SAMPLED = 256
 """Patterns, spread evenly over the scan, from which statistics are taken."""
+READ_AT_ONCE = 64
+"""Frames read at a time."""
 HASHED_BYTES = 1 << 31
 """Most bytes of frames that are compared with each other."""
 MAX_MASKED_PIXELS, MAX_MASKED_PHOTONS = 0.5, 0.5
@@ -51,7 +55,9 @@ def doubt_scan(scan: Scan) -> tuple[Doubt, ...]:
         Doubts, the serious ones first.
     """
     some = np.unique(np.linspace(0, len(scan) - 1, N_SAMPLED).astype(int))
-    sample = _as_counts(np.concatenate([scan.counts[j : j + 1] for j in some]))
+    # read, not mapped: pages of a map count as memory of the process
+    reader = CountReader(scan.counts) if isinstance(scan.counts, np.ndarray) else None
+    sample = _as_counts(np.concatenate([scan.counts[j : j + 1] for j in some]) if reader is None else reader.read(some))
     valid = np.ones(sample.shape[1:], bool) if scan.mask is None else scan.mask
     return join_doubts(
         _doubts_of_values(sample, valid, scan.fano_factor),
@@ -60,7 +66,7 @@ def doubt_scan(scan: Scan) -> tuple[Doubt, ...]:
         _doubts_of_beam(scan, np.where(valid, sample.mean(0, dtype=np.float64), 0), valid),
         _doubts_of_transmission(scan, sample, valid),
         _doubts_of_background(scan, sample, valid),
-        _doubts_of_frames(scan, valid) if isinstance(scan.counts, np.ndarray) else (),
+        () if reader is None else _doubts_of_frames(scan, reader, valid),
     )
 
 
@@ -207,12 +213,13 @@ def _doubts_of_background(scan: Scan, sample: np.ndarray, valid: np.ndarray) -> 
     return [Doubt("background", finding, "shield the detector from other sources, or subtract a measured dark frame")]
 
 
-def _doubts_of_frames(scan: Scan, valid: np.ndarray) -> list[Doubt]:
+def _doubts_of_frames(scan: Scan, reader: CountReader, valid: np.ndarray) -> list[Doubt]:
     """Doubt frames that repeat another one, and few that are much darker or brighter than their neighbours."""
     photons = np.zeros(len(scan))
     seen: dict[bytes, int] = {}
     repeated: list[tuple[int, int]] = []
-    for j, frame in enumerate(map(_as_counts, scan.counts)):
+    frames = itertools.chain.from_iterable(map(_as_counts, reader.blocks(READ_AT_ONCE)))
+    for j, frame in enumerate(frames):
         photons[j] = frame.sum(dtype=np.float64, where=valid)
         if j * frame.nbytes < HASHED_BYTES and photons[j] >= MIN_FRAME_PHOTONS:
             digest = hashlib.blake2b(np.ascontiguousarray(frame).data.cast("B"), digest_size=16).digest()

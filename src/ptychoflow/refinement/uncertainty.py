@@ -11,10 +11,11 @@ The standard deviation of overlapping patches and the difference of half sets mi
 import dataclasses
 import itertools
 import logging
-import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -115,35 +116,37 @@ def _repeated(
     seed: int,
 ) -> np.ndarray:
     """Return the object refined from counts of this ground truth, aligned to it; the truth where nothing is known."""
-    repetition = refit(_simulated(scan, engine, truth, seed))
+    with _simulated(scan, engine, truth, seed) as simulated:
+        repetition = refit(simulated)
     aligned = align(
         repetition.object.cpu().numpy(), repetition.origin, coverage, truth, engine.origin, truth_coverage=coverage
     )
     return np.where(aligned.mask, aligned.object, truth).astype(truth.dtype)
 
 
-def _simulated(scan: Scan, engine: RefinementEngine, truth: np.ndarray, seed: int) -> Scan:
-    """Return the scan with counts of this object under the refined probe and positions, with the scan's noise."""
+@contextmanager
+def _simulated(scan: Scan, engine: RefinementEngine, truth: np.ndarray, seed: int) -> Iterator[Scan]:
+    """Yield the scan with counts of this object under the refined probe and positions, with the scan's noise.
+
+    Counts that are too many for memory lie in a temporary file, which is removed at the end.
+    """
     arrays = (engine.probe, engine.positions, engine.probe_scale)
     probe, positions, probe_scale = (array.cpu().numpy() for array in arrays)
     rng = np.random.default_rng((seed, 6))
-    expected: Iterator[np.ndarray] = expected_patterns(
-        truth, engine.origin, probe, positions, probe_scale, engine.instrument()
-    )
+    expected = expected_patterns(truth, engine.origin, probe, positions, probe_scale, engine.instrument())
     fano = scan.fano_factor  # counts of another Fano factor are multiples of Poisson counts
-    counts, done = _count_storage(scan.counts.shape, np.uint32 if fano == 1 else np.float32), 0
-    for block in expected:
-        counts[done : done + len(block)] = fano * rng.poisson(block / fano)
-        done += len(block)
-    return dataclasses.replace(scan, counts=counts, truth=None)
-
-
-def _count_storage(shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """Return an array for simulated counts: in memory, or in a temporary file that is removed with it."""
-    if np.dtype(dtype).itemsize * math.prod(shape) <= RESIDENT_BYTES:
-        return np.empty(shape, dtype)
-    with tempfile.TemporaryFile() as file:  # the map keeps it
-        return np.memmap(file, dtype, "w+", shape=shape)
+    dtype = np.dtype(np.uint32 if fano == 1 else np.float32)
+    drawn = ((fano * rng.poisson(block / fano)).astype(dtype) for block in expected)
+    if dtype.itemsize * scan.counts.size <= RESIDENT_BYTES // 8:  # in memory beside amplitudes, and twice when joined
+        yield dataclasses.replace(scan, counts=np.concatenate(list(drawn)), truth=None)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "counts"
+        with path.open("wb") as file:  # written, not mapped: pages of a map count as memory of the process
+            for block in drawn:
+                block.tofile(file)
+        counts = np.memmap(path, dtype, "r", shape=scan.counts.shape)
+        yield dataclasses.replace(scan, counts=counts, truth=None)
 
 
 def _agreement(first: np.ndarray, second: np.ndarray, coverage: np.ndarray) -> np.ndarray:
