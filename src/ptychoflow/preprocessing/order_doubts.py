@@ -1,6 +1,5 @@
 """Doubts about the order and orientation of the scan positions, from trial reconstructions with other ones."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -44,9 +43,8 @@ def doubt_order(scan: Scan, r_factors: np.ndarray | None = None, orientations: b
         return ()
     side = slice(None) if r_factors is None else _worse_side(r_factors)
     numbers = np.arange(len(scan))[side]
-    worse = dataclasses.replace(scan, counts=scan.counts[side], positions=scan.positions[side], truth=None)
     count = TRIAL_PATTERNS if len(scan.probe) * scan.size**2 < LARGE_PATTERN else TRIAL_PATTERNS // 2
-    kept = numbers[most_structured_patterns(worse, count)]
+    kept = most_structured_patterns(scan, count, numbers)
     candidates = _candidates(scan.positions) | (_orientations(scan.positions) if orientations else {})
     part = region_of(scan, kept)
     tried = {name: candidate[kept] for name, candidate in candidates.items()}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.arrays import as_tensor
 from ..core.scan import Scan
+from ..io.count_reader import CountReader
 from ..physics.propagation import far_field_corner, far_field_corner_inverse, to_corner
 from ..runtime.memory import check_memory
 from .cropping import centroid, crop
@@ -41,15 +42,23 @@ def region_of(scan: Scan, patterns: np.ndarray) -> Scan:
     return _centre_and_crop(_select(scan, patterns))
 
 
-def most_structured_patterns(scan: Scan, count: int) -> np.ndarray:
-    """Return the indices of the ``count`` patterns around the place where patterns differ most, in order."""
-    some = np.unique(np.linspace(0, len(scan) - 1, N_SAMPLED).astype(int))
-    amplitudes = np.sqrt(scan.counts[some].astype(np.float32))
+def most_structured_patterns(scan: Scan, count: int, among: np.ndarray | None = None) -> np.ndarray:
+    """Return the indices of the ``count`` patterns around the place where patterns differ most, in order.
+
+    Args:
+        scan: the whole scan.
+        count: number of patterns.
+        among: indices of the patterns to select from; all without it.
+    """
+    numbers = np.arange(len(scan)) if among is None else among
+    positions = scan.positions[numbers]
+    some = np.unique(np.linspace(0, len(numbers) - 1, N_SAMPLED).astype(int))
+    amplitudes = np.sqrt(CountReader(scan.counts).read(numbers[some]).astype(np.float32))
     structure = ((amplitudes - amplitudes.mean(0)) ** 2).sum((1, 2))
-    tree, share = cKDTree(scan.positions[some]), max(1, min(len(some), count * len(some) // len(scan)))
-    around = structure[tree.query(scan.positions[some], k=share)[1].reshape(len(some), -1)].mean(1)
-    middle = scan.positions[some[np.argmax(around)]]
-    return np.sort(cKDTree(scan.positions).query(middle, k=min(count, len(scan)))[1].reshape(-1))
+    tree, share = cKDTree(positions[some]), max(1, min(len(some), count * len(some) // len(numbers)))
+    around = structure[tree.query(positions[some], k=share)[1].reshape(len(some), -1)].mean(1)
+    middle = positions[some[np.argmax(around)]]
+    return numbers[np.sort(cKDTree(positions).query(middle, k=min(count, len(numbers)))[1].reshape(-1))]
 
 
 def reconstruct_trials(scan: Scan, positions: Tensor, epochs: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -131,7 +140,7 @@ def _mask(scan: Scan) -> Tensor:
 
 
 def _select(scan: Scan, kept: np.ndarray) -> Scan:
-    counts = np.asarray(scan.counts[kept])
+    counts = CountReader(scan.counts).read(kept)
     return dataclasses.replace(scan, counts=counts, positions=scan.positions[kept], truth=None)
 
 

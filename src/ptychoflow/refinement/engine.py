@@ -265,9 +265,10 @@ class RefinementEngine:
 
     def apply_low_order_phase(self) -> None:
         """Solve for the low-order phase with the equations of all patterns as they are now, and apply it."""
-        self._add_low_order_phase(
-            torch.cat([phase_gradient_normal_equations(*self._forward(batch)[2:]) for batch in self._batches_ahead()])
-        )
+        equations = torch.empty(len(self), 2, 3, device=self._ctx.device)
+        for batch in self._batches_ahead():
+            equations[batch] = phase_gradient_normal_equations(*self._forward(batch)[2:])
+        self._add_low_order_phase(equations)
 
     def preconditioned_gradient(self) -> Tensor:
         """Compute the object update of all patterns together, divided by the illumination.
@@ -498,11 +499,11 @@ class RefinementEngine:
         number of patterns that update the same pixels.
         """
         probe_intensity = total_intensity(self.probe).flatten()
-        windows = (
-            take_windows(self._illumination, self._first_pixels[batch], self.size).flatten(1)
-            for batch in self._batches()
-        )
-        shared = torch.cat([illumination @ probe_intensity for illumination in windows])
+        # allocated once: small arrays kept between large ones would keep the memory of all of these
+        shared = torch.empty(len(self), device=self._ctx.device)
+        for batch in self._batches():
+            windows = take_windows(self._illumination, self._first_pixels[batch], self.size)
+            shared[batch] = windows.flatten(1) @ probe_intensity
         return (shared / probe_intensity.square().sum() - 1).clamp_min_(0)
 
     def _correlate_gain(self) -> Tensor:

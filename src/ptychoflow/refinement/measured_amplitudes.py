@@ -75,12 +75,13 @@ class MeasuredAmplitudes:
 
     def photons(self, mask: Tensor | None) -> np.ndarray:
         """Compute the photons of each pattern on the mask, float64, ``(J,)``."""
-        sums = []
-        for _, part in self._pieces():
+        # allocated once: small arrays kept between the large ones of each piece would keep the memory of all pieces
+        photons = torch.empty(self._shape[0], dtype=torch.float64)
+        for first, part in self._pieces():
             part = part.to(self._device)
             measured = part if mask is None else part * mask
-            sums.append(measured.square().sum((1, 2), dtype=torch.float64).cpu())
-        return torch.cat(sums).numpy()
+            photons[first : first + len(part)] = measured.square().sum((1, 2), dtype=torch.float64)
+        return photons.numpy()
 
     def _grouped(self, batches: Iterable[Tensor]) -> Iterator[list[Tensor]]:
         """Yield consecutive batches that are read together: small reads cost more than they bring."""

@@ -7,6 +7,7 @@ from scipy.spatial import KDTree
 
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
+from ..io.count_reader import CountReader
 from ..metrics.alignment import window
 from ..metrics.data_consistency import expected_by
 from ..metrics.image import crop_to
@@ -89,8 +90,9 @@ def browsed_patterns(stage: Stage, scan: Scan) -> dict[str, np.ndarray]:
     known = np.ones((scan.size, scan.size), bool) if scan.mask is None else scan.mask
     pairs = np.empty((2, count, side, side), np.float32)
     expected = (pattern for block in expected_by(stage.reconstruction, indices.tolist()) for pattern in block)
+    reader = CountReader(scan.counts)
     for row, pattern in enumerate(expected):
-        pairs[0, row] = _binned(scan.counts[indices[row]], known, binning)
+        pairs[0, row] = _binned(reader.read(indices[row : row + 1])[0], known, binning)
         pairs[1, row] = _binned(pattern, known, binning)
     logarithm = np.log10(1 + np.maximum(pairs, 0))
     most = max(float(np.nanmax(logarithm, initial=0.0, where=np.isfinite(logarithm))), 1e-3)
@@ -138,7 +140,7 @@ def _stage_arrays(name: str, stage: Stage, corner: np.ndarray, shape: tuple[int,
 
 def _pattern_arrays(stage: Stage, scan: Scan, patterns: list[int]) -> dict[str, np.ndarray]:
     expected = expected_by(stage.reconstruction, patterns)
-    measured = np.stack([scan.counts[j] for j in patterns]).astype(np.float32)
+    measured = CountReader(scan.counts).read(np.array(patterns, np.int64)).astype(np.float32)
     return {
         "patterns_expected": np.concatenate(list(expected)),
         "patterns_measured": measured if scan.mask is None else np.where(scan.mask, measured, np.nan),
