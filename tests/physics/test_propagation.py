@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from ptychoflow.physics.propagation import far_field, far_field_corner, far_field_inverse, near_field, to_corner
+from ptychoflow.physics.propagation import (
+    FAR_FIELD,
+    angular_spectrum,
+    far_field,
+    far_field_corner,
+    far_field_inverse,
+    longest_distance_m,
+    near_field,
+    near_field_propagator,
+    to_corner,
+)
 
 WAVELENGTH_M, PIXEL_M, SIZE = 0.5e-6, 4e-6, 256
 
@@ -70,7 +80,7 @@ def test_the_near_field_follows_the_precision_of_the_wave():
 
 @pytest.mark.parametrize("distance_m", [2e-3, -2e-3, math.nan])
 def test_a_distance_too_long_for_the_grid_is_refused(distance_m):
-    with pytest.raises(ValueError, match=r"at most 0\.000128 m: use more or larger pixels"):
+    with pytest.raises(ValueError, match=r"at most 0\.0001239 m: use more or larger pixels"):
         near_field(64, 1e-6, WAVELENGTH_M, distance_m)
 
 
@@ -87,3 +97,36 @@ def test_the_corner_layout_is_ifftshift_in_float32(size, dtype):
     corner = to_corner(torch.from_numpy(patterns))
     assert corner.dtype == torch.float32
     np.testing.assert_array_equal(corner, np.fft.ifftshift(patterns, axes=(-2, -1)))
+
+
+@pytest.mark.parametrize("size", [24, 25])
+def test_the_near_field_propagator_is_the_near_field_in_corner_layout(size):
+    wave = _wave(size)
+    expected = torch.fft.ifftshift(near_field(size, 1e-6, WAVELENGTH_M, 2e-5)(wave), dim=(-2, -1))
+    torch.testing.assert_close(near_field_propagator(size, 1e-6, WAVELENGTH_M, 2e-5)(wave), expected)
+
+
+@pytest.mark.parametrize("distance_m", [2e-5, 2e-4])
+@pytest.mark.parametrize("size", [24, 25])
+def test_the_adjoint_of_a_propagator_is_its_adjoint_even_beyond_the_band_limit(size, distance_m):
+    first, second = _wave(2 * size)[:2, :size, :size]
+    for propagator in (FAR_FIELD, near_field_propagator(size, 1e-6, WAVELENGTH_M, distance_m)):
+        forward, back = (propagator(first) * second.conj()).sum(), (first * propagator.adjoint(second).conj()).sum()
+        torch.testing.assert_close(forward, back, rtol=1e-12, atol=1e-10)
+
+
+def test_the_near_field_propagator_is_unitary_up_to_the_longest_distance_and_loses_photons_beyond():
+    wave, longest_m = _wave(24), longest_distance_m(24, 1e-6, WAVELENGTH_M)
+    within, beyond = (near_field_propagator(24, 1e-6, WAVELENGTH_M, factor * longest_m) for factor in (1.0, 2.0))
+    torch.testing.assert_close(within.adjoint(within(wave)), wave)
+    assert beyond(wave).norm() < 0.9 * wave.norm()
+
+
+def test_the_band_limit_drops_the_frequencies_that_would_cross_half_the_grid():
+    distance_m = 4 * longest_distance_m(64, 4e-6, WAVELENGTH_M)
+    transfer = angular_spectrum(64, 4e-6, WAVELENGTH_M, distance_m)
+    frequency = np.fft.fftfreq(64, 4e-6)
+    angle = np.arcsin(WAVELENGTH_M * np.abs(frequency))
+    stays = distance_m * np.tan(angle) <= 64 * 4e-6 / 2 * (1 + 1e-6)
+    np.testing.assert_array_equal(transfer[0].abs().numpy() > 0, stays)
+    assert 10 < stays.sum() < 24

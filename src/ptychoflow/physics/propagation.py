@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ def near_field(size: int, pixel_size_m: float, wavelength_m: float, distance_m: 
 
     Exact for the scalar wave equation on the periodic grid; no paraxial approximation. Evanescent waves are dropped, so
     it is unitary where a pixel is at least 0.71 wavelengths. A negative distance propagates back: the inverse and
-    adjoint. Goodman, Introduction to Fourier Optics, eq. 3-74.
+    adjoint, see :func:`angular_spectrum`.
 
     Args:
         size: side N of the wave, px.
@@ -94,19 +95,112 @@ def near_field(size: int, pixel_size_m: float, wavelength_m: float, distance_m: 
         ValueError: if the distance is too long for the grid: beyond ``size pixel^2 / wavelength`` the wave would leave
             on one side and come in on the other.
     """
-    longest_m = size * pixel_size_m**2 / wavelength_m
+    longest_m = longest_distance_m(size, pixel_size_m, wavelength_m)
     if not abs(distance_m) <= longest_m:
         raise ValueError(
             f"the distance is {distance_m:.4g} m, but {size} pixels of {pixel_size_m:.4g} m carry the angular spectrum "
             f"over at most {longest_m:.4g} m: use more or larger pixels, or the far field"
         )
+    transfer = angular_spectrum(size, pixel_size_m, wavelength_m, distance_m)
+
+    def propagate(wave: Tensor) -> Tensor:
+        return torch.fft.ifft2(torch.fft.fft2(wave) * transfer.to(wave))
+
+    return propagate
+
+
+def longest_distance_m(size: int, pixel_size_m: float, wavelength_m: float) -> float:
+    """Compute the distance up to which a periodic grid carries every frequency, near ``N pixel^2 / wavelength``, m."""
+    sine = wavelength_m / (2 * pixel_size_m)  # of the angle of the highest frequency, which crosses half the grid
+    return size * pixel_size_m**2 / wavelength_m * math.sqrt(max(0.0, 1 - sine**2))
+
+
+def angular_spectrum(size: int, pixel_size_m: float, wavelength_m: float, distance_m: float) -> Tensor:
+    """Compute the band-limited transfer function of free space, relative to a plane wave along the beam.
+
+    ``H(q) = exp(2 pi i z (sqrt(1/lambda^2 - q^2) - 1/lambda))``; Goodman, Introduction to Fourier Optics, eq. 3-74.
+    It is 0 for evanescent waves, and for frequencies that would cross half the grid on the way and come in again on the
+    other side: Matsushima and Shimobaba 2009, Opt. Express 17, 19662, eq. 13. The second limit acts beyond
+    :func:`longest_distance_m` only; up to there, with pixels of at least 0.71 wavelengths, ``|H| = 1`` everywhere.
+
+    Args:
+        size: side N of the wave, px.
+        pixel_size_m: side of a pixel, m.
+        wavelength_m: wavelength, m.
+        distance_m: propagation distance, m, either sign; its negative has the conjugate transfer function.
+
+    Returns:
+        Transfer function, zero frequency at ``[0, 0]``, complex128, ``(N, N)``.
+    """
     frequency = torch.fft.fftfreq(size, d=pixel_size_m, dtype=torch.float64)
     # square of the wave vector along the beam, 1/m^2
     along = wavelength_m**-2 - frequency[:, None].square() - frequency.square()
-    phase = 2 * math.pi * distance_m * (along.clamp_min(0).sqrt() - 1 / wavelength_m)  # relative to a plane wave
-    kernel = torch.polar((along >= 0).double(), phase)
+    phase = 2 * math.pi * distance_m * (along.clamp_min(0).sqrt() - 1 / wavelength_m)
+    highest = 1 / (wavelength_m * math.hypot(1, 2 * distance_m / (size * pixel_size_m)))
+    inside = frequency.abs() <= highest * (1 + 1e-9)
+    return torch.polar(((along >= 0) & inside[:, None] & inside).double(), phase)
 
-    def propagate(wave: Tensor) -> Tensor:
-        return torch.fft.ifft2(torch.fft.fft2(wave) * kernel.to(wave))
 
-    return propagate
+@dataclass(frozen=True)
+class Propagator:
+    """Pair of propagator to the detector and its adjoint, on patterns in the layout of :func:`to_corner`.
+
+    Attributes:
+        transfer: transfer function of the free space to a near-field detector, which also moves its pixel
+            ``[N // 2, N // 2]`` to the corner, ``(..., N, N)``; None is the far field.
+    """
+
+    transfer: Tensor | None = None
+
+    def __call__(self, wave: Tensor) -> Tensor:
+        """Propagate to the detector.
+
+        Args:
+            wave: behind the sample, ``(..., N, N)`` complex.
+
+        Returns:
+            Wave on the detector, ``(..., N, N)``, corner layout.
+        """
+        return far_field_corner(wave) if self.transfer is None else _filter(wave, self.transfer)
+
+    def adjoint(self, wave: Tensor) -> Tensor:
+        """Propagate back from the detector: the adjoint, and the inverse within the band limit.
+
+        Args:
+            wave: on the detector, ``(..., N, N)`` complex, corner layout.
+
+        Returns:
+            Wave behind the sample, ``(..., N, N)``.
+        """
+        return far_field_corner_inverse(wave) if self.transfer is None else _filter(wave, self.transfer.conj())
+
+
+FAR_FIELD = Propagator()
+"""The propagator to the far field."""
+
+
+def near_field_propagator(size: int, pixel_size_m: float, wavelength_m: float, distance_m: float) -> Propagator:
+    """Make the propagator to a near-field detector with the pixels of the sample, in corner layout.
+
+    Its spectrum times ``exp(2 pi i q . (N // 2) pixel)`` is a wave moved by ``N // 2`` whole pixels, exactly, so that
+    patterns of the near and of the far field have one layout, and all that works on patterns serves both.
+
+    Args:
+        size: side N of the wave, px.
+        pixel_size_m: side of a pixel at the sample, m.
+        wavelength_m: wavelength, m.
+        distance_m: propagation distance in a parallel beam, m.
+
+    Returns:
+        The propagator; in a cone beam both pixel and distance are the effective ones.
+    """
+    order = torch.fft.fftfreq(size, d=1 / size, dtype=torch.float64).round()
+    angle = 2 * math.pi / size * (order * (size // 2)).remainder(size)
+    ramp = torch.polar(torch.ones_like(angle), angle)
+    transfer = angular_spectrum(size, pixel_size_m, wavelength_m, distance_m)
+    return Propagator(transfer * ramp[:, None] * ramp)
+
+
+def _filter(wave: Tensor, transfer: Tensor) -> Tensor:
+    """Multiply the spectrum of a wave with a transfer function."""
+    return torch.fft.ifft2(torch.fft.fft2(wave) * transfer.to(wave)) if wave.numel() else wave
