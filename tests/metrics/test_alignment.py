@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ptychoflow.metrics import alignment
 from ptychoflow.metrics.alignment import align, correlation, find_gauge, normalise_gauge, twin_correlation
 
 from .objects import SHAPE, disc, fourier_shifted, ramp, sample
@@ -20,6 +21,19 @@ def test_scale_and_ramp_are_removed_whatever_they_are(slopes, scale):
     assert np.abs(aligned.object - truth)[mask].max() < 1e-9
     assert aligned.gauge.ramp == pytest.approx(slopes, abs=1e-9)
     assert abs(aligned.gauge.scale) == pytest.approx(1 / abs(scale))
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.37, -0.21), (-2.6, 3.3)])
+def test_shift_and_ramp_of_a_large_object_are_found_in_its_middle(shift, monkeypatch):
+    truth, mask = sample(blur=2.5), disc(margin=8)
+    image = 2 * fourier_shifted(truth, shift) * ramp((0.013, -0.4))
+    whole = align(image, (0, 0), mask, truth, max_shift=5)
+    monkeypatch.setattr(alignment, "PART_PX", 48)
+    part = align(image, (0, 0), mask, truth, max_shift=5)
+    assert part.shift == pytest.approx(shift, abs=0.03)
+    assert part.gauge.ramp == pytest.approx(whole.gauge.ramp, abs=1e-4)
+    both = part.mask & whole.mask
+    assert np.abs(part.object - whole.object)[both].max() < 0.02
 
 
 def test_noise_moves_the_ramp_little():

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..physics.kernels.pie import read_patterns
+
 
 class CountReader:
     """Patterns of a scan by their numbers.
@@ -45,6 +47,8 @@ class CountReader:
             return np.asarray(self._counts[rows])
         patterns = np.empty((len(rows), *self._counts.shape[1:]), self._counts.dtype)
         pattern_bytes = self._counts.dtype.itemsize * int(np.prod(self._counts.shape[1:]))
+        if read_patterns(self._file, self._offset, pattern_bytes, rows, patterns):
+            return patterns
         ends = np.flatnonzero(np.diff(rows) != 1) + 1  # of runs of neighbours in the file
         for first, end in zip([0, *ends.tolist()], [*ends.tolist(), len(rows)], strict=True):
             if end > first:

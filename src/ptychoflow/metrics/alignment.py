@@ -13,6 +13,9 @@ MARGIN = 32
 """Padding before a Fourier shift, which is periodic, px."""
 MIN_SHIFT = 0.02
 """Least shift that is worth an interpolation, px."""
+PART_PX = 2048
+"""Side of the middle part of an object in which shift and ramp are looked for, px: the transforms of a larger one would
+take many times its memory."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,12 @@ def find_gauge(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> Gauge:
     Returns:
         The gauge freedom of ``image``.
     """
-    product = np.where(mask, image * truth.conj(), 0).astype(np.complex128)
+    part = _middle_part(mask)
+    product = _product(image[part], truth[part], mask[part])
     ramp = _refined_peak(product, _highest_peak(product))
+    if product.shape != mask.shape:
+        product = _product(image, truth, mask)
+        ramp = _refined_peak(product, ramp)
     total = _moments(product, ramp)[0, 0]
     amplitude, true_amplitude = np.abs(image[mask]).astype(float), np.abs(truth[mask]).astype(float)
     magnitude = amplitude @ true_amplitude / max(amplitude @ amplitude, np.finfo(float).tiny)
@@ -170,6 +177,8 @@ def register(image: np.ndarray, mask: np.ndarray, truth: np.ndarray, max_shift: 
         Shift ``(y, x)``, px; zero where moving the object back would not raise the correlation, or by too little to be
         worth an interpolation.
     """
+    part = _middle_part(mask)
+    image, mask, truth = image[part], mask[part], truth[part]
     start = find_gauge(image, truth, mask).remove(image)
     shift = _correlation_peak(start, truth, mask, max_shift)
     for _ in range(4):
@@ -278,6 +287,25 @@ def _moved(image: np.ndarray, mask: np.ndarray, by: np.ndarray) -> tuple[np.ndar
     moved = fft.ifft2(ndimage.fourier_shift(fft.fft2(grown), by))[MARGIN:-MARGIN, MARGIN:-MARGIN]
     inner = ndimage.binary_erosion(mask, np.ones((9, 9))) if np.any(by != np.rint(by)) else mask
     return moved, ndimage.shift(inner.astype(np.uint8), np.rint(by), order=0, mode="constant") > 0
+
+
+def _middle_part(mask: np.ndarray) -> tuple[slice, slice]:
+    """Return the part of at most :data:`PART_PX` on a side in the middle of a mask; all where that would be empty."""
+    slices = []
+    for axis, length in enumerate(mask.shape):
+        known = np.flatnonzero(mask.any(1 - axis))
+        first = (
+            0
+            if len(known) == 0
+            else int(np.clip((known[0] + known[-1] + 1 - PART_PX) // 2, 0, max(0, length - PART_PX)))
+        )
+        slices.append(slice(first, min(first + PART_PX, length)))
+    return (slices[0], slices[1]) if mask[tuple(slices)].any() else (slice(None), slice(None))
+
+
+def _product(image: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return ``image conj(truth)`` on the mask, 0 beyond, in double precision."""
+    return np.where(mask, image * truth.conj(), 0).astype(np.complex128)
 
 
 def _highest_peak(product: np.ndarray) -> np.ndarray:

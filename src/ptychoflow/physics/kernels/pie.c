@@ -2,9 +2,11 @@
  * They compute what the torch code of the functions of the same name computes (pie.py, low_order_phase.py).
  * Complex numbers are two REALs. A window is a square of whole pixels, given by the flat index of its first pixel. */
 
+#include <errno.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Compile each kernel twice, with and without AVX2, where the loader can choose; both versions round alike. */
 #if defined(__x86_64__) && defined(__GLIBC__) && __has_attribute(target_clones)
@@ -32,6 +34,19 @@ CORNER_AMPLITUDES(corner_amplitudes_uint8, uint8_t)
 CORNER_AMPLITUDES(corner_amplitudes_uint16, uint16_t)
 CORNER_AMPLITUDES(corner_amplitudes_uint32, uint32_t)
 CORNER_AMPLITUDES(corner_amplitudes_float32, float)
+
+/* patterns[k] = pattern rows[k] of a file whose first one lies at offset; return how many could be read. */
+int64_t read_patterns(int64_t file, int64_t offset, int64_t bytes, int64_t count, const int64_t *rows, char *patterns)
+{
+    for (int64_t k = 0; k < count; k++)
+        for (int64_t done = 0; done < bytes;) {
+            const ssize_t got = pread((int)file, patterns + k * bytes + done, bytes - done, offset + rows[k] * bytes + done);
+            if (got == 0 || (got < 0 && errno != EINTR))
+                return k;
+            done += got > 0 ? got : 0;
+        }
+    return count;
+}
 
 /* windows[k] = image[first[k] + (y, x)]; a pixel has `parts` numbers, 2 of a complex one. */
 WIDE void take_windows(int64_t width, int64_t count, int64_t size, int64_t parts, const REAL *restrict image,

@@ -59,6 +59,27 @@ def corner_amplitudes(counts: Tensor) -> Tensor:
     return torch.from_numpy(np.sqrt(corner, out=corner))
 
 
+def read_patterns(file: int, offset: int, pattern_bytes: int, rows: np.ndarray, patterns: np.ndarray) -> bool:
+    """Read patterns from a file, without the interpreter between one and the next.
+
+    Args:
+        file: descriptor.
+        offset: of the first pattern in the file, bytes.
+        pattern_bytes: size of a pattern.
+        rows: numbers of the patterns, int64, ``(b,)``.
+        patterns: C-contiguous array to fill, ``(b, ...)``.
+
+    Returns:
+        True if all were read; False without kernels, or where the file is too short or fails.
+    """
+    kernels = compiled(SOURCE, torch.float32)
+    if kernels is None or len(rows) == 0:
+        return False
+    numbers = torch.from_numpy(np.ascontiguousarray(rows, np.int64))
+    target = torch.from_numpy(patterns.reshape(-1).view(np.uint8))
+    return call(kernels.read_patterns, file, offset, pattern_bytes, len(rows), numbers, target) == len(rows)
+
+
 def take_windows(image: Tensor, first: Tensor, size: int) -> Tensor:
     """Cut whole-pixel windows out of an image.
 
