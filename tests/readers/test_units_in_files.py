@@ -124,12 +124,13 @@ def test_a_line_of_diamond_is_read(tmp_path):
     )
 
 
-def test_a_near_field_scan_is_refused(tmp_path):
+def test_a_near_field_scan_of_ptypy_is_read_as_one(tmp_path):
     path = GOLDEN["ptypy"][1](tmp_path, make_scan())
     with h5py.File(path, "r+") as file:
         file["meta/propagation"] = "nearfield"
-    with pytest.raises(ValueError, match="near-field scan, which is not supported"):
-        read(path)
+    scan = read(path)
+    assert scan.geometry.near_field and scan.geometry.magnification == 1
+    assert scan.geometry.pixel_size_m == pytest.approx(make_scan().geometry.detector_pixel_m(scan.size))
 
 
 def test_matlab_pixels_that_are_not_square_are_refused(tmp_path):

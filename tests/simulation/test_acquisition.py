@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from ptychoflow.config import Detector, ObjectRecipe, ProbeRecipe, Trajectory
-from ptychoflow.core.scan import Scan
+from ptychoflow.core.scan import Geometry, Scan
 from ptychoflow.io.scan_cxi import read_scan
 from ptychoflow.physics.patches import place_patches
-from ptychoflow.physics.propagation import near_field
 from ptychoflow.simulation import acquisition as experiments
 from ptychoflow.simulation.acquisition import Experiment, cut_labels, from_simulation, simulate_multiple_experiments
 from ptychoflow.simulation.objects import make_object
@@ -19,6 +18,7 @@ from ptychoflow.simulation.scan_paths import make_trajectory
 from ..physics import oracle
 
 SIZE, SHAPE = 32, (80, 110)
+NEAR_FIELD = Geometry(1e-7, 1e-10, 1e-3, "near_field")
 
 
 def _object(**settings) -> np.ndarray:
@@ -119,8 +119,7 @@ def test_a_fly_scan_is_the_mean_over_its_exposures():
 
 
 def test_the_near_field_can_be_simulated_too():
-    propagate = near_field(SIZE, 1e-7, 1e-10, 1e-3)
-    expected = _expected(Experiment(_phase_object(), _probe(), _positions()[:4], propagate=propagate))
+    expected = _expected(Experiment(_phase_object(), _probe(), _positions()[:4], geometry=NEAR_FIELD))
     assert expected.sum((1, 2)) == pytest.approx(1e5, rel=1e-5)
 
 
@@ -204,7 +203,7 @@ def test_bad_requests_are_errors():
     "settings",
     [
         {},
-        {"propagate": near_field(SIZE, 1e-7, 1e-10, 1e-3)},
+        {"geometry": NEAR_FIELD},
         {"exposures": np.array([[-0.4, 0.2], [0.4, -0.2]]), "detector": Detector(point_spread_px=1.0, dark_counts=0.5)},
     ],
     ids=["far field", "near field", "fly scan on a real detector"],

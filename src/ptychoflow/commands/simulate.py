@@ -57,7 +57,7 @@ def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | 
     logger.info("made %s of %s px and %d positions", simulation.object.name, image.shape, len(true))
     mask = detector_mask(simulation.detector, simulation.size, seed)
     beam = draw_beam_variation(simulation.beam, len(true), seeded_rng(seed, "beam"))
-    experiment = Experiment(image, modes, true, exposure_points(path), simulation.detector, mask, seed, beam=beam)
+    experiment = Experiment(image, modes, true, exposure_points(path), simulation.detector, mask, seed, geometry, beam)
     metadata = {
         "photons_requested": simulation.photons_per_pattern,
         "beam_diameter_px": diameter,

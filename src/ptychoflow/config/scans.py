@@ -215,6 +215,10 @@ class BeamStability(Section):
         return self
 
 
+Propagation = Literal["far_field", "near_field"]
+"""How a wave gets from the sample to the detector."""
+
+
 class NominalGeometry(Section):
     """Geometry of a simulated scan, or of a file that carries none. The report marks it as nominal."""
 
@@ -224,6 +228,22 @@ class NominalGeometry(Section):
     """Distance from sample to detector, m."""
     detector_pixel_m: PositiveFloat
     """Side of a detector pixel, m."""
+    propagation: Propagation = "far_field"
+    """Propagation from the sample to the detector: `far_field`, or `near_field`, by the angular spectrum."""
+    focus_distance_m: PositiveFloat | None = None
+    """Distance from the focus of a cone beam to the sample in the near field, m, which magnifies. None is a parallel
+    beam."""
+
+    @model_validator(mode="after")
+    def _focus_acts(self) -> "NominalGeometry":
+        _check_focus(self.propagation, self.focus_distance_m)
+        return self
+
+
+def _check_focus(propagation: str | None, focus_distance_m: float | None) -> None:
+    """Refuse the distance of a focus that nothing reads."""
+    if focus_distance_m is not None and propagation != "near_field":
+        raise ValueError("focus_distance_m acts in the near field only: set propagation: near_field, or remove it")
 
 
 class Simulation(Section):
@@ -268,11 +288,18 @@ class MeasuredGeometry(Section):
     pixel_size_m: PositiveFloat | None = None
     """Side of an object pixel, m, for patterns of the size in the file. It follows from the other three where they are
     known."""
+    propagation: Propagation | None = None
+    """Propagation from the sample to the detector: `far_field`, or `near_field`, where a pattern is a blurred shadow of
+    the sample. None is what the file says, or else the far field."""
+    focus_distance_m: PositiveFloat | None = None
+    """Distance from the focus of a cone beam to the sample in the near field, m, which magnifies. None is what the file
+    says, or else a parallel beam."""
 
     @model_validator(mode="after")
     def _one_wavelength(self) -> "MeasuredGeometry":
         if self.energy_ev is not None and self.wavelength_m is not None:
             raise ValueError("give energy_ev or wavelength_m, not both")
+        _check_focus(self.propagation, self.focus_distance_m)
         return self
 
 
@@ -369,6 +396,14 @@ class Keys(Section):
     """Object, complex, for `object_is_ground_truth`."""
 
 
+FAR_FIELD_SETTINGS = {
+    "zero_frequency": "they have no direct beam, remove it",
+    "defocus_m": "give the distance from focus to sample as geometry.focus_distance_m",
+    "zone_plate": "their initial probe follows from the mean pattern, remove it",
+}
+"""Settings of a source that act on far-field patterns only, and what to do instead."""
+
+
 class Source(Section):
     """A measured scan (read by `convert`). `ptychoflow inspect FILE` writes one that is ready to use."""
 
@@ -434,6 +469,15 @@ class Source(Section):
             raise ValueError(
                 f"file: with url expected the name of the download in the data cache, such as scan.h5, got {self.file}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _far_field_settings_act(self) -> "Source":
+        if self.geometry is None or self.geometry.propagation != "near_field":
+            return self
+        for name, remedy in FAR_FIELD_SETTINGS.items():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} does not act on near-field patterns: {remedy}")
         return self
 
     def files(self) -> list[str]:

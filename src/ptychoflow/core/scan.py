@@ -1,7 +1,8 @@
 """A scan: diffraction patterns, positions, probe and geometry, with the checks that every scan must pass."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -18,22 +19,31 @@ LARGEST_COUNT = 2.0**53
 
 @dataclass(frozen=True)
 class Geometry:
-    """Wavelength, distance and pixel size; with the side of a pattern they determine all other lengths.
+    """Wavelength, distances and pixel size; with the side of a pattern they determine all other lengths.
 
     Attributes:
-        pixel_size_m: side of an object pixel, m.
+        pixel_size_m: side of an object pixel, m; in the near field that of a detector pixel over the magnification.
         wavelength_m: wavelength, m; for electrons the de Broglie wavelength.
         detector_distance_m: distance from sample to detector, m.
+        propagation: ``far_field``, or ``near_field`` where the detector is so near that a pattern is a blurred shadow.
+        focus_distance_m: distance from the focus of a cone beam to the sample in the near field, m; None for a parallel
+            beam.
     """
 
     pixel_size_m: float
     wavelength_m: float
     detector_distance_m: float
+    propagation: Literal["far_field", "near_field"] = "far_field"
+    focus_distance_m: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not (np.isfinite(value) and value > 0):
+            if name != "propagation" and value is not None and not (np.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}, expected a positive length in metres")
+        if self.propagation not in ("far_field", "near_field"):
+            raise ValueError(f"propagation is {self.propagation!r}, expected far_field or near_field")
+        if self.focus_distance_m is not None and not self.near_field:
+            raise ValueError("focus_distance_m is that of a near-field scan: set propagation to near_field")
 
     @classmethod
     def from_detector(
@@ -48,9 +58,47 @@ class Geometry:
         """Photon energy E of this wavelength, eV."""
         return PLANCK_J_S * SPEED_OF_LIGHT_M_S / (self.wavelength_m * ELEMENTARY_CHARGE_C)
 
+    @property
+    def near_field(self) -> bool:
+        """True for patterns of the near field."""
+        return self.propagation == "near_field"
+
+    @property
+    def magnification(self) -> float:
+        """Magnification M = (z1 + z2) / z1 of a near-field pattern by its cone beam, 1 for a parallel beam."""
+        z1 = self.focus_distance_m
+        return 1.0 if z1 is None else (z1 + self.detector_distance_m) / z1
+
+    @property
+    def effective_distance_m(self) -> float:
+        """Distance z1 z2 / (z1 + z2) over which a parallel beam makes the same near-field pattern, m."""
+        return self.detector_distance_m / self.magnification
+
+    def lengths(self) -> dict[str, float | str]:
+        """Return the attributes for files; those of the near field only where they hold something."""
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return values if self.near_field else {name: v for name, v in values.items() if name != "propagation"}
+
     def detector_pixel_m(self, size: int) -> float:
         """Return the side of a detector pixel for patterns of ``size`` px, m."""
+        if self.near_field:
+            return self.pixel_size_m * self.magnification
         return self.wavelength_m * self.detector_distance_m / (size * self.pixel_size_m)
+
+
+def near_field_geometry(
+    detector_pixel_m: float, wavelength_m: float, detector_distance_m: float, focus_distance_m: float | None = None
+) -> Geometry:
+    """Make the geometry of near-field patterns, whose object pixel is a detector pixel over the magnification.
+
+    Args:
+        detector_pixel_m: side of a detector pixel, m.
+        wavelength_m: wavelength, m.
+        detector_distance_m: distance from sample to detector, m.
+        focus_distance_m: distance from focus to sample, m; None for a parallel beam.
+    """
+    narrow = Geometry(detector_pixel_m, wavelength_m, detector_distance_m, "near_field", focus_distance_m)
+    return replace(narrow, pixel_size_m=detector_pixel_m / narrow.magnification)
 
 
 @dataclass(frozen=True)
@@ -167,7 +215,9 @@ def check_photons(scan: Scan, measured: float) -> None:
         measured: mean counts per pattern on valid pixels, photons.
     """
     power = np.sum(np.abs(np.fft.fft2(scan.probe, norm="ortho")) ** 2, axis=0)
-    on_mask = float(power.sum() if scan.mask is None else power[np.fft.ifftshift(scan.mask)].sum())
+    # ASSUME in the near field that the mask leaves out as much of the pattern as of all photons
+    mask = None if scan.geometry.near_field else scan.mask
+    on_mask = float(power.sum() if mask is None else power[np.fft.ifftshift(mask)].sum())
     if not on_mask * MIN_TRANSMISSION <= measured <= scan.photons * MAX_TRANSMISSION:
         logger.warning(
             "%s: mean counts per pattern %.3g, but the probe carries %.3g photons; scale the probe to sqrt(photons)",

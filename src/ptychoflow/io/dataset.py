@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO, NamedTuple
+from typing import Annotated, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import xxhash
@@ -58,6 +58,8 @@ class Lengths(Schema):
     pixel_size_m: float
     wavelength_m: float
     detector_distance_m: float
+    propagation: Literal["far_field", "near_field"] = "far_field"
+    focus_distance_m: float | None = None
 
 
 class ArrayEntry(Schema):
@@ -112,7 +114,7 @@ def write_dataset(
         manifest = {
             "format": FORMAT,
             "name": scan.name,
-            "geometry": vars(scan.geometry),
+            "geometry": scan.geometry.lengths(),
             "truth_origin": None if scan.truth is None else list(scan.truth.origin),
             "metadata": scan.metadata | {"photons_measured": total / len(scan)},
             "arrays": arrays,

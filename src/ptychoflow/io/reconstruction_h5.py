@@ -8,12 +8,12 @@ import numpy as np
 
 from ..core.instrument import Instrument
 from ..core.reconstruction import Reconstruction
-from ..core.scan import Geometry
 from .atomic import atomic_file, size_of
 from .metadata import parse_metadata
 from .ptychodus_product import Product, fill_hdf5, half_pixel
 from .regular_file import check_regular
 from .safe_hdf5 import Hdf5, read_hdf5
+from .scan_cxi import geometry_from
 
 OURS = "ptychoflow"
 """Group of the arrays that a product of ptychodus has no place for."""
@@ -52,6 +52,7 @@ def product_of(reconstruction: Reconstruction) -> Product:
         comments="written by ptychoflow" + (f"; partial: {metadata['partial']}" if "partial" in metadata else ""),
         distance_m=geometry.detector_distance_m,
         energy_ev=geometry.energy_ev,
+        far_field=not geometry.near_field,
         photons=photons,
         photon_counts=None if probe_scale is None else photons * np.asarray(probe_scale, np.float64) ** 2,
         opr_weights=_opr_weights(reconstruction.instrument),
@@ -93,9 +94,7 @@ def read_reconstruction(path: Path) -> Reconstruction:
 
 def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
     group.attrs.update({"format": 2, "metadata": json.dumps(reconstruction.metadata), "origin": reconstruction.origin})
-    group.attrs.update(
-        {"wavelength_m": reconstruction.geometry.wavelength_m, "pixel_size_m": reconstruction.geometry.pixel_size_m}
-    )
+    group.attrs.update(reconstruction.geometry.lengths())
     group["positions"] = reconstruction.positions
     group.create_dataset("weight", data=np.asarray(reconstruction.weight, np.float32), compression="lzf")
     group.create_dataset("coverage", data=reconstruction.coverage, compression="lzf")
@@ -119,9 +118,8 @@ def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
 
 
 def _reconstruction_from(file: Hdf5) -> Reconstruction:
-    names = (f"{OURS}@pixel_size_m", f"{OURS}@wavelength_m", "@detector_object_distance_m")
-    lengths = [file.number(name) for name in names]
-    if OURS not in file or None in lengths:
+    geometry = geometry_from(file, OURS, "@detector_object_distance_m")
+    if OURS not in file or geometry is None:
         raise ValueError(f"{file.path} is not a ptychoflow reconstruction or is damaged: {REMEDY}")
     origin = np.asarray(file.attribute(OURS, "origin"))
     if origin.shape != (2,) or origin.dtype.kind not in "uif":
@@ -132,7 +130,7 @@ def _reconstruction_from(file: Hdf5) -> Reconstruction:
         origin=(float(y), float(x)),
         probe=file.array("probe", 4, kinds="c")[0],
         positions=file.array(f"{OURS}/positions", 2, kinds="f"),
-        geometry=Geometry(*(float(length or 0) for length in lengths)),
+        geometry=geometry,
         weight=file.array(f"{OURS}/weight", 2, kinds="f"),
         coverage=file.array(f"{OURS}/coverage", 2, kinds="b"),
         probe_scale=_optional(file, "probe_scale", 1, "f"),

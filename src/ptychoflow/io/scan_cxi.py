@@ -51,7 +51,7 @@ def write_scan(path: Path, scan: Scan, chunks: Iterable[np.ndarray] | None = Non
         file["entry_1/data_1/translation"] = h5py.SoftLink("/entry_1/sample_1/geometry_1/translation")
         ours = file.create_group("entry_1/ptychoflow")
         ours.attrs.update({"name": scan.name, "format": 2, "metadata": json.dumps(scan.metadata)})
-        ours.attrs.update({"wavelength_m": scan.geometry.wavelength_m, "pixel_size_m": scan.geometry.pixel_size_m})
+        ours.attrs.update(scan.geometry.lengths())
         ours.create_dataset("probe", data=scan.probe.astype(np.complex64)).attrs["unit"] = "sqrt(photons)"
         ours.create_dataset("positions", data=scan.positions).attrs["unit"] = "object pixels (y, x)"
         if scan.truth is not None:
@@ -131,19 +131,30 @@ def _scan_from(file: Hdf5) -> Scan:
     """Read everything but the counts, which are zeros of the right shape and dtype."""
     data = _counts_of(file)
     bad = file.array(f"{DETECTOR}/mask", 2, kinds="uib") != 0
-    lengths = [file.number(name) for name in (f"{OURS}@pixel_size_m", f"{OURS}@wavelength_m", f"{DETECTOR}/distance")]
-    if None in lengths or f"{OURS}/positions" not in file:
+    geometry = geometry_from(file, OURS, f"{DETECTOR}/distance")
+    if geometry is None or f"{OURS}/positions" not in file:
         raise ValueError(f"{file.path} is not a ptychoflow scan or is damaged: {REMEDY}")
     return Scan(
         counts=np.broadcast_to(np.zeros((), data.dtype), data.shape),
         positions=file.array(f"{OURS}/positions", 2, kinds="f").astype(np.float64),
         probe=file.array(f"{OURS}/probe", 3, kinds="c"),
-        geometry=Geometry(*(float(length or 0) for length in lengths)),
+        geometry=geometry,
         mask=~bad if bad.any() else None,
         truth=_truth_from(file) if f"{OURS}/truth" in file else None,
         name=file.text(f"{OURS}@name"),
         metadata=parse_metadata(file.text(f"{OURS}@metadata"), str(file.path), REMEDY),
     )
+
+
+def geometry_from(file: Hdf5, group: str, distance: str) -> Geometry | None:
+    """Read the geometry from the attributes of a group, and the distance of the detector; None if any is missing."""
+    lengths = [file.number(name) for name in (f"{group}@pixel_size_m", f"{group}@wavelength_m", distance)]
+    if None in lengths:
+        return None
+    pixel_m, wavelength_m, distance_m = (float(length or 0) for length in lengths)
+    if not file.text(f"{group}@propagation").startswith("near"):
+        return Geometry(pixel_m, wavelength_m, distance_m)
+    return Geometry(pixel_m, wavelength_m, distance_m, "near_field", file.number(f"{group}@focus_distance_m"))
 
 
 def _counts_of(file: Hdf5) -> h5py.Dataset:

@@ -13,10 +13,10 @@ from ..core.reconstruction import Reconstruction
 from ..io.count_reader import CountReader
 from ..physics.data_fidelity import amplitude_error
 from ..physics.detector_response import point_spread_matrix
-from ..physics.forward_model import expected_counts, probe_spectrum, shift_probe, shift_spectrum
+from ..physics.forward_model import expected_counts, in_detector_frame, probe_spectrum, shift_probe, shift_spectrum
 from ..physics.patches import cut_windows, split_positions
 from ..physics.probe_variations import vary_probe
-from ..physics.propagation import far_field_corner, to_corner
+from ..physics.propagation import FAR_FIELD, Propagator, propagator_of, to_corner
 
 BLOCK = 32
 """Patterns computed at a time: small enough for a processor's cache."""
@@ -44,6 +44,7 @@ def expected_patterns(
     positions: np.ndarray,
     probe_scale: np.ndarray | None = None,
     instrument: Instrument = IDEAL,
+    propagate: Propagator = FAR_FIELD,
 ) -> Iterator[np.ndarray]:
     """Compute the expected counts of a reconstruction's patterns, in blocks.
 
@@ -54,6 +55,7 @@ def expected_patterns(
         positions: px, ``(J, 2)``.
         probe_scale: amplitude of the probe at each pattern relative to ``probe``, ``(J,)``; 1 without it.
         instrument: variations of the probe at these patterns, background, point spread.
+        propagate: from exit waves to the detector, as ``propagator_of`` makes it of a geometry.
 
     Yields:
         Expected counts, float32, ``(b, N, N)`` with b up to :data:`BLOCK`, zero frequency at the centre.
@@ -69,7 +71,9 @@ def expected_patterns(
         if probe_scale is not None:
             probes = probes * torch.from_numpy(probe_scale[part])[:, None, None, None]
         windows = cut_windows(padded, corners[part], size)
-        expected = expected_counts(windows, probes, background, far_field_corner, point_spread)
+        expected = expected_counts(
+            windows, probes, background, in_detector_frame(propagate, subpixel_shift[part]), point_spread
+        )
         yield torch.fft.fftshift(expected, dim=(-2, -1)).numpy()
 
 
@@ -83,6 +87,7 @@ def expected_by(reconstruction: Reconstruction, patterns: Sequence[int] | slice 
         reconstruction.positions[patterns],
         None if scale is None else scale[patterns],
         reconstruction.instrument.at_patterns(patterns),
+        propagator_of(reconstruction.geometry, reconstruction.probe.shape[-1]),
     )
 
 

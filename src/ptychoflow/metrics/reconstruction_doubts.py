@@ -9,7 +9,7 @@ from ..core.doubt import Doubt, join_doubts
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
 from ..io.count_reader import CountReader
-from ..physics.forward_model import shift_probe
+from ..physics.forward_model import in_detector_frame, shift_probe
 from ..physics.kernels.pie import (
     exit_wave_update_,
     modulus_and_residual,
@@ -18,7 +18,7 @@ from ..physics.kernels.pie import (
     take_windows,
 )
 from ..physics.patches import split_positions
-from ..physics.propagation import far_field_corner, far_field_corner_inverse, to_corner
+from ..physics.propagation import propagator_of, to_corner
 from ..preprocessing.order_doubts import doubt_order
 from ..preprocessing.probe_guess import GUESS
 from .data_consistency import DataConsistency, compare_counts, expected_patterns
@@ -104,7 +104,14 @@ def _counts(scan: Scan, numbers: np.ndarray) -> np.ndarray:
 
 def _expected(found: Reconstruction, numbers: np.ndarray):
     scale = None if found.probe_scale is None else found.probe_scale[numbers]
-    return expected_patterns(found.object, found.origin, found.probe, found.positions[numbers], scale)
+    return expected_patterns(
+        found.object,
+        found.origin,
+        found.probe,
+        found.positions[numbers],
+        scale,
+        propagate=propagator_of(found.geometry, found.probe.shape[-1]),
+    )
 
 
 def _doubts_of_fano(expected: np.ndarray, counts: np.ndarray, valid: np.ndarray, usual: float) -> list[Doubt]:
@@ -174,14 +181,15 @@ def _position_steps(scan: Scan, found: Reconstruction, counts: np.ndarray, numbe
     canvas, modes = torch.from_numpy(image), torch.from_numpy(np.ascontiguousarray(found.probe, np.complex64))
     scales = np.ones(len(scan)) if found.probe_scale is None else found.probe_scale
     scale = torch.from_numpy(scales[numbers].astype(np.float32))[:, None, None, None]
-    steps = []
+    propagator, steps = propagator_of(scan.geometry, size).to("cpu"), []
     for batch in torch.arange(len(numbers)).split(32):
         probes = shift_probe(modes, shifts[batch]) * scale[batch]
         windows = take_windows(canvas, first[batch], size)
-        waves = far_field_corner(windows[:, None] * probes)
+        propagate = in_detector_frame(propagator, shifts[batch])
+        waves = propagate(windows[:, None] * probes)
         modulus, residual = modulus_and_residual(waves, amplitude, batch)
         residual = residual if mask is None else residual * mask
-        updates = far_field_corner_inverse(exit_wave_update_(waves, modulus, residual))
+        updates = propagate.adjoint(exit_wave_update_(waves, modulus, residual))
         numerator, probe_intensity = object_update_terms(probes, updates)
         steps.append(_solve(position_normal_equations(probe_intensity, windows, numerator).double()))
     return torch.cat(steps).numpy()

@@ -13,6 +13,7 @@ from ..core.reconstruction import Reconstruction
 from ..core.scan import GroundTruth, Scan
 from ..io.count_reader import CountReader
 from ..io.reconstruction_h5 import read_reconstruction
+from ..physics.propagation import propagator_of
 from .alignment import Aligned, align, normalise_gauge, twin_correlation
 from .data_consistency import DataConsistency, compare_counts, expected_by, expected_patterns, raster_artifact_ratio
 from .frc import ring_correlation
@@ -85,9 +86,10 @@ def check_ground_truth(scan: Scan, refined: Reconstruction) -> None:
         "ground truth": (np.asarray(scan.truth.object), scan.truth.origin),
         "uniform": (uniform_object(refined).object, refined.origin),
     }
+    propagate = propagator_of(scan.geometry, scan.size)
     r_factor = {
         name: compare_counts(
-            expected_patterns(image, origin, scan.probe, positions[sampled]), counts, scan.mask
+            expected_patterns(image, origin, scan.probe, positions[sampled], propagate=propagate), counts, scan.mask
         ).r_factor
         for name, (image, origin) in candidates.items()
     }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .forward_model import intensity
-from .propagation import far_field_corner, far_field_corner_inverse
+from .propagation import FAR_FIELD, Propagator
 
 RIDGE = 0.02
 """Regularisation: fraction of the greatest illumination added to it where it divides."""
@@ -43,7 +43,12 @@ class Estimate:
 
 
 def backproject(
-    amplitude: Tensor, probes: Tensor, mask: Tensor | None = None, iterations: int = 1, start: Tensor | None = None
+    amplitude: Tensor,
+    probes: Tensor,
+    mask: Tensor | None = None,
+    iterations: int = 1,
+    start: Tensor | None = None,
+    propagate: Propagator = FAR_FIELD,
 ) -> Estimate:
     """Back-project the counts of each group through its probes, by the modulus constraint on all patterns at once.
 
@@ -56,6 +61,7 @@ def backproject(
         mask: 1 where a pixel is valid, broadcastable to ``amplitude``; others keep the expected amplitude.
         iterations: number of steps; the first from a uniform object is undamped, the others are damped.
         start: initial object, ``(B, N, N)``; uniform, 1, without it.
+        propagate: from exit waves to the detector, and its adjoint ``F^-1``.
 
     Returns:
         The estimate; it carries no gradient.
@@ -71,26 +77,30 @@ def backproject(
         for step in range(iterations):
             damping = 1.0 if start is None and step == 0 else DAMPING
             ahead = canvas + MOMENTUM * velocity
-            velocity = MOMENTUM * velocity + damping * gain * _updates(ahead, amplitude, probes, conjugate, mask).sum(1)
+            velocity = MOMENTUM * velocity + damping * gain * _updates(
+                ahead, amplitude, probes, conjugate, mask, propagate
+            ).sum(1)
             canvas = canvas + velocity
         own_gain = 1 / (probe_intensity + RIDGE * probe_intensity.amax((-2, -1), keepdim=True))
-        updates = own_gain * _updates(canvas, amplitude, probes, conjugate, mask)
+        updates = own_gain * _updates(canvas, amplitude, probes, conjugate, mask, propagate)
         return Estimate(canvas, updates, probe_intensity / greatest[:, None])
 
 
-def _updates(canvas: Tensor, amplitude: Tensor, probes: Tensor, conjugate: Tensor, mask: Tensor | None) -> Tensor:
+def _updates(
+    canvas: Tensor, amplitude: Tensor, probes: Tensor, conjugate: Tensor, mask: Tensor | None, propagate: Propagator
+) -> Tensor:
     """Compute the numerator of each pattern's object update, ``sum_m conj(P) F^-1[(A / |F P e| - 1) F P e]``.
 
     ``A / |F P e| - 1`` by one reciprocal square root, which rounds otherwise than ``residual / modulus`` of the rPIE
     engine's modulus constraint; all in place, without gradients.
     """
-    wave = far_field_corner(canvas[:, None, None] * probes)
+    wave = propagate(canvas[:, None, None] * probes)
     # in place, because allocating six results of this size takes as long as computing them
     factor = _sum_modes(intensity(wave)).clamp_min_(1e-12).rsqrt_().mul_(amplitude).sub_(1)
     if mask is not None:
         factor.mul_(mask)
     torch.view_as_real(wave).mul_(factor[:, :, None, :, :, None])  # as complex numbers they would be copied first
-    return _sum_modes(far_field_corner_inverse(wave).mul_(conjugate))
+    return _sum_modes(propagate.adjoint(wave).mul_(conjugate))
 
 
 def _sum_modes(waves: Tensor) -> Tensor:

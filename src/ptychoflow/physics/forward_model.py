@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .detector_response import spread_counts
-from .propagation import far_field
+from .propagation import Propagator, far_field
 
 
 def shift_probe(probe: Tensor, shift: Tensor) -> Tensor:
@@ -71,6 +71,28 @@ def fourier_ramp(shift: Tensor, size: int, dtype: torch.dtype) -> Tensor:
     ramp = torch.polar(torch.ones_like(angle), angle)
     ramp = ramp.to(torch.complex128 if dtype == torch.float64 else torch.complex64)
     return ramp[..., 0, :, None] * ramp[..., 1, None, :]
+
+
+def in_detector_frame(propagate: Propagator, shift: Tensor) -> Propagator:
+    """Return the propagator for exit waves of a shifted probe, ``P(r - d) O(r)``, that keeps the probe on the detector.
+
+    In an experiment the probe stands still and the object moves: the exit wave is ``P(r) O(r + d)``, the same one moved
+    back by d. No pattern of the far field shows that difference; one of the near field moves with it. Moving it back is
+    a phase ramp in the transfer function: the object is not interpolated, and the shift acts on one side only.
+
+    Args:
+        propagate: of the geometry.
+        shift: ``(y, x)`` px that the probe was shifted by, ``(..., 2)``.
+
+    Returns:
+        The propagator for waves ``(..., M, N, N)``.
+    """
+    if propagate.transfer is None:
+        return propagate
+    dtype = propagate.transfer.real.dtype
+    return Propagator(
+        propagate.transfer * fourier_ramp(shift, propagate.transfer.shape[-1], dtype)[..., None, :, :].conj()
+    )
 
 
 def expected_counts(

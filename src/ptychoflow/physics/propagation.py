@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..core.scan import Geometry
+
 
 def far_field(wave: Tensor) -> Tensor:
     """Propagate to the far field: unitary, centred Fourier transform of the last two axes.
@@ -163,6 +165,10 @@ class Propagator:
         """
         return far_field_corner(wave) if self.transfer is None else _filter(wave, self.transfer)
 
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.complex64) -> "Propagator":
+        """Return the propagator on a device, for waves of that precision."""
+        return self if self.transfer is None else Propagator(self.transfer.to(device, dtype))
+
     def adjoint(self, wave: Tensor) -> Tensor:
         """Propagate back from the detector: the adjoint, and the inverse within the band limit.
 
@@ -199,6 +205,17 @@ def near_field_propagator(size: int, pixel_size_m: float, wavelength_m: float, d
     ramp = torch.polar(torch.ones_like(angle), angle)
     transfer = angular_spectrum(size, pixel_size_m, wavelength_m, distance_m)
     return Propagator(transfer * ramp[:, None] * ramp)
+
+
+def propagator_of(geometry: Geometry, size: int) -> Propagator:
+    """Make the propagator of a geometry for patterns of ``size`` px.
+
+    The Fresnel scaling theorem: a cone beam makes the pattern of a parallel beam over the effective distance,
+    magnified; the probe is the wave at the sample without the curvature of the cone.
+    """
+    if not geometry.near_field:
+        return FAR_FIELD
+    return near_field_propagator(size, geometry.pixel_size_m, geometry.wavelength_m, geometry.effective_distance_m)
 
 
 def _filter(wave: Tensor, transfer: Tensor) -> Tensor:

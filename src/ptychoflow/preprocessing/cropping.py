@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ..core.scan import Geometry, GroundTruth, Scan
+from ..core.scan import GroundTruth, Scan
 
 
 def crop(scan: Scan, size: int) -> Scan:
@@ -12,6 +12,7 @@ def crop(scan: Scan, size: int) -> Scan:
 
     A smaller detector resolves less: the object pixel grows by N / size, so positions in pixels shrink by as much. The
     probe keeps the photons that fall on the remaining detector area. The ground truth is low-passed to the new pixel.
+    In the near field a smaller detector sees less of the sample, at the same pixel: the probe is cut alike.
 
     Args:
         scan: patterns of ``(N, N)`` px.
@@ -24,17 +25,17 @@ def crop(scan: Scan, size: int) -> Scan:
         raise ValueError(
             f"packing.crop is {size} px, but the patterns of {scan.name} have {scan.size} px: crop to less"
         )
-    shrink = size / scan.size
+    shrink = 1.0 if scan.geometry.near_field else size / scan.size
     window = centre(scan.size, size)
     geometry = scan.geometry
     return dataclasses.replace(
         scan,
         counts=scan.counts[:, window, window],
         positions=scan.positions * shrink,
-        probe=resize_far_field(scan.probe, size),
+        probe=(resize_near_field if scan.geometry.near_field else resize_far_field)(scan.probe, size),
         mask=None if scan.mask is None else scan.mask[window, window],
-        truth=None if scan.truth is None else _resample_truth(scan.truth, shrink),
-        geometry=Geometry(geometry.pixel_size_m / shrink, geometry.wavelength_m, geometry.detector_distance_m),
+        truth=scan.truth if scan.truth is None or shrink == 1 else _resample_truth(scan.truth, shrink),
+        geometry=dataclasses.replace(geometry, pixel_size_m=geometry.pixel_size_m / shrink),
         metadata=scan.metadata | {"cropped_from_px": scan.size},
     )
 
@@ -64,6 +65,22 @@ def resize_far_field(probe: np.ndarray, size: int) -> np.ndarray:
     resized[..., centre(size, common), centre(size, common)] = wave[..., centre(old, common), centre(old, common)]
     resized = np.fft.ifft2(np.fft.ifftshift(resized, axes=axes), norm="ortho")
     return np.fft.fftshift(resized, axes=axes).astype(np.complex64)
+
+
+def resize_near_field(probe: np.ndarray, size: int) -> np.ndarray:
+    """Return the probe for a near-field detector of ``size`` pixels of the same width: cut, or padded with zeros.
+
+    Args:
+        probe: modes, ``(M, N, N)``.
+        size: side of the other detector, px.
+
+    Returns:
+        Modes, complex64, ``(M, size, size)``.
+    """
+    old, common = probe.shape[-1], min(probe.shape[-1], size)
+    resized = np.zeros((*probe.shape[:-2], size, size), np.complex64)
+    resized[..., centre(size, common), centre(size, common)] = probe[..., centre(old, common), centre(old, common)]
+    return resized
 
 
 def coarsen_far_field(probe: np.ndarray, factor: int) -> np.ndarray:

@@ -3,8 +3,10 @@
 import math
 
 import numpy as np
+import torch
 
 from ..core.scan import Geometry
+from ..physics.propagation import propagator_of, to_corner
 
 AXES = (-2, -1)
 GUESS = "guess"
@@ -24,12 +26,14 @@ def guess_probe(
         mean: mean pattern, ``(N, N)``, counts: the intensity of the aperture, unless ``aperture_rad`` is given.
         geometry: pixel size and wavelength.
         defocus_m: from focus to sample along the beam, m; None for a sample in focus.
-        aperture_rad: half angle of the beam, rad.
+        aperture_rad: half angle of the beam, rad. The near field needs neither.
         central_stop: diameter of a central stop as a fraction of that of the aperture.
 
     Returns:
         One mode, complex64, ``(1, N, N)``.
     """
+    if geometry.near_field:
+        return _near_field_guess(mean, geometry)
     size = len(mean)
     frequency = np.fft.fftshift(np.fft.fftfreq(size, geometry.pixel_size_m))
     squared = frequency[:, None] ** 2 + frequency**2
@@ -43,6 +47,16 @@ def guess_probe(
     wave = amplitude * np.exp(-1j * np.pi * geometry.wavelength_m * (defocus_m or 0.0) * squared)
     probe = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(wave), norm="ortho"))
     return in_photons(probe[None], float(mean.sum()))
+
+
+def _near_field_guess(mean: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Return the amplitude of the mean pattern, propagated back to the sample, ``(1, N, N)``.
+
+    ASSUME the wave on the detector has the curvature of the cone beam alone, which effective lengths leave out.
+    """
+    wave = to_corner(torch.from_numpy(np.sqrt(mean)[None])).to(torch.complex64)
+    probe = propagator_of(geometry, len(mean)).adjoint(wave)
+    return in_photons(probe.numpy(), float(mean.sum()))
 
 
 def in_photons(probe: np.ndarray, photons: float) -> np.ndarray:

@@ -5,12 +5,14 @@ import itertools
 import math
 
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
 
 from ..core.doubt import Doubt, join_doubts
 from ..core.scan import Scan, is_invalid_count
 from ..io.count_reader import CountReader
-from .cropping import far_field_of
+from ..physics.forward_model import total_intensity
+from ..physics.propagation import propagator_of
 from .detector_pixels import displacement
 from .detector_statistics import fano_factor
 
@@ -68,6 +70,13 @@ def doubt_scan(scan: Scan) -> tuple[Doubt, ...]:
         _doubts_of_background(scan, sample, valid),
         () if reader is None else _doubts_of_frames(scan, reader, valid),
     )
+
+
+def _power_on_detector(scan: Scan) -> np.ndarray:
+    """Return the photons of the probe on each detector pixel before any sample absorbs some, ``(N, N)``."""
+    probe = torch.from_numpy(np.ascontiguousarray(scan.probe, np.complex64))
+    waves = propagator_of(scan.geometry, scan.size)(probe)
+    return np.fft.fftshift(total_intensity(waves).numpy().astype(np.float64))
 
 
 def _as_counts(values: np.ndarray) -> np.ndarray:
@@ -142,7 +151,7 @@ def _doubts_of_mask(scan: Scan, valid: np.ndarray) -> list[Doubt]:
     if scan.mask is None:
         return []
     masked = 1 - float(valid.mean())
-    power = np.sum(np.abs(far_field_of(scan.probe)) ** 2, axis=0)
+    power = _power_on_detector(scan)
     lost = float(power[~valid].sum() / power.sum())
     finding = f"the mask leaves out {masked:.1%} of the pixels and {lost:.0%} of the probe's photons"
     if masked > MAX_MASKED_PIXELS:
@@ -164,8 +173,10 @@ def _doubts_of_saturation(sample: np.ndarray, valid: np.ndarray) -> list[Doubt]:
 
 
 def _doubts_of_beam(scan: Scan, mean: np.ndarray, valid: np.ndarray) -> list[Doubt]:
-    """Doubt the centre of the patterns if they are displaced against the far field of the probe."""
-    power = np.sum(np.abs(far_field_of(scan.probe)) ** 2, axis=0)
+    """Doubt the centre of far-field patterns if they are displaced against the far field of the probe."""
+    if scan.geometry.near_field:
+        return []
+    power = _power_on_detector(scan)
     if power[~valid].sum() > 0.2 * power.sum() or not mean.any():
         return []
     y, x = displacement(mean, scan.probe, valid)
@@ -180,7 +191,7 @@ def _doubts_of_beam(scan: Scan, mean: np.ndarray, valid: np.ndarray) -> list[Dou
 
 
 def _doubts_of_transmission(scan: Scan, sample: np.ndarray, valid: np.ndarray) -> list[Doubt]:
-    power = np.sum(np.abs(far_field_of(scan.probe)) ** 2, axis=0)
+    power = _power_on_detector(scan)
     measured = float(sample[:, valid].sum(dtype=np.float64)) / len(sample)
     transmission = measured / max(float(power.sum() if scan.mask is None else power[valid].sum()), 1e-30)
     if scan.mask is not None and power[~valid].sum() > 0.2 * power.sum():
@@ -196,10 +207,10 @@ def _doubts_of_background(scan: Scan, sample: np.ndarray, valid: np.ndarray) -> 
 
     Speckle of a mean ``s`` has the variance ``s^2`` beside that of counting, a constant background has none.
     """
-    if len(sample) < 16 or valid.sum() < 64:
+    if len(sample) < 16 or valid.sum() < 64 or scan.geometry.near_field:  # only the far field has speckle
         return []
     counts = sample[:, valid].astype(np.float64)
-    mean, power = counts.mean(0), np.sum(np.abs(far_field_of(scan.probe)) ** 2, axis=0)[valid]
+    mean, power = counts.mean(0), _power_on_detector(scan)[valid]
     dark = mean <= np.quantile(mean, 0.25)
     level = float(mean[dark].mean())
     speckle = math.sqrt(max(float((counts[:, dark].var(0, ddof=1) - scan.fano_factor * mean[dark]).mean()), 0))

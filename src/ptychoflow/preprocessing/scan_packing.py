@@ -185,7 +185,7 @@ def scan_fingerprint(scan: Scan, counts_checksum: str) -> str:
     origin = None if scan.truth is None else scan.truth.origin
     fields = {
         "name": scan.name,
-        "geometry": vars(scan.geometry),
+        "geometry": scan.geometry.lengths(),
         "metadata": scan.metadata,
         "counts": counts,
         "origin": origin,

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..core.arrays import as_tensor
 from ..core.scan import Scan
 from ..io.count_reader import CountReader
-from ..physics.propagation import far_field_corner, far_field_corner_inverse, to_corner
+from ..physics.propagation import propagator_of, to_corner
 from ..runtime.memory import check_memory
 from .cropping import centroid, crop
 
@@ -111,16 +111,17 @@ def _reconstruct_trials(scan: Scan, positions: Tensor, epochs: int, seed: int) -
     windows = objects.unfold(1, size, 1).unfold(2, size, 1)
     probes = torch.from_numpy(scan.probe.astype(np.complex64)).expand(sets, -1, -1, -1).clone()
     errors, rows = torch.zeros(sets, len(scan)), torch.arange(sets)
+    propagate = propagator_of(scan.geometry, size)
     shuffled = torch.Generator().manual_seed(seed)
     for epoch in range(epochs):
         for j in torch.randperm(len(scan), generator=shuffled).tolist():
             y, x = corners[:, j].unbind(-1)
             patches = windows[rows, y, x]
-            waves = far_field_corner(patches[:, None] * probes)
+            waves = propagate(patches[:, None] * probes)
             modelled = (waves.real.square() + waves.imag.square()).sum(1).clamp_min(1e-8).sqrt()
             errors[:, j] = ((modelled - amplitudes[j]).square() * mask).sum((-2, -1))
             gain = torch.where(mask > 0, amplitudes[j] / modelled, 1.0) - 1
-            exit_wave_update = far_field_corner_inverse(waves * gain[:, None])
+            exit_wave_update = propagate.adjoint(waves * gain[:, None])
             windows[rows, y, x] = patches + _rpie_update(probes, exit_wave_update).sum(1)
             if epoch > 0:
                 probes = probes + _rpie_update(patches[:, None], exit_wave_update)

@@ -8,10 +8,10 @@ import numpy as np
 
 from ..config import MeasuredGeometry, Source
 from ..core.frame_selection import selected_patterns
-from ..core.scan import Geometry, GroundTruth, Scan, smallest_dtype
+from ..core.scan import Geometry, GroundTruth, Scan, near_field_geometry, smallest_dtype
 from ..core.wavelengths import Radiation, electron_wavelength_m, photon_wavelength_m, wavelength_of
 from ..io.lazy_stack import Stack
-from ..preprocessing.cropping import centroid, resize_far_field
+from ..preprocessing.cropping import centroid, resize_far_field, resize_near_field
 from ..preprocessing.position_transform import oriented
 from ..preprocessing.probe_guess import GUESS, guess_probe, in_photons
 from .detector_view import (
@@ -165,7 +165,7 @@ def make_view(measurement: Measurement, source: Source) -> DetectorView:
         _report_mask(measurement, mask, flagged, mean_of_valid(np.where(flagged, np.zeros((), sample.dtype), sample)))
     corner = _corner(measurement, source, mean)
     beam = source.centre
-    if beam is None and not corner:
+    if beam is None and not corner and not is_near_field(measurement, source):
         beam = _beam_of_file(measurement, mean)
     first, size = kept_square(mask.shape, beam, source.size)
     return DetectorView(measurement.file, mask, corner, first, size, _amplitude(measurement, source, sample))
@@ -215,12 +215,19 @@ def geometry_of(measurement: Measurement, source: Source, size: int) -> tuple[Ge
     distance = given.detector_distance_m or measurement.detector_distance_m
     pitch = given.detector_pixel_m or measurement.detector_pixel_m
     pixel = given.pixel_size_m or (None if wavelength and distance and pitch else measurement.pixel_size_m)
-    nominal = any(value is not None for value in given.model_dump().values())
+    nominal = any(value is not None for value in given.model_dump(exclude={"propagation", "focus_distance_m"}).values())
     if pixel and not wavelength and distance and pitch:
         wavelength = pixel * side * pitch / distance
     reasons = f" ({'; '.join(measurement.unread)})" if measurement.unread else ""
     if not wavelength:
         raise ValueError(f"wavelength not found in {measurement.file}{reasons}: {LENGTHS_REMEDY}")
+    if is_near_field(measurement, source):
+        if not distance or not (pixel or pitch):
+            raise ValueError(
+                f"detector distance and pixel size not found in {measurement.file}{reasons}: {LENGTHS_REMEDY}"
+            )
+        focus = given.focus_distance_m or measurement.focus_distance_m
+        return _near_field_geometry(wavelength, distance, pitch, pixel, focus), nominal
     if not pixel:
         if not (distance and pitch):
             raise ValueError(
@@ -231,6 +238,24 @@ def geometry_of(measurement: Measurement, source: Source, size: int) -> tuple[Ge
         nominal = nominal or not pitch
         distance = pixel * side * pitch / wavelength if pitch else 1.0
     return Geometry(pixel * side / size, wavelength, distance), nominal
+
+
+def is_near_field(measurement: Measurement, source: Source) -> bool:
+    """Return True where the config, or else the file, says that patterns are of the near field."""
+    given = source.geometry.propagation if source.geometry is not None else None
+    return (given or measurement.propagation) == "near_field"
+
+
+def _near_field_geometry(
+    wavelength: float, distance: float, pitch: float | None, pixel: float | None, focus: float | None
+) -> Geometry:
+    """Return the geometry of the near field; detector and object pixel, where both are known, tell the focus."""
+    if focus is None and pitch and pixel and pitch > 1.001 * pixel:
+        focus = distance / (pitch / pixel - 1)
+    if pixel:
+        return Geometry(pixel, wavelength, distance, "near_field", focus)
+    assert pitch is not None
+    return near_field_geometry(pitch, wavelength, distance, focus)
 
 
 def _wavelength(measurement: Measurement, given: MeasuredGeometry, radiation: str) -> float | None:
@@ -257,6 +282,8 @@ def _wavelength(measurement: Measurement, given: MeasuredGeometry, radiation: st
 
 
 def _corner(measurement: Measurement, source: Source, mean: np.ndarray) -> bool:
+    if is_near_field(measurement, source):
+        return False
     if source.zero_frequency != "auto":
         return source.zero_frequency == "corner"
     observed = beam_in_corner(mean)
@@ -295,6 +322,8 @@ def _in_pixels(measurement: Measurement, geometry: Geometry, size: int) -> np.nd
     assert measurement.positions is not None
     if measurement.positions.unit == "m":
         return np.asarray(measurement.positions.values / geometry.pixel_size_m)
+    if geometry.near_field:
+        return np.asarray(measurement.positions.values)
     return np.asarray(measurement.positions.values * (size / measurement.patterns.shape[-1]))
 
 
@@ -312,7 +341,7 @@ def _probe(
                 f"{measurement.file}: got a probe of shape {probe.shape} for patterns of "
                 f"{measurement.patterns.shape[-2:]} px: give a probe of that size in source.probe"
             )
-        probe = resize_far_field(probe, view.size)
+        probe = resize_near_field(probe, view.size) if geometry.near_field else resize_far_field(probe, view.size)
     return probe.astype(np.complex64) if measurement.probe_in_photons else in_photons(probe, float(mean.sum()))
 
 

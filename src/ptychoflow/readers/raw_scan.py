@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -34,6 +35,8 @@ class Measurement:
         detector_distance_m: sample to detector, m.
         detector_pixel_m: side of a detector pixel, m.
         pixel_size_m: side of an object pixel of the uncut patterns, m.
+        propagation: far or near field; None where the file does not say it.
+        focus_distance_m: distance from the focus of a cone beam to the sample in the near field, m.
         object: complex transmission, ``(H, W)``, a guess or the ground truth; positions count from its pixel
             ``[0, 0]``.
         object_origin: position ``(y, x)`` of that pixel, px.
@@ -60,6 +63,8 @@ class Measurement:
     detector_distance_m: float | None = None
     detector_pixel_m: float | None = None
     pixel_size_m: float | None = None
+    propagation: Literal["far_field", "near_field"] | None = None
+    focus_distance_m: float | None = None
     object: np.ndarray | None = None
     object_origin: tuple[float, float] = (0.0, 0.0)
     object_is_ground_truth: bool = False

@@ -13,7 +13,7 @@ from ..core.arrays import as_tensor
 from ..core.instrument import Instrument
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
-from ..physics.forward_model import fourier_ramp, intensity, total_intensity
+from ..physics.forward_model import fourier_ramp, in_detector_frame, intensity, total_intensity
 from ..physics.kernels.pie import (
     add_windows_,
     object_update_terms,
@@ -24,13 +24,13 @@ from ..physics.kernels.pie import (
 from ..physics.low_order_phase import low_order_phase, phase_gradient_normal_equations
 from ..physics.patches import split_positions
 from ..physics.probe_modes import orthogonalise_modes, rms_radius
-from ..physics.propagation import far_field_corner, far_field_corner_inverse, to_corner
+from ..physics.propagation import far_field_corner, far_field_corner_inverse, propagator_of, to_corner
 from ..runtime.distributed import DistributedContext
 from .batch_overlap import gain_autocorrelation, overlap_in_batches
 from .constraints import ConstraintContext, centring_shift, constrain_object, constrain_probe, power_factor
 from .detector_model import DetectorModel, check_background_has_mask
 from .held_out import HeldOutPixels
-from .initial_guess import InitialGuess, make_initial_guess
+from .initial_guess import InitialGuess, check_settings_act, make_initial_guess
 from .measured_amplitudes import MeasuredAmplitudes
 from .position_correction import position_updates
 from .probe_relaxation import make_relaxation
@@ -123,6 +123,7 @@ class RefinementEngine:
         probe_scale: amplitude of the probe at each pattern relative to ``probe``, ``(J,)``.
         intensity_is_constant: True where ``probe_scale`` is 1 for all patterns and stays so.
         detector: background and point spread.
+        propagate: from exit waves to the detector, and its adjoint.
         relaxation: variations of the probe; None where it is the same at every pattern.
         isolated_patterns: number of patterns that overlap no other.
         low_count_patterns: indices of patterns with less than 1 % of the median counts.
@@ -141,11 +142,13 @@ class RefinementEngine:
         ctx: DistributedContext = DistributedContext(),
     ) -> None:
         self.settings, self.size, self._ctx = settings, scan.size, ctx
+        self.propagate = propagator_of(scan.geometry, scan.size).to(ctx.device)
         self._shifted_probes: Tensor | None
         self._subpixel_shifts: Tensor
         self._whole_pixels: Tensor
         self._mask = None if scan.mask is None else to_corner(as_tensor(np.ascontiguousarray(scan.mask))).to(ctx.device)
         check_background_has_mask(settings, scan)
+        check_settings_act(settings, scan)
         self._set_up(make_initial_guess(scan, settings, start), scan)
         self._probe_photons = intensity(self.probe).sum()
         self._amplitudes = MeasuredAmplitudes(scan.counts, ctx.device)
@@ -186,6 +189,11 @@ class RefinementEngine:
         self.relaxation = make_relaxation(self.settings, guess.instrument, len(scan), self.size, self._ctx)
         self._recorded, self._origin = self._to_device(scan.positions), self._to_device(np.array(guess.origin))
         self._update_windows()
+
+    @property
+    def far_field(self) -> bool:
+        """True where patterns are of the far field."""
+        return self.propagate.transfer is None
 
     def __len__(self) -> int:
         """Return the number of patterns J."""
@@ -233,7 +241,8 @@ class RefinementEngine:
         order = torch.randperm(len(self), generator=self._generator).to(self._ctx.device)
         batches = order.split(self.settings.batch_size)
         probe_steps = self._set_step_sizes(order, batches, refined)
-        self._phase_equations = torch.zeros(len(self), 2, 3, device=self._ctx.device) if with_low_order_phase else None
+        solve_phase = with_low_order_phase and self.far_field
+        self._phase_equations = torch.zeros(len(self), 2, 3, device=self._ctx.device) if solve_phase else None
         self.detector.begin_epoch(refined.background, refined.point_spread)
         if self._held_out is not None:
             self._held_out.begin()
@@ -264,7 +273,12 @@ class RefinementEngine:
         return EpochStats(error / seen, self._phase_change(before), squares / max(photons, 1e-30))
 
     def apply_low_order_phase(self) -> None:
-        """Solve for the low-order phase with the equations of all patterns as they are now, and apply it."""
+        """Solve for the low-order phase with the equations of all patterns as they are now, and apply it.
+
+        Patterns of the near field are maps of the sample, which a phase gradient displaces little: nothing to solve.
+        """
+        if not self.far_field:
+            return
         equations = torch.empty(len(self), 2, 3, device=self._ctx.device)
         for batch in self._batches_ahead():
             equations[batch] = phase_gradient_normal_equations(*self._forward(batch)[2:])
@@ -279,7 +293,7 @@ class RefinementEngine:
         gradient = torch.zeros_like(self.object)
         for batch in self._batches_ahead():
             probes, _, waves, modulus, residual = self._forward(batch)
-            exit_wave_updates = far_field_corner_inverse(self.detector.exit_wave_update_(waves, modulus, residual))
+            exit_wave_updates = self._propagate.adjoint(self.detector.exit_wave_update_(waves, modulus, residual))
             add_windows_(gradient, self._first_pixels[batch], object_update_terms(probes, exit_wave_updates)[0])
         return gradient / (self._illumination + GRADIENT_DAMPING * self._illumination.max())
 
@@ -331,7 +345,8 @@ class RefinementEngine:
         """
         probes = self._probes(batch)
         windows = take_windows(self.object, self._first_pixels[batch], self.size)[:, None]
-        waves = far_field_corner(windows * probes)
+        self._propagate = in_detector_frame(self.propagate, self._subpixel_shifts[batch])
+        waves = self._propagate(windows * probes)
         amplitude, rows = self._amplitudes.of(batch)
         modulus, residual = self.detector.modulus_and_residual(waves, amplitude, rows)
         if self._held_out is not None:
@@ -365,7 +380,7 @@ class RefinementEngine:
         if self._phase_equations is not None:
             self._phase_equations[batch] = phase_gradient_normal_equations(waves, modulus, residual)
         error = residual.square().sum()
-        exit_wave_updates = far_field_corner_inverse(self.detector.exit_wave_update_(waves, modulus, residual))
+        exit_wave_updates = self._propagate.adjoint(self.detector.exit_wave_update_(waves, modulus, residual))
         if probe_step is not None:
             self._update_probe(batch, windows, exit_wave_updates, probe_step)
         numerator, probe_intensity = object_update_terms(probes, exit_wave_updates)
@@ -431,16 +446,19 @@ class RefinementEngine:
     def _remove_ambiguities(self, refined: RefinedVariables) -> None:
         """Remove what counts do not determine: the mixing of modes, a common scale and a common shift."""
         if refined.probe_scale:
-            common = self.probe_scale.square().mean().sqrt()
-            self.probe_scale = self.probe_scale / common
-            self._change_probe(lambda modes: modes * common)
+            scale = self.probe_scale.square().mean().sqrt()
+            self.probe_scale = self.probe_scale / scale
+            self._change_probe(lambda modes: modes * scale)
         if refined.positions:
             limit = self.settings.max_position_shift_px
             moved = self._whole_pixels + self._subpixel_shifts + self._origin - self._recorded
             moved = moved.clamp_(-limit, limit)
-            self.positions = self._recorded + moved - moved.mean(0)
-            ramp = self._ramps(moved.mean(0, keepdim=True))[0]
-            self._change_probe(lambda modes: far_field_corner_inverse(far_field_corner(modes) * ramp))
+            # the probe cannot follow in the near field, where it stands still on the detector
+            common = moved.mean(0) if self.far_field else torch.zeros_like(moved[0])
+            self.positions = self._recorded + moved - common
+            if self.far_field:
+                ramp = self._ramps(common[None])[0]
+                self._change_probe(lambda modes: far_field_corner_inverse(far_field_corner(modes) * ramp))
             self._update_windows()
         if refined.probe and self.relaxation is None:  # variations are those of the first mode as it is
             self.probe = orthogonalise_modes(self.probe)

@@ -73,6 +73,31 @@ def make_initial_guess(scan: Scan, settings: Refinement, start: Reconstruction |
     return InitialGuess(image, origin, probe, np.array(positions), probe_scale.astype(np.float32), instrument)
 
 
+def check_settings_act(settings: Refinement, scan: Scan) -> None:
+    """Refuse settings of the far field for a scan of the near field.
+
+    Raises:
+        ValueError: naming the setting, and why it does not act.
+    """
+    if not scan.geometry.near_field:
+        return
+    if settings.constraints.probe_centring:
+        raise ValueError(
+            "refinement.constraints.probe_centring moves probe and object together, which moves near-field patterns "
+            f"such as those of {scan.name}: remove it"
+        )
+    if settings.constraints.probe_aperture:
+        raise ValueError(
+            "refinement.constraints.probe_aperture limits the far field of the probe, which near-field patterns "
+            f"such as those of {scan.name} do not show: remove it"
+        )
+    if settings.low_order_phase_epochs not in (0, Refinement().low_order_phase_epochs):
+        raise ValueError(
+            "refinement.low_order_phase_epochs acts on far-field patterns, which a phase gradient displaces; those of "
+            f"{scan.name} are of the near field: remove it"
+        )
+
+
 def _uniform_object(scan: Scan, margin: int) -> tuple[Tensor, tuple[float, float]]:
     """Return an object of 1 that holds all windows with a margin, px, and its origin."""
     first = np.floor(scan.positions.min(0)) - scan.size // 2 - 1 - margin

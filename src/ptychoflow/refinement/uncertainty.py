@@ -133,7 +133,9 @@ def _simulated(scan: Scan, engine: RefinementEngine, truth: np.ndarray, seed: in
     arrays = (engine.probe, engine.positions, engine.probe_scale)
     probe, positions, probe_scale = (array.cpu().numpy() for array in arrays)
     rng = np.random.default_rng((seed, 6))
-    expected = expected_patterns(truth, engine.origin, probe, positions, probe_scale, engine.instrument())
+    expected = expected_patterns(
+        truth, engine.origin, probe, positions, probe_scale, engine.instrument(), engine.propagate.to("cpu")
+    )
     fano = scan.fano_factor  # counts of another Fano factor are multiples of Poisson counts
     dtype = np.dtype(np.uint32 if fano == 1 else np.float32)
     drawn = ((fano * rng.poisson(block / fano)).astype(dtype) for block in expected)

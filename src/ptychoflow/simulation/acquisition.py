@@ -1,7 +1,7 @@
 """Acquisition: from object, probe and scan path to the counts of a detector."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ..config import Detector, NominalGeometry, Simulation, Trajectory
-from ..core.scan import Geometry, GroundTruth, Scan, smallest_dtype
+from ..core.scan import Geometry, GroundTruth, Scan, near_field_geometry, smallest_dtype
 from ..io.output_guard import check_outputs
 from ..io.product_kinds import SIMULATED_SCAN
 from ..io.scan_cxi import write_scan
-from ..physics.forward_model import expected_counts, probe_spectrum, shift_spectrum
+from ..physics.forward_model import expected_counts, in_detector_frame, probe_spectrum, shift_spectrum
 from ..physics.patches import cut_windows, extract_patches, split_positions
-from ..physics.propagation import far_field_corner
+from ..physics.propagation import FAR_FIELD, Propagator, angular_spectrum
 from .beam_stability import BeamVariation, squared_radius
 from .detector import blur_counts, detector_mask, draw_counts
 from .probes import beam_diameter, scale_to_photons
@@ -42,7 +42,7 @@ class Experiment:
         detector: point spread, dark counts, noise, saturation.
         mask: True where a pixel is valid, ``(N, N)``; None where all are.
         seed: of the noise.
-        propagate: from the exit wave to the wave on the detector, laid out as the pattern is; None is the far field.
+        geometry: lengths of the near field; None is the far field.
         beam: deviation of the beam at each pattern; None for a constant beam.
     """
 
@@ -53,7 +53,7 @@ class Experiment:
     detector: Detector = field(default_factory=Detector)
     mask: np.ndarray | None = None
     seed: int = 0
-    propagate: Callable[[Tensor], Tensor] | None = None
+    geometry: Geometry | None = None
     beam: BeamVariation | None = None
 
     def __post_init__(self) -> None:
@@ -86,10 +86,11 @@ class Experiment:
             Expected counts, float32, ``(b, N, N)``, zero frequency at the centre.
         """
         image, probe = (torch.from_numpy(array).to(device, torch.complex64) for array in (self.object, self.probe))
-        size, per_pattern, propagate = probe.shape[-1], probe.numel() * len(self.exposures), self.propagate
-        if propagate is None:
+        size, per_pattern = probe.shape[-1], probe.numel() * len(self.exposures)
+        near = self._near_field(device)
+        if near.transfer is None:
             # a phase ramp on the object puts the zero frequency of the corner far field at the centre: no roll needed
-            image, propagate = image * _centring_ramp(self.object.shape, size).to(image), far_field_corner
+            image = image * _centring_ramp(self.object.shape, size).to(image)
         spectrum = probe_spectrum(probe)
         radius = None if self.beam is None else squared_radius(spectrum)
         block = _block_size(per_pattern, torch.device(device))
@@ -100,7 +101,17 @@ class Experiment:
             own = spectrum
             if self.beam is not None and radius is not None:
                 own = self.beam.vary_spectrum(spectrum, radius, slice(first, first + block), len(self.exposures))
+            propagate = in_detector_frame(near, subpixel_shift)
             yield self._detected(expected_counts(windows, shift_spectrum(own, subpixel_shift), propagate=propagate))
+
+    def _near_field(self, device: str) -> Propagator:
+        """Return the propagator to the near field, laid out as the pattern is; to the far field in corner layout."""
+        if self.geometry is None or not self.geometry.near_field:
+            return FAR_FIELD
+        geometry, size = self.geometry, self.probe.shape[-1]
+        lengths = geometry.pixel_size_m, geometry.wavelength_m, geometry.effective_distance_m
+        transfer = angular_spectrum(size, *lengths)
+        return Propagator(transfer).to(device)
 
     def _detected(self, counts: Tensor) -> Tensor:
         """Average the counts of each exposure, ``(b K, N, N)``, blur them, and add dark counts: ``(b, N, N)``.
@@ -180,10 +191,11 @@ def from_simulation(
     exposures = np.zeros((1, 2)) if exposures is None else exposures
     mask = detector_mask(detector, probe.shape[-1], seed)
     positions = np.asarray(positions, np.float64)
-    experiment = Experiment(object.astype(np.complex64), probe, positions, exposures, detector, mask, seed)
+    geometry = geometry or nominal_geometry(Simulation().geometry, probe.shape[-1])
+    image = object.astype(np.complex64)
+    experiment = Experiment(image, probe, positions, exposures, detector, mask, seed, geometry)
     counts = np.concatenate(list(experiment.counts(device)))
     nominal = positions if nominal_positions is None else nominal_positions
-    geometry = geometry or nominal_geometry(Simulation().geometry, probe.shape[-1])
     metadata = {
         "photons_requested": _photons(probe),
         "photons_measured": float(counts.sum(dtype=np.float64) / len(counts)),
@@ -299,7 +311,12 @@ def nominal_geometry(lengths: NominalGeometry, size: int) -> Geometry:
         lengths: energy, detector distance and pixel.
         size: side N of a pattern, px.
     """
-    return Geometry.from_detector(size, lengths.energy_ev, lengths.detector_distance_m, lengths.detector_pixel_m)
+    far = Geometry.from_detector(size, lengths.energy_ev, lengths.detector_distance_m, lengths.detector_pixel_m)
+    if lengths.propagation == "far_field":
+        return far
+    return near_field_geometry(
+        lengths.detector_pixel_m, far.wavelength_m, far.detector_distance_m, lengths.focus_distance_m
+    )
 
 
 def _block_size(per_pattern: int, device: torch.device) -> int:

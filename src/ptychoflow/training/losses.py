@@ -5,17 +5,18 @@ from torch import Tensor
 
 from ..physics.data_fidelity import LOSSES
 from ..physics.forward_model import expected_counts, intensity
-from ..physics.propagation import far_field_corner
+from ..physics.propagation import FAR_FIELD, Propagator
 
 
-def diffract(canvas: Tensor, probes: Tensor) -> Tensor:
+def diffract(canvas: Tensor, probes: Tensor, propagate: Propagator = FAR_FIELD) -> Tensor:
     """Return the expected counts of each pattern, ``(B, C, N, N)``, zero frequency at the corner.
 
     Args:
         canvas: object under each group, ``(B, N, N)``.
         probes: modes shifted to each pattern, sqrt(photons), ``(B, C, M, N, N)``.
+        propagate: from exit waves to the detector.
     """
-    return expected_counts(canvas[:, None], probes, propagate=far_field_corner)
+    return expected_counts(canvas[:, None], probes, propagate=propagate)
 
 
 def physics_loss(name: str, counts: Tensor, expected: Tensor, mask: Tensor | None) -> Tensor:

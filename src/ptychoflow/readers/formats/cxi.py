@@ -93,6 +93,8 @@ def _read_ours(file: Hdf5) -> Measurement:
         wavelength_m=file.number(f"{OURS}@wavelength_m"),
         detector_distance_m=file.number(f"{DETECTOR}/distance"),
         pixel_size_m=file.number(f"{OURS}@pixel_size_m"),
+        propagation="near_field" if file.text(f"{OURS}@propagation").startswith("near") else "far_field",
+        focus_distance_m=file.number(f"{OURS}@focus_distance_m"),
         object=truth,
         object_origin=(float(origin[0]), float(origin[1])),
         object_is_ground_truth=truth is not None,

@@ -29,10 +29,6 @@ def read_ptypy(path: Path, dataset: str | None = None) -> Measurement:
         known = [positions for positions in in_chunks if positions is not None]
         in_file = np.concatenate(known) if len(known) == len(chunks) else _whole_scan(file)
         patterns = concatenate_stacks([file.stack(f"/chunks/{name}/{dataset or 'data'}") for name in chunks])
-        if file.text("/meta/propagation").lower().startswith("near"):
-            raise ValueError(
-                f"{path.name} is a near-field scan, which is not supported: only far-field patterns are reconstructed"
-            )
         energy_ev = file.number("/meta/energy", "/info/energy", unit="kev")
         return Measurement(
             patterns=patterns,
@@ -41,6 +37,8 @@ def read_ptypy(path: Path, dataset: str | None = None) -> Measurement:
             energy_ev=energy_ev,
             detector_distance_m=file.number("/meta/distance", "/info/distance", unit="m"),
             detector_pixel_m=_pixel(file),
+            # lengths of a cone beam are effective ones in ptypy, those of a parallel beam
+            propagation="near_field" if file.text("/meta/propagation").lower().startswith("near") else None,
             name=file.text("/meta/label") or path.stem,
             unread=file.unread,
         )
