@@ -79,7 +79,7 @@ def case(function: Case) -> Case:
 # --- simulated faults ---
 
 FAULTS: dict[str, tuple[dict, dict, dict]] = {
-    "pointing 2 px": ({"pointing_drift_px": 2}, {}, {"position_start_epoch": 3}),
+    "pointing 2 px": ({"pointing_drift_px": 2}, {}, {"position_start_epoch": 3, "low_order_phase_epochs": 12}),
     "focus 10 %": ({"defocus_drift_waves": 0.17}, {}, {"probe_variations": 2}),
     "flicker 5 %": ({"flicker": 0.05}, {}, {"intensity_start_epoch": 3}),
     "background 20 counts": ({}, {"dark_counts": 20}, {"background_start_epoch": 3}),
