@@ -326,7 +326,7 @@ class Orientation(Section):
 
 
 FORMATS = (
-    *("cxi", "nxcxi_ptycho", "nexus", "hxn", "fold_slice", "ptypy", "emd", "matlab"),
+    *("cxi", "nxcxi_ptycho", "nexus", "hxn", "fold_slice", "ptypy", "emd", "empad", "matlab"),
     *("tike_npz", "ptychopinn_npz", "slac_npz", "ptychodus_npz", "npz", "stack"),
     *("ptychodus", "ptychodus_training"),
 )

@@ -20,6 +20,7 @@ from .conversion import leave_out, scan_from
 from .detector_view import sample_patterns
 from .formats.cxi import is_cxi, is_nxcxi, read_cxi
 from .formats.emd import is_emd, read_emd
+from .formats.empad import is_empad, read_empad
 from .formats.fold_slice import is_fold_slice, read_fold_slice
 from .formats.hxn import is_hxn, read_hxn
 from .formats.image_stack import is_image_stack, read_image_stack
@@ -73,6 +74,7 @@ READERS: dict[str, Format] = {
     "slac_npz": Format("PtychoPINN, SLAC orientation", "npz", holds("diffraction", "xcoords_start"), read_slac),
     "npz": Format("named arrays with units", "npz", holds("patterns", "position_y_m", "position_x_m"), read_named_npz),
     "ptychodus_npz": Format("ptychodus patterns", "npz", holds("patterns"), read_ptychodus_npz),
+    "empad": Format("EMPAD raw frames", "images", is_empad, read_empad),
     "stack": Format("npy array, TIFF, folder of TIFFs", "images", is_image_stack, read_image_stack),
 }
 """Formats by their names in the config, the particular before the general."""
