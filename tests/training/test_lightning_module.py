@@ -106,7 +106,7 @@ def test_held_out_neighbours_are_not_seen_and_alone_make_up_the_data_error(scan)
         predict_groups(task.network, fewer_counts).canvas, predict_groups(task.network, batch).canvas
     )
     assert task.training_step(fewer_counts, 0)["loss"] != loss
-    canvases, _, probes, _ = predict_groups(task.network, batch)
+    canvases, _, probes, _, _ = predict_groups(task.network, batch)
     alone = [poisson_nll(batch.counts[:, 4:], diffract(canvas, probes[:, 4:]), batch.mask) for canvas in canvases]
     torch.testing.assert_close(loss, sum(alone))
 

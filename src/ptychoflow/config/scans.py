@@ -94,8 +94,9 @@ Aberration = Literal[
 class ProbeRecipe(Recipe):
     """The probe to simulate."""
 
-    name: Literal["zone_plate", "kb_mirror", "disc", "gaussian", "file", "reconstruction"] = "zone_plate"
-    """Kind of probe. `reconstruction` takes the refined probe of another reconstruction, `file` that of a file."""
+    name: Literal["zone_plate", "kb_mirror", "disc", "gaussian", "diffuser", "file", "reconstruction"] = "zone_plate"
+    """Kind of probe. `diffuser` is a wide beam with random phase, as the near field needs. `reconstruction` takes the
+    refined probe of another reconstruction, `file` that of a file."""
     reconstruction: str | None = None
     """Reconstruction, as `METHOD/SCAN`, whose refined probe to use."""
     file: str | None = None
@@ -104,7 +105,8 @@ class ProbeRecipe(Recipe):
     diameter_px: PositiveFloat = 24.0
     """Diameter of the illuminated spot, object px."""
     defocus: float | None = None
-    """Defocus, waves at the edge of the aperture. None is 1.7, and 0 for a probe from a file or a reconstruction."""
+    """Defocus, waves at the edge of the aperture. None is 1.7, and 0 for a diffuser and a probe from a file or a
+    reconstruction."""
     defocus_spread: NonNegativeFloat = 0.0
     """Largest random deviation of a scan's defocus from `defocus`, waves; the seed determines it."""
     aberrations: dict[Aberration, float] = {}
@@ -113,6 +115,10 @@ class ProbeRecipe(Recipe):
     """Random aberrations of a scan, waves rms in total; the seed determines them."""
     central_stop: Annotated[float, Field(ge=0, lt=1)] = 0.35
     """Diameter of the central stop as a fraction of that of the zone plate, dimensionless."""
+    diffuser_feature_px: PositiveFloat = 4.0
+    """Size of the features of a diffuser, standard deviation of the Gaussian that blurs its phase, object px."""
+    diffuser_phase_rad: NonNegativeFloat = 2.0
+    """Phase of a diffuser, rad rms."""
     modes: Annotated[tuple[PositiveFloat, ...], AfterValidator(occupancies)] | None = None
     """Fraction of the photons in each orthogonal incoherent mode; the fractions sum to 1. None is one mode, or those of
     the file."""
@@ -120,7 +126,9 @@ class ProbeRecipe(Recipe):
     acts_on = {
         "reconstruction": ("reconstruction",),
         "file": ("file",),
-        "diameter_px": ("zone_plate", "kb_mirror", "disc", "gaussian"),
+        "diameter_px": ("zone_plate", "kb_mirror", "disc", "gaussian", "diffuser"),
+        "diffuser_feature_px": ("diffuser",),
+        "diffuser_phase_rad": ("diffuser",),
         "central_stop": ("zone_plate",),
     }
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..core.arrays import as_tensor
 from ..core.scan import Scan
-from ..physics.propagation import to_corner
+from ..physics.forward_model import in_detector_frame
+from ..physics.propagation import Propagator, propagator_of, to_corner
 
 
 class Batch(NamedTuple):
@@ -29,6 +30,8 @@ class Batch(NamedTuple):
         features: of a refinement of the scan around ``centre``, ``(B, 4, N, N)``, see
             :func:`ptychoflow.networks.object_network.object_features`; None for networks of groups.
         held_out: True for members that this refinement did not use, ``(B, C)``.
+        transfer: transfer function to a near-field detector, of :class:`~ptychoflow.physics.propagation.Propagator`,
+            ``(B, 1, 1, N, N)``; None in the far field.
         rotation: data augmentation of the features, see :class:`ptychoflow.networks.object_network.ObjectCorrector`.
     """
 
@@ -43,7 +46,12 @@ class Batch(NamedTuple):
     labelled: Tensor
     features: Tensor | None = None
     held_out: Tensor | None = None
+    transfer: Tensor | None = None
     rotation: int = 0
+
+    def propagators(self) -> Propagator:
+        """Return the propagator of each member, for probes shifted to it."""
+        return in_detector_frame(Propagator(self.transfer), self.relative)
 
     def part(self, groups: slice) -> "Batch":
         """Return some of the groups."""
@@ -76,6 +84,8 @@ class ScanTable:
         self.probes = torch.from_numpy(_stack_modes([scan.probe for scan in scans])).to(device)
         masks = _stack_masks(scans)
         self.masks = None if masks is None else torch.from_numpy(masks).to(device)
+        transfers = _stack_transfers(scans)
+        self.transfers = None if transfers is None else transfers.to(device)
         self.labelled = torch.tensor([scan.truth is not None for scan in scans], device=device)
         origins = [(0.0, 0.0) if scan.truth is None else scan.truth.origin for scan in scans]
         self.origins = torch.tensor(origins, dtype=torch.float64, device=device)
@@ -103,6 +113,7 @@ class ScanTable:
             mask=None if self.masks is None else _rows_of(self.masks, scan),
             truth=None if self.truths is None else self.truths.cut(scan, centre - self.origins[scan], self.size),
             labelled=labelled,
+            transfer=None if self.transfers is None else _rows_of(self.transfers, scan),
         )
 
     def place(self, scan: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,3 +171,21 @@ def _stack_masks(scans: Sequence[Scan]) -> np.ndarray | None:
     all_valid = np.ones((scans[0].size, scans[0].size), np.float32)
     masks = np.stack([all_valid if scan.mask is None else scan.mask.astype(np.float32) for scan in scans])
     return to_corner(torch.from_numpy(masks)).numpy()[:, None]
+
+
+def _stack_transfers(scans: Sequence[Scan]) -> Tensor | None:
+    """Return transfer functions to near-field detectors, complex64, ``(scans, 1, 1, N, N)``; None in the far field.
+
+    Raises:
+        ValueError: if some scans are of the near field and some of the far field.
+    """
+    near = [scan.name for scan in scans if scan.geometry.near_field]
+    if not near:
+        return None
+    if len(near) < len(scans):
+        far = [scan.name for scan in scans if not scan.geometry.near_field]
+        raise ValueError(
+            f"{near[0]} is of the near field, {far[0]} of the far field: one network learns from scans of one kind only"
+        )
+    propagators = [propagator_of(scan.geometry, scan.size).to("cpu").transfer for scan in scans]
+    return torch.stack([transfer for transfer in propagators if transfer is not None])[:, None, None]

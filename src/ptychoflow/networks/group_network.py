@@ -6,6 +6,7 @@ from torch import Tensor
 from ..config import Network
 from ..physics.back_projection import Estimate, backproject
 from ..physics.forward_model import intensity
+from ..physics.propagation import FAR_FIELD, Propagator
 from .base import MultiBackbone
 from .heads import HEADS
 from .patch_merging import merge, translate
@@ -35,7 +36,12 @@ class GroupReconstructor(MultiBackbone):
         super().__init__(settings, window, channels, 2 * patches, cascades)
 
     def forward(
-        self, counts: Tensor, probes: Tensor, mask: Tensor | None = None, relative: Tensor | None = None
+        self,
+        counts: Tensor,
+        probes: Tensor,
+        mask: Tensor | None = None,
+        relative: Tensor | None = None,
+        propagate: Propagator = FAR_FIELD,
     ) -> tuple[list[Tensor], Estimate | None]:
         """Reconstruct the object under each group, cascade by cascade.
 
@@ -47,6 +53,7 @@ class GroupReconstructor(MultiBackbone):
             mask: 1 for valid detector pixels, broadcastable to ``counts``; None where all are valid.
             relative: position of each pattern on the canvas, px, ``(B, C, 2)``; needed where patches of amplitudes
                 are merged.
+            propagate: from the exit waves of these probes to the detector.
 
         Returns:
             Canvases after each cascade, complex, ``(B, N, N)``, the last the best; and the back-projection that the
@@ -56,7 +63,7 @@ class GroupReconstructor(MultiBackbone):
         estimates: list[Estimate | None] = []
         for backbone in self.backbones:
             start = canvases[-1].detach() if canvases else None
-            before, features, estimate = self._features(counts, probes, mask, start)
+            before, features, estimate = self._features(counts, probes, mask, start, propagate)
             change = backbone(features * self.input_scale[:, None, None])
             canvases.append(self._apply_change(before, change, probes, relative))
             estimates.append(estimate)
@@ -81,25 +88,28 @@ class GroupReconstructor(MultiBackbone):
         uniform = torch.ones_like(parts[:, 0], dtype=torch.complex64)
         return HEADS[self.settings.head](uniform, parts[:, 0], parts[:, 1])
 
-    def normalise(self, counts: Tensor, probes: Tensor, mask: Tensor | None = None) -> None:
+    def normalise(
+        self, counts: Tensor, probes: Tensor, mask: Tensor | None = None, propagate: Propagator = FAR_FIELD
+    ) -> None:
         """Scale the input channels to a mean square of 1 over these groups, at the first cascade.
 
         Args:
             counts: photons, ``(B, C, N, N)``, zero frequency at the corner.
             probes: modes shifted to each pattern, ``(B, C, M, N, N)``.
             mask: 1 for valid detector pixels.
+            propagate: from the exit waves of these probes to the detector.
         """
-        _, features, _ = self._features(counts, probes, mask, None)
+        _, features, _ = self._features(counts, probes, mask, None, propagate)
         self.input_scale.copy_(features.square().mean((0, 2, 3)).clamp_min(1e-12).rsqrt())
 
     def _features(
-        self, counts: Tensor, probes: Tensor, mask: Tensor | None, start: Tensor | None
+        self, counts: Tensor, probes: Tensor, mask: Tensor | None, start: Tensor | None, propagate: Propagator
     ) -> tuple[Tensor, Tensor, Estimate | None]:
         """Return the canvas to correct ``(B, N, N)``, the network's input ``(B, channels, S, S)``, the estimate."""
         if self.settings.sees_patterns:
             patterns = counts if self.settings.input == "counts" else counts.sqrt()
             return torch.ones_like(probes[:, 0, 0]), self._crop_window(normalised(patterns, mask)), None
-        estimate = backproject(counts.sqrt(), probes, mask, self.settings.physics_iterations, start)
+        estimate = backproject(counts.sqrt(), probes, mask, self.settings.physics_iterations, start, propagate)
         return estimate.canvas, self._crop_window(estimate.channels()), estimate
 
     def _apply_change(self, before: Tensor, change: Tensor, probes: Tensor, relative: Tensor | None) -> Tensor:

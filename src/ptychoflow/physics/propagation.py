@@ -169,6 +169,10 @@ class Propagator:
         """Return the propagator on a device, for waves of that precision."""
         return self if self.transfer is None else Propagator(self.transfer.to(device, dtype))
 
+    def members(self, chosen: slice) -> "Propagator":
+        """Return the propagator for some members of each group, of transfer functions ``(B, C, 1, N, N)``."""
+        return self if self.transfer is None else Propagator(self.transfer[:, chosen])
+
     def adjoint(self, wave: Tensor) -> Tensor:
         """Propagate back from the detector: the adjoint, and the inverse within the band limit.
 

@@ -164,6 +164,7 @@ def pixel_operations(whole: Scan, packing: Packing, found: Survey) -> Pixels:
     if packing.invalid_counts in ("mask", "clip"):
         good &= ~found.impossible
     shift = (0, 0)
+    _check_near_field(packing, whole)
     if packing.centre == "auto":
         y, x = displacement(found.mean, whole.probe, good)
         shift = (-y, -x)
@@ -172,6 +173,26 @@ def pixel_operations(whole: Scan, packing: Packing, found: Survey) -> Pixels:
         y, x = packing.centre
         shift = (whole.size // 2 - y, whole.size // 2 - x)
     return Pixels(whole.size, None if good.all() else good, shift, packing.crop, packing.binning)
+
+
+def _check_near_field(packing: Packing, scan: Scan) -> None:
+    """Refuse settings that do not act on patterns of the near field.
+
+    Raises:
+        ValueError: naming the setting, and why it does not act.
+    """
+    if not scan.geometry.near_field:
+        return
+    if packing.centre == "auto":
+        raise ValueError(
+            f"packing.centre: auto finds a direct beam, which near-field patterns such as those of {scan.name} do not "
+            "have: remove it"
+        )
+    if packing.binning > 1:
+        raise ValueError(
+            f"packing.binning is for far-field patterns; {scan.name} is of the near field, where wider detector pixels "
+            "are wider object pixels: remove it, or sum pixels in the file and give their width"
+        )
 
 
 def scan_fingerprint(scan: Scan, counts_checksum: str) -> str:

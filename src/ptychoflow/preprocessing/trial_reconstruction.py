@@ -147,6 +147,8 @@ def _select(scan: Scan, kept: np.ndarray) -> Scan:
 
 def _centre_and_crop(scan: Scan) -> Scan:
     """Roll the beam to the middle; crop to the smallest square of a power of two with nearly all the intensity."""
+    if scan.geometry.near_field:  # no direct beam to centre, and the beam fills the detector
+        return scan
     mean = scan.counts.mean(0, dtype=np.float64)
     offset = tuple(int(np.rint(scan.size // 2 - at)) for at in centroid(mean))
     counts = np.roll(scan.counts, offset, axis=(-2, -1))

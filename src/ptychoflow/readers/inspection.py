@@ -21,6 +21,7 @@ from ..preprocessing.detector_statistics import (
     inspect_detector,
     typical_step,
 )
+from ..preprocessing.near_field_signs import find_moving_shadows
 from ..preprocessing.order_doubts import doubt_order
 from ..preprocessing.plausibility import (
     ELECTRONS_BELOW_M,
@@ -51,6 +52,8 @@ WIDEST_PX = 20000
 """Extent of a scan up to which its orientation is tried, px."""
 WIDEST_SCAN_M = 1e-2
 """Extent of a scan that is questioned where no length is known."""
+LITTLE_OVERLAP = 0.5
+"""Overlap below which the lengths of the far field are doubted where shadows move with the scan."""
 FEW_BAD = 0.05
 """Share of pixels or patterns with invalid counts up to which they are masked or dropped."""
 MOST_OUTLYING = 0.05
@@ -294,6 +297,8 @@ def _with_scan(inspection: Inspection) -> Inspection:
         "extent_px": extent,
         "repeated_positions": repeated,
     }
+    if (wrong or metadata["overlap"] < LITTLE_OVERLAP) and not scan.geometry.near_field:
+        doubts += _doubts_of_near_field(scan)
     doubts += [*wrong, *_doubts_about_scan(metadata, scan, finding, bool(wrong))]
     if repeated > count // 10:
         doubts.append(f"{repeated} positions are repeated")
@@ -315,7 +320,8 @@ def _with_scan(inspection: Inspection) -> Inspection:
 def _with_orientation(scan: Scan, measurement: Measurement, source: Source) -> tuple[Scan, Finding, Source]:
     """Find the orientation, and the defocus where nothing says what the probe is; return the scan with that probe."""
     electrons = scan.geometry.wavelength_m < ELECTRONS_BELOW_M
-    if measurement.probe is not None or source.defocus_m is not None or measurement.defocus_m:
+    known = measurement.probe is not None or source.defocus_m is not None or measurement.defocus_m
+    if known or scan.geometry.near_field:
         finding = find_orientation(scan, electrons)
     else:
         mean = mean_of_valid(np.asarray(scan.counts[:: max(1, len(scan) // 256)]))
@@ -327,6 +333,24 @@ def _with_orientation(scan: Scan, measurement: Measurement, source: Source) -> t
     if finding.is_clearly_better:
         source = source.model_copy(update={"orientation": finding.best})
     return scan, finding, source
+
+
+def _doubts_of_near_field(scan: Scan) -> list[str]:
+    """Doubt that patterns are of the far field where shadows of the sample move across the detector with the scan."""
+    found = find_moving_shadows(scan.counts, scan.positions)
+    if found is None:
+        return []
+    geometry = scan.geometry
+    magnification = found.scale * geometry.detector_pixel_m(scan.size) / geometry.pixel_size_m
+    focus = ""
+    if magnification > 1.05:
+        focus_m = geometry.detector_distance_m / (magnification - 1)
+        focus = f" and focus_distance_m, the distance from focus to sample, about {focus_m:.2g} m"
+    return [
+        f"patterns look like the near field: shadows move across the detector with the scan, {magnification:.3g} times "
+        f"as far ({found.explained:.0%} of their displacements explained): set source.geometry.propagation: near_field"
+        + focus
+    ]
 
 
 def _detector_known(inspection: Inspection) -> bool:

@@ -223,6 +223,11 @@ def _lengths(inspection: Inspection) -> str:
     if inspection.scan is None:
         return "in the file"
     geometry = inspection.scan.geometry
+    if geometry.near_field:
+        return (
+            f"wavelength {geometry.wavelength_m:.4g} m, object pixel {geometry.pixel_size_m:.4g} m, near field over "
+            f"{geometry.effective_distance_m:.4g} m, magnification {geometry.magnification:.4g}"
+        )
     return f"wavelength {geometry.wavelength_m:.4g} m, object pixel {geometry.pixel_size_m:.4g} m"
 
 

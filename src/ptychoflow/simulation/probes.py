@@ -15,6 +15,7 @@ from ..io.regular_file import check_regular
 from ..io.safe_hdf5 import is_hdf5
 from ..io.scan_cxi import read_scan
 from .aberrations import draw, phase_waves
+from .textures import blurred_noise
 
 Phase = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Phase in waves at ``(y, x)`` in units of the aperture's radius."""
@@ -40,6 +41,10 @@ def make_probe(recipe: ProbeRecipe, size: int, photons: float, rng: np.random.Ge
             f"simulation.probe.diameter_px is {recipe.diameter_px:g}, more than the {size} px of simulation.size"
         )
     wave = PROBES[recipe.name](recipe, size, _drawn_phase(recipe, rng))
+    if recipe.name == "diffuser":
+        # the same diffuser in every scan, as every other recipe makes one probe
+        noise = blurred_noise((size, size), recipe.diffuser_feature_px, np.random.default_rng(0))
+        wave = wave * np.exp(1j * recipe.diffuser_phase_rad * (noise - noise.mean()) / noise.std())
     return scale_to_photons(incoherent_modes(wave, recipe.modes or (1.0,)), photons)
 
 
@@ -134,6 +139,7 @@ PROBES: dict[str, Callable[[ProbeRecipe, int, Phase], np.ndarray]] = {
     "kb_mirror": kb_mirror,
     "disc": disc,
     "gaussian": gaussian,
+    "diffuser": disc,
 }
 """Recipes by their names in the config."""
 
@@ -241,7 +247,7 @@ def _drawn_phase(recipe: ProbeRecipe, rng: np.random.Generator) -> Phase:
 def _defocus(recipe: ProbeRecipe) -> float:
     if recipe.defocus is not None:
         return recipe.defocus
-    return 1.7 if recipe.name in PROBES else 0.0
+    return 1.7 if recipe.name in PROBES and recipe.name != "diffuser" else 0.0
 
 
 def _pupil_edge(recipe: ProbeRecipe, size: int, diffraction: float) -> float:

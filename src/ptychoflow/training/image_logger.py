@@ -58,7 +58,7 @@ def draw_groups(prediction: GroupPrediction, batch: Batch) -> np.ndarray:
     """
     known = prediction.estimate
     if known is None:
-        known = backproject(batch.counts.sqrt(), prediction.probes, batch.mask).canvas
+        known = backproject(batch.counts.sqrt(), prediction.probes, batch.mask, propagate=prediction.propagate).canvas
     if batch.truth is not None:
         known = torch.where(batch.labelled[:, None, None], batch.truth, known)
     illumination = prediction.illumination

@@ -19,6 +19,7 @@ from ..networks.object_network import ObjectCorrector, illumination_of
 from ..physics.back_projection import backproject
 from ..physics.data_fidelity import amplitude_error
 from ..physics.forward_model import intensity, shift_probe
+from ..physics.propagation import FAR_FIELD, Propagator
 from .losses import diffract, ground_truth_error, patch_error, physics_loss, scale_free_error, supervised_loss
 from .regularisation import regularisation
 from .schedule import lr_factor, physics_weight, stage_at
@@ -37,12 +38,14 @@ class GroupPrediction(NamedTuple):
         estimate: object that the first cascade corrected, ``(B, N, N)``; None where the network sees amplitudes.
         probes: modes shifted to each pattern, held-out neighbours included, ``(B, C + W, M, N, N)``.
         illumination: by the patterns that the network saw, photons, ``(B, N, N)``.
+        propagate: from exit waves of these probes to the detector.
     """
 
     canvases: list[Tensor]
     estimate: Tensor | None
     probes: Tensor
     illumination: Tensor
+    propagate: Propagator = FAR_FIELD
 
     @property
     def canvas(self) -> Tensor:
@@ -58,12 +61,19 @@ def predict_groups(network: GroupReconstructor | ObjectCorrector, batch: Batch) 
         batch: groups; with ``features`` for an :class:`ObjectCorrector`.
     """
     probes, seen = shift_probe(batch.probe[:, None], batch.relative), network.settings.group_size
+    propagate = batch.propagators()
     if batch.features is not None:
         corrected = network(batch.features, batch.rotation if network.training else 0)
-        return GroupPrediction([corrected], batch.features[:, 0], probes, illumination_of(batch.features))
-    canvases, estimate = network(batch.counts[:, :seen], probes[:, :seen], batch.mask, batch.relative[:, :seen])
+        return GroupPrediction([corrected], batch.features[:, 0], probes, illumination_of(batch.features), propagate)
+    canvases, estimate = network(
+        batch.counts[:, :seen],
+        probes[:, :seen],
+        batch.mask,
+        batch.relative[:, :seen],
+        propagate.members(slice(seen)),
+    )
     start = None if estimate is None else estimate.canvas
-    return GroupPrediction(canvases, start, probes, intensity(probes[:, :seen]).sum((1, 2)))
+    return GroupPrediction(canvases, start, probes, intensity(probes[:, :seen]).sum((1, 2)), propagate)
 
 
 class GroupTask(lightning.LightningModule):
@@ -129,12 +139,12 @@ class GroupTask(lightning.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Add data error, contrast, correlation and, with a ground truth, patch error of a batch to those before."""
         prediction = predict_groups(self.network, batch)
-        counts, probes, mask = self._compared_patterns(batch, prediction)
+        counts, expected, mask = self._compare(batch, prediction, prediction.canvas)
         estimate = (
             self._back_projection(batch, prediction.probes) if prediction.estimate is None else prediction.estimate
         )
         metrics = {
-            "data_error": amplitude_error(counts, diffract(prediction.canvas, probes), mask),
+            "data_error": amplitude_error(counts, expected, mask),
             **contrast_and_correlation(prediction.canvas, estimate, prediction.illumination),
         }
         if self.labelled and batch.truth is not None:
@@ -208,24 +218,36 @@ class GroupTask(lightning.LightningModule):
         """Return the back-projection ``(B, N, N)`` that a network which sees amplitudes is compared with."""
         seen = self.network.settings.group_size
         return backproject(
-            batch.counts[:, :seen].sqrt(), probes[:, :seen], batch.mask, self.network.settings.physics_iterations
+            batch.counts[:, :seen].sqrt(),
+            probes[:, :seen],
+            batch.mask,
+            self.network.settings.physics_iterations,
+            propagate=batch.propagators().members(slice(seen)),
         ).canvas
 
-    def _compared_patterns(self, batch: Batch, prediction: GroupPrediction) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return counts, probes and mask of the patterns in the data error: held-out neighbours where there are any."""
+    def _compared_patterns(self, batch: Batch) -> tuple[slice, Tensor | None]:
+        """Return the members in the data error, held-out neighbours where there are any, and their mask."""
         if not self.training_settings.held_out_neighbours:
-            return batch.counts, prediction.probes, batch.mask
+            return slice(None), batch.mask
         if batch.held_out is not None:
             held_out = batch.held_out[:, :, None, None].float()
-            return batch.counts, prediction.probes, held_out if batch.mask is None else held_out * batch.mask
-        first = self.network.settings.group_size
-        return batch.counts[:, first:], prediction.probes[:, first:], batch.mask
+            return slice(None), held_out if batch.mask is None else held_out * batch.mask
+        return slice(self.network.settings.group_size, None), batch.mask
+
+    def _compare(
+        self, batch: Batch, prediction: GroupPrediction, canvas: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return measured and expected counts, ``(B, C, N, N)``, and mask of the patterns in the data error."""
+        members, mask = self._compared_patterns(batch)
+        expected = diffract(canvas, prediction.probes[:, members], prediction.propagate.members(members))
+        return batch.counts[:, members], expected, mask
 
     def _losses(self, batch: Batch, prediction: GroupPrediction, canvas: Tensor, weight: float) -> dict[str, Tensor]:
         """Return the supervised and the physics loss of the canvases of one cascade, those whose weight is not 0."""
         losses: dict[str, Tensor] = {}
-        counts, probes, mask = self._compared_patterns(batch, prediction)
-        expected = diffract(canvas, probes) if weight > 0 or self.labelled is not True else None
+        counts = expected = mask = None
+        if weight > 0 or self.labelled is not True:
+            counts, expected, mask = self._compare(batch, prediction, canvas)
         if weight < 1:
             to_truth = to_counts = None
             if self.labelled is not False and batch.truth is not None:
@@ -234,10 +256,10 @@ class GroupTask(lightning.LightningModule):
                     # geometric mean of the error and its ratio to the input's: weighs scans of any dose alike
                     before = ground_truth_error(prediction.estimate, batch.truth, prediction.illumination)
                     to_truth = to_truth * (before + SMALL_ERROR).rsqrt()
-            if self.labelled is not True and expected is not None:
+            if self.labelled is not True and counts is not None and expected is not None:
                 to_counts = scale_free_error(counts, expected, mask)
             losses["supervised"] = supervised_loss(to_truth, to_counts, batch.labelled)
-        if weight > 0 and expected is not None:
+        if weight > 0 and counts is not None and expected is not None:
             losses["physics"] = physics_loss(self.training_settings.physics_loss, counts, expected, mask)
         return losses
 

@@ -35,7 +35,7 @@ def build_network(network: Network, training: Training, data: TrainingData) -> G
             return corrector
         probes = shift_probe(batch.probe[:, None], batch.relative)
         reconstructor = GroupReconstructor(network, window_side(network, intensity(probes).sum((1, 2))))
-    reconstructor.normalise(batch.counts, probes, batch.mask)
+    reconstructor.normalise(batch.counts, probes, batch.mask, batch.propagators())
     return reconstructor
 
 

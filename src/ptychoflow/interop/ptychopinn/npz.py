@@ -85,6 +85,8 @@ def read_npz(path: Path, domain: Domain | None = None, geometry: MeasuredGeometr
 
 def _small_arrays(scan: Scan, domain: Domain) -> dict[str, np.ndarray]:
     """Return everything but patterns and labels by PtychoPINN's names, and lengths by names that it also reads."""
+    if scan.geometry.near_field:
+        raise ValueError(f"{scan.name} is of the near field, PtychoPINN reads the far field only: write .h5 or .cxi")
     y, x = _in_its_frame(scan, scan.positions).T
     contract = {
         "xcoords": x,
