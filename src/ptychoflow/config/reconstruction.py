@@ -140,6 +140,13 @@ class Refinement(Section):
     recognisable by then."""
     max_position_shift_px: PositiveFloat = 8.0
     """Largest shift of a refined position along each axis from the recorded one, px."""
+    position_model: Literal["none", "rigid", "affine"] = "none"
+    """Model of positions that are wrong as a whole, fitted before the first epoch to the position steps of all patterns
+    together. `rigid` is a rotation, `affine` adds scales and shear; `none` fits none. It needs `position_start_epoch`;
+    `max_position_shift_px` then counts from where the model puts a pattern."""
+    position_model_rounds: Annotated[int, Field(ge=1, le=500)] = 36
+    """Rounds of the fit of `position_model`, each a refinement of 12 epochs from a uniform object. Raise it where the
+    model has not settled, which a warning says."""
     intensity_start_epoch: PositiveInt | None = None
     """Epoch from which an intensity scale of each pattern is fitted as well, for a beam that fluctuates; None takes the
     beam as constant. Drifts that are slow along the scan cannot be distinguished from the object's amplitude."""
@@ -210,6 +217,16 @@ class Refinement(Section):
             raise ValueError(
                 "additional probe modes need probe refinement: set probe_start_epoch, such as 2, or remove probe_modes"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _modelled_positions_are_refined(self) -> "Refinement":
+        if self.position_model != "none" and self.position_start_epoch is None:
+            raise ValueError(
+                "a position model needs position refinement: set position_start_epoch, such as 3, or remove "
+                "position_model"
+            )
+        refuse_idle(self, self.position_model, {"position_model_rounds": ("rigid", "affine")})
         return self
 
     @model_validator(mode="after")

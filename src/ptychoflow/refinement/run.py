@@ -12,6 +12,7 @@ from ..core.scan import Scan
 from ..runtime.distributed import DistributedContext
 from .engine import RefinementEngine
 from .loop import RefinementCancelled, RefinementLoop
+from .position_model import fit_position_model
 from .resume import ResumableState
 from .uncertainty import bootstrap_phase_uncertainty
 
@@ -42,6 +43,12 @@ def refine_scan(
         ValueError: if the scan holds no photon, the start does not suit it, or the refinement diverges.
         OSError: if memory does not hold the object.
     """
+    if settings.position_model != "none" and start is not None:
+        raise ValueError(
+            "a position model is fitted from a uniform object, but a start is given: leave the start out, or set "
+            "refinement.position_model to none"
+        )
+    scan = fit_position_model(scan, settings, ctx)
     loop = RefinementLoop(RefinementEngine(scan, settings, start, ctx), resumable)
     loop.engine.warn(scan.name)
     cancelled = loop.run(scan.name, on_epoch_end)
