@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ptychoflow.config import ObjectRecipe, ProbeRecipe, Refinement, Trajectory
+from ptychoflow.metrics.reconstruction_doubts import doubt_refinement
 from ptychoflow.refinement.position_model import describe_matrix, fit_position_model, fit_steps
 from ptychoflow.refinement.run import refine_scan
 from ptychoflow.runtime.distributed import DistributedContext
@@ -96,12 +97,12 @@ def test_a_rotated_scan_is_turned_back(star):
     np.testing.assert_allclose(found.positions.mean(0), turned.positions.mean(0), atol=1e-9)
 
 
-def test_a_model_that_has_not_settled_is_said(star, caplog):
+def test_a_model_that_has_not_converged_is_said(star, caplog):
     centre = star.positions.mean(0)
     turned = dataclasses.replace(star, positions=centre + (star.positions - centre) @ _rotation(5).T)
     with caplog.at_level(logging.WARNING):
         fit_position_model(turned, Refinement(position_start_epoch=3, position_model="rigid", position_model_rounds=2))
-    assert "has not settled after 2 rounds" in caplog.text
+    assert "has not converged after 2 rounds" in caplog.text
 
 
 def test_a_start_is_refused(star):
@@ -110,6 +111,27 @@ def test_a_start_is_refused(star):
     plain = refine_scan(star, Refinement(epochs=1), None, ctx, None, lambda row: True)
     with pytest.raises(ValueError, match="a position model is fitted from a uniform object, but a start is given"):
         refine_scan(star, settings, plain, ctx, None, lambda row: True)
+
+
+def _refined(scan, **settings):
+    return refine_scan(scan, Refinement(**settings), None, DistributedContext(), None, lambda row: True)
+
+
+def test_positions_at_their_limit_are_said(star):
+    """Five positions are 3 px wrong and may move 1 px."""
+    positions = star.positions.copy()
+    positions[:5, 0] += 3
+    found = _refined(
+        dataclasses.replace(star, positions=positions), epochs=20, position_start_epoch=3, max_position_shift_px=1.0
+    )
+    count = found.metadata["positions_at_limit"]
+    assert 4 <= count <= 15
+    doubts = {doubt.kind: str(doubt) for doubt in doubt_refinement(star, found)}
+    assert f"{count} of {len(star)} positions were moved as far as" in doubts["position limit"]
+
+
+def test_right_positions_stay_within_their_limit(star):
+    assert "positions_at_limit" not in _refined(star, epochs=12, position_start_epoch=3).metadata
 
 
 def test_settings_without_effect_are_refused():

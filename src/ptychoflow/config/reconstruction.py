@@ -146,7 +146,7 @@ class Refinement(Section):
     `max_position_shift_px` then counts from where the model puts a pattern."""
     position_model_rounds: Annotated[int, Field(ge=1, le=500)] = 36
     """Rounds of the fit of `position_model`, each a refinement of 12 epochs from a uniform object. Raise it where the
-    model has not settled, which a warning says."""
+    model has not converged, which a warning says."""
     intensity_start_epoch: PositiveInt | None = None
     """Epoch from which an intensity scale of each pattern is fitted as well, for a beam that fluctuates; None takes the
     beam as constant. Drifts that are slow along the scan cannot be distinguished from the object's amplitude."""

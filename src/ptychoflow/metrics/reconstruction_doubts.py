@@ -86,6 +86,7 @@ def doubt_reconstruction(scan: Scan, found: Reconstruction, consistency: DataCon
     return join_doubts(
         _doubts_of_fano(expected, counts, valid, scan.fano_factor),
         _doubts_of_noise(consistency),
+        _doubts_of_limit(found),
         _doubts_of_strain(scan, found, counts, numbers),
         _doubts_of_worst_frames(consistency.per_pattern, compared),
         _doubts_of_unexplained_counts(expected, counts, valid),
@@ -158,6 +159,18 @@ def _doubts_of_strain(scan: Scan, found: Reconstruction, counts: np.ndarray, num
         finding = f"residuals rotate the positions, by at least {abs(rotation):.4f} rad ({sigma:.0f} standard errors)"
         return [Doubt("rotation", finding, "set source.orientation.rotation_deg")]
     return []
+
+
+def _doubts_of_limit(found: Reconstruction) -> list[Doubt]:
+    """Doubt positions that a refinement moved as far as it may."""
+    count = found.metadata.get("positions_at_limit", 0)
+    if not isinstance(count, int) or count <= 0:
+        return []
+    finding = (
+        f"{count} of {len(found.positions)} positions were moved as far as refinement.max_position_shift_px lets them"
+    )
+    serious = count > FEW_FRAMES * len(found.positions)
+    return [Doubt("position limit", finding, "raise it, or check unit, axes and signs of the positions", serious)]
 
 
 def _slope(directions: np.ndarray, moves: np.ndarray) -> tuple[float, float]:

@@ -1,14 +1,18 @@
 """Position correction: Gauss-Newton updates of the scan positions."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..config import Refinement
 from ..physics.kernels.pie import position_normal_equations
 
 MAX_STEP_PX = 0.5
 """Greatest step along an axis."""
 RIDGE = 0.01
 """Added to the equations, relative to their diagonal: where the object is uniform a position stays."""
+LIMIT_TOLERANCE_PX = 0.1
+"""Distance from the limit of its shift within which a position is at it: an epoch takes off the mean shift as well."""
 
 
 def position_updates(probe_intensity: Tensor, windows: Tensor, numerator: Tensor) -> Tensor:
@@ -33,3 +37,17 @@ def position_updates(probe_intensity: Tensor, windows: Tensor, numerator: Tensor
     diagonal += RIDGE * diagonal.mean(-1, keepdim=True) + 1e-20
     # plain `solve` waits for the device, to see whether a matrix was singular
     return torch.linalg.solve_ex(matrices, sides)[0][..., 0].clamp_(-MAX_STEP_PX, MAX_STEP_PX)
+
+
+def count_at_limit(recorded: np.ndarray, refined: np.ndarray, settings: Refinement) -> int:
+    """Count the positions at ``max_position_shift_px``, which would perhaps have moved further.
+
+    Args:
+        recorded: px, ``(J, 2)``.
+        refined: px, ``(J, 2)``.
+        settings: the limit, and whether positions are refined.
+    """
+    if settings.position_start_epoch is None:
+        return 0
+    reached = np.abs(refined - recorded).max(1) > settings.max_position_shift_px - LIMIT_TOLERANCE_PX
+    return int(reached.sum())

@@ -28,8 +28,8 @@ HUBER = 1.345
 """Steps beyond this many standard deviations from the model count by their size, not by its square (Huber 1981)."""
 LEAST_STD_PX = 1e-3
 """Least standard deviation of the steps about the model, px."""
-SETTLED_PX = 0.05
-"""Motion by the model in a round, rms px, above which it has not settled at the last."""
+CONVERGED_PX = 0.05
+"""Motion by the model in a round, rms px, above which the fit has not converged."""
 
 Model = Literal["rigid", "affine"]
 
@@ -142,13 +142,13 @@ def _refine_briefly(scan: Scan, settings: Refinement, ctx: DistributedContext) -
 
 
 def _log_model(scan: Scan, found: Scan, settings: Refinement, moved: float) -> None:
-    """Log the map from recorded positions to those found, and whether it has settled."""
+    """Log the map from recorded positions to those found, and whether the fit has converged."""
     centred = scan.positions - scan.positions.mean(0)
     matrix = np.eye(2) + fit_steps(centred, found.positions - scan.positions, "affine")
     logger.info("positions of %s, refined against recorded: %s", scan.name, describe_matrix(matrix))
-    if moved > SETTLED_PX:
+    if moved > CONVERGED_PX:
         logger.warning(
-            "the position model of %s has not settled after %d rounds (the last one moved positions by %.2f px rms): "
+            "the position model of %s has not converged after %d rounds (the last one moved positions by %.2f px rms): "
             "raise refinement.position_model_rounds, or correct the orientation of the scan",
             *(scan.name, settings.position_model_rounds, moved),
         )

@@ -12,6 +12,7 @@ from ..core.scan import Scan
 from ..runtime.distributed import DistributedContext
 from .engine import RefinementEngine
 from .loop import RefinementCancelled, RefinementLoop
+from .position_correction import count_at_limit
 from .position_model import fit_position_model
 from .resume import ResumableState
 from .uncertainty import bootstrap_phase_uncertainty
@@ -52,6 +53,7 @@ def refine_scan(
     loop = RefinementLoop(RefinementEngine(scan, settings, start, ctx), resumable)
     loop.engine.warn(scan.name)
     cancelled = loop.run(scan.name, on_epoch_end)
+    at_limit = count_at_limit(scan.positions, loop.engine.positions.cpu().numpy(), settings)
     partial = f"stopped after epoch {loop.history['epoch'][-1]} of {settings.epochs}" if cancelled else ""
     coverage, phase_std = loop.engine.coverage(), None
     if settings.uncertainty and not cancelled:
@@ -60,7 +62,8 @@ def refine_scan(
                 phase_std = bootstrap_phase_uncertainty(scan, loop.engine, coverage, start, ctx, on_epoch_end)
         except RefinementCancelled:
             partial = "stopped before the phase uncertainty was estimated"
-    return _reconstruction(loop, scan, coverage, phase_std, {"partial": partial} if partial else {})
+    metadata = ({"partial": partial} if partial else {}) | ({"positions_at_limit": at_limit} if at_limit else {})
+    return _reconstruction(loop, scan, coverage, phase_std, metadata)
 
 
 def _reconstruction(
