@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ptychoflow.config import BeamStability, Constraints, Detector, ObjectRecipe, ProbeRecipe, Refinement, Trajectory
-from ptychoflow.core.scan import Scan
+from ptychoflow.core.scan import Scan, near_field_geometry
 from ptychoflow.metrics.alignment import Aligned, align
 from ptychoflow.metrics.data_consistency import counting_noise
 from ptychoflow.metrics.frc import THRESHOLDS, ring_correlation
@@ -274,6 +274,29 @@ def detector_response() -> Figure:
     axes[2].set(xlabel="epoch", title="width of the blur (px)")
     axes[0].set(xlabel="epoch", title="R-factor")
     axes[0].legend(fontsize=7)
+    return figure
+
+
+@drawing
+def near_field() -> Figure:
+    """Draw a pattern, the R-factor by epoch with recorded and refined positions, and the phase from both."""
+    rng, size = np.random.default_rng(3), 64
+    recipe = ProbeRecipe(name="diffuser", diameter_px=44, diffuser_feature_px=3.0, diffuser_phase_rad=1.0)
+    probe = make_probe(recipe, size, 1e5 * 44**2, rng)
+    image = make_object(ObjectRecipe(name="siemens_star", size=(112, 112), phase_rad=(0, 0.6)), rng)
+    path = Trajectory(step_px=6.0, error_px=0.7)
+    nominal, true = make_trajectory(path, image.shape, size, 44, rng)
+    geometry = near_field_geometry(6.5e-6, 7e-11, 0.3, 0.01)
+    scan = from_simulation(true, probe, image, nominal_positions=nominal, geometry=geometry)
+    figure, axes = panels(4, height=2.4, width_ratios=(1, 1.3, 1, 1))
+    show(axes[0], np.sqrt(scan.counts[len(scan) // 2]), "a pattern")
+    for axis, (name, first) in zip(axes[2:], (("recorded", None), ("refined", 3))):
+        steps = [*refined(scan, Refinement(epochs=40, step_size=(1.0, 0.1), batch_size=4, position_start_epoch=first))]
+        axes[1].semilogy([error for _, error in steps], label=f"{name} positions")
+        pair = against_ground_truth(scan, steps[-1][0])
+        show_phase(axis, pair, f"{name}, {phase_psnr(pair):.1f} dB")
+    axes[1].set(xlabel="epoch", title="R-factor")
+    axes[1].legend(fontsize=7)
     return figure
 
 
