@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from ptychoflow.commands.export import export
 from ptychoflow.config import MeasuredGeometry, NominalGeometry, Packing, Source
 from ptychoflow.core.scan import Geometry, Scan, near_field_geometry
 from ptychoflow.interop.ptychopinn.npz import write_npz
@@ -15,6 +16,7 @@ from ptychoflow.preprocessing.cropping import crop
 from ptychoflow.preprocessing.near_field_signs import find_moving_shadows
 from ptychoflow.preprocessing.scan_doubts import doubt_scan
 from ptychoflow.preprocessing.scan_packing import pixel_operations, survey_scan
+from ptychoflow.readers.registry import read_scan_of
 from ptychoflow.simulation.acquisition import from_simulation
 
 SIZE, OBJECT = 48, 84
@@ -90,3 +92,13 @@ def test_a_focus_distance_without_the_near_field_is_refused():
 def test_ptychopinn_gets_no_near_field_scan(tmp_path):
     with pytest.raises(ValueError, match="reads the far field only"):
         write_npz(tmp_path / "scan.npz", _scan(NEAR))
+
+
+def test_a_directory_of_ptychodus_keeps_the_near_field(tmp_path):
+    write_dataset(tmp_path / "dataset", _scan(NEAR))
+    export(tmp_path / "dataset", tmp_path / "standard")
+    read = read_scan_of(tmp_path / "standard", Source(file=str(tmp_path / "standard")))
+    assert read.geometry.near_field
+    for name in ("pixel_size_m", "wavelength_m", "detector_distance_m", "focus_distance_m"):
+        assert getattr(read.geometry, name) == pytest.approx(getattr(NEAR, name), rel=1e-5)
+    np.testing.assert_allclose(np.diff(read.positions, axis=0), np.diff(_scan(NEAR).positions, axis=0), atol=1e-4)

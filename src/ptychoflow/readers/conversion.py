@@ -227,7 +227,9 @@ def geometry_of(measurement: Measurement, source: Source, size: int) -> tuple[Ge
                 f"detector distance and pixel size not found in {measurement.file}{reasons}: {LENGTHS_REMEDY}"
             )
         focus = given.focus_distance_m or measurement.focus_distance_m
-        return _near_field_geometry(wavelength, distance, pitch, pixel, focus), nominal
+        # a file that knows both pixels knows the magnification, unless the config gives another
+        own = None if given.focus_distance_m or given.detector_pixel_m else measurement.pixel_size_m
+        return _near_field_geometry(wavelength, distance, pitch, pixel or own, focus), nominal
     if not pixel:
         if not (distance and pitch):
             raise ValueError(

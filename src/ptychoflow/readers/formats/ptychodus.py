@@ -49,10 +49,6 @@ def read_standard(path: Path, dataset: str | None = None) -> Measurement:
     if not (diffraction.parent / PRODUCT).is_file():
         return measurement
     product = read_product(diffraction.parent / PRODUCT)
-    if not product.far_field:
-        raise ValueError(
-            f"{PRODUCT} is of a near-field scan, which is not supported: only far-field patterns are reconstructed"
-        )
     kept, rows = _paired(indexes, product.indexes)
     return Measurement(
         patterns=patterns if len(kept) == len(patterns) else patterns.take(kept),
@@ -63,6 +59,7 @@ def read_standard(path: Path, dataset: str | None = None) -> Measurement:
         detector_distance_m=product.distance_m if product.distance_m > 0 else None,
         detector_pixel_m=pitch,
         pixel_size_m=product.pixel_m,
+        propagation="far_field" if product.far_field else "near_field",
         object=product.object[0] if product.object.size else None,
         object_origin=product.origin_px(patterns.shape[-1]) if product.object.size else (0.0, 0.0),
         name=measurement.name,
