@@ -14,7 +14,7 @@ from ..core.scan import Scan
 from ..io.provenance import record_provenance
 from ..io.reconstruction_h5 import read_reconstruction
 from ..io.scan_cxi import write_scan
-from ..preprocessing.cropping import resize_far_field
+from ..preprocessing.cropping import resize_far_field, resize_near_field
 from ..preprocessing.detector_statistics import typical_step
 from ..preprocessing.invalid_counts import InvalidCounts
 from ..preprocessing.plausibility import doubts_about_lengths, doubts_about_steps
@@ -84,7 +84,7 @@ def _in_pieces(counts: np.ndarray, piece_bytes: int = 1 << 24) -> Iterator[np.nd
 
 
 def _with_probe(scan: Scan, path: Path) -> Scan:
-    """Return the scan with a refined probe, zero-padded in the far field if refined on a cropped detector."""
+    """Return the scan with a refined probe, padded with zeros on the detector if refined on a cropped one."""
     found = read_reconstruction(path)
     probe, field_m = found.probe, found.geometry.pixel_size_m * found.probe.shape[-1]
     own_field_m = scan.geometry.pixel_size_m * scan.size
@@ -95,4 +95,5 @@ def _with_probe(scan: Scan, path: Path) -> Scan:
             *(path, field_m, scan.name, own_field_m),
         )
     metadata = scan.metadata | {"probe_source": path.name}
-    return dataclasses.replace(scan, probe=resize_far_field(probe, scan.size), metadata=metadata)
+    resize = resize_near_field if scan.geometry.near_field else resize_far_field
+    return dataclasses.replace(scan, probe=resize(probe, scan.size), metadata=metadata)
