@@ -58,6 +58,28 @@ def test_the_prior_lowers_amplitude_noise_and_does_not_harm_phase_where_photons_
     assert with_prior["phase_psnr_truth_range"] > alone["phase_psnr_truth_range"] - 0.5
 
 
+@pytest.mark.parametrize(("step", "photons"), [(12.5, 1e5), (6.0, 1e5)])
+def test_a_planted_feature_appears_in_the_scan_that_has_it_and_in_no_other(step, photons):
+    without = _scan(photons, step)
+    y, x = np.mgrid[:176, :176]
+    distance = np.hypot(y - 80, x - 74)
+    spot, ring = distance <= 3, (distance > 4.5) & (distance <= 7.5)
+    planted_object = np.asarray(without.truth.object) * np.exp(0.4j * spot)
+    planted = from_simulation(without.positions, without.probe, planted_object, seed=2)
+    contrasts = []
+    for scan in (without, planted):
+        engine = _refined(scan, prior="pretrained").engine
+        truth = without.truth
+        pair = align(engine.object.numpy(), engine.origin, engine.coverage(), np.asarray(truth.object), truth.origin)
+        top, left = np.rint(np.subtract(engine.origin, truth.origin)).astype(int)
+        height, width = pair.object.shape
+        window = np.s_[top : top + height, left : left + width]
+        error = np.angle(pair.object * np.conj(pair.truth))
+        contrasts.append((error[spot[window]].mean() - error[ring[window]].mean()) / 0.4)
+    assert abs(contrasts[0]) < 0.1
+    assert 0.75 < contrasts[1] < 1.15
+
+
 def test_a_refinement_with_the_prior_resumes_to_the_same_object(sparse):
     whole = _refined(sparse, prior="pretrained", epochs=5)
     settings = Refinement(prior="pretrained", epochs=5)

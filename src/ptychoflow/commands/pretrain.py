@@ -26,8 +26,9 @@ def pretrain(
 ) -> None:
     """Train the learned prior of refinement, for any beam and sample, from nothing.
 
-    Reads nothing. Makes the weights and, beside them, a model card with their checksum. The defaults made the weights
-    that come with ptychoflow; they take hours on two cores.
+    Reads nothing. Makes the weights and, beside them, a model card with their checksum. Both are written after each
+    round, so that an interruption loses one round only; the history in the card says how many there were. The defaults
+    take hours on two cores.
 
     Args:
         output: the weights, ``.safetensors``.
@@ -44,12 +45,15 @@ def pretrain(
         ptychoflow pretrain prior.safetensors --scans 200 --steps 500
     """
     settings = PriorTraining(scans=scans, steps=steps, rounds=rounds, base_channels=base_channels, seed=seed)
-    prior, history = train_prior(settings)
-    weights = {name: value.contiguous() for name, value in prior.state_dict().items()}
-    with atomic_file(output) as partial:
-        save_file(weights, partial, {"format": "ptychoflow object prior"})
-    write_json(output.with_suffix(".json"), model_card(output, prior, settings, history))
-    logger.info("wrote %s: %d weights", output, sum(value.numel() for value in weights.values()))
+
+    def write(prior: ObjectPrior, history: list[dict[str, float]]) -> None:
+        weights = {name: value.contiguous() for name, value in prior.state_dict().items()}
+        with atomic_file(output) as partial:
+            save_file(weights, partial, {"format": "ptychoflow object prior"})
+        write_json(output.with_suffix(".json"), model_card(output, prior, settings, history))
+        logger.info("wrote %s after round %d of %d", output, len(history), rounds)
+
+    train_prior(settings, write)
 
 
 def model_card(output: Path, prior: ObjectPrior, settings: PriorTraining, history: list[dict[str, float]]) -> dict:

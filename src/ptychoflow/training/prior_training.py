@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +24,13 @@ ERROR_FLOOR = 1e-4
 """Relative square error that is added in the loss to that of the input, so that nearly perfect states do not rule."""
 WARM_UP = 100
 """Steps over which the learning rate rises."""
+LOGGED_EVERY = 250
+"""Steps between lines of the log, and of whose losses the mean is reported."""
 
 
 @dataclass(frozen=True)
 class PriorTraining:
-    """Settings of the training of the learned prior; the defaults made the weights that come with the package.
+    """Settings of the training of the learned prior; the defaults take hours on two cores.
 
     Attributes:
         scans: random scans in each round.
@@ -50,11 +53,14 @@ class PriorTraining:
     seed: int = 0
 
 
-def train_prior(settings: PriorTraining) -> tuple[ObjectPrior, list[dict[str, float]]]:
+def train_prior(
+    settings: PriorTraining, after_round: Callable[[ObjectPrior, list[dict[str, float]]], None] | None = None
+) -> tuple[ObjectPrior, list[dict[str, float]]]:
     """Train the learned prior from nothing.
 
     Args:
         settings: how much, and the seed.
+        after_round: called with the prior and the history so far after each round, to keep them.
 
     Returns:
         The prior with averaged weights, and a row for each round: ``round``, ``states``, ``loss`` and ``error_ratio``,
@@ -69,6 +75,8 @@ def train_prior(settings: PriorTraining) -> tuple[ObjectPrior, list[dict[str, fl
         row = _train_round(prior, states, settings, number)
         history.append({"round": number + 1.0, "states": float(len(states))} | row)
         logger.info("round %(round)d: %(states)d states, loss %(loss).3f, error ratio %(error_ratio).3f", history[-1])
+        if after_round is not None:
+            after_round(prior.eval(), history)
     return prior.eval(), history
 
 
@@ -90,12 +98,17 @@ def _train_round(prior: ObjectPrior, states: States, settings: PriorTraining, nu
         torch.nn.utils.clip_grad_norm_(prior.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.detach())
+        if (step + 1) % LOGGED_EVERY == 0:
+            recent = float(torch.stack(losses[-LOGGED_EVERY:]).mean())
+            logger.info(
+                "step %d of %d: loss %.3f, %.0f s", step + 1, settings.steps, recent, time.perf_counter() - began
+            )
         decay = min(0.999, (step + 1) / (step + 21))
         for name, value in prior.state_dict().items():
             average[name].lerp_(value, 1 - decay)
     prior.load_state_dict(average)
     logger.info("trained on %d states, %.0f s", len(states), time.perf_counter() - began)
-    recent = torch.stack(losses[-250:]).mean()
+    recent = torch.stack(losses[-LOGGED_EVERY:]).mean()
     return {"loss": float(recent), "error_ratio": _error_ratio(prior.eval(), states, held_out, settings)}
 
 
