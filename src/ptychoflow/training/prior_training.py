@@ -99,10 +99,9 @@ def _train_round(prior: ObjectPrior, states: States, settings: PriorTraining, nu
         optimizer.step()
         losses.append(loss.detach())
         if (step + 1) % LOGGED_EVERY == 0:
-            recent = float(torch.stack(losses[-LOGGED_EVERY:]).mean())
-            logger.info(
-                "step %d of %d: loss %.3f, %.0f s", step + 1, settings.steps, recent, time.perf_counter() - began
-            )
+            mean = float(torch.stack(losses[-LOGGED_EVERY:]).mean())
+            seconds = time.perf_counter() - began
+            logger.info("step %d of %d: loss %.3f, %.0f s", step + 1, settings.steps, mean, seconds)
         decay = min(0.999, (step + 1) / (step + 21))
         for name, value in prior.state_dict().items():
             average[name].lerp_(value, 1 - decay)
