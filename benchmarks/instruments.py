@@ -149,6 +149,38 @@ def _fault_rows(name: str, beam: dict, detector: dict, settings: dict) -> Iterat
     yield Row(f"{name}, refined: PSNR", lost, "at most 1", "dB below no fault", seconds)
 
 
+# --- positions ---
+
+
+@case
+def positions(options: argparse.Namespace) -> Iterator[Row]:
+    """Positions of a scan that is rotated, scaled and sheared as a whole, with errors of single patterns on top."""
+    settings = {"probe_start_epoch": None, "position_start_epoch": 3}
+    for degrees, model in ((3, "none"), (3, "affine"), (10, "affine")):
+        found, seconds = refined(distorted(degrees), **settings, position_model=model)
+        residual, rotation = position_errors(found.positions, scan_with().positions)
+        name = f"positions wrong by {degrees} degrees, model {model}"
+        yield Row(f"{name}: rest", residual, "at most 0.15", "px rms along each axis", seconds)
+        yield Row(f"{name}: rotation", rotation, "at most 0.02", "degrees", seconds)
+
+
+def distorted(degrees: float) -> Scan:
+    """Return the scan without a fault at positions rotated, scaled by 2 %, sheared by 1 % and off by 2 px rms."""
+    scan, angle = scan_with(), np.radians(degrees)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix, centre = rotation @ [[1.02, 0.01], [0, 0.98]], scan.positions.mean(0)
+    jitter = np.random.default_rng(5).normal(scale=2, size=scan.positions.shape)
+    return replace(scan, positions=centre + (scan.positions - centre) @ matrix.T + jitter)
+
+
+def position_errors(found: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+    """Return the rms error along each axis but for a shift of all, px, and the rotation that is left, degrees."""
+    found, true = found - found.mean(0), true - true.mean(0)
+    matrix = np.linalg.lstsq(found, true, rcond=None)[0].T
+    rotation = np.degrees(np.arctan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1]))
+    return float(np.sqrt(np.square(found - true).mean())), abs(float(rotation))
+
+
 # --- measurements ---
 
 
