@@ -272,6 +272,14 @@ class RefinementEngine:
         seen = max(self._total_photons - photons, 1e-30)
         return EpochStats(error / seen, self._phase_change(before), squares / max(photons, 1e-30))
 
+    def take_over(self, other: "RefinementEngine", object: bool, probe: bool) -> None:
+        """Take over the object or the probe of the engine of another scan, whose canvas is the same."""
+        if object:
+            self.object = other.object
+        if probe:
+            self.probe = other.probe
+            self._shifted_probes = None
+
     def apply_low_order_phase(self) -> None:
         """Solve for the low-order phase with the equations of all patterns as they are now, and apply it.
 
