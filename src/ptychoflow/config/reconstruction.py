@@ -139,7 +139,8 @@ class Refinement(Section):
     """Epoch from which the position of each pattern is refined as well; None keeps the positions. The object should be
     recognisable by then."""
     max_position_shift_px: PositiveFloat = 8.0
-    """Largest shift of a refined position along each axis from the recorded one, px."""
+    """Largest shift of a refined position along each axis from the recorded one, or from where `position_model` and
+    `position_search_rounds` put it, px."""
     position_model: Literal["none", "rigid", "affine"] = "none"
     """Model of positions that are wrong as a whole, fitted before the first epoch to the position steps of all patterns
     together. `rigid` is a rotation, `affine` adds scales and shear; `none` fits none. It needs `position_start_epoch`;
@@ -147,6 +148,14 @@ class Refinement(Section):
     position_model_rounds: Annotated[int, Field(ge=1, le=500)] = 36
     """Rounds of the fit of `position_model`, each a refinement of 12 epochs from a uniform object. Raise it where the
     model has not converged, which a warning says."""
+    position_search_rounds: Annotated[int, Field(ge=0, le=200)] = 0
+    """Rounds of a search, before the first epoch, for positions that are off by more than the features of the object:
+    each pattern is compared with an object that others made, at random places about its own. 12 or so where errors are
+    several pixels, or a scan is rotated, scaled or sheared as a whole; 0 searches none. It needs
+    `position_start_epoch`, and takes the time of about four epochs a round."""
+    position_search_px: Annotated[float, Field(gt=1, le=200)] = 8.0
+    """Standard deviation of the position errors that the search expects along each axis, px: the radius of its first
+    round. It finds errors up to some three times as large."""
     intensity_start_epoch: PositiveInt | None = None
     """Epoch from which an intensity scale of each pattern is fitted as well, for a beam that fluctuates; None takes the
     beam as constant. Drifts that are slow along the scan cannot be distinguished from the object's amplitude."""
@@ -227,6 +236,17 @@ class Refinement(Section):
                 "position_model"
             )
         refuse_idle(self, self.position_model, {"position_model_rounds": ("rigid", "affine")})
+        return self
+
+    @model_validator(mode="after")
+    def _search_is_refined(self) -> "Refinement":
+        rounds = self.position_search_rounds
+        refuse_idle(self, "0 rounds" if rounds == 0 else "a search", {"position_search_px": ("a search",)})
+        if rounds and self.position_start_epoch is None:
+            raise ValueError(
+                "a search for positions finds whole pixels, which are refined then: set position_start_epoch, such as "
+                "3, or remove position_search_rounds"
+            )
         return self
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from .engine import RefinementEngine
 from .loop import RefinementCancelled, RefinementLoop
 from .position_correction import count_at_limit
 from .position_model import fit_position_model
+from .position_search import search_positions
 from .resume import ResumableState
 from .uncertainty import bootstrap_phase_uncertainty
 
@@ -44,12 +45,13 @@ def refine_scan(
         ValueError: if the scan holds no photon, the start does not suit it, or the refinement diverges.
         OSError: if memory does not hold the object.
     """
-    if settings.position_model != "none" and start is not None:
+    searched = settings.position_model != "none" or settings.position_search_rounds > 0
+    if searched and start is not None:
         raise ValueError(
-            "a position model is fitted from a uniform object, but a start is given: leave the start out, or set "
-            "refinement.position_model to none"
+            "a position model or search begins with a uniform object, but a start is given: leave the start out, or "
+            "set refinement.position_model to none and refinement.position_search_rounds to 0"
         )
-    scan = fit_position_model(scan, settings, ctx)
+    scan = search_positions(fit_position_model(scan, settings, ctx), settings, ctx)
     loop = RefinementLoop(RefinementEngine(scan, settings, start, ctx), resumable)
     loop.engine.warn(scan.name)
     cancelled = loop.run(scan.name, on_epoch_end)
