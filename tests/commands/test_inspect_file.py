@@ -113,3 +113,14 @@ def test_counts_with_a_gain_bring_their_fano_factor(tmp_path):
         convert(tmp_path / f"{gain}.cxi", source)
         assert read_scan(tmp_path / f"{gain}.cxi").fano_factor == pytest.approx(gain, rel=0.15)
         assert (source.fano_factor is None) == (gain == 1)
+
+
+def test_photons_of_patterns_that_differ_by_the_object_bring_no_fano_factor(tmp_path):
+    """Their variance over the scan is that of the object too: as Fano factor it would make photons look too quiet."""
+    rng = np.random.default_rng(1)
+    counts = rng.poisson(20 * rng.uniform(0.2, 1.8, (40, 32, 32))).astype(np.uint16)
+    probe, positions = np.ones((32, 32), complex), rng.uniform(0, 30, (40, 2))
+    names = {"diff3d": counts, "xcoords": positions[:, 1], "ycoords": positions[:, 0], "probeGuess": probe}
+    np.savez(tmp_path / "scan.npz", **names, objectGuess=np.ones((80, 80), complex))
+    inspect(Source(file=str(tmp_path / "scan.npz")), tmp_path / "out")
+    assert load_config(tmp_path / "out" / "config.yaml").scans["scan"].source.fano_factor is None

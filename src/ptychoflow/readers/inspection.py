@@ -118,7 +118,9 @@ def inspect_file(path: Path, source: Source | None = None) -> Inspection:
     source, doubts = _with_domain(measurement, source)
     doubts += _doubts_about_guess(guess)
     detector = _detector(measurement, source)
-    if source.fano_factor is None and not detector.is_poisson and np.isfinite(detector.fano):
+    # above 1 it is an upper bound, as patterns differ by the object: with a step of 1 it shows no gain
+    counts_photons = detector.quantum == 1 and detector.fano > 1
+    if source.fano_factor is None and not detector.is_poisson and not counts_photons:
         source = source.model_copy(update={"fano_factor": round(detector.fano, 3)})
     measurement, source, more = _with_likely_positions(measurement, source)
     doubts += more
