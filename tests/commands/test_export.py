@@ -13,7 +13,8 @@ from ptychoflow.cli.main import main
 from ptychoflow.commands.convert import convert
 from ptychoflow.commands.export import export
 from ptychoflow.config import Source
-from ptychoflow.io.dataset import open_dataset
+from ptychoflow.io.dataset import open_dataset, write_dataset
+from ptychoflow.io.provenance import record_provenance
 from ptychoflow.io.ptychodus_product import Product, centred, write_product
 from ptychoflow.io.reconstruction_h5 import read_reconstruction, write_reconstruction
 from ptychoflow.io.scan_cxi import read_scan, write_scan
@@ -167,6 +168,18 @@ def test_a_picture_holds_amplitude_and_phase_with_the_size_of_a_pixel(paths, tmp
     np.testing.assert_array_equal(amplitude, np.abs(found.object))
     np.testing.assert_array_equal(phase, np.angle(found.object))
     assert units / dots == pytest.approx(found.geometry.pixel_size_m * 1e6, rel=1e-3)
+
+
+def test_the_dataset_of_another_measurement_is_refused_although_its_size_is_right(paths, tmp_path):
+    refined, provenance = read_reconstruction(paths["refined"]), record_provenance(dataset=paths["dataset"])
+    recorded = dataclasses.replace(refined, metadata={**refined.metadata, "provenance": provenance})
+    write_reconstruction(tmp_path / "refined.h5", recorded)
+    other = make_scan(photons=2e4)
+    write_dataset(tmp_path / "other", other)
+    with pytest.raises(ValueError, match=r"was made from another dataset \(star\) than .*other: name the dataset"):
+        export(tmp_path / "refined.h5", tmp_path / "out", tmp_path / "other")
+    assert not (tmp_path / "out").exists()
+    export(tmp_path / "refined.h5", tmp_path / "out", paths["dataset"])
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ from ..interop.ptychodus_directory import FILES, MODEL, write_standard
 from ..interop.ptychopinn.npz import write_npz
 from ..io.atomic import atomic_dir, atomic_file
 from ..io.dataset import open_dataset, pieces
-from ..io.product_kinds import CREATOR
+from ..io.product_kinds import CREATOR, RECONSTRUCTION
+from ..io.provenance import different_input, record_provenance
 from ..io.ptychodus_product import Product, half_pixel, write_product
-from ..io.reconstruction_h5 import product_of
+from ..io.reconstruction_h5 import product_of, read_reconstruction
 from ..io.scan_cxi import is_scan, iterate_counts, read_scan
 from ..readers.registry import read_product_of
 from ..runtime.memory import check_memory
@@ -100,6 +101,8 @@ def write_export(
     )
     if patterns is not None:
         check_together(product, patterns.scan)
+    if scan is not None:
+        _check_provenance(source, scan)
     if export_format.holds_patterns and patterns is None:
         raise ValueError(f"{output.name} holds patterns, {source} has none: name its dataset with --scan")
     export_format.write(output, product, patterns, model)
@@ -165,6 +168,22 @@ def check_together(product: Product, scan: Scan) -> None:
         raise ValueError(
             f"got patterns of {scan.size} px of {scan.name} for a probe of {product.probe.shape[-1]} px: name the "
             "dataset it was made from"
+        )
+
+
+def _check_provenance(source: Path, scan: Path) -> None:
+    """Refuse the dataset of another measurement, although it has as many patterns of that size.
+
+    Raises:
+        ValueError: if a reconstruction of ours records another dataset than this one.
+    """
+    if not RECONSTRUCTION.is_product(source) or not scan.is_dir():
+        return  # another program's product and a scan outside a dataset record nothing to compare
+    made_from = different_input(read_reconstruction(source).metadata, record_provenance(dataset=scan))
+    if made_from is not None:
+        raise ValueError(
+            f"{source} was made from another dataset ({made_from}) than {scan}: name the dataset it was made from, or "
+            "reconstruct this one"
         )
 
 
