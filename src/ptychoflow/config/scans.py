@@ -335,6 +335,7 @@ class Orientation(Section):
 
 FORMATS = (
     *("cxi", "nxcxi_ptycho", "nexus", "hxn", "fold_slice", "ptypy", "emd", "empad", "matlab"),
+    *("merlin", "digital_micrograph", "blockfile", "hspy"),
     *("tike_npz", "ptychopinn_npz", "slac_npz", "ptychodus_npz", "npz", "stack"),
     *("ptychodus", "ptychodus_training"),
 )
@@ -412,6 +413,17 @@ FAR_FIELD_SETTINGS = {
 """Settings of a source that act on far-field patterns only, and what to do instead."""
 
 
+class Raster(Section):
+    """A raster scan row by row, whose positions the file does not hold."""
+
+    step_m: PositiveFloat | tuple[PositiveFloat, PositiveFloat]
+    """Distance between neighbouring positions, m; one number, or `(y, x)`."""
+    shape: tuple[PositiveInt, PositiveInt] | None = None
+    """Rows and columns of the scan, with those of the flyback. None takes what the file says."""
+    flyback_columns: NonNegativeInt = 0
+    """Columns at the end of each row recorded while the beam flew back; their patterns are left out."""
+
+
 class Source(Section):
     """A measured scan (read by `convert`). `ptychoflow inspect FILE` writes one that is ready to use."""
 
@@ -426,6 +438,8 @@ class Source(Section):
     """Name of the dataset with the patterns, where the file holds several or uses an unusual name."""
     positions: str | None = None
     """Another file with the positions, where this one has none. Its name is also resolved beside the measurement."""
+    raster: Raster | None = None
+    """Positions of a raster scan made from its step and shape, instead of those of a file."""
     probe: str | None = None
     """Another file with the initial probe: a ptychodus product, `.ptyr`, `.mat` or `.npy`. Its name is also resolved
     beside the measurement."""
@@ -477,6 +491,15 @@ class Source(Section):
             raise ValueError(
                 f"file: with url expected the name of the download in the data cache, such as scan.h5, got {self.file}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _raster_acts(self) -> "Source":
+        by_keys = self.keys is not None and (self.keys.y is not None or self.keys.x is not None)
+        if self.raster is not None and (self.positions is not None or by_keys):
+            raise ValueError("give raster, or positions (keys.y and keys.x), not both")
+        if self.raster is not None and self.position_unit != "auto":
+            raise ValueError("position_unit does not act on raster, whose step is in m: remove it")
         return self
 
     @model_validator(mode="after")

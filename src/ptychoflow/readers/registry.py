@@ -19,10 +19,20 @@ from ..io.sandbox import read_in_subprocess
 from .conversion import leave_out, scan_from
 from .detector_view import sample_patterns
 from .formats.cxi import is_cxi, is_nxcxi, read_cxi
+from .formats.electron_microscopes import (
+    is_blockfile,
+    is_digital_micrograph,
+    is_merlin,
+    is_microscope_file,
+    read_blockfile,
+    read_digital_micrograph,
+    read_merlin,
+)
 from .formats.emd import is_emd, read_emd
 from .formats.empad import is_empad, read_empad
 from .formats.fold_slice import is_fold_slice, read_fold_slice
 from .formats.hxn import is_hxn, read_hxn
+from .formats.hyperspy import is_hspy, read_hspy
 from .formats.image_stack import is_image_stack, read_image_stack
 from .formats.matlab import is_matlab, read_matlab
 from .formats.nexus import is_nexus, read_nexus
@@ -33,6 +43,7 @@ from .formats.ptypy import is_ptypy, read_ptypy, read_ptyr
 from .formats.tike import read_tike
 from .named_arrays import read_named_arrays
 from .position_table import TEXTS, read_position_table
+from .rasters import raster_positions
 from .raw_scan import Measurement, UnknownFormatError
 from .scan_positions import Positions
 from .source_files import beside
@@ -67,6 +78,7 @@ READERS: dict[str, Format] = {
     "ptypy": Format("ptypy prepared data (.ptyd)", "hdf5", is_ptypy, read_ptypy),
     "hxn": Format("NSLS-II HXN (amplitudes)", "hdf5", is_hxn, read_hxn),
     "matlab": Format("MATLAB v5 or v7.3", "matlab", is_matlab, read_matlab),
+    "hspy": Format("HyperSpy signal", "hdf5", is_hspy, read_hspy),
     "emd": Format("4D-STEM in EMD (py4DSTEM)", "hdf5", is_emd, read_emd),
     "nexus": Format("NeXus or Eiger master", "hdf5", is_nexus, read_nexus),
     "tike_npz": Format("tike archive", "npz", holds("data", "scan", "probe"), read_tike),
@@ -75,6 +87,9 @@ READERS: dict[str, Format] = {
     "npz": Format("named arrays with units", "npz", holds("patterns", "position_y_m", "position_x_m"), read_named_npz),
     "ptychodus_npz": Format("ptychodus patterns", "npz", holds("patterns"), read_ptychodus_npz),
     "empad": Format("EMPAD raw frames", "images", is_empad, read_empad),
+    "merlin": Format("Merlin or Medipix frames (.mib)", "images", is_merlin, read_merlin),
+    "digital_micrograph": Format("Gatan DigitalMicrograph", "images", is_digital_micrograph, read_digital_micrograph),
+    "blockfile": Format("NanoMEGAS block file", "images", is_blockfile, read_blockfile),
     "stack": Format("npy array, TIFF, folder of TIFFs", "images", is_image_stack, read_image_stack),
 }
 """Formats by their names in the config, the particular before the general."""
@@ -129,11 +144,12 @@ def read_product_of(path: Path) -> Product:
 
 
 def _may_crash(path: Path, source: Source) -> bool:
-    """Return True if a C library reads any of the files, which a damaged one could crash."""
+    """Return True if another library reads any of the files, which a damaged one could crash."""
     check_not_special(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} not found: check the path in source.file")
-    return "hdf5" in _kinds(path) or is_hdf5(path) or bool(source.positions or source.probe or ":" in source.format)
+    by_library = "hdf5" in _kinds(path) or is_hdf5(path) or is_microscope_file(path)
+    return by_library or bool(source.positions or source.probe or ":" in source.format)
 
 
 def _read_scan(path: Path, source: Source) -> Scan:
@@ -163,6 +179,9 @@ def _read_files(path: Path, source: Source) -> Measurement:
             measurement = read_named_arrays(path, source.keys, measurement)
         if source.positions is not None:
             positions = read_positions(_beside(path, source.positions))
+            measurement = dataclasses.replace(measurement, positions=positions)
+        if source.raster is not None:
+            positions = raster_positions(measurement, source.raster)
             measurement = dataclasses.replace(measurement, positions=positions)
         if source.probe is not None:
             probe, in_photons = read_probe(_beside(path, source.probe))

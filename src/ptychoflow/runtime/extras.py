@@ -7,13 +7,16 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-EXTRAS = {"lightning": "train", "mlflow": "train", "snakemake": "workflow"}
+EXTRAS = {"lightning": "train", "mlflow": "train", "snakemake": "workflow", "rosettasciio": "em"}
 """Extra of pyproject.toml by the package that it brings."""
+CALLED = {"rsciio": "rosettasciio"}
+"""Modules whose package has another name."""
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:
     """Return how to install the package that an import did not find; None if no extra brings it."""
-    package = (error.name or "").partition(".")[0]
+    module = (error.name or "").partition(".")[0]
+    package = CALLED.get(module, module)
     if package not in EXTRAS:
         return None
     return f"{package} is not installed, which this needs: pip install 'ptychoflow[{EXTRAS[package]}]'"
