@@ -20,7 +20,7 @@ def read(folder, name: str, **more) -> tuple[Scan, Scan]:
     return scan, read_scan_of(path, Source(file=str(path), **settings | more))
 
 
-OF_MICROSCOPES = {"empad", "merlin", "digital_micrograph", "blockfile", "hspy"}
+OF_MICROSCOPES = {"empad", "merlin", "digital_micrograph", "blockfile", "hspy", "zspy"}
 """Formats of electron microscopes, which cannot hold the golden scan of photons: their tests are in formats/"""
 
 

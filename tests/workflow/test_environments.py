@@ -18,8 +18,8 @@ LIBRARY = ROOT / "src"
 ROLES = ("gpu", "analysis")
 CALLED = {"yaml": "pyyaml", "PIL": "pillow", "skimage": "scikit-image", "markupsafe": "jinja2"}
 """Modules whose package has another name."""
-NOT_OURS = {"ptychodus"}
-"""Imported only where ptychodus itself is at work."""
+NOT_OURS = {"ptychodus", "zarr", "numcodecs"}
+"""Imported only where ptychodus itself is at work, or the extra em reads a file."""
 MODULES = {"inspect": "inspect_file", "run-directory": "run_directory"}
 """Modules of commands that are not called as their command."""
 

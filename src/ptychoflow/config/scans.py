@@ -335,7 +335,7 @@ class Orientation(Section):
 
 FORMATS = (
     *("cxi", "nxcxi_ptycho", "nexus", "hxn", "fold_slice", "ptypy", "emd", "empad", "matlab"),
-    *("merlin", "digital_micrograph", "blockfile", "hspy"),
+    *("merlin", "digital_micrograph", "blockfile", "hspy", "zspy"),
     *("tike_npz", "ptychopinn_npz", "slac_npz", "ptychodus_npz", "npz", "stack"),
     *("ptychodus", "ptychodus_training"),
 )

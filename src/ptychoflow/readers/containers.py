@@ -1,4 +1,4 @@
-"""Files of named arrays, HDF5, NPZ and MATLAB, seen alike: what they hold, and each array by its name."""
+"""Files of named arrays, HDF5, Zarr, NPZ and MATLAB, seen alike: what they hold, and each array by its name."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -9,10 +9,11 @@ from typing import Protocol
 
 import numpy as np
 
-from ..core.units import split_unit
+from ..core.units import plain_text, split_unit
 from ..io.lazy_stack import Stack, stack_of
 from ..io.npz_archive import Archive, open_npz
 from ..io.safe_hdf5 import Hdf5, is_hdf5
+from ..io.zarr_store import ZarrStore, is_zarr
 from .formats.matlab_v5 import read_v5
 
 logger = logging.getLogger(__name__)
@@ -151,6 +152,47 @@ class ArraysContainer:
         return stack_of(values)
 
 
+class ZarrContainer:
+    """The arrays of a Zarr folder."""
+
+    last = False
+
+    def __init__(self, store: ZarrStore) -> None:
+        self.path, self._store = store.path, store
+
+    def infos(self) -> list[ArrayInfo]:
+        """Return what the file says of its arrays, in its order."""
+        names = self._store.arrays()
+        groups = dict.fromkeys(["", *(parent for name in names for parent in (name.rpartition("/")[0], name))])
+        numbers = [
+            ArrayInfo(f"{place}@{key}", (), np.dtype(np.float64), split_unit(key)[1], value)
+            for place in groups
+            if place
+            for key, value in self._store.numbers(place).items()
+        ]
+        return [*map(self._info, names), *numbers]
+
+    def array(self, name: str) -> np.ndarray:
+        """Read an array, or after an ``@`` an attribute that is a number."""
+        place, mark, key = name.strip("/").partition("@")
+        if not mark:
+            return self._store.array(place)
+        numbers = self._store.numbers(place)
+        if key not in numbers:
+            raise ValueError(f"attribute {name} not found in {self.path.name}: correct source.keys")
+        return np.array(numbers[key])
+
+    def stack(self, name: str) -> Stack:
+        """Return an array of patterns as a stack."""
+        return self._store.stack(name.strip("/"))
+
+    def _info(self, name: str) -> ArrayInfo:
+        shape, dtype = self._store.shape(name), self._store.dtype(name)
+        unit = self._store.attributes(name).get("units") or split_unit(name.rpartition("/")[2])[1]
+        is_small = dtype.kind in "uif" and 0 < np.prod(shape, dtype=np.float64) <= LARGEST_NUMBER
+        return ArrayInfo(name, shape, dtype, plain_text(unit), _first(self._store.array(name)) if is_small else None)
+
+
 @contextmanager
 def open_container(path: Path) -> Iterator[Container | None]:
     """Open a file of named arrays; None for a file of another kind.
@@ -161,6 +203,8 @@ def open_container(path: Path) -> Iterator[Container | None]:
     if is_hdf5(path):
         with Hdf5(path) as file:
             yield Hdf5Container(file)
+    elif is_zarr(path):
+        yield ZarrContainer(ZarrStore(path))
     elif path.is_file() and _begins_with(path, (b"MATLAB",)):
         yield ArraysContainer(path, read_v5(path), last=True)
     elif path.is_file() and _begins_with(path, (b"PK\x03\x04", b"BZh")):

@@ -32,7 +32,7 @@ def read_named_arrays(path: Path, keys: Keys, measurement: Measurement | None = 
     """Read what ``source.keys`` names.
 
     Args:
-        path: an HDF5, NPZ or MATLAB file.
+        path: an HDF5, NPZ or MATLAB file, or a Zarr folder.
         keys: names, units and multipliers.
         measurement: what a reader found, which the named arrays replace; None where ``keys`` names the patterns.
 
@@ -41,7 +41,7 @@ def read_named_arrays(path: Path, keys: Keys, measurement: Measurement | None = 
     """
     with open_container(path) as container:
         if container is None:
-            raise ValueError(f"{path.name} holds no named arrays, expected HDF5, NPZ or MATLAB: remove source.keys")
+            raise ValueError(f"{path.name} has no named arrays, expected HDF5, Zarr, NPZ or MATLAB: drop source.keys")
         if keys.patterns is not None:
             patterns = _patterns(container, keys, keys.patterns)
             known = re.search("amp", keys.patterns.name.rpartition("/")[2].lower()) is not None

@@ -16,6 +16,7 @@ from ..io.ptychodus_product import Product
 from ..io.regular_file import check_not_special
 from ..io.safe_hdf5 import is_hdf5, links_into
 from ..io.sandbox import read_in_subprocess
+from ..io.zarr_store import is_zarr
 from .conversion import leave_out, scan_from
 from .detector_view import sample_patterns
 from .formats.cxi import is_cxi, is_nxcxi, read_cxi
@@ -32,7 +33,7 @@ from .formats.emd import is_emd, read_emd
 from .formats.empad import is_empad, read_empad
 from .formats.fold_slice import is_fold_slice, read_fold_slice
 from .formats.hxn import is_hxn, read_hxn
-from .formats.hyperspy import is_hspy, read_hspy
+from .formats.hyperspy import is_hspy, is_zspy, read_hspy, read_zspy
 from .formats.image_stack import is_image_stack, read_image_stack
 from .formats.matlab import is_matlab, read_matlab
 from .formats.nexus import is_nexus, read_nexus
@@ -87,6 +88,7 @@ READERS: dict[str, Format] = {
     "npz": Format("named arrays with units", "npz", holds("patterns", "position_y_m", "position_x_m"), read_named_npz),
     "ptychodus_npz": Format("ptychodus patterns", "npz", holds("patterns"), read_ptychodus_npz),
     "empad": Format("EMPAD raw frames", "images", is_empad, read_empad),
+    "zspy": Format("HyperSpy signal in Zarr", "images", is_zspy, read_zspy),
     "merlin": Format("Merlin or Medipix frames (.mib)", "images", is_merlin, read_merlin),
     "digital_micrograph": Format("Gatan DigitalMicrograph", "images", is_digital_micrograph, read_digital_micrograph),
     "blockfile": Format("NanoMEGAS block file", "images", is_blockfile, read_blockfile),
@@ -148,7 +150,7 @@ def _may_crash(path: Path, source: Source) -> bool:
     check_not_special(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} not found: check the path in source.file")
-    by_library = "hdf5" in _kinds(path) or is_hdf5(path) or is_microscope_file(path)
+    by_library = "hdf5" in _kinds(path) or is_hdf5(path) or is_zarr(path) or is_microscope_file(path)
     return by_library or bool(source.positions or source.probe or ":" in source.format)
 
 

@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-EXTRAS = {"lightning": "train", "mlflow": "train", "snakemake": "workflow", "rosettasciio": "em"}
+EXTRAS = {"lightning": "train", "mlflow": "train", "snakemake": "workflow", "rosettasciio": "em", "zarr": "em"}
 """Extra of pyproject.toml by the package that it brings."""
 CALLED = {"rsciio": "rosettasciio"}
 """Modules whose package has another name."""

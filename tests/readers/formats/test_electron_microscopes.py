@@ -1,7 +1,11 @@
-"""Files of electron microscopes: block files and HyperSpy's as RosettaSciIO writes them, Merlin's by its header."""
+"""Electron microscopes: block files and HyperSpy's by RosettaSciIO, Merlin's by its header, Gatan's by its tags."""
 
+import json
+import os
+import struct
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -86,6 +90,110 @@ def write_mib(path, counts, per_trigger=None):
             f"{len(frames)}\nFrames per Trigger (Number):\t{per_trigger}\nEnd\t"
         )
     return path
+
+
+def tag(name, value, kind=None):
+    """A tag of a DM3 file: a group of tags, a text, an array of bytes or a number (kind 5 is uint32, 6 float32)."""
+    head = struct.pack(">BH", 20 if isinstance(value, list) else 21, len(name)) + name.encode()
+    if isinstance(value, list):
+        return head + struct.pack(">BBI", 0, 0, len(value)) + b"".join(value)
+    if isinstance(value, str):
+        return head + b"%%%%" + struct.pack(">IIII", 3, 20, 4, len(value)) + value.encode("utf-16-le")
+    if isinstance(value, bytes):
+        return head + b"%%%%" + struct.pack(">IIII", 3, 20, 10, len(value)) + value
+    return head + b"%%%%" + struct.pack(">II", 1, kind) + struct.pack("<I" if kind == 5 else "<f", value)
+
+
+def write_dm3(path, counts, units=("nm", "nm", "mrad", "mrad"), scales=(0.5, 0.25, 1.5, 1.5)):
+    """A DM3 file of one datacube, its dimensions from the fastest to the slowest."""
+    axes = [
+        tag("", [tag("Origin", 0.0, 6), tag("Scale", scale, 6), tag("Units", unit)])
+        for unit, scale in zip(units[::-1], scales[::-1], strict=True)
+    ]
+    data = [
+        tag("Calibrations", [tag("Dimension", axes)]),
+        tag("Data", counts.tobytes()),
+        tag("DataType", 6, 5),
+        tag("Dimensions", [tag("", size, 5) for size in counts.shape[::-1]]),
+    ]
+    microscope = [tag("Voltage", 200000.0, 6), tag("STEM Camera Length", 150.0, 6)]
+    image = [tag("ImageData", data), tag("ImageTags", [tag("Microscope Info", microscope)]), tag("Name", "scan")]
+    root = [tag("ImageList", [tag("", image)])]
+    content = struct.pack(">BBI", 0, 0, len(root)) + b"".join(root)
+    path.write_bytes(struct.pack(">III", 3, len(content), 1) + content + bytes(8))
+    return path
+
+
+def write_zspy(path, counts):
+    """The tree of an ``.hspy`` as RosettaSciIO writes it, copied to Zarr: HyperSpy lays out both alike."""
+    import zarr
+
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+
+    def copy(name, node):
+        if isinstance(node, h5py.Dataset):
+            if node.dtype.kind in "uif":
+                root.create_array(name, data=node[()], chunks=node.chunks or node.shape)
+        else:
+            numbers = {key: getattr(value, "item", lambda value=value: value)() for key, value in node.attrs.items()}
+            root.require_group(name).attrs.update({k: v for k, v in numbers.items() if type(v) in (str, int, float)})
+
+    with h5py.File(write_hspy(path.with_suffix(".hspy"), counts)) as file:
+        file.visititems(copy)
+    return path
+
+
+def test_a_datacube_of_gatan_is_calibrated_in_either_order(tmp_path, counts):
+    usual = write_dm3(tmp_path / "a.dm3", counts)
+    assert recognise(usual) == "digital_micrograph"
+    last = np.ascontiguousarray(counts.transpose(2, 3, 0, 1))
+    turned = write_dm3(tmp_path / "b.dm3", last, ("mrad", "mrad", "nm", "nm"), (1.5, 1.5, 0.5, 0.25))
+    for path in (usual, turned):
+        scan = read_scan_of(path, Source(file=str(path)))
+        np.testing.assert_array_equal(scan.counts, counts.reshape(-1, SIDE, SIDE))
+        assert scan.geometry.pixel_size_m == pytest.approx(WAVELENGTH_M / (SIDE * 1.5e-3), rel=1e-4)
+        np.testing.assert_allclose(
+            np.ptp(scan.positions, axis=0) * scan.geometry.pixel_size_m, (2 * 0.5e-9, 3 * 0.25e-9), rtol=1e-6
+        )
+
+
+def test_a_signal_in_zarr_reads_as_in_hdf5(tmp_path, counts):
+    path = write_zspy(tmp_path / "a.zspy", counts)
+    assert recognise(path) == "zspy"
+    found, expected = (read_scan_of(file, Source(file=str(file))) for file in (path, tmp_path / "a.hspy"))
+    np.testing.assert_array_equal(found.counts, expected.counts)
+    np.testing.assert_array_equal(found.positions, expected.positions)
+    assert found.geometry == expected.geometry
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_arrays_in_zarr_are_read_by_their_names(tmp_path, counts, version):
+    import zarr
+
+    path = tmp_path / "a.zarr"
+    root = zarr.open_group(path, mode="w", zarr_format=version)
+    root.create_array("entry/data", data=counts, chunks=(2, 2, SIDE, SIDE))
+    for name, step, count in (("y", 0.5, ROWS), ("x", 0.25, COLUMNS)):
+        root.create_array(f"entry/{name}", data=np.arange(count) * step).attrs["units"] = "nm"
+    keys = {"patterns": "entry/data", "y": "entry/y", "x": "entry/x"}
+    measurement = read_measurement(path, Source(file=str(path), keys=keys))
+    np.testing.assert_array_equal(measurement.patterns[3:7], counts.reshape(-1, SIDE, SIDE)[3:7])
+    np.testing.assert_allclose(measurement.positions.scaled().values[-1], (1e-9, 0.75e-9))
+    with pytest.raises(ValueError, match="not found"):
+        read_measurement(path, Source(file=str(path), keys=keys | {"y": "entry/z"}))
+    os.symlink("/etc/hostname", path / "entry/link")
+    with pytest.raises(ValueError, match="holds links"):
+        read_measurement(path, Source(file=str(path), keys=keys))
+
+
+def test_nothing_is_unpickled_from_zarr(tmp_path, counts):
+    path = write_zspy(tmp_path / "a.zspy", counts)
+    (array,) = path.rglob("data/.zarray")
+    content = array.read_text()
+    assert '"compressor"' in content
+    array.write_text(json.dumps(json.loads(content) | {"compressor": None, "filters": [{"id": "pickle"}]}))
+    with pytest.raises(ValueError, match="pickle"):
+        read_scan_of(path, Source(file=str(path)))
 
 
 def test_a_block_file_is_calibrated(tmp_path, counts):

@@ -168,15 +168,15 @@ def _stack(data: Any) -> Stack:
 
 def _instrument(signal: dict[str, Any]) -> dict[str, Any]:
     """Return energy, half angle of the beam and camera length, found in Gatan's tags."""
-    found: dict[str, float] = {}
+    found = dict.fromkeys(("beam_energy", "convergence_angle", "camera_length"), 0.0)
     for place, (name, convert) in signal.get("mapping", {}).items():
-        value = _tag(signal["original_metadata"], place)
-        if isinstance(value, (int, float)) and value > 0 and math.isfinite(value):
-            found[name.rpartition(".")[2]] = float(value if convert is None else convert(value))
+        value, name = _tag(signal["original_metadata"], place), name.rpartition(".")[2]
+        if name in found and isinstance(value, (int, float)) and value > 0 and math.isfinite(value):
+            found[name] = float(value if convert is None else convert(value))
     return {
-        "energy_ev": found.get("beam_energy", 0.0) * 1e3,
-        "aperture_rad": found.get("convergence_angle", 0.0) * 1e-3,
-        "detector_distance_m": found.get("camera_length", 0.0) * 1e-3,
+        "energy_ev": found["beam_energy"] * 1e3,
+        "aperture_rad": found["convergence_angle"] * 1e-3,
+        "detector_distance_m": found["camera_length"] * 1e-3,
     }
 
 
