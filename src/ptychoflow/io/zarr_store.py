@@ -120,4 +120,9 @@ def _open(path: Path) -> Any:
         raise ValueError(f"{path.name}: {remedy}") from error
     for codecs in (numcodecs.registry.codec_registry, numcodecs.registry.entries):
         codecs.pop("pickle", None)  # nothing is unpickled
-    return zarr.open_group(path, mode="r")
+    try:
+        return zarr.open_group(path, mode="r")
+    except (ValueError, KeyError, OSError) as error:
+        raise ValueError(
+            f"{path.name} is not a group of Zarr ({' '.join(str(error).split())}): copy it again"
+        ) from error

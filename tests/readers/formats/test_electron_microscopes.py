@@ -11,6 +11,7 @@ import pytest
 
 from ptychoflow.config import Source
 from ptychoflow.readers.registry import read_measurement, read_scan_of, recognise
+from ptychoflow.readers.source_files import source_files
 
 ROWS, COLUMNS, SIDE = 3, 4, 32
 WAVELENGTH_M = 2.5079e-12  # of electrons of 200 keV
@@ -274,6 +275,26 @@ def test_a_damaged_dm_file_is_refused_in_one_line(tmp_path, content):
     with pytest.raises(ValueError) as caught:
         read_measurement(path, Source(file=str(path)))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.mib", "a.blo", "a.dm3", "a.zspy"])
+def test_what_a_library_cannot_read_is_named(tmp_path, name):
+    path = tmp_path / name
+    if name == "a.zspy":
+        path.mkdir()
+        (path / ".zgroup").write_text("{")
+    else:
+        path.write_bytes({"a.mib": b"MQ1,000001,00384,01,0032,0032,U16,", "a.blo": b"IMGBLO"}.get(name, b"\0\0\0\x03"))
+    with pytest.raises(ValueError, match=name) as caught:
+        read_scan_of(path, Source(file=str(path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scan_depends_on_all_that_its_reading_touches(tmp_path, counts):
+    frames, folder = write_mib(tmp_path / "a.mib", counts, COLUMNS), write_zspy(tmp_path / "b.zspy", counts)
+    assert source_files(Source(file=str(frames))) == [frames, tmp_path / "a.hdr"]
+    found = source_files(Source(file=str(folder)))
+    assert set(found) == {file for file in folder.rglob("*") if file.is_file()} and len(found) > 3
 
 
 def test_a_missing_library_names_its_extra(tmp_path, counts, monkeypatch):

@@ -45,6 +45,16 @@ def test_frames_other_than_the_xml_says_are_refused(tmp_path, frames):
         read_measurement(path, Source(file=str(path)))
 
 
+def test_the_raster_takes_its_shape_from_the_xml(tmp_path, frames):
+    path = tmp_path / "a.raw"
+    frames.tofile(path)
+    path.with_suffix(".xml").write_text(XML.format(rows=3))
+    found = read_measurement(path, Source(file=str(path), raster={"step_m": [2e-10, 1e-10]}))
+    positions = found.positions.scaled().values.reshape(3, 4, 2)
+    np.testing.assert_allclose(positions[2, 3], (4e-10, 3e-10))
+    np.testing.assert_allclose(positions[0, 1], (0, 1e-10))
+
+
 def test_a_scan_of_electrons_has_their_wavelength_and_counts(tmp_path):
     counts = np.zeros((12, 130, 128), "<f4")
     y, x = np.indices((128, 128)) - 64

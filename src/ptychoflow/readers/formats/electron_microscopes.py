@@ -104,7 +104,7 @@ def _signals(reader: str, path: Path, **more: object) -> list[dict[str, Any]]:
     """Return what RosettaSciIO reads of a file, its arrays left on disk.
 
     Raises:
-        ValueError: if it is not installed.
+        ValueError: if it is not installed, or does not read the file.
     """
     import importlib
 
@@ -115,7 +115,12 @@ def _signals(reader: str, path: Path, **more: object) -> list[dict[str, Any]]:
         if remedy is None:
             raise
         raise ValueError(f"{path.name}: {remedy}") from error
-    signals: list[dict[str, Any]] = module.file_reader(str(path), lazy=True, **more)
+    try:
+        signals: list[dict[str, Any]] = module.file_reader(str(path), lazy=True, **more)
+    except (ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"RosettaSciIO cannot read {path.name} ({' '.join(str(error).split())}): copy it again"
+        ) from error
     return signals
 
 
