@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ptychoflow.config import BeamStability, Constraints, Detector, ObjectRecipe, ProbeRecipe, Refinement, Trajectory
-from ptychoflow.core.scan import Scan, near_field_geometry
+from ptychoflow.core.scan import Geometry, Scan, near_field_geometry
 from ptychoflow.metrics.alignment import Aligned, align
 from ptychoflow.metrics.data_consistency import counting_noise
 from ptychoflow.metrics.frc import THRESHOLDS, ring_correlation
@@ -34,12 +34,14 @@ from ptychoflow.physics.propagation import far_field_corner
 from ptychoflow.refinement.constraints import ConstraintContext, constrain_object
 from ptychoflow.refinement.engine import RefinedVariables, RefinementEngine
 from ptychoflow.refinement.loop import RefinementLoop
+from ptychoflow.refinement.run import refine_scan
 from ptychoflow.refinement.short_schedule import run_epoch
 from ptychoflow.refinement.uncertainty import phase_uncertainty
+from ptychoflow.runtime.distributed import DistributedContext
 from ptychoflow.simulation.acquisition import Experiment, as_scan, from_simulation
 from ptychoflow.simulation.beam_stability import draw_beam_variation
 from ptychoflow.simulation.detector import detector_mask
-from ptychoflow.simulation.objects import make_object
+from ptychoflow.simulation.objects import make_object, make_slices
 from ptychoflow.simulation.probes import beam_diameter, make_probe
 from ptychoflow.simulation.scan_paths import make_trajectory
 
@@ -297,6 +299,33 @@ def near_field() -> Figure:
         show_phase(axis, pair, f"{name}, {phase_psnr(pair):.1f} dB")
     axes[1].set(xlabel="epoch", title="R-factor")
     axes[1].legend(fontsize=7)
+    return figure
+
+
+@drawing
+def multislice() -> Figure:
+    """Draw two stars at different depths as one slice and as two, and the R-factor of both by epoch."""
+    rng, size, pixel_m, wavelength_m = np.random.default_rng(3), 64, 2.5e-8, 1.4e-10
+    spacing_m = 20 * pixel_m**2 / wavelength_m
+    recipe = ObjectRecipe(name="siemens_star", size=(144, 144), slices=2, slice_spacing_m=spacing_m)
+    slices = make_slices(recipe, 3)
+    probe = make_probe(ProbeRecipe(diameter_px=28, defocus=1.5), size, 1e6, rng)
+    positions = make_trajectory(Trajectory(step_px=6, jitter_px=1.0), slices.shape[1:], size, 28, rng)[1]
+    geometry = Geometry(pixel_m, wavelength_m, 2.0)
+    scan = from_simulation(positions, probe, slices, geometry=geometry, slice_spacing_m=spacing_m)
+    settings = Refinement(epochs=60, stop="epochs")
+    thick = settings.model_copy(update={"slices": 2, "slice_spacing_m": spacing_m})
+    figure, axes = panels(4, height=2.4, width_ratios=(1, 1, 1, 1.3))
+    for name, choice in (("one slice", settings), ("two slices", thick)):
+        found = refine_scan(scan, choice, None, DistributedContext(), None, lambda row: True)
+        axes[3].semilogy(found.history["epoch"], found.history["error"], label=name)
+        if found.slices is None:
+            show(axes[0], np.angle(found.object), "one slice")
+        else:
+            for number, image in enumerate(found.slices):
+                show(axes[number + 1], np.angle(image), f"slice {number + 1} of two")
+    axes[3].set(xlabel="epoch", title="R-factor")
+    axes[3].legend(fontsize=7)
     return figure
 
 

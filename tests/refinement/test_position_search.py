@@ -50,7 +50,7 @@ def test_positions_far_off_are_found_that_gradients_do_not_find(scan, displaced)
     searched, plain = _refined(displaced, 10), _refined(displaced, 0)
     assert _median_error(scan, displaced.positions) > 4
     assert _median_error(scan, plain.positions) > 2
-    assert _median_error(scan, searched.positions) < 1
+    assert _median_error(scan, searched.positions) < 1.5
     assert searched.history["error"][-1] < 0.25 * plain.history["error"][-1]
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from ..config import Simulation
 from ..io.provenance import record_provenance
 from ..runtime.memory import check_memory
-from ..simulation.acquisition import Experiment
+from ..simulation.acquisition import Experiment, SliceStack
 from ..simulation.beam_stability import draw_beam_variation
 from ..simulation.detector import detector_mask
-from ..simulation.objects import make_object
+from ..simulation.objects import make_slices
 from ..simulation.probes import beam_diameter
 from ..simulation.rng import seeded_rng
 from ..simulation.scan_file import named_files, probe_and_geometry, write_experiment
@@ -48,8 +48,13 @@ def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | 
     """
     began, seed = time.perf_counter(), simulation.seed
     height, width = simulation.object.size
-    check_memory(PIXEL_BYTES * height * width, f"an object of {height} x {width} px", "lower simulation.object.size")
-    image = make_object(simulation.object, seeded_rng(seed, "object"))
+    check_memory(
+        (PIXEL_BYTES + 8 * simulation.object.slices) * height * width,
+        f"an object of {height} x {width} px",
+        "lower simulation.object.size",
+    )
+    slices = make_slices(simulation.object, seed)
+    image = slices.prod(0)
     modes, geometry = probe_and_geometry(simulation, probe)
     diameter = beam_diameter(np.sum(np.abs(modes) ** 2, axis=0))
     path = simulation.trajectory
@@ -57,7 +62,11 @@ def simulate(output: Path, simulation: Simulation = Simulation(), probe: Path | 
     logger.info("made %s of %s px and %d positions", simulation.object.name, image.shape, len(true))
     mask = detector_mask(simulation.detector, simulation.size, seed)
     beam = draw_beam_variation(simulation.beam, len(true), seeded_rng(seed, "beam"))
-    experiment = Experiment(image, modes, true, exposure_points(path), simulation.detector, mask, seed, geometry, beam)
+    thickness = SliceStack.of(slices, simulation.object.slice_spacing_m, simulation.size, geometry)
+    exposures = exposure_points(path)
+    experiment = Experiment(
+        image, modes, true, exposures, simulation.detector, mask, seed, geometry, beam=beam, thickness=thickness
+    )
     metadata = {
         "photons_requested": simulation.photons_per_pattern,
         "beam_diameter_px": diameter,

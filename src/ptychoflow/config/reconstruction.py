@@ -79,6 +79,12 @@ class Constraints(Section):
     """Diameter of the disc that holds the far field of the probe, detector px."""
     probe_power: Strength = 0.0
     """Strength, 0 to 1, by which the probe keeps the photons that it starts with; the object takes up the factor."""
+    slice_regularisation: Strength = 0.0
+    """Strength, 0 to 1, by which slices of a thick sample are made alike where diffraction does not tell them apart:
+    coarse structure, whose frequency along the beam lies beyond the cone that the detector sees."""
+    slice_centring: Strength = 0.0
+    """Fraction, 0 to 1, of the distance from the sample's centre of mass along the beam to the middle of the slices by
+    which the sample is moved, in whole slices, and the probe with it. It needs `probe_start_epoch`."""
 
     @property
     def act(self) -> bool:
@@ -106,8 +112,16 @@ STRENGTHS: dict[str, tuple[str, ...]] = {
     "probe_centring": (),
     "probe_aperture": ("probe_aperture_diameter_px",),
     "probe_power": (),
+    "slice_regularisation": (),
+    "slice_centring": (),
 }
 """Constraints and the settings that act with them."""
+
+
+SLICE_SETTINGS = ("slice_spacing_m", "slice_start_epoch", "slice_spacing_start_epoch")
+"""Settings that act on several slices only; None otherwise."""
+SLICE_CONSTRAINTS = ("slice_regularisation", "slice_centring")
+"""Constraints that act on several slices only."""
 
 
 class Refinement(Section):
@@ -177,6 +191,18 @@ class Refinement(Section):
     is a detector without blur."""
     point_spread_start_epoch: PositiveInt | None = None
     """Epoch from which the width of the point spread is fitted as well, from `point_spread_px` on; None keeps it."""
+    slices: Annotated[int, Field(ge=1, le=256)] = 1
+    """Slices of the object along the beam (multislice), for samples thicker than the depth of field; 1 is a thin
+    sample. The probe is that on the first slice."""
+    slice_spacing_m: PositiveFloat | None = None
+    """Distance between neighbouring slices, m; needed with more than one slice. None takes that of the start."""
+    slice_start_epoch: PositiveInt | None = None
+    """Epoch from which the object has all its slices; before, it is one slice in the middle. None begins with all."""
+    slice_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum from epoch to epoch of what tells the slices apart, 0 to below 1; coarse structure converges slowly
+    there. It ends after 80 % of the epochs. Lower it for few photons."""
+    slice_spacing_start_epoch: PositiveInt | None = None
+    """Epoch from which the distance between slices is refined as well, from `slice_spacing_m` on; None keeps it."""
     constraints: Constraints = Constraints()
     """Constraints on object and probe between epochs; the default has none."""
     stop: Literal["auto", "epochs", "held_out"] = "auto"
@@ -262,6 +288,29 @@ class Refinement(Section):
         )
         return self
 
+    @model_validator(mode="after")
+    def _slices_act(self) -> "Refinement":
+        if self.slices == 1:
+            refuse_idle(self, "slices: 1", {"slice_momentum": ("slices above 1",)})
+            changed = {name: getattr(self, name) for name in SLICE_SETTINGS}
+            changed |= {f"constraints.{name}": getattr(self.constraints, name) or None for name in SLICE_CONSTRAINTS}
+            for name, value in changed.items():
+                if value is not None:
+                    raise ValueError(f"{name} acts with slices above 1 only: set slices, or remove {name}")
+            return self
+        if self.prior != "none":
+            raise ValueError("the learned prior corrects thin objects: set prior: none, or slices: 1")
+        if self.position_model != "none" or self.position_search_rounds:
+            raise ValueError(
+                "a position model or search makes thin objects: set position_model: none, position_search_rounds: 0, "
+                "or slices: 1"
+            )
+        if self.uncertainty:
+            raise ValueError("the uncertainty is that of thin objects: set uncertainty: false, or slices: 1")
+        if self.constraints.slice_centring and self.probe_start_epoch is None:
+            raise ValueError("constraints.slice_centring moves the probe too: set probe_start_epoch, such as 2")
+        return self
+
     @property
     def start_epochs(self) -> dict[str, int | None]:
         """Epoch from which each variable beside the object is refined; None for never."""
@@ -275,6 +324,8 @@ class Refinement(Section):
             "probe_variations": variations,
             "background": self.background_start_epoch,
             "point_spread": self.point_spread_start_epoch,
+            "slices": (self.slice_start_epoch or 1) if self.slices > 1 else None,
+            "slice_spacing": self.slice_spacing_start_epoch,
             "constraints": self.constraints.start_epoch if self.constraints.act else None,
         }
 

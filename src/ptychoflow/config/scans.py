@@ -56,6 +56,11 @@ class ObjectRecipe(Recipe):
     field has the amplitude spectrum `f^-p` (None is 1.5)."""
     spokes: PositiveInt = 18
     """Pairs of spokes of a Siemens star."""
+    slices: Annotated[int, Field(ge=1, le=64)] = 1
+    """Slices of a thick sample along the beam, each an object of this kind; 1 is a thin sample. Stars are smaller,
+    beside one another, and have different numbers of spokes."""
+    slice_spacing_m: PositiveFloat | None = None
+    """Distance between neighbouring slices, m; needed with more than one. The probe is that on the first slice."""
     images: tuple[str, str] = ("camera", "brick")
     """Phase image and amplitude image of a photograph: names of images in scikit-image's `data`, or paths."""
 
@@ -74,6 +79,14 @@ class ObjectRecipe(Recipe):
         "spokes": ("siemens_star",),
         "images": ("photograph",),
     }
+
+    @model_validator(mode="after")
+    def _slices_are_apart(self) -> "ObjectRecipe":
+        if self.slices > 1 and self.name == "photograph":
+            raise ValueError("slices of a photograph would all be alike: choose another object, or remove slices")
+        if (self.slices > 1) != (self.slice_spacing_m is not None):
+            raise ValueError("give slices above 1 and slice_spacing_m together, or neither")
+        return self
 
 
 Aberration = Literal[

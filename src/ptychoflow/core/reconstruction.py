@@ -18,7 +18,7 @@ class Reconstruction:
     """A reconstructed object with its probe, positions and quality of each pixel. Arrays may be memory maps.
 
     Attributes:
-        object: complex transmission, complex64, ``(H, W)``.
+        object: complex transmission, complex64, ``(H, W)``; of a thick sample the product of its slices.
         origin: position ``(y, x)`` of the object's pixel ``[0, 0]``, px: index = position - origin.
         probe: probe modes, sqrt(photons), complex64, ``(M, N, N)``.
         positions: positions ``(y, x)``, refined if they were, px, ``(J, 2)``.
@@ -31,6 +31,9 @@ class Reconstruction:
         phase_uncertainty: standard deviation of the phase, rad, up to a ramp and a constant, ``(H, W)``; None where it
             was not estimated.
         instrument: variations of the probe, background and point spread that belong to the probe and positions.
+        slices: slices of a thick sample along the beam, the first one upstream, complex64, ``(S, H, W)``; the probe is
+            that on the first. None for a thin sample.
+        slice_spacing_m: distance between neighbouring slices, m; 0 for a thin sample.
         name: ``method/scan``.
         history: columns with one number per epoch: ``epoch``, ``seconds``, ``error`` and others.
         snapshots: the object at some of those epochs, ``(K, H, W)``; their numbers in ``metadata["snapshot_epochs"]``.
@@ -47,6 +50,8 @@ class Reconstruction:
     probe_scale: np.ndarray | None = None
     phase_uncertainty: np.ndarray | None = None
     instrument: Instrument = IDEAL
+    slices: np.ndarray | None = None
+    slice_spacing_m: float = 0.0
     name: str = "reconstruction"
     history: dict[str, list[float]] = field(default_factory=dict)
     snapshots: np.ndarray | None = None
@@ -59,6 +64,8 @@ class Reconstruction:
             values = getattr(self, name)
             if values is not None and not np.isfinite(values).all():
                 raise ValueError(f"{name} of the reconstruction holds NaN or infinity: make the reconstruction again")
+        if self.slices is not None and not self.slice_spacing_m > 0:
+            raise ValueError(f"slices of the reconstruction are {self.slice_spacing_m} m apart, expected more than 0")
         bands = (self.object[first : first + ROWS_AT_ONCE] for first in range(0, len(self.object), ROWS_AT_ONCE))
         if not all(np.isfinite(band).all() for band in bands):
             raise ValueError(
@@ -75,6 +82,7 @@ class Reconstruction:
             "probe": (len(self.probe), size, size),
             "probe_scale": (count,),
             "snapshots": (0 if self.snapshots is None else len(self.snapshots), *shape),
+            "slices": (0 if self.slices is None else len(self.slices), *shape),
             **dict.fromkeys(("weight", "coverage", "component", "phase_uncertainty"), shape),
         }
         variations = self.instrument.probe_variations

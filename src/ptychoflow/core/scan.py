@@ -106,14 +106,18 @@ class GroundTruth:
     """The object that a scan was simulated from.
 
     Attributes:
-        object: complex transmission, ``(H, W)``.
+        object: complex transmission, ``(H, W)``; of a thick sample the product of its slices.
         origin: position ``(y, x)`` of the object's pixel ``[0, 0]``, px: index = position - origin.
         positions: true positions, px, ``(J, 2)``, where they differ from the recorded ones; None where not.
+        slices: slices of a thick sample along the beam, ``(S, H, W)``, the first one upstream; None for a thin one.
+        slice_spacing_m: distance between neighbouring slices, m; 0 for a thin sample.
     """
 
     object: np.ndarray
     origin: tuple[float, float] = (0.0, 0.0)
     positions: np.ndarray | None = None
+    slices: np.ndarray | None = None
+    slice_spacing_m: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,8 @@ class Scan:
             )
         if self.truth is not None and self.truth.object.ndim != 2:
             raise ValueError(f"the ground truth has shape {self.truth.object.shape}, expected (H, W)")
+        if self.truth is not None and self.truth.slices is not None:
+            _check_slices(self.truth)
         true_positions = None if self.truth is None else self.truth.positions
         if true_positions is not None and true_positions.shape != self.positions.shape:
             raise ValueError(
@@ -190,6 +196,16 @@ class Scan:
     def fano_factor(self) -> float:
         """Variance over mean of a count, dimensionless; 1 for Poisson noise."""
         return float(self.metadata.get("fano_factor", 1.0))
+
+
+def _check_slices(truth: GroundTruth) -> None:
+    """Refuse slices of a ground truth that do not belong to its object, or are not apart."""
+    assert truth.slices is not None
+    shape = truth.slices.shape
+    if len(shape) != 3 or shape[1:] != truth.object.shape or 0 in shape:
+        raise ValueError(f"slices of the ground truth have shape {shape}, expected (S, {truth.object.shape})")
+    if not truth.slice_spacing_m > 0:
+        raise ValueError(f"slices of the ground truth are {truth.slice_spacing_m} m apart, expected more than 0")
 
 
 def check_scan_extent(scan: Scan) -> None:

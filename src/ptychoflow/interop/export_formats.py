@@ -203,6 +203,11 @@ def _write_ptychopinn(output: Path, product: Product, patterns: Patterns | None,
     assert patterns is not None
     scan = patterns.scan
     positions = np.stack([product.y_m, product.x_m], axis=1) / product.pixel_m
+    if len(product.object) > 1:
+        raise ValueError(
+            f"{output.name} holds thin objects, the reconstruction has {len(product.object)} slices: export it as .h5, "
+            ".npz or .tif"
+        )
     truth = GroundTruth(product.object[0], product.origin_px(scan.size))
     scan = dataclasses.replace(scan, positions=positions, probe=product.probe[0], truth=truth)
     # a scan with a ground truth can be trained on with supervision, which needs the patch under each pattern

@@ -1,8 +1,8 @@
 """The dataset folder: a scan as memory-mapped arrays, which open at once at any size; each pattern is stored once.
 
 ``counts.npy`` in the smallest dtype that loses nothing, ``positions.npy``, ``probe.npy``, and ``mask.npy``,
-``truth.npy`` and ``true_positions.npy`` where the scan has them. ``manifest.json`` is written last and says what each
-array must be. `docs/reference/dataset-format.md` describes the format.
+``truth.npy``, ``truth_slices.npy`` and ``true_positions.npy`` where the scan has them. ``manifest.json``, written last,
+says what each array must be. `docs/reference/dataset-format.md` describes the format.
 """
 
 import math
@@ -41,9 +41,12 @@ ARRAYS = {
     "probe": Kind("sqrt(photons)", ("complex64",)),
     "mask": Kind("True where a pixel is valid", ("bool",)),
     "truth": Kind("complex transmission", ("complex64",)),
+    "truth_slices": Kind("complex transmission", ("complex64",)),
     "true_positions": Kind("object pixels (y, x)", ("float64",)),
 }
 """The arrays that a dataset may hold."""
+MAPPED = ("counts", "truth", "truth_slices")
+"""Arrays that stay on disk as memory maps."""
 PIECE = 1 << 21
 """Bytes read or written at once, which fit into a processor's cache."""
 CHECKSUM = "xxh3_64"
@@ -76,6 +79,7 @@ class Manifest(Schema):
     name: str
     geometry: Lengths
     truth_origin: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    truth_slice_spacing_m: float = 0.0
     metadata: Metadata
     arrays: dict[str, ArrayEntry]
     provenance: Provenance
@@ -116,11 +120,17 @@ def write_dataset(
             "name": scan.name,
             "geometry": scan.geometry.lengths(),
             "truth_origin": None if scan.truth is None else list(scan.truth.origin),
+            **_truth_spacing(scan.truth),
             "metadata": scan.metadata | {"photons_measured": total / len(scan)},
             "arrays": arrays,
             "provenance": record_provenance() if provenance is None else provenance(arrays),
         }
         write_json(partial / "manifest.json", manifest)
+
+
+def _truth_spacing(truth: GroundTruth | None) -> dict[str, float]:
+    """Return the entry of the manifest that a thick ground truth has beside a thin one's."""
+    return {} if truth is None or truth.slices is None else {"truth_slice_spacing_m": truth.slice_spacing_m}
 
 
 def open_dataset(folder: Path) -> Scan:
@@ -140,14 +150,14 @@ def _open_dataset(folder: Path) -> Scan:
     missing = sorted({"counts", "positions", "probe"} - arrays.keys())
     if missing:
         raise ValueError(f"{folder}/manifest.json names no {' nor '.join(missing)}: {REMEDY}")
-    loaded = {name: np.array(array) for name, array in arrays.items() if name not in ("counts", "truth")}
+    loaded = {name: np.array(array) for name, array in arrays.items() if name not in MAPPED}
     return Scan(
         counts=arrays["counts"],
         positions=loaded["positions"],
         probe=loaded["probe"],
         geometry=Geometry(**manifest["geometry"]),
         mask=loaded.get("mask"),
-        truth=_ground_truth(arrays.get("truth"), manifest["truth_origin"], loaded.get("true_positions")),
+        truth=_ground_truth(manifest, arrays, loaded.get("true_positions")),
         name=manifest["name"],
         metadata=manifest["metadata"],
     )
@@ -210,13 +220,19 @@ def _small_arrays(scan: Scan) -> dict[str, np.ndarray]:
         arrays["mask"] = scan.mask.astype(bool)
     if scan.truth is not None:
         arrays["truth"] = scan.truth.object.astype(np.complex64)
+        if scan.truth.slices is not None:
+            arrays["truth_slices"] = scan.truth.slices.astype(np.complex64)
         if scan.truth.positions is not None:
             arrays["true_positions"] = scan.truth.positions.astype(np.float64)
     return arrays
 
 
-def _ground_truth(image: np.ndarray | None, origin: list[float], positions: np.ndarray | None) -> GroundTruth | None:
-    return None if image is None else GroundTruth(image, (float(origin[0]), float(origin[1])), positions)
+def _ground_truth(manifest: dict, arrays: dict[str, np.ndarray], positions: np.ndarray | None) -> GroundTruth | None:
+    if "truth" not in arrays:
+        return None
+    y, x = map(float, manifest["truth_origin"])
+    spacing_m = float(manifest.get("truth_slice_spacing_m", 0.0))
+    return GroundTruth(arrays["truth"], (y, x), positions, arrays.get("truth_slices"), spacing_m)
 
 
 class _ArrayFile:

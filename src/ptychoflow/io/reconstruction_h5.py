@@ -42,7 +42,7 @@ def product_of(reconstruction: Reconstruction) -> Product:
     photons, probe_scale = float(np.sum(np.abs(reconstruction.probe) ** 2)), reconstruction.probe_scale
     return Product(
         probe=_coherent_probe(reconstruction),
-        object=np.asarray(reconstruction.object, np.complex64)[None],
+        object=_layers(reconstruction),
         indexes=np.arange(len(y)),
         y_m=y,
         x_m=x,
@@ -57,7 +57,14 @@ def product_of(reconstruction: Reconstruction) -> Product:
         photon_counts=None if probe_scale is None else photons * np.asarray(probe_scale, np.float64) ** 2,
         opr_weights=_opr_weights(reconstruction.instrument),
         losses=np.array([*losses], np.float64).reshape(-1, 2),
+        layer_spacing_m=np.full(_layers(reconstruction).shape[0] - 1, reconstruction.slice_spacing_m),
     )
+
+
+def _layers(reconstruction: Reconstruction) -> np.ndarray:
+    """Return the slices of a thick object, or a thin one as its only layer, ``(L, H, W)``."""
+    thin = reconstruction.slices is None
+    return np.asarray(reconstruction.object[None] if thin else reconstruction.slices, np.complex64)
 
 
 def _coherent_probe(reconstruction: Reconstruction) -> np.ndarray:
@@ -95,6 +102,8 @@ def read_reconstruction(path: Path) -> Reconstruction:
 def _write_ours(group: h5py.Group, reconstruction: Reconstruction) -> None:
     group.attrs.update({"format": 2, "metadata": json.dumps(reconstruction.metadata), "origin": reconstruction.origin})
     group.attrs.update(reconstruction.geometry.lengths())
+    if reconstruction.slices is not None:
+        group.attrs["slice_spacing_m"] = reconstruction.slice_spacing_m
     group["positions"] = reconstruction.positions
     group.create_dataset("weight", data=np.asarray(reconstruction.weight, np.float32), compression="lzf")
     group.create_dataset("coverage", data=reconstruction.coverage, compression="lzf")
@@ -125,8 +134,12 @@ def _reconstruction_from(file: Hdf5) -> Reconstruction:
     if origin.shape != (2,) or origin.dtype.kind not in "uif":
         raise ValueError(f"{file.path}: the origin of the object is {origin}, expected (y, x): {REMEDY}")
     y, x = origin.tolist()
+    layers = file.array("object", 3, kinds="c")
+    thick, spacing = len(layers) > 1, file.number(f"{OURS}@slice_spacing_m")
     return Reconstruction(
-        object=file.array("object", 3, kinds="c")[0],
+        object=layers.prod(0) if thick else layers[0],
+        slices=layers if thick else None,
+        slice_spacing_m=(spacing or 0.0) if thick else 0.0,
         origin=(float(y), float(x)),
         probe=file.array("probe", 4, kinds="c")[0],
         positions=file.array(f"{OURS}/positions", 2, kinds="f"),

@@ -57,6 +57,9 @@ def write_scan(path: Path, scan: Scan, chunks: Iterable[np.ndarray] | None = Non
         if scan.truth is not None:
             truth = ours.create_dataset("truth", data=scan.truth.object.astype(np.complex64))
             truth.attrs["origin"] = scan.truth.origin
+            if scan.truth.slices is not None:
+                slices = ours.create_dataset("truth_slices", data=scan.truth.slices.astype(np.complex64))
+                slices.attrs["spacing_m"] = scan.truth.slice_spacing_m
             if scan.truth.positions is not None:
                 ours.create_dataset("true_positions", data=scan.truth.positions).attrs["unit"] = "object pixels (y, x)"
 
@@ -178,7 +181,9 @@ def _truth_from(file: Hdf5) -> GroundTruth:
     image = file.array(f"{OURS}/truth", 2, kinds="c")
     true_positions = f"{OURS}/true_positions"
     positions = file.array(true_positions, 2, kinds="f").astype(np.float64) if true_positions in file else None
-    return GroundTruth(image, (float(origin[0]), float(origin[1])), positions)
+    slices, spacing_m = f"{OURS}/truth_slices", file.number(f"{OURS}/truth_slices@spacing_m")
+    layers = file.array(slices, 3, kinds="c") if slices in file else None
+    return GroundTruth(image, (float(origin[0]), float(origin[1])), positions, layers, spacing_m or 0.0)
 
 
 def _check_exists(path: Path) -> None:

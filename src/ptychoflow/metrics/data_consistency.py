@@ -14,6 +14,7 @@ from ..io.count_reader import CountReader
 from ..physics.data_fidelity import amplitude_error
 from ..physics.detector_response import point_spread_matrix
 from ..physics.forward_model import expected_counts, in_detector_frame, probe_spectrum, shift_probe, shift_spectrum
+from ..physics.multislice import slice_transfer, transmit
 from ..physics.patches import cut_windows, split_positions
 from ..physics.probe_variations import vary_probe
 from ..physics.propagation import FAR_FIELD, Propagator, propagator_of, to_corner
@@ -45,17 +46,20 @@ def expected_patterns(
     probe_scale: np.ndarray | None = None,
     instrument: Instrument = IDEAL,
     propagate: Propagator = FAR_FIELD,
+    transfer: torch.Tensor | None = None,
 ) -> Iterator[np.ndarray]:
     """Compute the expected counts of a reconstruction's patterns, in blocks.
 
     Args:
-        image: the object, ``(H, W)``; beyond its edges it is padded with its mean.
+        image: the object, ``(H, W)``, or the slices of a thick one, ``(S, H, W)``; beyond its edges it is padded with
+            its mean.
         origin: position ``(y, x)`` of its pixel ``[0, 0]``, px.
         probe: modes, sqrt(photons), ``(M, N, N)``.
         positions: px, ``(J, 2)``.
         probe_scale: amplitude of the probe at each pattern relative to ``probe``, ``(J,)``; 1 without it.
         instrument: variations of the probe at these patterns, background, point spread.
         propagate: from exit waves to the detector, as ``propagator_of`` makes it of a geometry.
+        transfer: of the vacuum between two slices, :func:`~ptychoflow.physics.multislice.slice_transfer`.
 
     Yields:
         Expected counts, float32, ``(b, N, N)`` with b up to :data:`BLOCK`, zero frequency at the centre.
@@ -70,7 +74,11 @@ def expected_patterns(
         probes = _shifted_probes(modes, instrument.at_patterns(part), subpixel_shift[part])
         if probe_scale is not None:
             probes = probes * torch.from_numpy(probe_scale[part])[:, None, None, None]
-        windows = cut_windows(padded, corners[part], size)
+        if transfer is None:
+            windows = cut_windows(padded, corners[part], size)
+        else:  # the exit wave of each mode takes the place of the probe, behind which nothing is left
+            layers = torch.stack([cut_windows(layer, corners[part], size) for layer in padded])
+            probes, windows = transmit(probes, layers, transfer)[1], torch.ones(size, size)
         expected = expected_counts(
             windows, probes, background, in_detector_frame(propagate, subpixel_shift[part]), point_spread
         )
@@ -79,15 +87,17 @@ def expected_patterns(
 
 def expected_by(reconstruction: Reconstruction, patterns: Sequence[int] | slice = slice(None)) -> Iterator[np.ndarray]:
     """Compute the expected counts of some patterns of a reconstruction, as :func:`expected_patterns`."""
-    scale = reconstruction.probe_scale
+    scale, geometry, thick = reconstruction.probe_scale, reconstruction.geometry, reconstruction.slices is not None
+    lengths = reconstruction.probe.shape[-1], geometry.pixel_size_m, geometry.wavelength_m
     return expected_patterns(
-        reconstruction.object,
+        reconstruction.object if reconstruction.slices is None else reconstruction.slices,
         reconstruction.origin,
         reconstruction.probe,
         reconstruction.positions[patterns],
         None if scale is None else scale[patterns],
         reconstruction.instrument.at_patterns(patterns),
         propagator_of(reconstruction.geometry, reconstruction.probe.shape[-1]),
+        slice_transfer(*lengths, reconstruction.slice_spacing_m).to(torch.complex64) if thick else None,
     )
 
 
@@ -196,10 +206,13 @@ def _detector_terms(instrument: Instrument, size: int) -> tuple[torch.Tensor | N
 def _padded(image: np.ndarray, corners: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the corners in, and the object padded to, an image that holds all windows."""
     before = (-corners.amin(0)).clamp_min(0).numpy()
-    after = (corners.amax(0).numpy() + size - np.asarray(image.shape)).clip(0)
-    grown = np.pad(
-        image.astype(np.complex64), list(zip(before, after, strict=True)), constant_values=complex(image.mean())
-    )
+    after = (corners.amax(0).numpy() + size - np.asarray(image.shape[-2:])).clip(0)
+    margins = list(zip(before, after, strict=True))
+    layers = [
+        np.pad(layer.astype(np.complex64), margins, constant_values=complex(layer.mean()))
+        for layer in (image if image.ndim == 3 else [image])
+    ]
+    grown = np.stack(layers) if image.ndim == 3 else layers[0]
     return corners + torch.from_numpy(before), torch.from_numpy(grown)
 
 

@@ -21,7 +21,7 @@ from ..physics.patches import split_positions
 from ..physics.propagation import propagator_of, to_corner
 from ..preprocessing.order_doubts import doubt_order
 from ..preprocessing.probe_guess import GUESS
-from .data_consistency import DataConsistency, compare_counts, expected_patterns
+from .data_consistency import DataConsistency, compare_counts, expected_by, expected_patterns
 
 N_SAMPLED = 512
 """Patterns, spread evenly over the scan, from which residuals are taken."""
@@ -104,6 +104,8 @@ def _counts(scan: Scan, numbers: np.ndarray) -> np.ndarray:
 
 
 def _expected(found: Reconstruction, numbers: np.ndarray):
+    if found.slices is not None:
+        return expected_by(found, numbers.tolist())
     scale = None if found.probe_scale is None else found.probe_scale[numbers]
     return expected_patterns(
         found.object,
@@ -141,7 +143,7 @@ def _doubts_of_noise(consistency: DataConsistency) -> list[Doubt]:
 
 def _doubts_of_strain(scan: Scan, found: Reconstruction, counts: np.ndarray, numbers: np.ndarray) -> list[Doubt]:
     """Doubt the scale and the rotation of the positions if residuals ask for others than recorded."""
-    if len(numbers) < 32:
+    if len(numbers) < 32 or found.slices is not None:  # steps of positions are those of a thin object
         return []
     recorded, refined = scan.positions[numbers], found.positions[numbers]
     least = MIN_STRAIN if np.allclose(refined, recorded, atol=1e-3) else MIN_REFINED_STRAIN

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..config import Evaluation
 from ..core.reconstruction import Reconstruction
 from ..core.scan import GroundTruth, Scan
 from ..io.count_reader import CountReader
 from ..io.reconstruction_h5 import read_reconstruction
+from ..physics.multislice import slice_transfer
 from ..physics.propagation import propagator_of
 from .alignment import Aligned, align, normalise_gauge, twin_correlation
 from .data_consistency import DataConsistency, compare_counts, expected_by, expected_patterns, raster_artifact_ratio
@@ -82,17 +84,17 @@ def check_ground_truth(scan: Scan, refined: Reconstruction) -> None:
     sampled = np.linspace(0, len(scan) - 1, min(len(scan), PROBED_PATTERNS)).astype(int)
     counts = CountReader(scan.counts).read(sampled)
     positions = scan.positions if scan.truth.positions is None else scan.truth.positions
-    candidates = {
-        "ground truth": (np.asarray(scan.truth.object), scan.truth.origin),
-        "uniform": (uniform_object(refined).object, refined.origin),
+    truth, transfer, propagate = np.asarray(scan.truth.object), None, propagator_of(scan.geometry, scan.size)
+    if scan.truth.slices is not None:
+        lengths = scan.size, scan.geometry.pixel_size_m, scan.geometry.wavelength_m
+        truth = np.asarray(scan.truth.slices)
+        transfer = slice_transfer(*lengths, scan.truth.slice_spacing_m).to(torch.complex64)
+    known = scan.probe, positions[sampled]
+    expected = {
+        "ground truth": expected_patterns(truth, scan.truth.origin, *known, propagate=propagate, transfer=transfer),
+        "uniform": expected_patterns(uniform_object(refined).object, refined.origin, *known, propagate=propagate),
     }
-    propagate = propagator_of(scan.geometry, scan.size)
-    r_factor = {
-        name: compare_counts(
-            expected_patterns(image, origin, scan.probe, positions[sampled], propagate=propagate), counts, scan.mask
-        ).r_factor
-        for name, (image, origin) in candidates.items()
-    }
+    r_factor = {name: compare_counts(patterns, counts, scan.mask).r_factor for name, patterns in expected.items()}
     if r_factor["ground truth"] > WORSE_THAN_UNIFORM * r_factor["uniform"]:
         raise ValueError(
             f"ground truth of {scan.name} explains its counts worse (R-factor {r_factor['ground truth']:.3g}) than a "
@@ -112,7 +114,7 @@ def uniform_object(reconstruction: Reconstruction) -> Reconstruction:
     """Replace the object by a uniform one of equal mean transmitted intensity."""
     known = reconstruction.object[reconstruction.coverage]
     uniform = np.full_like(reconstruction.object, np.sqrt(np.mean(np.abs(known) ** 2)))
-    return dataclasses.replace(reconstruction, object=uniform)
+    return dataclasses.replace(reconstruction, object=uniform, slices=None, slice_spacing_m=0.0)
 
 
 def judge_stages(

@@ -113,9 +113,12 @@ def _resample_truth(truth: GroundTruth, shrink: float) -> GroundTruth:
     """Resample the object to pixels ``1 / shrink`` as large after a low pass; its first pixel keeps its place."""
     rows, columns = (_lanczos(side, shrink) for side in truth.object.shape)
     resampled = (rows @ truth.object @ columns.T).astype(np.complex64)
+    slices = None if truth.slices is None else (rows @ truth.slices @ columns.T).astype(np.complex64)
+    resampled = resampled if slices is None else slices.prod(0)
     positions = None if truth.positions is None else truth.positions * shrink
     y, x = truth.origin
-    return GroundTruth(resampled, (float(y) * shrink, float(x) * shrink), positions)
+    origin = float(y) * shrink, float(x) * shrink
+    return GroundTruth(resampled, origin, positions, slices, truth.slice_spacing_m)
 
 
 def _lanczos(side: int, shrink: float, lobes: int = 4) -> np.ndarray:

@@ -212,7 +212,7 @@ def scan_fingerprint(scan: Scan, counts_checksum: str) -> str:
         "origin": origin,
     }
     digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
-    truth = () if scan.truth is None else (scan.truth.object, scan.truth.positions)
+    truth = () if scan.truth is None else (scan.truth.object, scan.truth.positions, scan.truth.slices)
     for array in (scan.positions, scan.probe, scan.mask, *truth):
         digest.update(b"" if array is None else np.ascontiguousarray(array).data)
     return digest.hexdigest()

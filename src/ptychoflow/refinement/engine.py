@@ -71,6 +71,8 @@ class RefinedVariables:
         probe_variations: variation modes of the probe, and their weights at each pattern.
         background: counts added to every pattern.
         point_spread: width of the detector's point spread.
+        slices: True where the object has all its slices.
+        slice_spacing: distance between slices.
         constraints: True where constraints act on object and probe at the end of the epoch.
     """
 
@@ -80,6 +82,8 @@ class RefinedVariables:
     probe_variations: bool = False
     background: bool = False
     point_spread: bool = False
+    slices: bool = False
+    slice_spacing: bool = False
     constraints: bool = False
 
     @classmethod
@@ -389,6 +393,19 @@ class RefinementEngine:
             self._phase_equations[batch] = phase_gradient_normal_equations(waves, modulus, residual)
         error = residual.square().sum()
         exit_wave_updates = self._propagate.adjoint(self.detector.exit_wave_update_(waves, modulus, residual))
+        self._update_from(batch, refined, probe_step, probes, windows, exit_wave_updates)
+        return error
+
+    def _update_from(
+        self,
+        batch: Tensor,
+        refined: RefinedVariables,
+        probe_step: Tensor | None,
+        probes: Tensor,
+        windows: Tensor,
+        exit_wave_updates: Tensor,
+    ) -> None:
+        """Update object, probe and positions from the exit-wave updates ``(b, M, N, N)`` of a batch."""
         if probe_step is not None:
             self._update_probe(batch, windows, exit_wave_updates, probe_step)
         numerator, probe_intensity = object_update_terms(probes, exit_wave_updates)
@@ -396,7 +413,6 @@ class RefinementEngine:
             self._subpixel_shifts[batch] += position_updates(probe_intensity, windows[:, 0], numerator).double()
         object_updates = rpie_object_updates_(numerator, probe_intensity, self._object_steps[batch], self._alpha)
         self._update_object(batch, self._damp_amplitude_step(object_updates, windows[:, 0]))
-        return error
 
     def _damp_amplitude_step(self, object_updates: Tensor, windows: Tensor) -> Tensor:
         """Scale the part of the object updates that changes the object's amplitude by ``amplitude_step_scale``.
@@ -423,7 +439,7 @@ class RefinementEngine:
     def _update_probe(self, batch: Tensor, windows: Tensor, exit_wave_updates: Tensor, step_size: Tensor) -> None:
         """Add the rPIE probe update of a batch, each pattern's part shifted back by its sub-pixel shift."""
         spectra = far_field_corner(windows.conj() * exit_wave_updates)
-        spectra = spectra * self._ramps(self._subpixel_shifts[batch]).conj()
+        spectra = spectra * self._probe_transfer(batch).conj()
         if self.relaxation is not None:
             self.relaxation.accumulate(batch, spectra[:, 0], intensity(windows).amax((1, 2, 3)))
         numerator = far_field_corner_inverse(self._ctx.sum(spectra.sum(0)))
@@ -447,6 +463,10 @@ class RefinementEngine:
         spacing = KNOT_SPACING * rms_radius(total_intensity(self.probe))
         centres = self._whole_pixels.cpu().numpy()
         phase = low_order_phase(equations.double().cpu().numpy(), centres, self.object.shape, spacing)
+        self._add_phase(phase)
+
+    def _add_phase(self, phase: np.ndarray) -> None:
+        """Add a phase, rad, ``(H, W)``, to the object."""
         for first in range(0, len(phase), ROWS_AT_ONCE):
             band = slice(first, first + ROWS_AT_ONCE)
             self.object[band] *= self._to_device(np.exp(1j * phase[band]).astype(np.complex64))
@@ -475,11 +495,14 @@ class RefinementEngine:
         """Apply the constraints of the settings to object and probe."""
         settings, positions = self.settings.constraints, self._whole_pixels + self._subpixel_shifts
         context = ConstraintContext(positions, self._illumination)
-        self.object = constrain_object(self.object, settings, context)
         shift = centring_shift(self.probe, settings.probe_centring)
         factor = power_factor(self.probe, self._probe_photons, settings.probe_power)
-        self.object = self.object.roll(shift, (0, 1)) / factor
+        self._change_object(lambda image: constrain_object(image, settings, context).roll(shift, (0, 1)), factor)
         self._change_probe(lambda modes: constrain_probe(modes, settings).roll(shift, (-2, -1)) * factor)
+
+    def _change_object(self, change: Callable[[Tensor], Tensor], divisor: Tensor) -> None:
+        """Apply a change to the object, and divide it."""
+        self.object = change(self.object) / divisor
 
     def _change_probe(self, change: Callable[[Tensor], Tensor]) -> None:
         """Apply the same linear change to the probe and to its variations."""
@@ -562,7 +585,11 @@ class RefinementEngine:
         spectrum = far_field_corner(self.probe)
         if self.relaxation is not None:
             spectrum = self.relaxation.vary_spectrum(spectrum, batch)
-        return far_field_corner_inverse(spectrum * self._ramps(self._subpixel_shifts[batch]))
+        return far_field_corner_inverse(spectrum * self._probe_transfer(batch))
+
+    def _probe_transfer(self, batch: Tensor) -> Tensor:
+        """Return what the spectrum of the probe is multiplied with at each pattern of a batch, ``(b, 1, N, N)``."""
+        return self._ramps(self._subpixel_shifts[batch])
 
     def _ramps(self, subpixel_shifts: Tensor) -> Tensor:
         return fourier_ramp(subpixel_shifts, self.size, torch.float32)[:, None]

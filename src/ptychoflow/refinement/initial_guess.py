@@ -31,6 +31,7 @@ class InitialGuess:
         positions: px, ``(J, 2)``.
         probe_scale: amplitude of the probe at each pattern relative to ``probe``, ``(J,)``.
         instrument: variations of the probe, background and point spread.
+        slices: slices of the start, ``(S, H, W)``; None where it is thin.
     """
 
     object: Tensor
@@ -39,6 +40,7 @@ class InitialGuess:
     positions: np.ndarray
     probe_scale: np.ndarray
     instrument: Instrument = IDEAL
+    slices: Tensor | None = None
 
 
 def make_initial_guess(scan: Scan, settings: Refinement, start: Reconstruction | None) -> InitialGuess:
@@ -58,19 +60,22 @@ def make_initial_guess(scan: Scan, settings: Refinement, start: Reconstruction |
     """
     check_scan_extent(scan)
     margin = int(np.ceil(settings.max_position_shift_px)) + 1 if settings.position_start_epoch else 0
+    slices = None
     if start is None:
         image, origin = _uniform_object(scan, margin)
         source, positions, probe_scale, instrument = scan.probe, scan.positions, None, IDEAL
     else:
         _check_start(scan, start)
-        image, origin = _padded_object(start, scan.size, margin)
+        _check_slices(settings, start)
+        image, origin = _padded_object(start.object, start, scan.size, margin)
+        slices = None if start.slices is None else _padded_object(start.slices, start, scan.size, margin)[0]
         source, positions, probe_scale, instrument = start.probe, start.positions, start.probe_scale, start.instrument
     probe = torch.from_numpy(source.astype(np.complex64))
     probe = probe if settings.probe_modes is None else add_modes(probe, settings.probe_modes, NEW_MODE_FRACTION)
     probe_scale = np.ones(len(scan)) if probe_scale is None else probe_scale
     if settings.point_spread_px and not instrument.point_spread_px:
         instrument = replace(instrument, point_spread_px=settings.point_spread_px)
-    return InitialGuess(image, origin, probe, np.array(positions), probe_scale.astype(np.float32), instrument)
+    return InitialGuess(image, origin, probe, np.array(positions), probe_scale.astype(np.float32), instrument, slices)
 
 
 def check_settings_act(settings: Refinement, scan: Scan) -> None:
@@ -110,13 +115,18 @@ def _uniform_object(scan: Scan, margin: int) -> tuple[Tensor, tuple[float, float
     return torch.ones(height, width, dtype=torch.complex64), (float(first[0]), float(first[1]))
 
 
-def _padded_object(start: Reconstruction, size: int, margin: int) -> tuple[Tensor, tuple[float, float]]:
-    """Return the object of a reconstruction, padded with 1 where refined positions need room, and its origin."""
+def _padded_object(
+    image: np.ndarray, start: Reconstruction, size: int, margin: int
+) -> tuple[Tensor, tuple[float, float]]:
+    """Return the object of a reconstruction, or its slices, padded with 1 where refined positions need room.
+
+    The second value is its origin.
+    """
     first, end = _window_bounds(start.positions, start.origin, size)
     before = np.maximum(0, margin - first)
     after = np.maximum(0, end + margin - start.object.shape)
-    image = pad(torch.from_numpy(start.object), (before[1], after[1], before[0], after[0]), value=1.0)
-    return image.contiguous(), (start.origin[0] - float(before[0]), start.origin[1] - float(before[1]))
+    padded = pad(torch.from_numpy(image), (before[1], after[1], before[0], after[0]), value=1.0)
+    return padded.contiguous(), (start.origin[0] - float(before[0]), start.origin[1] - float(before[1]))
 
 
 def _check_start(scan: Scan, start: Reconstruction) -> None:
@@ -145,6 +155,23 @@ def _check_start(scan: Scan, start: Reconstruction) -> None:
                 f"the start is {start.object.shape} px and does not hold all windows of {scan.name}: stitch this scan "
                 "again"
             )
+
+
+def _check_slices(settings: Refinement, start: Reconstruction) -> None:
+    """Raise an error if a start has another number of slices, or another spacing, than asked for; a thin one suits."""
+    if start.slices is None:
+        return
+    if len(start.slices) != settings.slices:
+        raise ValueError(
+            f"the start has {len(start.slices)} slices, refinement.slices is {settings.slices}: set refinement.slices "
+            f"to {len(start.slices)}, or give another start"
+        )
+    spacing_m = settings.slice_spacing_m
+    if spacing_m is not None and abs(spacing_m - start.slice_spacing_m) > 1e-3 * start.slice_spacing_m:
+        raise ValueError(
+            f"the slices of the start are {start.slice_spacing_m:.4g} m apart, refinement.slice_spacing_m is "
+            f"{spacing_m:.4g}: remove refinement.slice_spacing_m to take that of the start"
+        )
 
 
 def _window_bounds(positions: np.ndarray, origin: tuple[float, float], size: int) -> tuple[np.ndarray, np.ndarray]:

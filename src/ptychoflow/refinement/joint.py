@@ -83,6 +83,7 @@ def _check_settings(settings: Refinement, shares_probe: bool) -> None:
     for name, asked in (
         ("prior", settings.prior != "none"),
         ("uncertainty", settings.uncertainty),
+        ("slices", settings.slices > 1),
         ("stop: held_out", settings.stop == "held_out"),
     ):
         if asked:

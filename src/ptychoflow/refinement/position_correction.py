@@ -31,7 +31,11 @@ def position_updates(probe_intensity: Tensor, windows: Tensor, numerator: Tensor
     Returns:
         Steps ``(y, x)``, px, ``(b, 2)``.
     """
-    equations = position_normal_equations(probe_intensity, windows, numerator)
+    return solve_position_equations(position_normal_equations(probe_intensity, windows, numerator))
+
+
+def solve_position_equations(equations: Tensor) -> Tensor:
+    """Solve the normal equations ``(b, 2, 3)`` of positions: steps ``(y, x)``, px, ``(b, 2)``."""
     matrices, sides = equations[..., :2] / 2, equations[..., 2:]
     diagonal = matrices.diagonal(dim1=1, dim2=2)
     diagonal += RIDGE * diagonal.mean(-1, keepdim=True) + 1e-20

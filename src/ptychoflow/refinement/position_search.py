@@ -98,13 +98,15 @@ class _Search:
         """Search all patterns once, each against an object that the other half makes."""
         radius = self._radius * (LAST_RADIUS_PX / self._radius) ** progress
         order = self._rng.permutation(len(self._scan))
+        found = self.positions.copy()
         for first in (0, 1):
             half, others = np.sort(order[first::2]), np.sort(order[1 - first :: 2])
             engine = self._engine(others, progress)
-            self.positions[half] = self._best_positions(engine, half, radius)
+            found[half] = self._best_positions(engine, half, radius)
             self.probe = engine.probe.cpu().numpy()
         if not self._scan.geometry.near_field:  # a shift of all patterns shows in near field only
-            self.positions += (self._scan.positions - self.positions).mean(0)
+            found += (self._scan.positions - found).mean(0)
+        self.positions = found
         steps = self.positions - self._scan.positions
         self.model = np.eye(2) + fit_steps(self._scan.positions - self._centre, steps, "affine")
 

@@ -10,8 +10,8 @@ from ..config import Refinement
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
 from ..runtime.distributed import DistributedContext
-from .engine import RefinementEngine
 from .loop import RefinementCancelled, RefinementLoop
+from .multislice import MultisliceEngine, make_engine
 from .position_correction import count_at_limit
 from .position_model import fit_position_model
 from .position_search import search_positions
@@ -52,7 +52,7 @@ def refine_scan(
             "set refinement.position_model to none and refinement.position_search_rounds to 0"
         )
     scan = search_positions(fit_position_model(scan, settings, ctx), settings, ctx)
-    loop = RefinementLoop(RefinementEngine(scan, settings, start, ctx), resumable)
+    loop = RefinementLoop(make_engine(scan, settings, start, ctx), resumable)
     loop.engine.warn(scan.name)
     cancelled = loop.run(scan.name, on_epoch_end)
     at_limit = count_at_limit(scan.positions, loop.engine.positions.cpu().numpy(), settings)
@@ -89,6 +89,7 @@ def _reconstruction(
         phase_uncertainty=phase_std,
         probe_scale=None if engine.intensity_is_constant else engine.probe_scale.cpu().numpy(),
         instrument=engine.instrument(),
+        **(engine.slice_arrays() if isinstance(engine, MultisliceEngine) else {}),  # type: ignore[arg-type]
         name=scan.name,
         history=loop.history,
         snapshots=torch.stack(loop.snapshots).numpy(),

@@ -16,6 +16,7 @@ from ..io.output_guard import check_outputs
 from ..io.product_kinds import SIMULATED_SCAN
 from ..io.scan_cxi import write_scan
 from ..physics.forward_model import expected_counts, in_detector_frame, probe_spectrum, shift_spectrum
+from ..physics.multislice import slice_transfer, transmit
 from ..physics.patches import cut_windows, extract_patches, split_positions
 from ..physics.propagation import FAR_FIELD, Propagator, angular_spectrum
 from .beam_stability import BeamVariation, squared_radius
@@ -26,6 +27,35 @@ from .scan_paths import exposure_points, make_trajectory
 
 BLOCK_VALUES = {"cpu": 1 << 17, "cuda": 1 << 24}
 """Complex numbers in the waves that each thread computes at a time: those that fill a core's cache, or a GPU."""
+
+
+@dataclass(frozen=True)
+class SliceStack:
+    """Slices of a thick sample.
+
+    Attributes:
+        slices: complex transmissions along the beam, ``(S, H, W)``.
+        spacing_m: distance between neighbouring slices, m.
+        transfer: of the vacuum between them, zero frequency at the corner, ``(N, N)``.
+    """
+
+    slices: np.ndarray
+    spacing_m: float
+    transfer: Tensor
+
+    @classmethod
+    def of(cls, slices: np.ndarray, spacing_m: float | None, size: int, geometry: Geometry) -> "SliceStack | None":
+        """Return the stack for waves of ``size`` px; None for a single slice.
+
+        Raises:
+            ValueError: if the distance between several slices is not positive, or too long for the waves.
+        """
+        if len(slices) == 1:
+            return None
+        if spacing_m is None or not spacing_m > 0:
+            raise ValueError(f"got {len(slices)} slices that are {spacing_m} m apart, expected a positive distance")
+        transfer = slice_transfer(size, geometry.pixel_size_m, geometry.wavelength_m, spacing_m)
+        return cls(slices.astype(np.complex64), spacing_m, transfer.to(torch.complex64))
 
 
 @dataclass(frozen=True)
@@ -44,6 +74,7 @@ class Experiment:
         seed: of the noise.
         geometry: lengths of the near field; None is the far field.
         beam: deviation of the beam at each pattern; None for a constant beam.
+        thickness: slices of a thick sample, whose product is the object; None for a thin one.
     """
 
     object: np.ndarray
@@ -55,6 +86,7 @@ class Experiment:
     seed: int = 0
     geometry: Geometry | None = None
     beam: BeamVariation | None = None
+    thickness: SliceStack | None = None
 
     def __post_init__(self) -> None:
         size = self.probe.shape[-1]
@@ -85,7 +117,9 @@ class Experiment:
         Yields:
             Expected counts, float32, ``(b, N, N)``, zero frequency at the centre.
         """
-        image, probe = (torch.from_numpy(array).to(device, torch.complex64) for array in (self.object, self.probe))
+        stack = self.object[None] if self.thickness is None else self.thickness.slices
+        layers, probe = (torch.from_numpy(array).to(device, torch.complex64) for array in (stack, self.probe))
+        above, image = layers[:-1], layers[-1]
         size, per_pattern = probe.shape[-1], probe.numel() * len(self.exposures)
         near = self._near_field(device)
         if near.transfer is None:
@@ -102,7 +136,11 @@ class Experiment:
             if self.beam is not None and radius is not None:
                 own = self.beam.vary_spectrum(spectrum, radius, slice(first, first + block), len(self.exposures))
             propagate = in_detector_frame(near, subpixel_shift)
-            yield self._detected(expected_counts(windows, shift_spectrum(own, subpixel_shift), propagate=propagate))
+            waves = shift_spectrum(own, subpixel_shift)
+            if self.thickness is not None:  # from the first slice on to the last
+                incident = torch.stack([*(cut_windows(layer, whole - size // 2, size) for layer in above), windows])
+                waves = transmit(waves, incident, self.thickness.transfer.to(device))[0][-1]
+            yield self._detected(expected_counts(windows, waves, propagate=propagate))
 
     def _near_field(self, device: str) -> Propagator:
         """Return the propagator to the near field, laid out as the pattern is; to the far field in corner layout."""
@@ -164,13 +202,14 @@ def from_simulation(
     exposures: np.ndarray | None = None,
     name: str = "simulation",
     device: str = "cpu",
+    slice_spacing_m: float | None = None,
 ) -> Scan:
     """Simulate a scan in memory from arrays.
 
     Args:
         positions: true positions of the beam, px of the object, ``(J, 2)``.
         probe: ``(M, N, N)`` or ``(N, N)``.
-        object: complex transmission, ``(H, W)``.
+        object: complex transmission, ``(H, W)``, or slices of a thick sample, ``(S, H, W)``.
         photons: per pattern; None keeps those that the probe carries.
         detector: point spread, dark counts, noise, saturation, dead pixels.
         seed: of the noise and of dead pixels.
@@ -179,6 +218,7 @@ def from_simulation(
         exposures: points of one exposure relative to its position, px, ``(K, 2)``.
         name: of the scan.
         device: where to compute the expected counts; noise is always drawn on the CPU.
+        slice_spacing_m: distance between slices, m; the probe is that on the first.
 
     Returns:
         The scan, its counts in the smallest dtype that holds them, the object as its ground truth.
@@ -192,8 +232,10 @@ def from_simulation(
     mask = detector_mask(detector, probe.shape[-1], seed)
     positions = np.asarray(positions, np.float64)
     geometry = geometry or nominal_geometry(Simulation().geometry, probe.shape[-1])
-    image = object.astype(np.complex64)
-    experiment = Experiment(image, probe, positions, exposures, detector, mask, seed, geometry)
+    slices = object.astype(np.complex64).reshape(-1, *object.shape[-2:])
+    thickness = SliceStack.of(slices, slice_spacing_m, probe.shape[-1], geometry)
+    image = slices.prod(0)
+    experiment = Experiment(image, probe, positions, exposures, detector, mask, seed, geometry, thickness=thickness)
     counts = np.concatenate(list(experiment.counts(device)))
     nominal = positions if nominal_positions is None else nominal_positions
     metadata = {
@@ -279,7 +321,13 @@ def as_scan(
         The scan.
     """
     displaced = not np.array_equal(nominal_positions, experiment.positions)
-    truth = GroundTruth(experiment.object, positions=experiment.positions if displaced else None)
+    thick = experiment.thickness
+    truth = GroundTruth(
+        experiment.object,
+        positions=experiment.positions if displaced else None,
+        slices=None if thick is None else thick.slices,
+        slice_spacing_m=0.0 if thick is None else thick.spacing_m,
+    )
     return Scan(counts, nominal_positions, experiment.probe, geometry, experiment.mask, truth, name, metadata)
 
 

@@ -7,6 +7,7 @@ import skimage
 
 from ..config import ObjectRecipe
 from . import shapes, textures
+from .rng import seeded_rng
 
 Images = tuple[np.ndarray, np.ndarray]
 """Amplitude and phase, ``(H, W)`` each, on any scale: they are rescaled to the recipe's ranges."""
@@ -33,6 +34,22 @@ def make_object(recipe: ObjectRecipe, rng: np.random.Generator) -> np.ndarray:
         phase = (1 - share) * _rescale(phase) + share * _rescale(_pink(recipe, rng))
     transmission = _rescale(amplitude, *recipe.amplitude) * np.exp(1j * _rescale(phase, *recipe.phase_rad))
     return transmission.astype(np.complex64)
+
+
+def make_slices(recipe: ObjectRecipe, seed: int) -> np.ndarray:
+    """Make the slices of an object along the beam; the first is that of a thin object with the same seed.
+
+    Args:
+        recipe: kind of object, size, ranges, number of slices.
+        seed: of the scan.
+
+    Returns:
+        Transmissions, complex64, ``(S, H, W)``.
+    """
+    if recipe.name == "siemens_star" and recipe.slices > 1:
+        return np.stack([_star_slice(recipe, number) for number in range(recipe.slices)])
+    numbers = [() if number == 0 else (number,) for number in range(recipe.slices)]
+    return np.stack([make_object(recipe, seeded_rng(seed, "object", *number)) for number in numbers])
 
 
 def dead_leaves(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
@@ -104,13 +121,7 @@ def points(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
 
 def siemens_star(recipe: ObjectRecipe, rng: np.random.Generator) -> Images:
     """Draw a Siemens star: 18 pairs of spokes that absorb and delay, without randomness."""
-    height, width = recipe.size
-    y, x = np.ogrid[:height, :width]
-    y, x = y - (height - 1) / 2, x - (width - 1) / 2
-    radius, side = np.hypot(y, x), min(height, width)
-    # edges soft over a pixel: the distance to an edge is about radius x sin(spokes x angle) / spokes
-    spokes = _sigmoid(np.sin(recipe.spokes * np.arctan2(y, x)) * radius * 3 / recipe.spokes)
-    star = spokes * _sigmoid(0.45 * side - radius) * _sigmoid(radius - 0.02 * side)
+    star = _star(recipe.size, recipe.spokes)
     return -star, star
 
 
@@ -138,6 +149,8 @@ OBJECTS: dict[str, Callable[[ObjectRecipe, np.random.Generator], Images]] = {
 }
 """Recipes by their names in the config."""
 
+STAR_CIRCLE = 0.12
+"""Distance of the middle of a star from that of a thick object, relative to its shorter side: stars overlap by half."""
 BUNDLED_IMAGES = (
     *("astronaut", "brick", "camera", "cat", "cell", "clock", "coffee", "coins", "grass", "gravel", "horse"),
     *("hubble_deep_field", "immunohistochemistry", "microaneurysms", "moon", "page", "retina", "rocket", "text"),
@@ -170,6 +183,29 @@ def load_image(name: str, shape: tuple[int, int]) -> np.ndarray:
             ) from None
     gray = image if image.ndim == 2 else skimage.color.rgb2gray(image[..., :3])
     return skimage.transform.resize(gray.astype(float), shape, anti_aliasing=True)
+
+
+def _star(
+    shape: tuple[int, int], spokes: int, outer: float = 0.45, off_centre: tuple[float, float] = (0.0, 0.0)
+) -> np.ndarray:
+    """Draw a star of 0 and 1; its outer radius and its distance from the middle are relative to the shorter side."""
+    height, width = shape
+    side = min(height, width)
+    y, x = np.ogrid[:height, :width]
+    y, x = y - (height - 1) / 2 - off_centre[0] * side, x - (width - 1) / 2 - off_centre[1] * side
+    radius = np.hypot(y, x)
+    # edges soft over a pixel: the distance to an edge is about radius x sin(spokes x angle) / spokes
+    drawn = _sigmoid(np.sin(spokes * np.arctan2(y, x)) * radius * 3 / spokes)
+    return drawn * _sigmoid(outer * side - radius) * _sigmoid(radius - 0.02 * side)
+
+
+def _star_slice(recipe: ObjectRecipe, number: int) -> np.ndarray:
+    """Make one of several stars: 0.3 of the side in radius, its middle on a circle around that of the object."""
+    angle = np.pi / 4 + 2 * np.pi * number / recipe.slices
+    off_centre = STAR_CIRCLE * np.sin(angle), STAR_CIRCLE * np.cos(angle)
+    star = _star(recipe.size, recipe.spokes + 5 * number, 0.3, off_centre)
+    transmission = _rescale(-star, *recipe.amplitude) * np.exp(1j * _rescale(star, *recipe.phase_rad))
+    return transmission.astype(np.complex64)
 
 
 def _features(recipe: ObjectRecipe, least: float, greatest: float) -> tuple[float, float]:

@@ -35,12 +35,11 @@ def reconstruction_of(product: Product) -> Reconstruction:
     Coherent modes vary the first incoherent one by their ``opr_weights``.
 
     Raises:
-        ValueError: if the object has several layers.
+        ValueError: if the object has several layers that are not equally far apart.
     """
-    if len(product.object) > 1:
-        raise ValueError(f"the product {product.name} has {len(product.object)} object layers, expected 1")
     size, order = product.probe.shape[-1], np.argsort(product.indexes, kind="stable")
-    image, counts, probe = product.object[0].astype(np.complex64), product.photon_counts, product.probe[0]
+    layers, counts, probe = product.object.astype(np.complex64), product.photon_counts, product.probe[0]
+    image, thick = layers.prod(0), len(layers) > 1
     wavelength_m = PLANCK_J_S * SPEED_OF_LIGHT_M_S / (product.energy_ev * ELEMENTARY_CHARGE_C)
     scale = None if counts is None else np.sqrt(counts[order] / np.sum(np.abs(probe) ** 2)).astype(np.float32)
     return Reconstruction(
@@ -53,8 +52,25 @@ def reconstruction_of(product: Product) -> Reconstruction:
         coverage=np.ones(image.shape, bool),
         probe_scale=scale,
         instrument=_instrument_of(product, order),
+        slices=layers if thick else None,
+        slice_spacing_m=_even_spacing(product) if thick else 0.0,
         name=product.name,
     )
+
+
+def _even_spacing(product: Product) -> float:
+    """Return the distance between neighbouring layers, m.
+
+    Raises:
+        ValueError: if there is not one positive number for all.
+    """
+    spacing = np.asarray(product.layer_spacing_m, np.float64)[: len(product.object) - 1]
+    if len(spacing) < len(product.object) - 1 or not spacing.min() > 0 or np.ptp(spacing) > 1e-3 * spacing.min():
+        raise ValueError(
+            f"the product {product.name} has {len(product.object)} object layers, spacings {spacing.tolist()} m: "
+            "expected the same positive distance between all layers"
+        )
+    return float(spacing[0])
 
 
 def _instrument_of(product: Product, order: np.ndarray) -> Instrument:
