@@ -3,6 +3,7 @@
 The library comes with the extra ``em``. Patterns stay on disk.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -115,6 +116,7 @@ def _signals(reader: str, path: Path, **more: object) -> list[dict[str, Any]]:
         if remedy is None:
             raise
         raise ValueError(f"{path.name}: {remedy}") from error
+    logging.getLogger("rsciio").setLevel(logging.ERROR)  # it misses a .hdr, which need not be there
     try:
         signals: list[dict[str, Any]] = module.file_reader(str(path), lazy=True, **more)
     except (ValueError, NotImplementedError) as error:
