@@ -31,6 +31,7 @@ def test_a_missing_extra_is_named(monkeypatch):
     assert list(doctor._extras()) == [
         "train not installed (pip install 'ptychoflow[train]')",
         "workflow (snakemake 1.0)",
+        "em (rosettasciio 1.0, zarr 1.0)",
     ]
 
 
