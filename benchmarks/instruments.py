@@ -31,7 +31,7 @@ from ptychoflow.commands.convert import convert
 from ptychoflow.commands.pack import pack
 from ptychoflow.config import BeamStability, Detector, ObjectRecipe, ProbeRecipe, Refinement, Trajectory, load_config
 from ptychoflow.core.reconstruction import Reconstruction
-from ptychoflow.core.scan import Scan
+from ptychoflow.core.scan import Geometry, Scan
 from ptychoflow.io.dataset import open_dataset
 from ptychoflow.metrics.alignment import align
 from ptychoflow.metrics.data_consistency import compare_counts, expected_by
@@ -208,6 +208,36 @@ def siemens_full(options: argparse.Namespace) -> Iterator[Row]:
             yield Row(f"Siemens star, {name}: R", r_factor, asked, "1", seconds)
             halves = [refined(_half(scan, first), **(base | settings))[0] for first in (0, 1)]
             yield Row(f"Siemens star, {name}: FRC", _half_frc(*halves), "not lower", "mean of half sets", seconds)
+
+
+@case
+def cnm(options: argparse.Namespace) -> Iterator[Row]:
+    """The CNM nanoprobe scan from its recorded positions, without and with the search for positions."""
+    if not os.environ.get("PTYCHOFLOW_DATA"):
+        return
+    scan, true = cnm_scan(Path(os.environ["PTYCHOFLOW_DATA"]) / "cnm-247.npz")
+    settings = {"probe_start_epoch": 1, "position_start_epoch": 3, "low_order_phase_epochs": 6, "epochs": 100}
+    search = {"position_search_rounds": 16, "position_search_px": 8.0}
+    for name, more in (("positions refined", {"max_position_shift_px": 40.0}), ("positions searched, refined", search)):
+        found, seconds = refined(scan, **(settings | more))
+        distance = found.positions - true
+        distance = np.linalg.norm(distance - np.median(distance, axis=0), axis=1)
+        yield Row(f"CNM, {name}: R", found.history["error"][-1], "at most 0.0120", "1", seconds)
+        yield Row(f"CNM, {name}: distance", float(np.median(distance)), "at most 1", "px, median", seconds)
+
+
+def cnm_scan(path: Path) -> tuple[Scan, np.ndarray]:
+    """Return the CNM scan with three modes, scaled to its photons, and its reference positions, px, ``(J, 2)``."""
+    with np.load(path) as arrays:
+        counts, recorded, true, probe = (arrays[name] for name in ("data", "scan", "true", "probe"))
+    size = counts.shape[-1]
+    middle = slice(size * 3 // 8, size * 5 // 8)
+    if counts.mean(0)[middle, middle].sum() < 0.2 * counts.mean(0).sum():  # zero frequency at the corner
+        counts = np.fft.fftshift(counts, axes=(1, 2))
+    modes = probe[0, 0] * np.sqrt(counts.sum((1, 2)).mean() / np.square(np.abs(probe)).sum())
+    geometry = Geometry(pixel_size_m=1e-8, wavelength_m=1e-10, detector_distance_m=1.0)  # lengths are not in the file
+    positions = recorded.astype(float) + size / 2
+    return Scan(counts, positions, modes.astype(np.complex64), geometry, name="cnm"), true + size / 2
 
 
 def _half(scan: Scan, first: int) -> Scan:
