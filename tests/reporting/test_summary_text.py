@@ -63,6 +63,20 @@ def test_a_uniform_image_is_never_called_good():
     assert verdict(_result(refined=uniform))[0] == "poor"
 
 
+@pytest.mark.parametrize(
+    ("refined", "uniform", "level"),
+    [
+        (0.0255, 0.031, "good"),  # few photons: most of the residual of a uniform object is noise
+        (0.0302, 0.031, "poor"),
+        (0.0248, 0.0249, "poor"),  # nothing to explain: no contrast was found
+    ],
+)
+def test_few_photons_are_judged_by_what_can_be_explained(refined, uniform, level):
+    result = _result(truth=False, refined=_stage(refined) | {"noise_floor": 0.025})
+    result.metrics["stages"]["uniform"]["r_factor"] = uniform
+    assert verdict(result)[0] == level
+
+
 def test_the_first_sentences_say_what_was_done_and_whether_it_worked():
     results = [_result(), _result(network=False, method="rpie")]
     text = lead(results[:1], results, [{"seconds": 300.0}])

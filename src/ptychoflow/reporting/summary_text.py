@@ -9,8 +9,8 @@ import numpy as np
 from ..core.doubt import Doubt
 from .results import Result
 
-NO_CONTRAST, AT_NOISE_FLOOR = 0.8, 1.25
-"""R-factor relative to the uniform object's from which a reconstruction failed; relative to the noise floor up to which
+LEAST_EXPLAINED, AT_NOISE_FLOOR = 0.2, 1.25
+"""Share of what can be explained below which a reconstruction failed; R-factor relative to the noise floor up to which
 it explains the counts."""
 REFINED_QUANTITIES = {
     "probe_start_epoch": "the probe",
@@ -82,7 +82,7 @@ def verdict(result: Result) -> tuple[str, str]:
     correlation = result.against_truth("refined", "correlation")
     if correlation is not None and correlation < 0.5:
         return "poor", f"does not resemble the ground truth (correlation {correlation:.2f})"
-    if r_factor > NO_CONTRAST * _uniform_r_factor(result):
+    if explained_share(result, result.refined) < LEAST_EXPLAINED:
         return "poor", "explains the counts hardly better than a uniform object"
     serious = [doubt for doubt in result.doubts if doubt.serious]
     if serious:
@@ -91,6 +91,17 @@ def verdict(result: Result) -> tuple[str, str]:
     if ratio < AT_NOISE_FLOOR:
         return "good", "explains the counts down to the noise floor"
     return "fair", f"has an R-factor {ratio:.1f} times the noise floor"
+
+
+def explained_share(result: Result, stage: dict) -> float:
+    """Return the share of what an object can explain of the counts that a stage's object explains, at most 1.
+
+    A uniform object explains 0 of it, one at the noise floor 1: with few photons noise is most of any R-factor. Where
+    a uniform object is at the noise floor itself, there is nothing to explain, and the share is 0.
+    """
+    uniform, noise_floor = _uniform_r_factor(result), result.refined["noise_floor"]
+    explainable = uniform - noise_floor
+    return 0.0 if explainable <= 0 else min(1.0, (uniform - stage["r_factor"]) / explainable)
 
 
 @dataclass(frozen=True)
@@ -225,7 +236,7 @@ def _advise(result: Result) -> Iterator[str]:
         yield "Check the probe, the positions and the unit of the counts first."
     elif refined["r_factor"] > 2 * refined["noise_floor"]:
         yield f"R-factor above twice the noise floor. {_not_refined(result)}Check the patterns with the worst fit."
-    if network and network["r_factor"] > NO_CONTRAST * _uniform_r_factor(result):
+    if network and explained_share(result, network) < LEAST_EXPLAINED:
         yield (
             "The network's object explains the counts hardly better than a uniform object; the contrast comes from "
             "refinement. Train for longer, or on scans with this probe."
