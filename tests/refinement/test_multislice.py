@@ -21,7 +21,7 @@ from ptychoflow.runtime.distributed import DistributedContext
 
 PIXEL_M, WAVELENGTH_M = 2.5e-8, 1.4e-10
 SPACING_M = 20 * PIXEL_M**2 / WAVELENGTH_M
-"""Twenty depths of field, of ``pixel^2 / wavelength`` each."""
+"""Five depths of field, of ``wavelength / NA^2`` with ``NA = wavelength / (2 pixel)``."""
 THICK = {
     "size": 64,
     "object": {"name": "siemens_star", "size": [144, 144], "slices": 2, "slice_spacing_m": SPACING_M},
