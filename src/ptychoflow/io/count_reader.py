@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..physics.kernels.pie import read_patterns
-
 
 class CountReader:
     """Patterns of a scan by their numbers.
@@ -45,6 +43,8 @@ class CountReader:
         """
         if self._file is None:
             return np.asarray(self._counts[rows])
+        from ..physics.kernels.pie import read_patterns  # here: convert and pack need no torch
+
         patterns = np.empty((len(rows), *self._counts.shape[1:]), self._counts.dtype)
         pattern_bytes = self._counts.dtype.itemsize * int(np.prod(self._counts.shape[1:]))
         if read_patterns(self._file, self._offset, pattern_bytes, rows, patterns):

@@ -5,14 +5,12 @@ import itertools
 import math
 
 import numpy as np
-import torch
 from scipy.spatial import cKDTree
 
 from ..core.doubt import Doubt, join_doubts
 from ..core.scan import Scan, is_invalid_count
 from ..io.count_reader import CountReader
-from ..physics.forward_model import total_intensity
-from ..physics.propagation import propagator_of
+from .cropping import far_field_of
 from .detector_pixels import displacement
 from .detector_statistics import fano_factor
 
@@ -74,9 +72,15 @@ def doubt_scan(scan: Scan) -> tuple[Doubt, ...]:
 
 def _power_on_detector(scan: Scan) -> np.ndarray:
     """Return the photons of the probe on each detector pixel before any sample absorbs some, ``(N, N)``."""
-    probe = torch.from_numpy(np.ascontiguousarray(scan.probe, np.complex64))
-    waves = propagator_of(scan.geometry, scan.size)(probe)
-    return np.fft.fftshift(total_intensity(waves).numpy().astype(np.float64))
+    if not scan.geometry.near_field:
+        return np.sum(np.abs(far_field_of(scan.probe)) ** 2, axis=0)
+    # here, since convert and pack of far-field scans need no torch
+    import torch
+
+    from ..physics.propagation import propagator_of
+
+    waves = propagator_of(scan.geometry, scan.size)(torch.from_numpy(np.ascontiguousarray(scan.probe, np.complex64)))
+    return np.fft.fftshift(np.sum(np.abs(waves.numpy().astype(np.complex128)) ** 2, axis=0))
 
 
 def _as_counts(values: np.ndarray) -> np.ndarray:
