@@ -3,10 +3,8 @@
 import math
 
 import numpy as np
-import torch
 
 from ..core.scan import Geometry
-from ..physics.propagation import propagator_of, to_corner
 
 AXES = (-2, -1)
 GUESS = "guess"
@@ -54,6 +52,11 @@ def _near_field_guess(mean: np.ndarray, geometry: Geometry) -> np.ndarray:
 
     ASSUME the wave on the detector has the curvature of the cone beam alone, which effective lengths leave out.
     """
+    # here, since a far-field scan needs no torch
+    import torch
+
+    from ..physics.propagation import propagator_of, to_corner
+
     wave = to_corner(torch.from_numpy(np.sqrt(mean)[None])).to(torch.complex64)
     probe = propagator_of(geometry, len(mean)).adjoint(wave)
     return in_photons(probe.numpy(), float(mean.sum()))
