@@ -357,13 +357,17 @@ class RefinementEngine:
         """
         probes = self._probes(batch)
         windows = take_windows(self.object, self._first_pixels[batch], self.size)[:, None]
+        return probes, windows, *self._on_detector(batch, windows * probes)
+
+    def _on_detector(self, batch: Tensor, exit_waves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Propagate exit waves ``(b, M, N, N)``; return them on the detector, their modulus and the residual."""
         self._propagate = in_detector_frame(self.propagate, self._subpixel_shifts[batch])
-        waves = self._propagate(windows * probes)
+        waves = self._propagate(exit_waves)
         amplitude, rows = self._amplitudes.of(batch)
         modulus, residual = self.detector.modulus_and_residual(waves, amplitude, rows)
         if self._held_out is not None:
             self._held_out.take_from_(residual, batch, amplitude, rows)
-        return probes, windows, waves, modulus, residual
+        return waves, modulus, residual
 
     def _set_step_sizes(
         self, order: Tensor, batches: tuple[Tensor, ...], refined: RefinedVariables
@@ -462,7 +466,10 @@ class RefinementEngine:
         """Multiply the object with the low-order phase that solves the equations ``(J, 2, 3)`` of all patterns."""
         spacing = KNOT_SPACING * rms_radius(total_intensity(self.probe))
         centres = self._whole_pixels.cpu().numpy()
-        phase = low_order_phase(equations.double().cpu().numpy(), centres, self.object.shape, spacing)
+        values = equations.double().cpu().numpy()
+        if not np.isfinite(values).all():
+            return  # diverged, which the caller sees in the R-factor
+        phase = low_order_phase(values, centres, self.object.shape, spacing)
         self._add_phase(phase)
 
     def _add_phase(self, phase: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from ..core.scan import Scan
 from ..runtime.distributed import DistributedContext
 from .engine import RefinedVariables, RefinementEngine
 from .initial_guess import make_initial_guess
+from .run import reconstruction_from
 
 Shared = Literal["object", "probe"]
 
@@ -136,17 +137,5 @@ def _common_starts(scans: Sequence[Scan], settings: Refinement) -> list[Reconstr
 def _reconstruction(
     engine: RefinementEngine, scan: Scan, history: dict[str, list[float]], share: Shared
 ) -> Reconstruction:
-    return Reconstruction(
-        object=engine.object.cpu().numpy(),
-        origin=engine.origin,
-        probe=engine.probe.cpu().numpy(),
-        positions=engine.positions.cpu().numpy(),
-        geometry=scan.geometry,
-        weight=engine.illumination().cpu().numpy(),
-        coverage=engine.coverage(),
-        probe_scale=None if engine.intensity_is_constant else engine.probe_scale.cpu().numpy(),
-        instrument=engine.instrument(),
-        name=scan.name,
-        history=history,
-        metadata={"shared": share} | {name: history[name][-1] for name in ("seconds", "cpu_seconds")},
-    )
+    found = reconstruction_from(engine, scan, history, engine.coverage())
+    return dataclasses.replace(found, metadata={"shared": share} | found.metadata)

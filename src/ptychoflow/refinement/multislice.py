@@ -9,7 +9,6 @@ from torch import Tensor
 from ..config import Refinement
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
-from ..physics.forward_model import in_detector_frame
 from ..physics.kernels.pie import (
     add_windows_,
     object_update_terms,
@@ -153,13 +152,7 @@ class MultisliceEngine(RefinementEngine):
         first = self._first_pixels[batch]
         windows = torch.stack([take_windows(image, first, self.size) for image in self._present()])
         incident, exit_waves = transmit(self._probes(batch), windows, self._transfer)
-        self._propagate = in_detector_frame(self.propagate, self._subpixel_shifts[batch])
-        waves = self._propagate(exit_waves)
-        amplitude, rows = self._amplitudes.of(batch)
-        modulus, residual = self.detector.modulus_and_residual(waves, amplitude, rows)
-        if self._held_out is not None:
-            self._held_out.take_from_(residual, batch, amplitude, rows)
-        return incident, windows, waves, modulus, residual
+        return incident, windows, *self._on_detector(batch, exit_waves)
 
     def _update_from(
         self,

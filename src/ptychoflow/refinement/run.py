@@ -1,5 +1,6 @@
 """A whole refinement in memory: from a scan to its reconstruction with history and uncertainty."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..config import Refinement
 from ..core.reconstruction import Reconstruction
 from ..core.scan import Scan
 from ..runtime.distributed import DistributedContext
+from .engine import RefinementEngine
 from .loop import RefinementCancelled, RefinementLoop
 from .multislice import MultisliceEngine, make_engine
 from .position_correction import count_at_limit
@@ -75,9 +77,20 @@ def _reconstruction(
     phase_std: np.ndarray | None,
     metadata: dict[str, Any],
 ) -> Reconstruction:
-    engine = loop.engine
-    spent = {name: loop.history[name][-1] for name in ("seconds", "cpu_seconds")}
     kept = {} if loop.kept_epoch is None else {"kept_epoch": loop.kept_epoch}
+    found = reconstruction_from(loop.engine, scan, loop.history, coverage)
+    return dataclasses.replace(
+        found,
+        phase_uncertainty=phase_std,
+        snapshots=torch.stack(loop.snapshots).numpy(),
+        metadata=metadata | {"snapshot_epochs": loop.snapshot_epochs} | found.metadata | kept,
+    )
+
+
+def reconstruction_from(
+    engine: RefinementEngine, scan: Scan, history: dict[str, list[Any]], coverage: np.ndarray
+) -> Reconstruction:
+    """Return what an engine has refined of a scan, with the seconds that its history says in the metadata."""
     return Reconstruction(
         object=engine.object.cpu().numpy(),
         origin=engine.origin,
@@ -86,12 +99,10 @@ def _reconstruction(
         geometry=scan.geometry,
         weight=engine.illumination().cpu().numpy(),
         coverage=coverage,
-        phase_uncertainty=phase_std,
         probe_scale=None if engine.intensity_is_constant else engine.probe_scale.cpu().numpy(),
         instrument=engine.instrument(),
         **(engine.slice_arrays() if isinstance(engine, MultisliceEngine) else {}),  # type: ignore[arg-type]
         name=scan.name,
-        history=loop.history,
-        snapshots=torch.stack(loop.snapshots).numpy(),
-        metadata=metadata | {"snapshot_epochs": loop.snapshot_epochs} | spent | kept,
+        history=history,
+        metadata={name: history[name][-1] for name in ("seconds", "cpu_seconds")},
     )
