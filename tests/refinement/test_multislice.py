@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from ptychoflow.commands.refine import refine
@@ -17,6 +18,7 @@ from ptychoflow.metrics.data_consistency import compare_counts, expected_by
 from ptychoflow.refinement.engine import RefinedVariables, RefinementEngine
 from ptychoflow.refinement.multislice import MultisliceEngine
 from ptychoflow.refinement.run import refine_scan
+from ptychoflow.refinement.slice_constraints import beyond_cone, centring_steps, move_slices
 from ptychoflow.runtime.distributed import DistributedContext
 
 PIXEL_M, WAVELENGTH_M = 2.5e-8, 1.4e-10
@@ -134,3 +136,41 @@ def test_slices_without_spacing_and_near_field_are_refused(scan):
     near = Geometry(scan.geometry.pixel_size_m, 1.4e-10, 1.0, propagation="near_field")
     with pytest.raises(ValueError, match="near-field scan"):
         MultisliceEngine(dataclasses.replace(scan, geometry=near), _settings(scan))
+
+
+def test_a_wrong_spacing_is_found(scan):
+    true = scan.truth.slice_spacing_m
+    wrong = {"epochs": 30, "slice_spacing_m": 1.1 * true}
+    kept, found = (_refined(scan, **wrong, slice_spacing_start_epoch=start) for start in (None, 5))
+    assert kept.slice_spacing_m == pytest.approx(1.1 * true)
+    assert found.slice_spacing_m == pytest.approx(true, rel=0.01)
+    assert found.history["error"][-1] < kept.history["error"][-1]
+
+
+def test_positions_are_refined_through_the_slices(scan):
+    error = np.random.default_rng(1).normal(size=scan.positions.shape)
+    displaced = dataclasses.replace(scan, positions=scan.positions + error - error.mean(0))
+    moved = _refined(displaced, position_start_epoch=5).positions - scan.positions
+    assert np.sqrt(np.square(moved - moved.mean(0)).mean()) < 0.1
+
+
+def test_regularisation_makes_slices_alike_and_keeps_their_mean():
+    slices = torch.from_numpy(np.random.default_rng(0).normal(size=(4, 32, 32)) + 1j)
+    outside = beyond_cone(slices, 1e-6, Geometry(PIXEL_M, WAVELENGTH_M, 1.0))
+    torch.testing.assert_close(outside.mean(0), torch.zeros_like(outside[0]))
+    assert (slices - outside).std(0).mean() < 0.9 * slices.std(0).mean()
+
+
+def test_a_sample_off_the_middle_is_moved_there_without_a_change_of_its_product():
+    slices = torch.ones(5, 16, 16, dtype=torch.complex64)
+    slices[0, 4:8, 4:8] = 1j
+    steps = centring_steps(slices, torch.ones(16, 16), 1.0)
+    assert steps == 2 and centring_steps(slices, torch.ones(16, 16), 0.0) == 0
+    for count in (steps, -3):
+        torch.testing.assert_close(move_slices(slices, count).prod(0), slices.prod(0))
+    assert (move_slices(slices, steps)[2] == slices[0]).all()
+
+
+def test_a_refinement_that_diverges_says_so_in_one_line(scan):
+    with pytest.raises(ValueError, match="diverged in epoch"):
+        _refined(scan, slices=3, probe_start_epoch=2)

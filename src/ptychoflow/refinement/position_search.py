@@ -71,13 +71,18 @@ def search_positions(scan: Scan, settings: Refinement, ctx: DistributedContext =
     search = _Search(scan, settings, ctx)
     for number in track(range(settings.position_search_rounds), "searching positions"):
         search.round(number / max(settings.position_search_rounds - 1, 1))
-    positions = ctx.sum(torch.from_numpy(search.positions).to(ctx.device) * (ctx.rank == 0)).cpu().numpy()
+    positions, probe = (_of_first_rank(array, ctx) for array in (search.positions, search.probe))
     moved = np.linalg.norm(positions - scan.positions, axis=1)
     logger.info(
         "searched positions of %s: moved by %.2f px in the median, at most %.1f px; affine part: %s",
         *(scan.name, np.median(moved), moved.max(), describe_matrix(search.model)),
     )
-    return dataclasses.replace(scan, positions=positions, probe=search.probe)
+    return dataclasses.replace(scan, positions=positions, probe=probe)
+
+
+def _of_first_rank(array: np.ndarray, ctx: DistributedContext) -> np.ndarray:
+    """Return the array of the first rank: GPUs may differ in the last bit, which grows from round to round."""
+    return ctx.sum(torch.tensor(array, device=ctx.device) * (ctx.rank == 0)).cpu().numpy()
 
 
 class _Search:
