@@ -165,11 +165,11 @@ class Refinement(Section):
     position_search_rounds: Annotated[int, Field(ge=0, le=200)] = 0
     """Rounds of a search, before the first epoch, for positions that are off by more than the features of the object:
     each pattern is compared with an object that others made, at random places about its own. 12 or so where errors are
-    several pixels, or a scan is rotated, scaled or sheared as a whole; 0 searches none. It needs
-    `position_start_epoch`, and takes the time of about four epochs a round."""
+    several pixels; 0 searches none. It needs `position_start_epoch`, and takes the time of some fifteen epochs a
+    round."""
     position_search_px: Annotated[float, Field(gt=1, le=200)] = 8.0
     """Standard deviation of the position errors that the search expects along each axis, px: the radius of its first
-    round. It finds errors up to some three times as large."""
+    round. No trial is further than four times that, along each axis, from where an affine map expects a pattern."""
     intensity_start_epoch: PositiveInt | None = None
     """Epoch from which an intensity scale of each pattern is fitted as well, for a beam that fluctuates; None takes the
     beam as constant. Drifts that are slow along the scan cannot be distinguished from the object's amplitude."""
@@ -206,10 +206,10 @@ class Refinement(Section):
     constraints: Constraints = Constraints()
     """Constraints on object and probe between epochs; the default has none."""
     stop: Literal["auto", "epochs", "held_out"] = "auto"
-    """What ends the refinement. `epochs` runs all of them. `held_out` keeps 2 % of the pixels of each pattern from all
-    updates, anneals in cycles of 10, 20, 40 ... epochs, stops after a cycle that predicts these pixels worse than those
-    before, and keeps the best epoch. `auto` does that from 30 epochs on where photons are few: there more epochs fit
-    noise."""
+    """Criterion that ends the refinement. `epochs` runs all of them. `held_out` keeps 2 % of the pixels of each pattern
+    from all updates, anneals in cycles of 10, 20, 40 ... epochs, stops after a cycle that predicts these pixels worse
+    than those before, and keeps the best epoch. `auto` does that from 30 epochs on where photons are few: there more
+    epochs fit noise."""
     convergence_tolerance: NonNegativeFloat = 1e-3
     """Stop after an epoch that changes the phase by less than this, rad rms, and lowers the R-factor by less than this
     fraction of it. 0 runs all epochs."""

@@ -237,7 +237,7 @@ class BeamStability(Section):
 
 
 Propagation = Literal["far_field", "near_field"]
-"""How a wave gets from the sample to the detector."""
+"""Propagation of the wave from the sample to the detector."""
 
 
 class NominalGeometry(Section):
